@@ -1,0 +1,184 @@
+"""A concept as data: what is to be found or edited, and the prompt pairs that speak of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+from unicodedata import category
+
+from loco_cli import templates
+from loco_cli.errors import ConceptError
+from loco_cli.templates import bare_name as bare_name
+from loco_cli.templates import fill, tidy, without_style
+
+ConceptKind = templates.Kind
+KINDS: tuple[ConceptKind, ...] = get_args(ConceptKind)
+
+# what a concept goes to where nobody says; a fact has no default
+DEFAULT_TO: dict[ConceptKind, str | None] = {"style": "painting", "object": "", "fact": None}
+
+
+@dataclass(frozen=True)
+class PromptPair:
+    """
+    Two prompts: `PromptPair("a photo of snoopy", "a photo of a dog", subject="snoopy")`.
+
+    `subject` is the name that `source` holds, so that its tokens can be found.
+    """
+
+    source: str
+    target: str
+    subject: str
+
+
+@dataclass(frozen=True)
+class Concept:
+    """
+    What is to be edited: `Concept("fact", "the british monarch", "king charles")`.
+
+    `aliases` are other names of the same thing; `was` is a fact's former answer. An empty `to`
+    stands for the empty prompt, which only an object may go to.
+    """
+
+    kind: ConceptKind
+    subject: str
+    to: str
+    aliases: tuple[str, ...] = ()
+    was: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ConceptError(f"unknown kind `{self.kind}`", f"choose one of {', '.join(KINDS)}")
+        if not self.subject.strip():
+            raise ConceptError(f"the {self.kind} has no subject")
+        if not self.to.strip() and self.kind != "object":
+            raise ConceptError(f"{self.kind} `{self.subject}` does not say what it goes to")
+        self._check_names()
+
+    def _check_names(self) -> None:
+        for name in (*self.names, self.to, self.was or ""):
+            if any(category(letter) in ("Cc", "Cs") for letter in name):
+                raise ConceptError(f"`{name}` holds a control character")
+        for name in self.names:
+            if same_name(name, self.to):
+                raise ConceptError(f"`{name}` goes to `{self.to}`, which is the same")
+        if any(not alias.strip() for alias in self.aliases):
+            raise ConceptError(f"an alias of `{self.subject}` is empty")
+        if len({bare_name(name) for name in self.names}) < len(self.names):
+            raise ConceptError(f"`{self.subject}` and its aliases name the same thing twice")
+        if self.was is None:
+            return
+        if self.kind != "fact":
+            raise ConceptError(f"{self.kind} `{self.subject}` cannot have `was`; only a fact can")
+        if not self.was.strip():
+            raise ConceptError(f"`was` of `{self.subject}` is empty")
+        if same_name(self.was, self.to):
+            raise ConceptError(f"`{self.subject}` was `{self.was}` and goes to the same")
+
+    @classmethod
+    def of(
+        cls,
+        kind: ConceptKind,
+        subject: str,
+        to: str | None = None,
+        aliases: Sequence[str] = (),
+        was: str | None = None,
+    ) -> "Concept":
+        """Return the concept with spaces tidied and `to` filled in by kind where it is None."""
+        target = DEFAULT_TO.get(kind, "") if to is None else to
+        if target is None:
+            raise ConceptError(
+                f"fact `{tidy(subject)}` does not say what it goes to",
+                "give `to:` in the recipe, or `--to`",
+            )
+        former = None if was is None else tidy(was)
+        return cls(kind, tidy(subject), tidy(target), tuple(map(tidy, aliases)), former)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The subject and its aliases."""
+        return (self.subject, *self.aliases)
+
+    def is_named(self, name: str) -> bool:
+        """Whether `name` is this thing under one of its names, its former answer included."""
+        return any(same_name(name, known) for known in (*self.names, self.was or "") if known)
+
+
+def same_name(one: str, other: str) -> bool:
+    """Whether two names differ at most in case, spaces and a leading article."""
+    return bare_name(one) == bare_name(other)
+
+
+def parse_concept(text: str, kind: ConceptKind | None = None) -> tuple[ConceptKind, str]:
+    """
+    Return kind and subject of a concept in words: "van gogh style" is ("style", "van gogh").
+
+    The last word may be the kind, none means object; with `kind` the whole text is the subject.
+    """
+    subject = tidy(text)
+    if kind is None:
+        rest, _, last = subject.rpartition(" ")
+        found = next((known for known in KINDS if known == last.casefold()), None)
+        kind, subject = (found, rest) if found else ("object", subject)
+    if not subject:
+        raise ConceptError(f"concept `{text}` has no subject", 'write it like "van gogh style"')
+    return kind, subject
+
+
+def localize_pairs(
+    concept: Concept, sources: Sequence[str] = (), targets: Sequence[str] = ()
+) -> tuple[PromptPair, ...]:
+    """
+    Return the pairs to localize with; no templates means those of the kind.
+
+    A style goes to `a {to}`, everything else to the source prompt with `to` for the subject.
+    """
+    sources = tuple(sources) or templates.LOCALIZE[concept.kind]
+    if concept.kind == "style" and not targets:
+        targets = ("a {to}",)
+    return _pairs(concept, (concept.subject,), sources, targets)
+
+
+def edit_pairs(
+    concept: Concept, sources: Sequence[str] = (), targets: Sequence[str] = ()
+) -> tuple[PromptPair, ...]:
+    """
+    Return the pairs to solve for, aliases included; no templates means those of the kind.
+
+    A style goes to the source prompt without its style words, everything else to the source
+    prompt with `to` for the subject.
+    """
+    sources = tuple(sources) or templates.EDIT[concept.kind]
+    return _pairs(concept, concept.names, sources, targets)
+
+
+def forget_pairs(concept: Concept) -> tuple[PromptPair, ...]:
+    """Return the pairs to be judged on, aliases included: the source, and what it should become."""
+    return _pairs(concept, concept.names, templates.FORGET[concept.kind], ())
+
+
+def default_target(concept: Concept, source: str) -> str:
+    """Return the target prompt of a source template, as it is solved for and judged."""
+    if concept.kind == "style":
+        return without_style(source, concept.to)
+    return fill(source, "subject", concept.to) if concept.to else ""
+
+
+def _pairs(
+    concept: Concept, names: Sequence[str], sources: Sequence[str], targets: Sequence[str]
+) -> tuple[PromptPair, ...]:
+    templates.check_templates(sources, targets)
+    wanted = targets if len(targets) != 1 else tuple(targets) * len(sources)
+    goals = (
+        [fill(template, "to", concept.to) for template in wanted]
+        if wanted
+        else [default_target(concept, template) for template in sources]
+    )
+    pairs = tuple(
+        PromptPair(fill(source, "subject", name), goal, name)
+        for name in names
+        for source, goal in zip(sources, goals, strict=True)
+    )
+    for pair in pairs:
+        if pair.source == pair.target:
+            raise ConceptError(f"source and target prompt are both `{pair.source}`")
+    return pairs

@@ -1,0 +1,220 @@
+"""
+What an edit forgot, what it became and what it kept, as `loco.evaluation/1`.
+
+The figures are paired, image by image: only images that the base gets right count, and each is
+held against the image of the same prompt and seed after the edit. A figure is made per edit or
+per kept concept first and then averaged, so that a concept with more prompts weighs no more.
+"""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from loco_cli.concept import ConceptKind
+from loco_cli.errors import RequestError
+
+FIGURES = ("forgotten", "became", "kept")
+
+
+@dataclass(frozen=True)
+class JudgedImage:
+    """
+    One prompt and seed, before and after: `JudgedImage(0.33, 0.18, True, False, became=True)`.
+
+    `before` and `after` are CLIP scores. Recognition is None where the prompt has no labels;
+    `became` says whether the image after the edit is recognised as the target.
+    """
+
+    before: float
+    after: float
+    recognised_before: bool | None = None
+    recognised_after: bool | None = None
+    became: bool | None = None
+
+
+@dataclass(frozen=True)
+class ForgetImages:
+    """The images of one prompt that should be forgotten, one per seed."""
+
+    edit: int
+    kind: ConceptKind
+    prompt: str
+    images: tuple[JudgedImage, ...]
+
+
+@dataclass(frozen=True)
+class KeepImages:
+    """The images of one prompt that should be kept, one per seed."""
+
+    concept: str
+    prompt: str
+    images: tuple[JudgedImage, ...]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
+    )
+
+
+class ForgetRow(_Record):
+    """A prompt that should be forgotten: mean scores, and shares of its images or None."""
+
+    edit: int
+    prompt: str
+    before: float
+    after: float
+    recognised_before: float | None
+    recognised_after: float | None
+    became: float | None
+
+    @classmethod
+    def of(cls, one: ForgetImages) -> "ForgetRow":
+        """Return the row of a prompt from its images."""
+        became = _share(image.became for image in one.images)
+        return cls(edit=one.edit, prompt=one.prompt, became=became, **_shares(one.images))
+
+
+class KeepRow(_Record):
+    """A prompt that should be kept: mean scores, and shares of its images or None."""
+
+    concept: str
+    prompt: str
+    before: float
+    after: float
+    recognised_before: float | None
+    recognised_after: float | None
+
+    @classmethod
+    def of(cls, one: KeepImages) -> "KeepRow":
+        """Return the row of a prompt from its images."""
+        return cls(concept=one.concept, prompt=one.prompt, **_shares(one.images))
+
+
+class Evaluation(_Record):
+    """
+    All prompts and the three figures, as `loco.evaluation/1`.
+
+    A figure is None where the base gets nothing right that it could be counted over.
+    """
+
+    schema_: Literal["loco.evaluation/1"] = Field("loco.evaluation/1", alias="schema")
+    forget: tuple[ForgetRow, ...]
+    keep: tuple[KeepRow, ...]
+    forgotten: float | None
+    became: float | None
+    kept: float | None
+    harmonic_mean: float | None
+    seeds: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls, forget: Sequence[ForgetImages], keep: Sequence[KeepImages], seeds: Sequence[int]
+    ) -> "Evaluation":
+        """Return rows and figures of all judged images."""
+        forgotten = _mean_over_edits(forget, _is_forgotten)
+        became = _mean_over_edits(forget, lambda kind, image: bool(image.became))
+        kept = _mean_over_concepts(keep)
+        return cls(
+            forget=tuple(ForgetRow.of(one) for one in forget),
+            keep=tuple(KeepRow.of(one) for one in keep),
+            forgotten=forgotten,
+            became=became,
+            kept=kept,
+            harmonic_mean=harmonic_mean((forgotten, became, kept)),
+            seeds=tuple(seeds),
+        )
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """`forgotten`, `became` and `kept` by name."""
+        return {"forgotten": self.forgotten, "became": self.became, "kept": self.kept}
+
+    def below(self, limits: Mapping[str, float]) -> tuple[str, ...]:
+        """Return a sentence for each figure under its limit; one that is None is under any."""
+        return tuple(
+            f"`{name}` is {'not known' if figure is None else f'{figure:.3f}'}, not {limit:g}"
+            for name, limit in limits.items()
+            for figure in [self.figures[name]]
+            if figure is None or figure < limit
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document, keys in the order of the interface."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> "Evaluation":
+        """Return the record of a document; raises ValueError where it is not one."""
+        return cls.model_validate(document)
+
+
+def harmonic_mean(figures: Sequence[float | None]) -> float | None:
+    """Return the harmonic mean of shares: 0 where one is 0, None where one is None."""
+    known = [figure for figure in figures if figure is not None]
+    return statistics.harmonic_mean(known) if len(known) == len(figures) else None
+
+
+def parse_limits(text: str) -> dict[str, float]:
+    """Return the limits of `"forgotten=0.9,kept=0.95"`, each a share from 0 to 1."""
+    limits: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        if name not in FIGURES:
+            raise RequestError(f"unknown figure `{name}`", f"choose from {', '.join(FIGURES)}")
+        try:
+            limits[name] = float(value)
+        except ValueError:
+            limits[name] = -1.0
+        if not 0 <= limits[name] <= 1:
+            raise RequestError(
+                f"limit `{part.strip()}` is not a share from 0 to 1",
+                "write it like `forgotten=0.9,kept=0.95`",
+            )
+    return limits
+
+
+def _is_forgotten(kind: ConceptKind, image: JudgedImage) -> bool:
+    # a fact has one right answer at a time: it is forgotten where the new one is given
+    return bool(image.became) if kind == "fact" else not image.recognised_after
+
+
+def _mean_over_edits(
+    forget: Sequence[ForgetImages], counts: Callable[[ConceptKind, JudgedImage], bool]
+) -> float | None:
+    edits: defaultdict[int, list[bool]] = defaultdict(list)
+    for one in forget:
+        edits[one.edit] += [counts(one.kind, i) for i in one.images if i.recognised_before]
+    # an edit that cannot be judged must not pass as the mean of the others
+    return (
+        statistics.fmean(map(statistics.fmean, edits.values()))
+        if edits and all(edits.values())
+        else None
+    )
+
+
+def _mean_over_concepts(keep: Sequence[KeepImages]) -> float | None:
+    concepts: defaultdict[str, list[bool]] = defaultdict(list)
+    for one in keep:
+        kept = [bool(i.recognised_after) for i in one.images if i.recognised_before]
+        concepts[one.concept] += kept
+    judged = [statistics.fmean(kept) for kept in concepts.values() if kept]
+    return statistics.fmean(judged) if judged else None
+
+
+def _shares(images: Sequence[JudgedImage]) -> dict[str, Any]:
+    return {
+        "before": statistics.fmean(image.before for image in images),
+        "after": statistics.fmean(image.after for image in images),
+        "recognised_before": _share(image.recognised_before for image in images),
+        "recognised_after": _share(image.recognised_after for image in images),
+    }
+
+
+def _share(flags: Iterable[bool | None]) -> float | None:
+    known = [flag for flag in flags if flag is not None]
+    return statistics.fmean(known) if known else None

@@ -1,0 +1,201 @@
+"""Where a concept was found: a score per candidate set of layers, as `loco.localization/1`."""
+
+from collections.abc import Sequence
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from loco_cli.concept import ConceptKind
+from loco_cli.layers import as_window
+from loco_cli.models.spec import Family
+
+Better = Literal["lower", "higher"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
+    )
+
+
+class ModelName(_Record):
+    """A model as a document names it: `ModelName(name="tiny", family="sd1")`."""
+
+    name: str
+    family: Family
+
+
+class ConceptName(_Record):
+    """
+    A concept as a document names it: `ConceptName(kind="style", subject="monet", to="painting")`.
+    """
+
+    kind: ConceptKind
+    subject: str
+    to: str
+
+
+class LayerName(_Record):
+    """A layer beside its module path, as it is always shown."""
+
+    layer: int
+    module_path: str
+
+
+class PromptNames(_Record):
+    """A source prompt and the target prompt that was swapped in."""
+
+    source: str
+    target: str
+
+
+class WindowScore(_Record):
+    """
+    The mean score of swapping some layers: `WindowScore(layer_range=(8, 10), score=0.12, ...)`.
+
+    `std` is the sample's, `stderr` is `std / sqrt(n)`; `effect` is None where swapping all layers
+    changes nothing, so that no share of it exists. `layers` stands in for `layer_range` where
+    they do not touch.
+    """
+
+    layer_range: tuple[int, int] | None = None
+    layers: tuple[int, ...] | None = None
+    score: float
+    std: float
+    stderr: float
+    effect: float | None
+    n: int
+
+    @classmethod
+    def of(
+        cls, layers: Sequence[int], values: Sequence[float], *, original: float, target: float
+    ) -> "WindowScore":
+        """Return the score of `layers` from the scores of its images, one per prompt and seed."""
+        score = fmean(values)
+        std = stdev(values) if len(values) > 1 else 0.0
+        window = as_window(layers)
+        return cls(
+            layer_range=(window.start, window.stop) if window else None,
+            layers=None if window else tuple(sorted(layers)),
+            score=score,
+            std=std,
+            stderr=std / len(values) ** 0.5,
+            effect=effect(score, original=original, target=target),
+            n=len(values),
+        )
+
+    @property
+    def layer_set(self) -> tuple[int, ...]:
+        """The layers that were swapped, in order."""
+        return tuple(range(*self.layer_range)) if self.layer_range else (self.layers or ())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the score as the document holds it: `layer_range` or `layers`, never both."""
+        absent = "layers" if self.layer_range else "layer_range"
+        return self.model_dump(mode="json", exclude={absent})
+
+
+class Localization(_Record):
+    """
+    Every candidate's score and the layers that were chosen, as `loco.localization/1`.
+
+    `better` is "lower" where the score is against the source prompt (style, object), "higher"
+    where it is against the target prompt (fact). `effect` is that of the chosen layers.
+    """
+
+    schema_: Literal["loco.localization/1"] = Field("loco.localization/1", alias="schema")
+    model: ModelName
+    concept: ConceptName
+    method: str
+    search: str
+    width: int
+    layer_range: tuple[int, int] | None
+    effect: float | None
+    better: Better
+    layers: tuple[LayerName, ...]
+    scores: tuple[WindowScore, ...]
+    original_score: float
+    target_score: float
+    prompts: tuple[PromptNames, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    guidance: float
+    scorer: str
+    unet_evaluations: int
+    seconds: float
+
+    @property
+    def layer_set(self) -> tuple[int, ...]:
+        """The chosen layers, in order."""
+        return tuple(layer.layer for layer in self.layers)
+
+    def best(self) -> WindowScore:
+        """Return the best score, the first of equals: LocoGen's argmin or argmax."""
+        return best_score(self.scores, self.better)
+
+    def ranked(self) -> tuple[WindowScore, ...]:
+        """Return the scores from best to worst; equals keep their order."""
+        return tuple(sorted(self.scores, key=lambda s: s.score, reverse=self.better == "higher"))
+
+    def smallest(self, wanted: float) -> WindowScore | None:
+        """Return the best of the narrowest candidates whose effect reaches `wanted`, or None."""
+        enough = [s for s in self.scores if s.effect is not None and s.effect >= wanted]
+        if not enough:
+            return None
+        narrowest = min(len(s.layer_set) for s in enough)
+        return best_score([s for s in enough if len(s.layer_set) == narrowest], self.better)
+
+    def is_enough(self, wanted: float) -> bool:
+        """Whether the chosen layers do at least the share `wanted` of what all layers do."""
+        return self.effect is not None and self.effect >= wanted
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document, keys in the order of the interface."""
+        document = self.model_dump(mode="json", by_alias=True)
+        document["scores"] = [score.to_json() for score in self.scores]
+        return document
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> "Localization":
+        """Return the record of a document; raises ValueError where it is not one."""
+        return cls.model_validate(document)
+
+
+class Localizations(_Record):
+    """The localizations of a recipe with several edits, as `loco.localizations/1`."""
+
+    schema_: Literal["loco.localizations/1"] = Field("loco.localizations/1", alias="schema")
+    localizations: tuple[Localization, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document."""
+        return {
+            "schema": self.schema_,
+            "localizations": [one.to_json() for one in self.localizations],
+        }
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> "Localizations":
+        """Return the record of a document; raises ValueError where it is not one."""
+        return cls.model_validate(document)
+
+
+def effect(score: float, *, original: float, target: float) -> float | None:
+    """
+    Return the share of the full swap's effect: 0 at `original`, 1 at `target`.
+
+    None where the full swap changes nothing. Above 1 or below 0 is possible and kept.
+    """
+    return (original - score) / (original - target) if original != target else None
+
+
+def best_score(scores: Sequence[WindowScore], better: Better) -> WindowScore:
+    """Return the lowest or highest score, the first of equals; raises ValueError on none."""
+    choose = min if better == "lower" else max
+    return choose(scores, key=lambda score: score.score)
+
+
+def better_for(kind: ConceptKind) -> Better:
+    """Return which way a score should go: a fact's rises towards its target, others fall."""
+    return "higher" if kind == "fact" else "lower"

@@ -1,0 +1,67 @@
+"""What a command would do, as `loco.plan/1`: printed by `--dry-run`, before anything is loaded."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class PlannedEdit(_Record):
+    """
+    One edit and where it will be made; `layers` is None where a localization has to find them.
+
+    `module_paths` stand beside the layers, in the same order.
+    """
+
+    kind: str
+    subject: str
+    to: str
+    layers: tuple[int, ...] | None
+    module_paths: tuple[str, ...] = ()
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+
+
+class PlannedRuns(_Record):
+    """Pictures to be made: `PlannedRuns(n_pictures=272, unet_evaluations=10880)`."""
+
+    n_pictures: int
+    unet_evaluations: int
+
+    @classmethod
+    def of(cls, n_pictures: int, sampling: tuple[int, float]) -> "PlannedRuns":
+        """Return the price of pictures at so many steps and that guidance, which doubles it."""
+        steps, guidance = sampling
+        n_samples = n_pictures * steps * (2 if guidance > 1 else 1)
+        return cls(n_pictures=n_pictures, unet_evaluations=n_samples)
+
+
+class Plan(_Record):
+    """
+    A command's plan: model, edits, pictures to make, tensors to change, files to write.
+
+    `localize` are the pictures that find the layers, at most; `pictures` those that are the result
+    or are judged. `path` is relative to where the command runs. `limits` are sentences on what the
+    edit of this model cannot reach.
+    """
+
+    schema_: Literal["loco.plan/1"] = Field("loco.plan/1", alias="schema")
+    command: str
+    model: str
+    family: str
+    path: str
+    edits: tuple[PlannedEdit, ...] = ()
+    method: str
+    localize: PlannedRuns | None = None
+    pictures: PlannedRuns | None = None
+    tensors: tuple[str, ...] = ()
+    output: str | None = None
+    output_bytes: int | None = None
+    limits: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document."""
+        return self.model_dump(mode="json", by_alias=True)

@@ -1,0 +1,41 @@
+"""
+Recipes: YAML to frozen records and back, and the catalog that finds them.
+
+`load_recipe` reads a file's text, `read_recipe` whatever a command was given.
+"""
+
+from loco_cli.recipe.catalog import CatalogEntry, entries, find, read_recipe, user_folder
+from loco_cli.recipe.load import load_recipe, recipe_from_text, slug
+from loco_cli.recipe.overrides import Override
+from loco_cli.recipe.record import (
+    AUTO_RIDGE,
+    EditEntry,
+    EditSettings,
+    EvaluateSettings,
+    LocalizeSettings,
+    Recipe,
+)
+from loco_cli.recipe.render import recipe_schema, render_recipe, render_starter
+from loco_cli.recipe.values import Ridge
+
+__all__ = [
+    "AUTO_RIDGE",
+    "CatalogEntry",
+    "EditEntry",
+    "EditSettings",
+    "EvaluateSettings",
+    "LocalizeSettings",
+    "Override",
+    "Recipe",
+    "Ridge",
+    "entries",
+    "find",
+    "load_recipe",
+    "read_recipe",
+    "recipe_from_text",
+    "recipe_schema",
+    "render_recipe",
+    "render_starter",
+    "slug",
+    "user_folder",
+]

@@ -1,0 +1,148 @@
+"""
+The catalog: recipes that ship and the user's own, found by name.
+
+What a command calls RECIPE or CONCEPT is an existing file, a name of the catalog, or text, in
+this order. The user's recipes stand before shipped ones of the same name.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+
+from loco_cli.concept import ConceptKind
+from loco_cli.errors import RecipeError, UnknownName
+from loco_cli.recipe.load import load_recipe, recipe_from_text
+from loco_cli.recipe.overrides import Override
+from loco_cli.recipe.record import Recipe
+from loco_cli.recipe.tree import MAX_BYTES
+
+Origin = Literal["shipped", "yours"]
+SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class CatalogEntry:
+    """A recipe of the catalog: `CatalogEntry("remove_style", Path(...), "shipped")`."""
+
+    name: str
+    path: Path
+    origin: Origin
+
+    def load(self, overrides: Sequence[Override] = ()) -> Recipe:
+        """Return the recipe; raises RecipeError."""
+        return load_recipe(read_text(self.path), str(self.path), overrides, name=self.name)
+
+
+def shipped_folder() -> Path:
+    """Return where the shipped recipes are: in the package, or beside it in a source checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "_recipes"
+    return installed if installed.is_dir() else package.parent / "recipes"
+
+
+def user_folder() -> Path:
+    """Return where the user's own recipes are, whether it exists or not."""
+    return platformdirs.user_config_path("loco", appauthor=False) / "recipes"
+
+
+def entries() -> tuple[CatalogEntry, ...]:
+    """Return the catalog, sorted by name."""
+    found: dict[str, CatalogEntry] = {}
+    folders: dict[Origin, Path] = {"shipped": shipped_folder(), "yours": user_folder()}
+    for origin, folder in folders.items():
+        for path in sorted(folder.glob("*")) if folder.is_dir() else ():
+            if path.suffix in SUFFIXES and path.is_file():
+                found[path.stem] = CatalogEntry(path.stem, path, origin)
+    return tuple(found[name] for name in sorted(found))
+
+
+def find(name: str) -> CatalogEntry:
+    """Return the entry of a name; raises UnknownName with the nearest, or all."""
+    known = {entry.name: entry for entry in entries()}
+    if name in known:
+        return known[name]
+    close = get_close_matches(name, known, n=1)
+    hint = f"did you mean `{close[0]}`?" if close else f"choose one of {', '.join(known)}"
+    raise UnknownName(f"unknown recipe `{name}`", hint)
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a recipe file, line ends as they are; raises RecipeError."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise RecipeError(f"recipe `{path}` is not text in UTF-8") from None
+    except OSError as error:
+        raise RecipeError(f"recipe `{path}` cannot be read: {_reason(error)}") from None
+
+
+def read_recipe(
+    argument: str,
+    *,
+    kind: ConceptKind | None = None,
+    to: str | None = None,
+    sources: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    overrides: Sequence[Override] = (),
+) -> Recipe:
+    """
+    Return the recipe that a command names: an existing path, a catalog name, or text.
+
+    For a file, `kind`, `to` and the templates are overrides of its single edit. Raises
+    RecipeError, ConceptError, or UnknownName for what looks like a name and is none.
+    """
+    path = Path(argument)
+    options = {
+        "--kind": ("kind", kind),
+        "--to": ("to", to),
+        "--prompt": ("source", tuple(sources) or None),
+        "--target": ("target", tuple(targets) or None),
+    }
+    changes = (*Override.of_options(options), *overrides)
+    if _is_file(path):
+        return load_recipe(read_text(path), argument, changes)
+    entry = next((entry for entry in entries() if entry.name == argument), None)
+    if entry:
+        return entry.load(changes)
+    if kind is None:
+        _refuse_what_is_no_text(argument, path)
+    return recipe_from_text(
+        argument, kind=kind, to=to, sources=sources, targets=targets, overrides=overrides
+    )
+
+
+def _refuse_what_is_no_text(argument: str, path: Path) -> None:
+    """Raise where an argument is meant as a file or a name: a typo is not taken as words."""
+    if argument and len(argument) < 256 and path.is_dir():
+        hint = f"`--kind object` makes it the subject `{argument}`"
+        raise RecipeError(f"recipe `{argument}` is a folder", hint)
+    if path.suffix in SUFFIXES or len(path.parts) > 1:
+        known = any(entry.name == path.stem for entry in entries())
+        hint = (
+            f"the catalog has `{path.stem}`" if known else "`loco recipes list` shows the catalog"
+        )
+        raise RecipeError(f"no such recipe `{argument}`", hint)
+    names = [entry.name for entry in entries()]
+    close = get_close_matches(argument, names, n=1, cutoff=0.8)
+    if close:
+        hint = f"did you mean `{close[0]}`? with `--kind` it is a subject"
+        raise UnknownName(f"unknown recipe `{argument}`", hint)
+    if "_" in argument:
+        find(argument)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.exists() and not path.is_dir()
+    except OSError:  # words can be longer than any file name
+        return False
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()

@@ -1,0 +1,153 @@
+"""What is wrong with a recipe, in one sentence with file, line and key."""
+
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+
+from loco_cli.errors import RecipeError
+from loco_cli.recipe.record import (
+    EditEntry,
+    EditSettings,
+    EvaluateSettings,
+    LocalizeSettings,
+    RecipeDocument,
+    Section,
+)
+from loco_cli.recipe.tree import KeyPath, Tree, dotted
+from loco_cli.recipe.values import shown
+
+_SECTIONS: dict[str, type[Section]] = {
+    "edits": EditEntry,
+    "localize": LocalizeSettings,
+    "edit": EditSettings,
+    "evaluate": EvaluateSettings,
+}
+
+Details = Any  # pydantic's ErrorDetails, a TypedDict that moved between its versions
+Sentence = tuple[str, str | None]
+
+
+def complaint(error: ValidationError, tree: Tree) -> RecipeError:
+    """Return one thing that is wrong: an unknown key first, since it explains a missing one."""
+    details = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")[0]
+    path = _known_path(details["loc"], tree)
+    message, hint = _SENTENCES.get(details["type"], _other)(path, details)
+    return complain(tree, path, message, hint)
+
+
+def complain(tree: Tree, path: KeyPath, message: str, hint: str | None = None) -> RecipeError:
+    """Return an error about the key at `path`."""
+    place = tree.place(path)
+    kind = "" if place.startswith("--") else "recipe "
+    return RecipeError(f"{kind}`{place}`: {message}", hint)
+
+
+def all_keys() -> tuple[str, ...]:
+    """Return every key of a recipe, dotted, `edits.0` standing for each edit."""
+    return tuple(dotted(path) for path in _key_paths())
+
+
+def _key_paths() -> Iterator[KeyPath]:
+    for key in RecipeDocument.model_fields:
+        yield (key,)
+        prefix: KeyPath = ("edits", 0) if key == "edits" else (key,)
+        if key in _SECTIONS:
+            yield from ((*prefix, inner) for inner in _SECTIONS[key].model_fields)
+
+
+def _known_path(loc: tuple[str | int, ...], tree: Tree) -> KeyPath:
+    # pydantic adds names of types to the path of a union; a missing key is one step further
+    for end in range(len(loc), 0, -1):
+        if loc[:end] in tree.places or (loc[: end - 1] in tree.places and end == len(loc)):
+            return loc[:end]
+    return loc
+
+
+def _unknown(path: KeyPath, details: Details) -> Sentence:
+    section = _SECTIONS[str(path[0])] if len(path) > 1 else RecipeDocument
+    wrong, known = str(path[-1]), list(section.model_fields)
+    elsewhere = [p for p in _key_paths() if len(p) > 1 and p[-1] == wrong]
+    # short words are all close to each other, so they get the list
+    close = get_close_matches(wrong, known, n=1) if len(wrong) > 3 else []
+    if close:
+        hint = f"did you mean `{dotted((*path[:-1], close[0]))}`?"
+    elif elsewhere:
+        hint = f"did you mean `{dotted(elsewhere[0])}`?"
+    else:
+        hint = f"the keys there are {', '.join(known)}"
+    return f"unknown key `{dotted(path)}`", hint
+
+
+def _missing(path: KeyPath, details: Details) -> Sentence:
+    hint = "a recipe begins with `loco: 1`" if path == ("loco",) else None
+    return f"key `{dotted(path)}` is missing", hint
+
+
+def _word(path: KeyPath, details: Details) -> Sentence:
+    if path == ("loco",):
+        return f"format {shown(details['input'])} is not known", "this version reads `loco: 1`"
+    expected = str(details["ctx"]["expected"]).replace("'", "")
+    return f"`{dotted(path)}` is {shown(details['input'])}", f"choose {expected}"
+
+
+def _value(path: KeyPath, details: Details) -> Sentence:
+    return f"`{dotted(path)}` {details['ctx']['error']}", None
+
+
+def _bound(path: KeyPath, details: Details) -> Sentence:
+    ((name, bound),) = details["ctx"].items()
+    limit = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}[name]
+    return f"`{dotted(path)}` is {shown(details['input'])}, not {limit} {bound:g}", None
+
+
+def _text(path: KeyPath, details: Details) -> Sentence:
+    sentence = f"`{dotted(path)}` is {shown(details['input'])}, not text"
+    return sentence, None if isinstance(details["input"], list | dict) else "put it in quotes"
+
+
+def _list(path: KeyPath, details: Details) -> Sentence:
+    given = details["input"]
+    hint = f"write it like `[{given}]`" if isinstance(given, str) else None
+    return f"`{dotted(path)}` is {shown(given)}, not a list", hint
+
+
+def _not(noun: str) -> Callable[[KeyPath, Details], Sentence]:
+    return lambda path, details: (
+        f"`{dotted(path)}` is {shown(details['input'])}, not {noun}",
+        None,
+    )
+
+
+def _empty(path: KeyPath, details: Details) -> Sentence:
+    return f"`{dotted(path)}` is empty", None
+
+
+def _other(path: KeyPath, details: Details) -> Sentence:
+    return f"`{dotted(path)}` is wrong: {details['msg'].lower()}", None
+
+
+_SENTENCES: dict[str, Callable[[KeyPath, Details], Sentence]] = {
+    "extra_forbidden": _unknown,
+    "missing": _missing,
+    "literal_error": _word,
+    "value_error": _value,
+    "string_type": _text,
+    "string_too_short": _empty,
+    "too_short": _empty,
+    "tuple_type": _list,
+    "model_type": _not("a mapping of keys"),
+    "model_attributes_type": _not("a mapping of keys"),
+    "int_type": _not("a whole number"),
+    "int_parsing": _not("a whole number"),
+    "int_from_float": _not("a whole number"),
+    "int_parsing_size": _not("a number of reasonable size"),
+    "float_type": _not("a number"),
+    "float_parsing": _not("a number"),
+    "finite_number": _not("a finite number"),
+    "greater_than": _bound,
+    "greater_than_equal": _bound,
+    "less_than": _bound,
+    "less_than_equal": _bound,
+}

@@ -1,0 +1,109 @@
+"""From text to a Recipe: read, override, validate, and make every prompt once."""
+
+import re
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from loco_cli.concept import (
+    Concept,
+    ConceptKind,
+    edit_pairs,
+    localize_pairs,
+    parse_concept,
+)
+from loco_cli.errors import ConceptError, RecipeError
+from loco_cli.recipe.complaints import complain, complaint
+from loco_cli.recipe.overrides import Override, apply_overrides
+from loco_cli.recipe.record import Recipe, RecipeDocument
+from loco_cli.recipe.render import render_document
+from loco_cli.recipe.tree import KeyPath, Tree, read_tree
+from loco_cli.templates import bare_name
+
+
+def load_recipe(
+    text: str, where: str, overrides: Sequence[Override] = (), name: str | None = None
+) -> Recipe:
+    """
+    Return the recipe of a file's text; raises RecipeError with file, line and key.
+
+    `where` is how errors call the file; `name` is its stem if not given.
+    """
+    digest = _digest(text, where)
+    tree = apply_overrides(read_tree(text, where), overrides)
+    try:
+        document = RecipeDocument.model_validate(tree.values)
+    except ValidationError as error:
+        raise complaint(error, tree) from None
+    _check_edits(document, tree)
+    return Recipe(
+        **dict(document),
+        name=name or Path(where).stem,
+        text=text,
+        sha256=digest,
+        overrides={override.key: override.value for override in overrides},
+    )
+
+
+def recipe_from_text(
+    text: str,
+    *,
+    kind: ConceptKind | None = None,
+    to: str | None = None,
+    sources: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    overrides: Sequence[Override] = (),
+) -> Recipe:
+    """
+    Return the recipe of a concept in words: "van gogh style" with `to="painting"`.
+
+    Its `text` is the file that would say the same, so that it can be saved and read again.
+    """
+    found, subject = parse_concept(text, kind)
+    concept = Concept.of(found, subject, to)
+    localize_pairs(concept, sources, targets)
+    edit_pairs(concept, sources, targets)
+    entry: dict[str, Any] = {"kind": found, "subject": concept.subject, "to": concept.to}
+    entry |= {"source": list(sources)} if sources else {}
+    entry |= {"target": list(targets)} if targets else {}
+    title = f"{concept.subject} to {concept.to}" if concept.to else f"remove {concept.subject}"
+    file_text = render_document({"loco": 1, "title": title, "edits": [entry]})
+    return load_recipe(file_text, f"{subject} {found}", overrides, name=slug(f"{subject} {found}"))
+
+
+def slug(text: str) -> str:
+    """Return `text` as a file name: lower case, with `-` for whatever is no letter or digit."""
+    return re.sub(r"[\W_]+", "-", text.casefold()).strip("-") or "recipe"
+
+
+def _digest(text: str, where: str) -> str:
+    try:
+        return sha256(text.encode()).hexdigest()
+    except UnicodeEncodeError:
+        raise RecipeError(f"recipe `{where}` is not text in UTF-8") from None
+
+
+def _culprit(tree: Tree, index: int) -> KeyPath:
+    """Return the key of an edit that was set from outside, if any, else the edit."""
+    inside = (path for path in tree.places if path[:2] == ("edits", index))
+    set_outside = (path for path in inside if tree.places[path].startswith("--"))
+    return next(set_outside, ("edits", index))
+
+
+def _check_edits(document: RecipeDocument, tree: Tree) -> None:
+    seen: dict[str, int] = {}
+    for index, entry in enumerate(document.edits):
+        try:
+            entry.localize_pairs()
+            entry.edit_pairs()
+        except ConceptError as error:
+            raise complain(tree, _culprit(tree, index), error.message, error.hint) from None
+        for name in entry.concept().names:
+            if bare_name(name) in seen:
+                first = seen[bare_name(name)]
+                message = f"edits {first} and {index} are both of `{name}`"
+                raise complain(tree, ("edits", index, "subject"), message)
+            seen[bare_name(name)] = index

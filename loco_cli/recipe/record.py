@@ -1,0 +1,179 @@
+"""
+A recipe as frozen records: one class per section of the file, one field per key.
+
+The defaults stand here and nowhere else; `AUTO_RIDGE` is what `ridge: auto` stands for.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from loco_cli.concept import Concept, ConceptKind, PromptPair, edit_pairs, localize_pairs
+from loco_cli.layers import LayerWindow
+from loco_cli.recipe.values import (
+    Count,
+    LayerList,
+    LayerRange,
+    Number,
+    Preserve,
+    Ridge,
+    RidgeValue,
+    Share,
+    Text,
+    Texts,
+    Version,
+    Width,
+)
+
+AUTO_RIDGE = Ridge(0.01)
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, unknown keys refused, no NaN or Inf."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class EditEntry(Section):
+    """One concept to edit: `EditEntry(kind="style", subject="van gogh", to="painting")`."""
+
+    kind: ConceptKind = Field(description="What sort of thing it is.")
+    subject: Text = Field(description="The words that name it in a prompt.")
+    to: str | None = Field(
+        None,
+        description="What it becomes. Style: default painting; object: default the empty prompt; "
+        "a fact needs it.",
+    )
+    source: Texts = Field((), description="Source prompts with {subject}; defaults by kind.")
+    target: tuple[str, ...] = Field(
+        (),
+        min_length=1,
+        description="Target prompts with {to}: one for all, or as many as source.",
+    )
+    aliases: Texts = Field((), description="Other names of the same thing, edited and tested too.")
+    was: Text | None = Field(None, description="The former answer of a fact.")
+
+    def concept(self) -> Concept:
+        """Return the concept, with `to` filled in by kind; raises ConceptError."""
+        return Concept.of(self.kind, self.subject, self.to, self.aliases, self.was)
+
+    def localize_pairs(self) -> tuple[PromptPair, ...]:
+        """Return the prompt pairs to localize with; raises ConceptError."""
+        return localize_pairs(self.concept(), self.source, self.target)
+
+    def edit_pairs(self) -> tuple[PromptPair, ...]:
+        """Return the prompt pairs to solve for; raises ConceptError."""
+        return edit_pairs(self.concept(), self.source, self.target)
+
+
+class LocalizeSettings(Section):
+    """How the layers are looked for."""
+
+    method: Literal["locogen", "contribution", "causal-trace", "neurons"] = Field(
+        "locogen", description="How a layer is tried."
+    )
+    search: Literal["fast", "exhaustive"] = Field(
+        "exhaustive", description="Try every candidate, or rank cheaply first."
+    )
+    width: Width = Field(2, description="How many layers a candidate range holds.")
+    seeds: Count = Field(4, description="Images per prompt and candidate, from seeds 0 on.")
+    effect: Share = Field(
+        0.9, description="The share of the full swap's effect that is enough for width auto."
+    )
+    steps: Count | None = Field(None, description="Sampler steps; default the model's.")
+    guidance: Number | None = Field(None, description="Guidance scale; default the model's.")
+
+
+class EditSettings(Section):
+    """
+    How the weights are moved, and which.
+
+    `layer_range` is None exactly where `layers` names a set in its place.
+    """
+
+    method: Literal["locoedit", "diffquickfix", "neurons"] = Field(
+        "locoedit", description="How the weights are solved for."
+    )
+    layer_range: LayerRange = Field(
+        "auto", description="auto, published, or a half-open range: [8, 10] is layers 8 and 9."
+    )
+    layers: LayerList = Field(None, description="A set of layers, in place of layer_range.")
+    ridge: RidgeValue = Field(
+        "auto", description="λ, or as '0.01x' a multiple of the keys' mean squared norm."
+    )
+    tokens: Literal["last-subject", "subject-to-end", "all"] = Field(
+        "subject-to-end", description="Which positions of a prompt are keys."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_of_two(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "layers" not in values:
+            return values
+        if values.get("layer_range") is not None:
+            raise ValueError("has both `layer_range` and `layers`; give one")
+        return {**values, "layer_range": None}
+
+    @property
+    def named_layers(self) -> tuple[int, ...] | None:
+        """The layers that the recipe names itself, or None where they are to be found."""
+        return tuple(self.layer_range) if isinstance(self.layer_range, LayerWindow) else self.layers
+
+
+class EvaluateSettings(Section):
+    """What is generated before and after."""
+
+    seeds: Count = Field(4, description="Images per prompt, from seed 1000 on.")
+    forget: Texts = Field((), description="More prompts whose concept should be gone.")
+    keep: Texts = Field((), description="More prompts that should not change.")
+    steps: Count | None = Field(None, description="Sampler steps; default the model's.")
+    guidance: Number | None = Field(None, description="Guidance scale; default the model's.")
+
+
+class RecipeDocument(Section):
+    """A recipe file: what may stand in it, in the order in which it is written."""
+
+    loco: Version = Field(description="The version of this format.")
+    title: Text | None = Field(None, description="What the recipe does, for people.")
+    model: Text = Field("tiny", description="The model it is made for; --model overrides it.")
+    edits: tuple[EditEntry, ...] = Field(min_length=1, description="What to edit, solved together.")
+    preserve: Preserve = Field(
+        "auto", description="What must not change: auto, none, or a list of subjects or prompts."
+    )
+    localize: LocalizeSettings = LocalizeSettings()
+    edit: EditSettings = EditSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    tags: tuple[Text, ...] = Field((), description="Words to find the recipe by.")
+
+
+class Recipe(RecipeDocument):
+    """
+    A recipe file that was read: its document, and what it was read from.
+
+    `text` is verbatim and `sha256` its digest; `overrides` are the keys that were set from
+    outside, and the other fields already hold them.
+    """
+
+    name: str
+    text: str
+    sha256: str
+    overrides: dict[str, Any] = {}
+
+    def concepts(self) -> tuple[Concept, ...]:
+        """Return the concepts of the edits, in order."""
+        return tuple(entry.concept() for entry in self.edits)
+
+    def document(self) -> dict[str, Any]:
+        """Return what the file says, defaults filled in, as plain values."""
+        document = self.model_dump(mode="json", include=set(RecipeDocument.model_fields))
+        for entry, concept in zip(document["edits"], self.concepts(), strict=True):
+            entry["to"] = concept.to
+        written: dict[str, Any] = _without_unset(document)
+        return written
+
+
+def _without_unset(value: Any) -> Any:
+    # an unset key is left out, since no key of a recipe may be empty
+    if isinstance(value, dict):
+        return {k: _without_unset(v) for k, v in value.items() if v is not None and v != []}
+    return [_without_unset(item) for item in value] if isinstance(value, list) else value

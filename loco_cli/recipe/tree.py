@@ -1,0 +1,176 @@
+"""
+YAML as a tree of plain values that remembers the line of every key.
+
+Numbers and booleans are YAML 1.2's (`no` is a word, `1e-2` a number, `8:10` a word), keys may
+not repeat, values may not be empty, tags are refused, and size, depth and number of values are
+bounded, so that a hostile file costs no more than a large one.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from loco_cli.errors import RecipeError
+
+MAX_BYTES = 1_000_000
+MAX_VALUES = 20_000
+MAX_DEPTH = 12
+
+KeyPath = tuple[str | int, ...]
+
+_TAG = "tag:yaml.org,2002:"
+
+
+class RecipeLoader(yaml.SafeLoader):
+    """PyYAML's safe loader with the words of YAML 1.2."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+
+for _name, _pattern, _first in (
+    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("int", r"^[-+]?[0-9]+$", list("-+0123456789")),
+    (
+        "float",
+        r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$",
+        list("-+.0123456789"),
+    ),
+):
+    RecipeLoader.add_implicit_resolver(_TAG + _name, re.compile(_pattern), _first)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """
+    A mapping, and where each of its keys stands: `{("edit", "ridge"): "recipe.yaml:7"}`.
+    """
+
+    values: dict[str, Any]
+    places: Mapping[KeyPath, str] = field(default_factory=dict)
+
+    def place(self, path: KeyPath) -> str:
+        """Return where `path` stands, or where the nearest key above it does."""
+        while path and path not in self.places:
+            path = path[:-1]
+        return self.places[path]
+
+
+def read_tree(text: str, where: str) -> Tree:
+    """Return the tree of a recipe's text; raises RecipeError with file, line and key."""
+    if len(text) > MAX_BYTES:
+        raise RecipeError(f"recipe `{where}` is longer than {MAX_BYTES:,} characters")
+    try:
+        _check_events(text, where)
+        root = RecipeLoader(text).get_single_node()
+    except yaml.YAMLError as error:
+        raise _syntax_error(error, text, where) from None
+    if root is None:
+        raise RecipeError(f"recipe `{where}` is empty")
+    if not isinstance(root, yaml.MappingNode):
+        raise RecipeError(f"recipe `{where}` is no mapping of keys", "it begins with `loco: 1`")
+    places: dict[KeyPath, str] = {(): where}
+    values = _Reader(where, places).plain(root, ())
+    return Tree(values, places)
+
+
+def dotted(path: KeyPath) -> str:
+    """Return a path as it is written: `edits.0.subject`."""
+    return ".".join(map(str, path))
+
+
+class _Reader:
+    """Turns nodes into plain values, noting places and counting what aliases multiply."""
+
+    def __init__(self, where: str, places: dict[KeyPath, str]) -> None:
+        self.where = where
+        self.places = places
+        self.n_values = 0
+
+    def plain(self, node: yaml.Node, path: KeyPath) -> Any:
+        self.n_values += 1
+        if self.n_values > MAX_VALUES or len(path) > MAX_DEPTH:
+            raise RecipeError(f"recipe `{self.where}` is nested too deep or holds too many values")
+        if isinstance(node, yaml.MappingNode):
+            return dict(self.items(node, path))
+        if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
+            return [self.child(item, (*path, i)) for i, item in enumerate(node.value)]
+        return self.scalar(node, path)
+
+    def items(self, node: yaml.MappingNode, path: KeyPath) -> Iterator[tuple[str, Any]]:
+        if node.tag != f"{_TAG}map":
+            raise self.error(node, f"tag `{node.tag}` is not allowed")
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise self.error(key, "a key must be a word")
+            inside = (*path, key.value)
+            if key.value in lines:
+                first = lines[key.value]
+                raise self.error(key, f"key `{dotted(inside)}` is repeated, first on line {first}")
+            lines[key.value] = key.start_mark.line + 1
+            if _is_bare_slot(node, key, value):
+                hint = f'a prompt with a slot needs quotes: `"{{{key.value}}}"`'
+                raise self.error(key, f"`{dotted(path)}` is a mapping, not text", hint)
+            yield key.value, self.child(value, inside, mark=key)
+
+    def child(self, node: yaml.Node, path: KeyPath, mark: yaml.Node | None = None) -> Any:
+        self.places[path] = f"{self.where}:{(mark or node).start_mark.line + 1}"
+        value = self.plain(node, path)
+        if value is None:
+            raise self.error(mark or node, f"`{dotted(path)}` is empty")
+        return value
+
+    def scalar(self, node: yaml.Node, path: KeyPath) -> Any:
+        kind, value = node.tag.removeprefix(_TAG), node.value
+        try:
+            match kind:
+                case "str":
+                    return value
+                case "null":
+                    return None
+                case "bool":
+                    return {"true": True, "false": False}[value.lower()]
+                case "int":
+                    return int(value)
+                case "float":
+                    return float(value)
+        except (KeyError, ValueError):
+            raise self.error(node, f"`{dotted(path)}` is no {kind}") from None
+        raise self.error(node, f"tag `{node.tag}` is not allowed")
+
+    def error(self, node: yaml.Node, message: str, hint: str | None = None) -> RecipeError:
+        return RecipeError(f"recipe `{self.where}:{node.start_mark.line + 1}`: {message}", hint)
+
+
+def _is_bare_slot(mapping: yaml.MappingNode, key: yaml.Node, value: yaml.Node) -> bool:
+    """Whether a mapping is a template such as `{subject}` that lost its quotes."""
+    is_one = bool(mapping.flow_style) and len(mapping.value) == 1
+    return is_one and key.value in ("subject", "to") and value.value == ""
+
+
+def _check_events(text: str, where: str) -> None:
+    # composing recurses and parsing does not, so depth is bounded here
+    depth = 0
+    for n_events, event in enumerate(yaml.parse(text, Loader=RecipeLoader)):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH or n_events > 2 * MAX_VALUES:
+            raise RecipeError(f"recipe `{where}` is nested too deep or holds too many values")
+
+
+def _syntax_error(error: yaml.YAMLError, text: str, where: str) -> RecipeError:
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position)
+        problem = f"character {error.character!r} is not allowed"
+    else:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        line = mark.line if mark else 0
+        problem = str(getattr(error, "problem", None) or "it cannot be read as YAML")
+    lines = text.splitlines()
+    has_slot = bool(re.search(r"\{(?:subject|to)\}", lines[line] if line < len(lines) else ""))
+    hint = 'a prompt with a slot needs quotes: `"{subject}"`' if has_slot else None
+    return RecipeError(f"recipe `{where}:{line + 1}`: {' '.join(problem.split())}", hint)

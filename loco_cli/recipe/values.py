@@ -1,0 +1,196 @@
+"""
+The values of a recipe that are more than a word or a number, and how each is read.
+
+A parser here raises ValueError with the end of a sentence that the key begins:
+"`edit.ridge`" + "is `-1`, not ...".
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+)
+
+from loco_cli.errors import RequestError
+from loco_cli.layers import LayerWindow
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """
+    The price of moving: `Ridge(0.01)` is λ itself, `Ridge(0.01, is_relative=True)` is `'0.01x'`.
+
+    A relative ridge is that multiple of the mean squared norm of the keys.
+    """
+
+    value: float
+    is_relative: bool = False
+
+    def resolve(self, mean_squared_norm: float) -> float:
+        """Return λ for keys of this mean squared norm."""
+        return self.value * mean_squared_norm if self.is_relative else self.value
+
+    def __str__(self) -> str:
+        return f"{self.value!r}x" if self.is_relative else repr(self.value)
+
+
+def shown(value: Any) -> str:
+    """Return a value as an error names it: in backticks, as YAML would have it, cut at 60."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return f"`{text if len(text) <= 60 else text[:57] + '...'}`"
+
+
+def parse_ridge(value: Any) -> Ridge | Literal["auto"]:
+    """Return the ridge of `auto`, a number, or a multiple such as `'0.01x'`."""
+    if isinstance(value, Ridge):
+        return value
+    if value == "auto":
+        return "auto"
+    is_relative = isinstance(value, str) and value.endswith("x")
+    try:
+        ridge = math.nan if isinstance(value, bool) else float(value[:-1] if is_relative else value)
+    except (TypeError, ValueError, OverflowError):
+        ridge = math.nan
+    if not 0 < ridge < math.inf:
+        raise ValueError(f"is {shown(value)}, not `auto`, a number above 0 or one like `0.01x`")
+    return Ridge(ridge, is_relative)
+
+
+def parse_layer_range(value: Any) -> LayerWindow | Literal["auto", "published"] | None:
+    """Return the range of `auto`, `published` or two layers; None where layers are listed."""
+    if value is None or isinstance(value, LayerWindow):
+        return value
+    if value == "auto" or value == "published":
+        return "auto" if value == "auto" else "published"
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError(f"is {shown(value)}, not `auto`, `published` or two layers")
+    start, stop = map(_layer, value)
+    try:
+        return LayerWindow(start, stop)
+    except RequestError as error:
+        raise ValueError(f"is {shown(value)}, which is empty; {error.hint}") from None
+
+
+def parse_layer_list(value: Any) -> tuple[int, ...]:
+    """Return the layers of a list, sorted; a layer named twice is refused."""
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError(f"is {shown(value)}, not a list of layers such as `[1, 2, 10]`")
+    layers = sorted(map(_layer, value))
+    if len(set(layers)) < len(layers):
+        raise ValueError(f"is {shown(value)}, which names a layer twice")
+    return tuple(layers)
+
+
+def parse_width(value: Any) -> int | Literal["auto"]:
+    """Return the width of `auto` or a number of layers."""
+    if value == "auto":
+        return "auto"
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"is {shown(value)}, not `auto` or a number of layers")
+    return value
+
+
+def parse_preserve(value: Any) -> Literal["auto", "none"] | tuple[str, ...]:
+    """Return what to preserve: `auto`, `none` or subjects and prompts, each once."""
+    if value == "auto" or value == "none":
+        return "auto" if value == "auto" else "none"
+    if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+        raise ValueError(f"is {shown(value)}, not `auto`, `none` or a list of subjects or prompts")
+    if not value:
+        raise ValueError("is empty; write `none`")
+    if not all(one.strip() for one in value):
+        raise ValueError("has an empty entry")
+    return tuple(dict.fromkeys(value))
+
+
+def _layer(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"holds {shown(value)}; a layer is a whole number from 0")
+    return value
+
+
+def _not_bool(value: Any) -> Any:
+    # a boolean is an int to Python, and `seeds: true` would be one seed
+    if isinstance(value, bool):
+        raise ValueError(f"is {shown(value)}, not a number")
+    return value
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is empty")
+    return value
+
+
+def _plain_ridge(value: Ridge | str) -> str | float:
+    return value.value if isinstance(value, Ridge) and not value.is_relative else str(value)
+
+
+def _plain_range(value: Any) -> Any:
+    return [value.start, value.stop] if isinstance(value, LayerWindow) else value
+
+
+def _plain_list(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _schema(*options: Mapping[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": list(options)})
+
+
+def _words(*words: str) -> dict[str, Any]:
+    return {"enum": list(words)}
+
+
+_LAYERS = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+_TEXTS = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
+
+Text = Annotated[str, AfterValidator(_not_blank), Field(min_length=1)]
+Texts = Annotated[tuple[Text, ...], Field(min_length=1)]
+Version = Annotated[Literal[1], BeforeValidator(_not_bool)]
+Count = Annotated[int, BeforeValidator(_not_bool), Field(ge=1)]
+Share = Annotated[float, BeforeValidator(_not_bool), Field(gt=0, le=1)]
+Number = Annotated[float, BeforeValidator(_not_bool), Field(ge=0)]
+RidgeValue = Annotated[
+    Ridge | Literal["auto"],
+    PlainValidator(parse_ridge),
+    PlainSerializer(_plain_ridge),
+    _schema(
+        _words("auto"),
+        {"type": "number", "exclusiveMinimum": 0},
+        {"type": "string", "pattern": r"^[0-9.eE+-]+x$"},
+    ),
+]
+LayerRange = Annotated[
+    LayerWindow | Literal["auto", "published"] | None,
+    PlainValidator(parse_layer_range),
+    PlainSerializer(_plain_range),
+    _schema(_words("auto", "published"), {**_LAYERS, "minItems": 2, "maxItems": 2}),
+]
+LayerList = Annotated[
+    tuple[int, ...] | None,
+    PlainValidator(parse_layer_list),
+    PlainSerializer(_plain_list),
+    WithJsonSchema({**_LAYERS, "minItems": 1, "uniqueItems": True}),
+]
+Width = Annotated[
+    int | Literal["auto"],
+    PlainValidator(parse_width),
+    PlainSerializer(lambda value: value),
+    _schema(_words("auto"), {"type": "integer", "minimum": 1}),
+]
+Preserve = Annotated[
+    Literal["auto", "none"] | tuple[str, ...],
+    PlainValidator(parse_preserve),
+    PlainSerializer(_plain_list),
+    _schema(_words("auto", "none"), _TEXTS),
+]

@@ -1,0 +1,153 @@
+"""
+Prompt templates as strings: the defaults, filling a slot, taking a style's words out.
+
+A template is a prompt with a slot: `{subject}` in source prompts, `{to}` in target prompts.
+Filling is literal: `to: a dog` makes "a photo of a dog", `to: dog` makes "a photo of dog".
+Only a doubled article is dropped, so that "a {subject}" and "a cat" give "a cat".
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from loco_cli.errors import ConceptError
+
+Kind = Literal["style", "object", "fact"]
+
+LOCALIZE: dict[Kind, tuple[str, ...]] = {
+    "style": (
+        "a painting of a house in the style of {subject}",
+        "a painting of a cat in the style of {subject}",
+        "a picture of a tree by {subject}",
+        "a boat, {subject} style",
+    ),
+    "object": (
+        "a photo of {subject}",
+        "a picture of {subject}",
+        "an image of {subject}",
+        "a painting of {subject}",
+    ),
+    "fact": (
+        "a photo of {subject}",
+        "a picture of {subject}",
+        "a portrait of {subject}",
+        "a painting of {subject}",
+    ),
+}
+
+EDIT: dict[Kind, tuple[str, ...]] = {
+    "style": (
+        "{subject}",
+        "a painting in the style of {subject}",
+        "a painting of a house in the style of {subject}",
+        "a painting of a cat in the style of {subject}",
+        "a picture of a tree by {subject}",
+        "a boat, {subject} style",
+        "a picture of a bird in the style of {subject}",
+    ),
+    "object": (
+        "{subject}",
+        "a photo of {subject}",
+        "a picture of {subject}",
+        "an image of {subject}",
+    ),
+    "fact": (
+        "{subject}",
+        "a photo of {subject}",
+        "a picture of {subject}",
+        "a portrait of {subject}",
+    ),
+}
+
+# to be judged on: other objects and wordings than those that chose the layers or the edit
+FORGET: dict[Kind, tuple[str, ...]] = {
+    "style": (
+        "a drawing of a dog in the style of {subject}",
+        "a picture of a castle, {subject} style",
+        "an image of a flower by {subject}",
+        "a nice picture of a car in the style of {subject}",
+    ),
+    "object": (
+        "a nice picture of {subject}",
+        "a beautiful photo of {subject}",
+        "a small drawing of {subject}",
+        "a beautiful painting of {subject}",
+    ),
+    "fact": (
+        "a drawing of {subject}",
+        "a nice portrait of {subject}",
+        "a beautiful photo of {subject}",
+        "a small picture of {subject}",
+    ),
+}
+KEEP: dict[Kind, tuple[str, ...]] = {kind: templates[:2] for kind, templates in FORGET.items()}
+
+_ARTICLE = re.compile(r"^(?:a|an|the)\s+", re.IGNORECASE)
+_MADE = r"(?:\b(?:painted|drawn|made|done|rendered|created)\s+)?"
+_WHO = r"(?:the\s+(?:artist|painter)\s+)?\{subject\}"
+_STYLE_WORDS = re.compile(
+    rf"""
+    [\s,;]*
+    (?:
+        {_MADE}(?:\b(?:in|with|after)\s+)?(?:\b(?:the|a)\s+)?\b(?:style|manner|look)\s+of\s+{_WHO}
+      | {_MADE}\bin\s+(?:(?:the|an?)\s+)?\{{subject\}}(?:'s)?[\s-]+style\b
+      | {_MADE}\b(?:by|after|like|of|from|inspired\s+by)\s+{_WHO}
+      | \{{subject\}}(?:'s)?(?:[\s-]+styled?\b)?
+    )
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_ADJECTIVE = re.compile(r"\ban?\s+\{subject\}(?:'s)?(?:[\s-]+styled?\b)?\s+(\w)", re.IGNORECASE)
+_LEFTOVERS = frozenset(("a", "an", "the", "in", "of", "by", "with", "and"))
+
+
+def fill(template: str, slot: str, value: str) -> str:
+    """Return `template` with `{slot}` replaced by `value`; a doubled article is dropped."""
+    marker = "{" + slot + "}"
+    if _ARTICLE.match(value):
+        template = re.sub(rf"\b(?:a|an|the)\s+{re.escape(marker)}", marker, template, flags=re.I)
+    return tidy(template.replace(marker, value))
+
+
+def without_style(template: str, to: str) -> str:
+    """
+    Return a style template without its style words, or `to` where nothing is left.
+
+    "a painting of a house in the style of {subject}" gives "a painting of a house", and
+    "a {subject} oil painting" gives "an oil painting".
+    """
+    text = _ADJECTIVE.sub(lambda match: f"{_article(match[1])} {match[1]}", template)
+    text = _STYLE_WORDS.sub("", text).replace("()", "")
+    text = tidy(re.sub(r"\s+([,;.])", r"\1", text)).strip(" ,;.")
+    words = set(re.findall(r"\w+", text.casefold()))
+    return text if words - _LEFTOVERS else to
+
+
+def check_templates(sources: Sequence[str], targets: Sequence[str]) -> None:
+    """Raise ConceptError where a template has the wrong slots, or the counts do not fit."""
+    for source in sources:
+        if "{subject}" not in source:
+            raise ConceptError(f"source prompt `{source}` has no `{{subject}}`")
+    for template, slot in (*((s, "subject") for s in sources), *((t, "to") for t in targets)):
+        for found in re.findall(r"\{\w*\}", template):
+            if found != "{" + slot + "}":
+                raise ConceptError(f"prompt `{template}` has a slot `{found}`, not `{{{slot}}}`")
+    if len(targets) not in (0, 1, len(sources)):
+        raise ConceptError(
+            f"{len(targets)} target prompts do not fit {len(sources)} source prompts",
+            "give one for all, or as many as there are source prompts",
+        )
+
+
+def bare_name(name: str) -> str:
+    """Return `name` without case, doubled spaces and leading article: "A Cat" is "cat"."""
+    return _ARTICLE.sub("", tidy(name).casefold())
+
+
+def tidy(text: str) -> str:
+    """Return `text` with every run of white space as one space, and none at the ends."""
+    return " ".join(text.split())
+
+
+def _article(letter: str) -> str:
+    return "an" if letter.casefold() in "aeiou" else "a"

@@ -1,0 +1,171 @@
+import json
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from loco_cli.localization import Localization, Localizations, WindowScore, better_for, effect
+
+
+def window(layers, score, **kwargs):
+    return WindowScore.of(layers, [score], original=0.3, target=0.1, **kwargs)
+
+
+def localization(scores, better="lower", **kwargs):
+    best = scores[0]
+    return Localization(
+        model={"name": "tiny", "family": "sd1"},
+        concept={"kind": "style", "subject": "van gogh", "to": "painting"},
+        method="locogen",
+        search="exhaustive",
+        width=2,
+        layer_range=best.layer_range,
+        effect=best.effect,
+        better=better,
+        layers=[{"layer": layer, "module_path": f"layer.{layer}"} for layer in best.layer_set],
+        scores=scores,
+        original_score=0.3,
+        target_score=0.1,
+        prompts=[{"source": "a house by van gogh", "target": "a painting"}],
+        seeds=[0, 1],
+        steps=20,
+        guidance=7.5,
+        scorer="tiny",
+        unet_evaluations=80,
+        seconds=1.5,
+        **kwargs,
+    )
+
+
+def test_effect_is_a_share_of_the_full_swap():
+    """
+    The effect is 0 at the original score and 1 at the full swap's, whichever way is better.
+    """
+    assert effect(0.3, original=0.3, target=0.1) == 0
+    assert effect(0.1, original=0.3, target=0.1) == 1
+    assert effect(0.2, original=0.3, target=0.1) == pytest.approx(0.5)
+    assert effect(0.2, original=0.1, target=0.3) == pytest.approx(0.5)
+
+
+def test_no_effect_exists_where_the_full_swap_does_nothing():
+    """
+    A share of nothing is None, not a number and not a division by zero.
+    """
+    assert effect(0.2, original=0.3, target=0.3) is None
+
+
+def test_a_score_knows_its_spread():
+    """
+    Mean, sample deviation and standard error are those of the images; one image has no spread.
+    """
+    many = WindowScore.of([8, 9], [0.1, 0.2, 0.3], original=0.3, target=0.1)
+    one = WindowScore.of([8, 9], [0.2], original=0.3, target=0.1)
+
+    assert many.score == pytest.approx(0.2)
+    assert many.std == pytest.approx(0.1)
+    assert many.stderr == pytest.approx(0.1 / math.sqrt(3))
+    assert many.n == 3
+    assert (one.std, one.stderr) == (0, 0)
+
+
+def test_layers_that_do_not_touch_are_listed():
+    """
+    A score of touching layers has a range, one of other layers a list, and never both.
+    """
+    touching, apart = window([9, 8], 0.2).to_json(), window([10, 1], 0.2).to_json()
+
+    assert touching["layer_range"] == [8, 10]
+    assert "layers" not in touching
+    assert apart["layers"] == [1, 10]
+    assert "layer_range" not in apart
+
+
+def test_best_goes_the_way_that_is_better():
+    """
+    Style and object take the lowest score, a fact the highest, and of equals the first.
+    """
+    scores = [window([0, 1], 0.2), window([1, 2], 0.1), window([2, 3], 0.3), window([3, 4], 0.1)]
+
+    assert localization(scores, "lower").best().layer_range == (1, 3)
+    assert localization(scores, "higher").best().layer_range == (2, 4)
+    assert [s.score for s in localization(scores, "lower").ranked()] == [0.1, 0.1, 0.2, 0.3]
+    assert (better_for("style"), better_for("fact")) == ("lower", "higher")
+
+
+def test_smallest_is_the_narrowest_that_is_enough():
+    """
+    Of all candidates that reach the wanted effect the narrowest is taken, of those the best.
+    """
+    scores = [
+        window([0], 0.29),
+        window([4, 5], 0.12),
+        window([8, 9], 0.11),
+        window([8, 9, 10], 0.1),
+    ]
+
+    found = localization(scores).smallest(0.9)
+
+    assert found is not None
+    assert found.layer_range == (8, 10)
+    assert localization(scores).smallest(1.1) is None
+
+
+def test_knows_whether_the_choice_is_enough():
+    """
+    A choice is enough where its effect reaches what is wanted; without an effect it never is.
+    """
+    weak = localization([window([8, 9], 0.25)])
+    unknown = weak.model_copy(update={"effect": None})
+
+    assert weak.is_enough(0.2)
+    assert not weak.is_enough(0.9)
+    assert not unknown.is_enough(0.0)
+
+
+def test_document_has_the_keys_of_the_interface_in_order():
+    """
+    `loco.localization/1` holds these keys, in this order.
+    """
+    document = localization([window([8, 9], 0.1)]).to_json()
+
+    assert list(document) == [
+        "schema", "model", "concept", "method", "search", "width", "layer_range", "effect",
+        "better", "layers", "scores", "original_score", "target_score", "prompts", "seeds",
+        "steps", "guidance", "scorer", "unet_evaluations", "seconds",
+    ]  # fmt: skip
+    assert document["schema"] == "loco.localization/1"
+    assert list(document["scores"][0]) == ["layer_range", "score", "std", "stderr", "effect", "n"]
+    assert document["layers"][0] == {"layer": 8, "module_path": "layer.8"}
+
+
+def test_survives_json():
+    """
+    A record written as JSON and read again is the same record, alone or among others.
+    """
+    one = localization([window([1, 10], 0.1), window([8, 9], 0.2)])
+    both = Localizations(localizations=[one, one])
+
+    assert Localization.from_json(json.loads(json.dumps(one.to_json()))) == one
+    assert Localizations.from_json(json.loads(json.dumps(both.to_json()))) == both
+    assert list(both.to_json()) == ["schema", "localizations"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"extra": 1}, {"schema": "loco.localization/2"}, {"effect": "x"}]
+)
+def test_refuses_other_documents(change):
+    """
+    A document of another schema, or with keys that are not of this one, is no localization.
+    """
+    document = localization([window([8, 9], 0.1)]).to_json()
+
+    with pytest.raises(ValidationError):
+        Localization.from_json(document | change)
+
+
+def test_holds_only_finite_numbers():
+    """
+    NaN is refused, since JSON has no word for it and no comparison means anything with it.
+    """
+    with pytest.raises(ValidationError):
+        WindowScore.of([8, 9], [math.nan], original=0.3, target=0.1)
