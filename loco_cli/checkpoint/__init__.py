@@ -1,0 +1,1 @@
+"""Weights on disk: what a file holds, where each tensor lives, how an edited copy is written."""

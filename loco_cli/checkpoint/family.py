@@ -1,0 +1,123 @@
+"""Which architecture a checkpoint is, told from names and shapes; an unknown one is refused."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from loco_cli.checkpoint.header import shown
+from loco_cli.errors import CheckpointError
+from loco_cli.models.spec import Family
+from loco_cli.models.stable_diffusion import sd1_layers
+
+# (component, canonical name) → shape
+Shapes = Mapping[tuple[str, str], tuple[int, ...]]
+
+# SD 1 and SD 2 share their layers; SDXL's blocks hold several transformer layers each
+_SD_ATTENTION = frozenset(layer.module_path for layer in sd1_layers((1, 1, 1, 1)))
+_SDXL_DEPTHS = {
+    **{f"down_blocks.1.attentions.{j}": 2 for j in range(2)},
+    **{f"down_blocks.2.attentions.{j}": 10 for j in range(2)},
+    "mid_block.attentions.0": 10,
+    **{f"up_blocks.0.attentions.{j}": 10 for j in range(3)},
+    **{f"up_blocks.1.attentions.{j}": 2 for j in range(3)},
+}
+_SDXL_ATTENTION = frozenset(
+    f"{block}.transformer_blocks.{layer}.attn2"
+    for block, depth in _SDXL_DEPTHS.items()
+    for layer in range(depth)
+)
+_ENCODERS: Mapping[Family, tuple[str, ...]] = {
+    "sd1": ("text_encoder",),
+    "sd2": ("text_encoder",),
+    "sdxl": ("text_encoder", "text_encoder_2"),
+}
+_TOKENS = "text_model.embeddings.token_embedding.weight"
+_PROJ_IN = "down_blocks.0.attentions.0.proj_in.weight"
+_KNOWN = "loco knows Stable Diffusion 1 and 2 (16 layers), SDXL (70 layers) and DeepFloyd IF"
+
+# what weights without a UNet may be, told by a part of `component/name`; first match wins
+_STRANGERS = (
+    ("a LoRA", (".lora_", "_lora.", "lora_unet_", "lora_te", ".hada_w", ".lokr_", ".oft_")),
+    ("a ControlNet", ("control_model.", "controlnet_")),
+    ("a textual inversion", ("emb_params", "string_to_param")),
+    (
+        "a transformer such as SD 3 or Flux",
+        ("joint_blocks.", "double_blocks.", "single_transformer_blocks."),
+    ),
+    ("a VAE", ("vae/", "/encoder.down", "/decoder.up", "/encoder.mid", "/decoder.mid")),
+    ("a text encoder", ("text_encoder", "/text_model.", "/encoder.layers.")),
+)
+
+
+def family_of(where: Path, shapes: Shapes) -> Family:
+    """
+    Return the family of a checkpoint by the structure of its UNet, whatever its widths.
+
+    SD 1 projects into its transformer blocks by a convolution, SD 2 by a linear map.
+
+    Raises:
+        CheckpointError: there is no UNet, its layers are none that are known, or the text
+            encoders beside it do not fit it.
+    """
+    unet = [name for component, name in shapes if component == "unet"]
+    attention = {
+        name.removesuffix(".to_k.weight") for name in unet if name.endswith(".attn2.to_k.weight")
+    }
+    if ("unet", "encoder_hid_proj.weight") in shapes and any(
+        name.endswith(".add_k_proj.weight") for name in unet
+    ):
+        return "if"
+    if not attention:
+        raise _stranger(where, shapes)
+    family = _family_by_layers(attention, shapes)
+    if family is None:
+        raise CheckpointError(
+            f"`{shown(where)}` is of an architecture that loco does not know: "
+            f"its UNet has {len(attention)} cross-attention layers",
+            _KNOWN,
+        )
+    _check_encoders(where, family, shapes)
+    return family
+
+
+def _family_by_layers(attention: set[str], shapes: Shapes) -> Family | None:
+    if attention == _SDXL_ATTENTION and ("unet", "add_embedding.linear_1.weight") in shapes:
+        return "sdxl"
+    if attention != _SD_ATTENTION:
+        return None
+    rank = len(shapes.get(("unet", _PROJ_IN), ()))
+    if rank == 4:
+        return "sd1"
+    return "sd2" if rank == 2 else None
+
+
+def _check_encoders(where: Path, family: Family, shapes: Shapes) -> None:
+    widths = [shapes.get((encoder, _TOKENS)) for encoder in _ENCODERS[family]]
+    d_text = next(
+        s[-1] for (c, n), s in shapes.items() if c == "unet" and n.endswith(".attn2.to_k.weight")
+    )
+    d_context = sum(shape[-1] for shape in widths if shape)
+    if None not in widths and d_context != d_text:
+        raise CheckpointError(
+            f"the parts of `{shown(where)}` do not belong together: "
+            f"its text encoder writes {d_context} numbers per token, its UNet reads {d_text}"
+        )
+
+
+def _stranger(where: Path, shapes: Shapes) -> CheckpointError:
+    if not shapes:
+        return CheckpointError(f"`{shown(where)}` holds no tensors")
+    hint = "give the checkpoint of a whole model: a `.safetensors` file or a diffusers folder"
+    parts = sorted({component for component, _ in shapes if component})
+    if len(parts) > 1:
+        return CheckpointError(
+            f"`{shown(where)}` has no UNet, only {shown(', '.join(parts))}", hint
+        )
+    names = [f"{component}/{name}" for component, name in shapes]
+    for what, signs in _STRANGERS:
+        if any(sign in name for name in names for sign in signs):
+            return CheckpointError(f"`{shown(where)}` is {what}, not a model", hint)
+    return CheckpointError(
+        f"`{shown(where)}` is no model that loco knows: "
+        f"none of its {len(names)} tensors is a cross-attention layer of a UNet",
+        hint,
+    )

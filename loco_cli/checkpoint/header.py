@@ -1,0 +1,286 @@
+"""
+The header of a safetensors file, read strictly and rendered again, with the standard library only.
+
+A file is  `N: u64, little endian | N bytes of JSON | data`.  The JSON maps each tensor to
+`{"dtype", "shape", "data_offsets": [begin, end]}`; offsets count from the first byte of the data,
+the data has neither holes nor overlaps, and `__metadata__` maps strings to strings.
+"""
+
+import json
+import math
+import struct
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from loco_cli.errors import CheckpointError
+
+HEADER_LIMIT_BYTES = 100_000_000  # the format's own cap
+_VALUES_LIMIT = 4_000_000  # values in the JSON: bounds the memory that parsing may take
+_RANK_LIMIT = 64
+_SIZE_LIMIT = 2**63
+
+ITEM_BITS = {
+    **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
+    **dict.fromkeys(("F32", "I32", "U32"), 32),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
+    **dict.fromkeys(("BOOL", "I8", "U8"), 8),
+    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    "F4": 4,
+}
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """
+    One entry: `TensorInfo("conv_in.weight", "F16", (8, 4, 3, 3), begin=0, end=576)`.
+
+    `begin` and `end` count bytes from the first byte of the data, as the format does.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """
+    What a file says of itself: `Header({"conv_in.weight": ...}, {"format": "pt"}, 4096, 8192)`.
+
+    `tensors` keep the file's order; `data_start` is where the data begins in the file.
+    """
+
+    tensors: Mapping[str, TensorInfo]
+    metadata: Mapping[str, str]
+    data_start: int
+    file_bytes: int
+
+    def span(self, name: str) -> tuple[int, int]:
+        """Return where a tensor begins and ends, counted from the first byte of the file."""
+        tensor = self.tensors[name]
+        return self.data_start + tensor.begin, self.data_start + tensor.end
+
+
+def shown(text: object, limit: int = 160) -> str:
+    """Return `text` as it may be printed: control characters escaped, long text cut."""
+    escaped = repr(str(text))[1:-1]
+    return escaped if len(escaped) <= limit else f"{escaped[:limit]}…"
+
+
+def read_header(path: Path) -> Header:
+    """
+    Return the header of the safetensors file at `path`.
+
+    Raises:
+        CheckpointError: the file breaks a rule of the format; the message says which and where.
+    """
+    try:
+        with path.open("rb") as file:
+            file_bytes = file.seek(0, 2)
+            file.seek(0)
+            raw = _read_json_bytes(path, file, file_bytes)
+    except OSError as error:
+        raise CheckpointError(f"cannot read `{shown(path)}`: {error.strerror}") from error
+    return parse_header(path, raw, file_bytes)
+
+
+def parse_header(path: Path, raw: bytes, file_bytes: int) -> Header:
+    """Return the header whose JSON is `raw`, of a file with `file_bytes` bytes at `path`."""
+    tree = _parse_json(path, raw)
+    metadata = _metadata(path, tree.pop("__metadata__", {}))
+    tensors = {name: _tensor(path, name, entry) for name, entry in tree.items()}
+    data_start = 8 + len(raw)
+    _check_extents(path, tensors.values(), file_bytes - data_start)
+    return Header(tensors, metadata, data_start, file_bytes)
+
+
+def read_header_bytes(path: Path) -> bytes:
+    """Return everything before the data, the 8 bytes of length included, as it is in the file."""
+    with path.open("rb") as file:
+        file_bytes = file.seek(0, 2)
+        file.seek(0)
+        raw = _read_json_bytes(path, file, file_bytes)
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def render_header(tensors: Iterable[TensorInfo], metadata: Mapping[str, str]) -> bytes:
+    """
+    Return everything before the data: length, compact JSON, spaces up to a multiple of 8.
+
+    The metadata comes first (A1111 reads it only behind `{"`); order and offsets are kept.
+    """
+    tree: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    for tensor in tensors:
+        offsets = [tensor.begin, tensor.end]
+        tree[tensor.name] = {
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": offsets,
+        }
+    raw = json.dumps(tree, ensure_ascii=False, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)
+    if len(raw) > HEADER_LIMIT_BYTES:
+        raise CheckpointError(
+            f"the new header would have {len(raw)} bytes, the format allows {HEADER_LIMIT_BYTES}"
+        )
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def parse_strict_json(text: str) -> Any:
+    """
+    Return what `text` says in JSON.
+
+    Raises:
+        ValueError: it is no JSON, repeats a key, nests too deep, or holds NaN or a lone surrogate.
+    """
+    try:
+        tree = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        if "\\u" in text:
+            json.dumps(tree, ensure_ascii=False).encode()  # a lone surrogate cannot be encoded
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a surrogate pair") from None
+    return tree
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    tree = dict(pairs)
+    if len(tree) != len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        twice = counts.most_common(1)[0][0]
+        raise ValueError(f"it has the key `{shown(twice)}` twice")
+    return tree
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"it holds {word}, which is no JSON")
+
+
+def _read_json_bytes(path: Path, file: BinaryIO, file_bytes: int) -> bytes:
+    if file_bytes < 8:
+        raise CheckpointError(
+            f"`{shown(path)}` is no safetensors file: "
+            f"it has {file_bytes} bytes, the format needs at least 8"
+        )
+    first = file.read(8)
+    n_bytes = struct.unpack("<Q", first)[0]
+    if n_bytes > HEADER_LIMIT_BYTES:
+        raise CheckpointError(
+            f"`{shown(path)}` is no safetensors file: "
+            f"its first 8 bytes ask for a header of {n_bytes} bytes, "
+            f"the format allows {HEADER_LIMIT_BYTES}",
+            _hint(first),
+        )
+    if 8 + n_bytes > file_bytes:
+        raise CheckpointError(
+            f"`{shown(path)}` is cut short: "
+            f"its header takes {8 + n_bytes} bytes, the file has {file_bytes}"
+        )
+    raw = file.read(n_bytes)
+    if not raw.startswith(b"{"):
+        raise CheckpointError(
+            f"`{shown(path)}` is no safetensors file: its header does not begin with `{{`"
+        )
+    return raw
+
+
+def _hint(first: bytes) -> str | None:
+    if first.startswith(b"version "):
+        return "this is a git-lfs pointer; fetch the file itself with `git lfs pull`"
+    if first.startswith((b"PK\x03\x04", b"\x80\x02")):
+        return "this is a pickle under another name; convert it to safetensors"
+    return None
+
+
+def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
+    n_values = raw.count(b",") + raw.count(b"[") + raw.count(b"{")
+    if n_values > _VALUES_LIMIT:
+        raise CheckpointError(
+            f"header of `{shown(path)}`: about {n_values} values, at most {_VALUES_LIMIT} are read"
+        )
+    try:
+        tree = parse_strict_json(raw.decode())
+    except UnicodeDecodeError as error:
+        raise CheckpointError(
+            f"header of `{shown(path)}`: byte {8 + error.start} is no UTF-8"
+        ) from error
+    except ValueError as error:
+        raise CheckpointError(f"header of `{shown(path)}` is damaged: {shown(error)}") from error
+    if not isinstance(tree, dict):
+        raise CheckpointError(f"header of `{shown(path)}` is damaged: it is no JSON object")
+    return tree
+
+
+def _metadata(path: Path, metadata: object) -> dict[str, str]:
+    if not isinstance(metadata, dict):
+        raise CheckpointError(f"header of `{shown(path)}`: `__metadata__` is no object")
+    for key, value in metadata.items():
+        if not isinstance(value, str):
+            raise CheckpointError(
+                f"header of `{shown(path)}`: "
+                f"metadata `{shown(key)}` is {shown(value, 40)}, not text"
+            )
+    return metadata
+
+
+def _tensor(path: Path, name: str, entry: object) -> TensorInfo:
+    where = f"header of `{shown(path)}`: tensor `{shown(name)}`"
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise CheckpointError(
+            f"{where} must have `dtype`, `shape` and `data_offsets`, and nothing else"
+        )
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in ITEM_BITS:
+        raise CheckpointError(f"{where} has the unknown dtype `{shown(dtype)}`")
+    if not _are_sizes(shape) or len(shape) > _RANK_LIMIT:
+        raise CheckpointError(
+            f"{where} has the shape {shown(shape, 60)}, which is no list of sizes"
+        )
+    if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise CheckpointError(
+            f"{where} has the offsets {shown(offsets, 60)}, which are no [begin, end]"
+        )
+    n_bits = math.prod(shape) * ITEM_BITS[dtype]
+    extent = offsets[1] - offsets[0]
+    if n_bits != 8 * extent:
+        raise CheckpointError(
+            f"{where} is {dtype} {shape}, which takes {-(-n_bits // 8)} bytes, "
+            f"its offsets give it {extent}"
+        )
+    return TensorInfo(name, dtype, tuple(shape), offsets[0], offsets[1])
+
+
+def _are_sizes(values: object) -> bool:
+    # bool is a subclass of int, and `true` is no size
+    return isinstance(values, list) and all(type(v) is int and 0 <= v < _SIZE_LIMIT for v in values)
+
+
+def _check_extents(path: Path, tensors: Iterable[TensorInfo], data_bytes: int) -> None:
+    end, last = 0, None
+    for tensor in sorted(tensors, key=lambda t: (t.begin, t.end)):
+        if tensor.begin < end and last is not None:
+            raise CheckpointError(
+                f"header of `{shown(path)}`: "
+                f"tensors `{shown(last)}` and `{shown(tensor.name)}` overlap: "
+                f"one ends at byte {end}, the other begins at {tensor.begin}"
+            )
+        if tensor.begin > end:
+            raise CheckpointError(
+                f"header of `{shown(path)}`: nothing owns the bytes {end} to {tensor.begin}, "
+                f"before tensor `{shown(tensor.name)}`"
+            )
+        end, last = tensor.end, tensor.name
+    if end > data_bytes:
+        raise CheckpointError(
+            f"`{shown(path)}` is cut short: "
+            f"its tensors take {end} bytes, the file holds {data_bytes}"
+        )
+    if end < data_bytes:
+        raise CheckpointError(f"`{shown(path)}` has {data_bytes - end} bytes after its last tensor")

@@ -1,0 +1,249 @@
+"""
+Where each tensor of a checkpoint lives, recognised from headers alone.
+
+A checkpoint is a diffusers folder (with shards and variants), a bare UNet, or a single file in the
+original layout. What it is never depends on its name, and an unknown one is refused.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from loco_cli.checkpoint.family import family_of
+from loco_cli.checkpoint.header import Header, TensorInfo, read_header, shown
+from loco_cli.checkpoint.names import EMA_COMPONENT, Place, component_places, single_file_places
+from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.checkpoint.tree import Entry, is_pickle, list_files, read_indexes, weights_left_out
+from loco_cli.errors import CheckpointError, RequestError
+from loco_cli.models.spec import Family
+
+UNDO_NAME = "loco-undo.safetensors"  # in a folder that is an output; no weights of the model
+EDITABLE_DTYPES = ("F32", "F16", "BF16")
+_EDITED = ("unet", "text_encoder")  # with the EMA copy and the second encoder
+_MODEL_HINT = "give a diffusers folder or a single `.safetensors` file"
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """
+    One safetensors file: `CheckpointFile("unet/a.safetensors", Path("/m/unet/..."), Header(...))`.
+    """
+
+    path: str
+    source: Path
+    header: Header
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """
+    A model on disk: `open_checkpoint(Path("sd15"))`.
+
+    `files` are its safetensors files, `entries` everything it consists of, `left_out` the weights
+    in other formats (pickles, flax) that no edited copy takes along. All paths are relative to
+    `root`, with `/`; a single file's `root` is the file itself and its path the file's name.
+    """
+
+    root: Path
+    is_folder: bool
+    files: tuple[CheckpointFile, ...]
+    entries: tuple[Entry, ...]
+    left_out: tuple[str, ...]
+    slots_by_name: dict[tuple[str, str], tuple[TensorSlot, ...]] = field(repr=False)
+    family: Family
+
+    @property
+    def components(self) -> frozenset[str]:
+        """Return the components of which there are tensors: `unet`, `text_encoder`, `vae`, ..."""
+        return frozenset(component for component, _ in self.slots_by_name)
+
+    @cached_property
+    def d_text(self) -> int:
+        """Return the width of the text embeddings that the UNet's keys and values read."""
+        ends = (".attn2.to_k.weight", ".add_k_proj.weight")
+        return next(
+            slots[0].shape[-1]
+            for (component, name), slots in self.slots_by_name.items()
+            if component == "unet" and name.endswith(ends)
+        )
+
+    def header(self, file: str) -> Header:
+        """Return the header of one of `files`."""
+        return next(found.header for found in self.files if found.path == file)
+
+    def names(self, component: str) -> tuple[str, ...]:
+        """Return the canonical names of a component's tensors, in the order of the files."""
+        return tuple(name for owner, name in self.slots_by_name if owner == component)
+
+    def holds(self, component: str, name: str) -> bool:
+        """Tell whether the checkpoint has a tensor."""
+        return (component, _canonical(component, name)) in self.slots_by_name
+
+    def slots(self, component: str, name: str) -> tuple[TensorSlot, ...]:
+        """
+        Return every place where a tensor lives: one for each variant, and the EMA copy.
+
+        `name` is as diffusers writes it; a text encoder's may lack its `text_model.`.
+
+        Raises:
+            CheckpointError: the checkpoint has no such tensor.
+        """
+        canonical = _canonical(component, name)
+        found = self.slots_by_name.get((component, canonical), ())
+        if component == "unet":
+            found += self.slots_by_name.get((EMA_COMPONENT, canonical), ())
+        if not found:
+            raise CheckpointError(
+                f"`{shown(self.root)}` has no tensor `{shown(name)}` in `{shown(component)}`"
+            )
+        return found
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """
+    Return the checkpoint at `path`; only headers and shard indexes are read.
+
+    Raises:
+        RequestError: there is nothing at `path`.
+        CheckpointError: what is there is no model, is damaged, or cannot be edited.
+    """
+    if not path.exists():
+        raise RequestError(f"there is no file or folder `{shown(path)}`", _MODEL_HINT)
+    is_folder = path.is_dir()
+    entries = list_files(path) if is_folder else (_single_entry(path),)
+    files = _read_headers(path, is_folder, entries)
+    _check_indexes(entries, files)
+    slots = _slots_by_name(files)
+    family = family_of(path, {key: found[0].canonical_shape for key, found in slots.items()})
+    _check_dtypes(slots)
+    _check_copies(slots)
+    left_out = weights_left_out(entries) if is_folder else ()
+    return Checkpoint(path, is_folder, files, entries, left_out, slots, family)
+
+
+def _canonical(component: str, name: str) -> str:
+    return next(component_places(component, (name,))).name
+
+
+def _single_entry(path: Path) -> Entry:
+    if is_pickle(path):
+        raise CheckpointError(
+            f"`{shown(path)}` is a pickle, which may run code when it is read",
+            "convert it to safetensors first",
+        )
+    if not path.is_file():
+        raise CheckpointError(f"`{shown(path)}` is neither a file nor a folder", _MODEL_HINT)
+    return Entry(path.name, path, path.stat().st_size)
+
+
+def _read_headers(
+    root: Path, is_folder: bool, entries: tuple[Entry, ...]
+) -> tuple[CheckpointFile, ...]:
+    files = tuple(
+        CheckpointFile(entry.path, entry.source, read_header(entry.source))
+        for entry in entries
+        if not is_folder or (entry.path.endswith(".safetensors") and entry.path != UNDO_NAME)
+    )
+    if not entries:
+        raise CheckpointError(f"folder `{shown(root)}` is empty", _MODEL_HINT)
+    pickled = {entry.folder for entry in entries if is_pickle(entry.source)}
+    if pickled and not {"", "unet"} & {
+        Path(file.path).parent.as_posix().strip(".") for file in files
+    }:
+        raise CheckpointError(
+            f"`{shown(root)}` has its UNet in a pickle only, which may run code when it is read",
+            "convert it to safetensors first",
+        )
+    if not files:
+        raise CheckpointError(
+            f"folder `{shown(root)}` is no model: no `.safetensors` file is in it", _MODEL_HINT
+        )
+    return files
+
+
+def _check_indexes(entries: tuple[Entry, ...], files: tuple[CheckpointFile, ...]) -> None:
+    headers = {file.path: file.header for file in files}
+    for index, holders in read_indexes(entries).items():
+        for tensor, file in holders.items():
+            if file not in headers or tensor not in headers[file].tensors:
+                raise CheckpointError(
+                    f"index `{shown(index)}` puts tensor `{shown(tensor)}` in `{shown(file)}`, "
+                    "which does not hold it"
+                )
+
+
+def _slots_by_name(
+    files: Iterable[CheckpointFile],
+) -> dict[tuple[str, str], tuple[TensorSlot, ...]]:
+    slots: dict[tuple[str, str], tuple[TensorSlot, ...]] = {}
+    for file in files:
+        for place in _places(file):
+            slot = _slot(file, place)
+            key = (slot.component, slot.name)
+            slots[key] = (*slots.get(key, ()), slot)
+    return slots
+
+
+def _places(file: CheckpointFile) -> Iterator[Place]:
+    folder = file.path.rpartition("/")[0]
+    if folder:
+        return component_places(folder, file.header.tensors)
+    return single_file_places(file.header.tensors)
+
+
+def _slot(file: CheckpointFile, place: Place) -> TensorSlot:
+    tensor = file.header.tensors[place.tensor]
+    begin, end = file.header.span(place.tensor)
+    shape = tensor.shape
+    if place.third is not None:
+        _check_thirds(file, tensor)
+        third_bytes = (end - begin) // 3
+        begin += place.third * third_bytes
+        end = begin + third_bytes
+        shape = (shape[0] // 3, *shape[1:])
+    return TensorSlot(
+        component=place.component,
+        name=place.name,
+        file=file.path,
+        tensor=place.tensor,
+        dtype=tensor.dtype,
+        shape=shape,
+        source=file.source,
+        begin=begin,
+        end=end,
+        is_transposed=place.is_transposed,
+    )
+
+
+def _check_thirds(file: CheckpointFile, tensor: TensorInfo) -> None:
+    if not tensor.shape or tensor.shape[0] % 3 or (tensor.end - tensor.begin) % 3:
+        raise CheckpointError(
+            f"tensor `{shown(tensor.name)}` of `{shown(file.source)}` is {list(tensor.shape)}, "
+            "which is not q, k and v on top of each other"
+        )
+
+
+def _check_dtypes(slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
+    for (component, _), copies in slots.items():
+        for slot in copies:
+            is_weight = component.startswith(_EDITED) and slot.name.endswith(".weight")
+            if is_weight and slot.dtype not in EDITABLE_DTYPES:
+                raise CheckpointError(
+                    f"`{shown(slot.source)}` is quantised: "
+                    f"tensor `{shown(slot.tensor)}` is {slot.dtype}, "
+                    f"loco edits {', '.join(EDITABLE_DTYPES)}",
+                    "give the float16 or float32 version of the model",
+                )
+
+
+def _check_copies(slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
+    for (component, _), copies in slots.items():
+        for slot in copies:
+            if component == "unet" and slot.canonical_shape != copies[0].canonical_shape:
+                first = copies[0]
+                raise CheckpointError(
+                    f"`{shown(first.source)}` and `{shown(slot.source)}` are different models: "
+                    f"`{shown(slot.name)}` is {list(first.shape)} in one "
+                    f"and {list(slot.shape)} in the other"
+                )

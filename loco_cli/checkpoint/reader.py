@@ -1,0 +1,116 @@
+"""One tensor at a time: from a file into memory, and back into the bytes of its slot."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loco_cli.checkpoint.header import shown
+from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.errors import CheckpointError, EditError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+_TORCH_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+_NUMPY_DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "I64": "<i8",
+    "U64": "<u8",
+    "I32": "<i4",
+    "U32": "<u4",
+    "I16": "<i2",
+    "U16": "<u2",
+    "I8": "i1",
+    "U8": "u1",
+    "BOOL": "?",
+}
+
+
+def read_range(source: Path, begin: int, end: int) -> bytes:
+    """Return the bytes from `begin` up to `end` of a file."""
+    try:
+        with source.open("rb") as file:
+            file.seek(begin)
+            content = file.read(end - begin)
+    except OSError as error:
+        raise CheckpointError(f"cannot read `{shown(source)}`: {error.strerror}") from error
+    if len(content) != end - begin:
+        raise CheckpointError(
+            f"`{shown(source)}` is cut short: bytes {begin} to {end} were asked for, "
+            f"{len(content)} of {end - begin} are there"
+        )
+    return content
+
+
+def read_bytes(slot: TensorSlot) -> bytes:
+    """Return a tensor as its file has it."""
+    return read_range(slot.source, slot.begin, slot.end)
+
+
+def read_tensor(slot: TensorSlot) -> "torch.Tensor":
+    """Return a tensor in its own dtype and canonical shape."""
+    import torch
+
+    if slot.dtype not in _TORCH_DTYPES:
+        raise CheckpointError(
+            f"tensor `{shown(slot.key)}` is {slot.dtype}, which cannot be read as numbers"
+        )
+    dtype = getattr(torch, _TORCH_DTYPES[slot.dtype])
+    content = bytearray(read_bytes(slot))
+    flat = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+    tensor = flat.reshape(slot.shape)
+    return tensor.T.contiguous() if slot.is_transposed else tensor
+
+
+def tensor_bytes(tensor: "torch.Tensor", slot: TensorSlot) -> bytes:
+    """
+    Return `tensor` as the bytes that replace `slot`: rounded once to its dtype, in its layout.
+
+    Raises:
+        EditError: the shape is another, or a value is not finite in the slot's dtype.
+    """
+    import torch
+
+    if tuple(tensor.shape) != slot.canonical_shape:
+        raise EditError(
+            f"edited tensor `{shown(slot.name)}` is {list(tensor.shape)}, "
+            f"its place in `{shown(slot.file)}` is {list(slot.canonical_shape)}"
+        )
+    stored = tensor.detach().cpu().to(getattr(torch, _TORCH_DTYPES[slot.dtype]))
+    if not bool(torch.isfinite(stored).all()):
+        raise EditError(f"edited tensor `{shown(slot.name)}` holds NaN or Inf as {slot.dtype}")
+    stored = stored.T if slot.is_transposed else stored
+    return stored.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+
+
+def read_array(slot: TensorSlot) -> "np.ndarray | None":
+    """
+    Return a tensor as numpy has it, without torch; bfloat16 becomes float32, exactly.
+
+    None stands for a dtype that numpy has no numbers for (fp8, fp4).
+    """
+    import numpy as np
+
+    content = read_bytes(slot)
+    if slot.dtype == "BF16":
+        halves = np.frombuffer(content, dtype="<u2").astype(np.uint32)
+        array = (halves << 16).view(np.float32)  # a bfloat16 is the upper half of a float32
+    elif slot.dtype in _NUMPY_DTYPES:
+        array = np.frombuffer(content, dtype=_NUMPY_DTYPES[slot.dtype])
+    else:
+        return None
+    array = array.reshape(slot.shape)
+    return array.T if slot.is_transposed else array

@@ -1,0 +1,120 @@
+"""
+Files that appear under their final names only when they are whole.
+
+Everything is written into a hidden folder beside its place, on the same disk, flushed, and then
+renamed. Whatever goes wrong, Ctrl-C included, that folder goes, and what was there before stays.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+from typing import BinaryIO
+
+from loco_cli.checkpoint.header import shown
+from loco_cli.errors import MachineError
+
+_SPARE_BYTES = 16 << 20  # folders, journals, the report: what no sum of sizes tells
+
+
+@contextmanager
+def staging(output: Path) -> Iterator[Path]:
+    """
+    Give an empty folder beside `output`, and remove it at the end.
+
+    Raises:
+        MachineError: the folder cannot be made, or writing fails (a full disk, a file system
+            that is read-only).
+    """
+    folder = output.parent / f".{output.name[:80]}.{token_hex(4)}.partial"
+    try:
+        folder.mkdir()
+        (folder / "new").mkdir()
+        yield folder / "new"
+    except OSError as error:
+        raise MachineError(f"cannot write `{shown(output)}`: {error.strerror or error}") from error
+    finally:
+        _remove(folder)
+
+
+@contextmanager
+def new_file(path: Path, *, is_synced: bool = True) -> Iterator[BinaryIO]:
+    """Open a file that does not exist yet, make its folders, and flush it to disk at the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        yield file
+        if is_synced:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def check_space(folder: Path, n_bytes: int) -> None:
+    """Raise MachineError where the disk of `folder` has no room for `n_bytes`."""
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < n_bytes + _SPARE_BYTES:
+        raise MachineError(
+            f"the disk of `{shown(folder)}` is too full: "
+            f"{_in_words(n_bytes + _SPARE_BYTES)} are needed, {_in_words(free_bytes)} are free"
+        )
+
+
+def put_folder(staged: Path, output: Path) -> None:
+    """Rename a staged folder to `output`; a folder that was there is gone only after that."""
+    for folder, _, _ in os.walk(staged):
+        _sync_folder(Path(folder))
+    _put({staged: output}, staged.parent / "old", ())
+
+
+def put_files(finals: Mapping[Path, Path], stale: tuple[Path, ...] = ()) -> None:
+    """
+    Rename staged files to their final names, in order, and take away the files named `stale`.
+
+    If a step fails, the steps before it are taken back.
+    """
+    _put(finals, next(iter(finals)).parent.parent / "old", stale)
+
+
+def _put(finals: Mapping[Path, Path], attic: Path, stale: tuple[Path, ...]) -> None:
+    attic.mkdir()
+    done: list[tuple[Path, Path]] = []  # (where it was, where it is now)
+    try:
+        for path in (*finals.values(), *stale):
+            if os.path.lexists(path):
+                _move(path, attic / path.name, done)
+        for staged, final in finals.items():
+            _move(staged, final, done)
+    except BaseException:
+        for before, now in reversed(done):
+            if os.path.lexists(now) and not os.path.lexists(before):
+                now.rename(before)
+        raise
+    _sync_folder(next(iter(finals.values())).parent)
+
+
+def _move(before: Path, after: Path, done: list[tuple[Path, Path]]) -> None:
+    done.append((before, after))  # first, so that an interrupt in between is taken back too
+    before.rename(after)
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except KeyboardInterrupt:  # begun is done, or half of a model stays behind hidden
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _in_words(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"

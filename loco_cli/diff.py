@@ -1,0 +1,103 @@
+"""What differs between two checkpoints, tensor by tensor, as `loco.diff/1`."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from loco_cli.models.spec import Family
+
+Status = Literal["changed", "only_in_a", "only_in_b", "reshaped", "retyped"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
+    )
+
+
+class Side(_Record):
+    """One of the two: `Side(name="sd15", layout="folder", family="sd1", files=4, ...)`."""
+
+    name: str
+    layout: Literal["folder", "file"]
+    family: Family
+    files: int
+    tensors: int
+    bytes: int
+
+
+class Counts(_Record):
+    """How many tensors are how."""
+
+    identical: int = 0
+    changed: int = 0
+    only_in_a: int = 0
+    only_in_b: int = 0
+    reshaped: int = 0
+    retyped: int = 0
+
+
+class TensorDelta(_Record):
+    """
+    One tensor that is not identical.
+
+    `name` is its name in both files, or the name that diffusers gives it where they differ; `file`
+    is B's, or A's where B has none. `relative_change` is |B − A| / |A|, `rank` the number of
+    singular values of B − A above what rounding to the dtype alone would leave, `share_changed`
+    the share of elements that differ. A figure is null where it does not apply or is not finite.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    status: Status
+    relative_change: float | None = None
+    max_abs: float | None = None
+    rank: int | None = None
+    share_changed: float | None = None
+    component: str
+    block: str
+    label: str | None
+    file: str
+
+
+class Verdict(_Record):
+    """
+    Whether the tensors that changed are those of a manifest.
+
+    `unexpected` changed without being listed, `missing` are listed and did not change; `side` is
+    where the manifest was found. `matches` is null where there is none.
+    """
+
+    found: bool
+    matches: bool | None = None
+    unexpected: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    side: Literal["a", "b"] | None = None
+
+
+class Diff(_Record):
+    """Everything that differs, as `loco.diff/1`; `metadata` is file and key → what A and B say."""
+
+    schema_: Literal["loco.diff/1"] = Field("loco.diff/1", alias="schema")
+    a: Side
+    b: Side
+    counts: Counts
+    tensors: tuple[TensorDelta, ...]
+    metadata: dict[str, dict[str, str | None]]
+    manifest: Verdict
+
+    @property
+    def is_same(self) -> bool:
+        """Whether all tensors are identical; metadata does not count."""
+        return not self.tensors
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document, keys in the order of the interface."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Diff":
+        """Return the record of a document; raises ValueError where it is not one."""
+        return cls.model_validate(document)

@@ -1,0 +1,280 @@
+"""
+What was done to a checkpoint, as `loco.manifest/1`, and how an output holds against it.
+
+The header of an edited file is stamped with the digest of its manifest: the SHA-256 of the
+canonical JSON without `output`, `created`, `seconds` and `command`, which either depend on the
+stamp or say nothing about the weights.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import ValidationError as InvalidRecord
+
+from loco_cli.errors import VerificationError
+from loco_cli.models.spec import Family
+
+STAMP_KEY = "loco.manifest"
+VERSION_KEY = "loco.version"
+_NOT_STAMPED = ("output", "created", "seconds", "command")
+
+
+def _relative(path: str) -> str:
+    parts = path.split("/")
+    if not path or "\\" in path or "\0" in path or path[1:2] == ":" or {"", ".", ".."} & set(parts):
+        raise ValueError("a path must be relative and stay in its folder")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_relative)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
+    )
+
+
+class FileRecord(_Record):
+    """A file: `FileRecord(path="unet/config.json", bytes=743, sha256="ba78...")`."""
+
+    path: RelativePath
+    bytes: Count
+    sha256: Sha256
+
+
+class Parent(_Record):
+    """The edit that made the base: its manifest's digest, and its recipe's where that is known."""
+
+    manifest: Sha256
+    recipe_sha256: Sha256 | None = None
+
+
+class Base(_Record):
+    """
+    The checkpoint that was given, file by file.
+
+    `name` is its file or folder name; `left_out` are weights in other formats, pickles above all,
+    that the output does not have and undoing does not bring back.
+    """
+
+    files: tuple[FileRecord, ...]
+    parent: Parent | None = None
+    name: RelativePath
+    left_out: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the part of the document."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Base":
+        """Return the record of a part of a document; raises ValueError where it is not one."""
+        return cls.model_validate(document)
+
+
+class Output(_Record):
+    """What was written, the manifest itself excepted; `stamped` is False after `--no-stamp`."""
+
+    files: tuple[FileRecord, ...] = ()
+    kind: Literal["checkpoint", "lora"] = "checkpoint"
+    stamped: bool = True
+
+
+class RecipeRecord(_Record):
+    """The recipe's text as it was read, and what the command line laid over it."""
+
+    text: str
+    sha256: Sha256
+    overrides: dict[str, JsonValue] = {}
+
+
+class ModelRecord(_Record):
+    """The model by name: `ModelRecord(name="sd15", family="sd1", revision=None)`."""
+
+    name: str
+    family: Family
+    revision: str | None = None
+
+
+class EditRecord(_Record):
+    """
+    One edit of the recipe as it was solved.
+
+    `layer_range` is None for a text-encoder edit and for a layer set, which `layers` then lists;
+    `ridge` is the λ that was used.
+    """
+
+    kind: str
+    subject: str
+    to: str
+    method: str
+    layer_range: tuple[int, int] | None
+    ridge: float | None
+    tokens: str | None
+    n_keys: Count
+    layers: tuple[int, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry as the document holds it: `layers` only where there is a set."""
+        return self.model_dump(mode="json", exclude=None if self.layers else {"layers"})
+
+
+class TensorRecord(_Record):
+    """
+    One edited tensor, by the name it has in its file.
+
+    `relative_change` is |ΔW| / |W| as stored; `rounding_error` is |stored ΔW − solved ΔW| over
+    |solved ΔW|, both Frobenius.
+    """
+
+    name: str
+    file: RelativePath
+    shape: tuple[Count, ...]
+    dtype: str
+    sha256_before: Sha256
+    sha256_after: Sha256
+    rank: int | None
+    relative_change: float
+    rounding_error: float | None
+
+    @property
+    def key(self) -> str:
+        """`file:tensor`, as the undo file has it."""
+        return f"{self.file}:{self.name}"
+
+
+class Environment(_Record):
+    """Versions and machine that made the edit."""
+
+    python: str
+    torch: str | None
+    diffusers: str | None
+    transformers: str | None
+    device: str
+    dtype: str
+
+
+class Seconds(_Record):
+    """How long the stages took."""
+
+    localize: float = 0.0
+    solve: float = 0.0
+    write: float = 0.0
+
+
+class Manifest(_Record):
+    """The whole of an edit, as `loco.manifest/1`."""
+
+    schema_: Literal["loco.manifest/1"] = Field("loco.manifest/1", alias="schema")
+    loco_version: str
+    created: str
+    command: tuple[str, ...]
+    recipe: RecipeRecord
+    model: ModelRecord
+    base: Base
+    output: Output = Output()
+    localizations: tuple[JsonValue, ...] = ()
+    preserve: tuple[JsonValue, ...] = ()
+    edits: tuple[EditRecord, ...]
+    tensors: tuple[TensorRecord, ...]
+    environment: Environment
+    seconds: Seconds = Seconds()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document, keys in the order of the interface."""
+        document = self.model_dump(mode="json", by_alias=True)
+        document["edits"] = [edit.to_json() for edit in self.edits]
+        return document
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Manifest":
+        """Return the record of a document; raises ValueError where it is not one."""
+        return cls.model_validate(document)
+
+    def digest(self) -> str:
+        """Return the digest that the stamp holds."""
+        return manifest_digest(self.to_json())
+
+    def with_output(self, output: Output) -> "Manifest":
+        """Return the manifest of what was written; its digest is the same."""
+        return self.model_copy(update={"output": output})
+
+
+class Verification(_Record):
+    """Whether an output holds against its manifest, as `loco.verification/1`; failures in words."""
+
+    schema_: Literal["loco.verification/1"] = Field("loco.verification/1", alias="schema")
+    ok: bool
+    failures: tuple[str, ...]
+
+    @classmethod
+    def of(cls, failures: "tuple[str, ...] | list[str]") -> "Verification":
+        """Return the verdict on these failures."""
+        return cls(ok=not failures, failures=tuple(failures))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class Restoration(_Record):
+    """
+    A base brought back, as `loco.undo/1`; every file's hash is the one that the base had.
+
+    `left_out` are the pickles and other weights that the base had and the output did not keep.
+    """
+
+    schema_: Literal["loco.undo/1"] = Field("loco.undo/1", alias="schema")
+    restored: str
+    files: tuple[FileRecord, ...]
+    left_out: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def manifest_digest(document: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a manifest document without the keys that the stamp leaves out."""
+    kept = {key: value for key, value in document.items() if key not in _NOT_STAMPED}
+    canonical = json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def render_manifest(manifest: Manifest) -> str:
+    """Return the manifest as its file holds it."""
+    return json.dumps(manifest.to_json(), indent=1, ensure_ascii=False) + "\n"
+
+
+def parse_manifest(text: str, where: str) -> tuple[Manifest, str]:
+    """
+    Return a manifest and the digest of it as it stands in its file.
+
+    Raises:
+        VerificationError: the text is no manifest; `where` names its file in the message.
+    """
+    try:
+        document = json.loads(text, object_pairs_hook=_unique)
+        return Manifest.from_json(document), manifest_digest(document)
+    except InvalidRecord as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "document"
+        # a key may be anything, a terminal's control sequence too
+        raise VerificationError(
+            f"manifest `{where}` is damaged: {repr(key)[1:-1]}: {first['msg'].lower()}"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise VerificationError(f"manifest `{where}` is no JSON: {error}") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    tree = dict(pairs)
+    if len(tree) != len(pairs):
+        raise ValueError("a key stands twice")
+    return tree

@@ -1,0 +1,1 @@
+"""One verb, one file, one run(): the only place where rooms meet."""

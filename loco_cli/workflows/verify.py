@@ -1,0 +1,186 @@
+"""
+Hold an output against its manifest.
+
+Three things must be so: every file is the one that was written, every stamp is the digest of the
+manifest, and undoing gives the hashes of the base, so that nothing else has changed.
+"""
+
+from pathlib import Path
+
+from loco_cli.checkpoint.header import read_header, shown
+from loco_cli.checkpoint.patcher import Copied, FileRange, Patch, copy_patched, hash_content
+from loco_cli.checkpoint.tree import list_files
+from loco_cli.checkpoint.undo import Undo, read_undo
+from loco_cli.errors import CheckpointError, VerificationError
+from loco_cli.manifest import STAMP_KEY, FileRecord, TensorRecord, Verification
+from loco_cli.workflows.outputs import (
+    FoundManifest,
+    OutputPaths,
+    existing_output,
+    require_manifest,
+)
+
+
+def run(output: Path) -> Verification:
+    """
+    Return whether the output holds, and every way in which it does not, as sentences.
+
+    Nothing is written, and each file is read once.
+
+    Raises:
+        RequestError: there is nothing at `output`.
+        VerificationError: it has no manifest.
+    """
+    paths = existing_output(output)
+    try:
+        found = require_manifest(paths.root)
+    except VerificationError as error:
+        if error.hint:  # there is no manifest, so there is nothing to verify
+            raise
+        return Verification.of([error.message])
+    check = _Check(found, paths)
+    check.names()
+    check.stamps()
+    check.undo_fits()
+    check.contents()
+    return Verification.of(check.failures)
+
+
+class _Check:
+    """One output under the eye, and what was found wrong with it so far."""
+
+    def __init__(self, found: FoundManifest, paths: OutputPaths) -> None:
+        self.failures: list[str] = []
+        self._digest, self._manifest, self._paths = found.digest, found.manifest, paths
+        self._written = {paths.now(f.path): f for f in self._manifest.output.files}
+        self._tensors: dict[Path, list[TensorRecord]] = {}
+        for tensor in self._manifest.tensors:
+            self._tensors.setdefault(self._weights(tensor.file), []).append(tensor)
+        self._is_lora = self._manifest.output.kind == "lora"
+        self._undo = None if self._is_lora else self._read_undo()
+
+    def names(self) -> None:
+        """Hold the files that are there against those that were written."""
+        paths = self._paths
+        if paths.is_folder:
+            there = {entry.source for entry in list_files(paths.root)} - {paths.manifest}
+        else:
+            there = {path for path in (paths.root, *paths.beside[:-1]) if path.exists()}
+        for path in sorted(set(self._written) - there):
+            self._fail(path, "is missing")
+        for path in sorted(there - set(self._written)):
+            self._fail(path, "is there, but the manifest does not list it")
+
+    def stamps(self) -> None:
+        """Hold the stamp of every edited file against the manifest's digest."""
+        for path in [self._paths.root] if self._is_lora else self._tensors:
+            if not self._manifest.output.stamped or not path.is_file():
+                continue
+            try:
+                stamp = read_header(path).metadata.get(STAMP_KEY)
+            except CheckpointError as error:
+                self.failures.append(error.message)
+                continue
+            if stamp is None:
+                self._fail(path, "has lost its stamp")
+            elif stamp != self._digest:
+                self._fail(
+                    path,
+                    f"is stamped with {shown(stamp, 12)}, the manifest's digest is "
+                    f"{self._digest[:12]}…: one of the two was altered",
+                )
+
+    def undo_fits(self) -> None:
+        """Hold the undo file against the manifest: the same base, the same tensors."""
+        if self._undo is None:
+            return
+        path = self._undo.path
+        if self._undo.base != self._manifest.base:
+            self._fail(path, "belongs to another base than the manifest's")
+        listed = {tensor.key: tensor for tensor in self._manifest.tensors}
+        for key in sorted(listed.keys() - self._undo.edited_keys()):
+            self._fail(path, f"lacks tensor `{shown(key)}`, which the manifest lists")
+        for key in sorted(self._undo.edited_keys() - listed.keys()):
+            self._fail(path, f"holds tensor `{shown(key)}`, which the manifest does not list")
+
+    def contents(self) -> None:
+        """Hold every file against what was written, and against what it is undone to."""
+        bases = {} if self._is_lora else {f.path: f for f in self._manifest.base.files}
+        for base in bases.values():
+            kept = self._undo.whole_file(base.path) if self._undo else None
+            if kept and hash_content(kept) != base.sha256:
+                self._fail(self._paths.undo, f"does not give back the base's `{shown(base.path)}`")
+        undone = {self._weights(f.path): f for f in bases.values() if not self._is_kept_whole(f)}
+        for path, record in self._written.items():
+            if path.is_file():
+                try:
+                    self._check_file(path, record, undone.pop(path, None))
+                except CheckpointError as error:
+                    self.failures.append(error.message)
+        for path, base in undone.items():
+            if path.is_file():
+                self._fail(path, f"is not listed, so the base's `{shown(base.path)}` is unproven")
+
+    def _check_file(self, path: Path, record: FileRecord, base: FileRecord | None) -> None:
+        copied = copy_patched(path, None, self._undo_patches(path, base))
+        is_undone = base is None or (copied.result and copied.result.sha256 == base.sha256)
+        if copied.source.sha256 != record.sha256:
+            self._fail(path, self._what_is_wrong(path, record, copied, bool(is_undone)))
+        elif not is_undone:
+            self._fail(path, "does not give back the base's hash when it is undone")
+
+    def _undo_patches(self, path: Path, base: FileRecord | None) -> tuple[Patch, ...]:
+        if base is None or self._undo is None or not self._undo.tensors(base.path):
+            return ()
+        return self._undo.patches(base.path, read_header(path))
+
+    def _what_is_wrong(
+        self, path: Path, record: FileRecord, copied: Copied, is_undone: bool
+    ) -> str:
+        if copied.source.n_bytes != record.bytes:
+            return f"has {copied.source.n_bytes} bytes, {record.bytes} were written"
+        if path == self._paths.undo and self._undo:
+            damaged = [
+                tensor.key
+                for tensor in self._manifest.tensors
+                if tensor.key in self._undo.edited_keys()
+                and hash_content(self._undo.range(tensor.key)) != tensor.sha256_before
+            ]
+            return _changed(damaged, "its header, or in what it keeps beside the tensors")
+        if path not in self._tensors:
+            return "is not the file that was written"
+        header = read_header(path)
+        damaged = [
+            tensor.name
+            for tensor in self._tensors[path]
+            if tensor.name in header.tensors
+            and hash_content(FileRange(path, *header.span(tensor.name))) != tensor.sha256_after
+        ]
+        # undoing replaces the header and the edited tensors, and nothing else
+        return _changed(damaged, "its header" if is_undone else "a tensor that the edit left alone")
+
+    def _read_undo(self) -> Undo | None:
+        if not self._paths.undo.is_file():
+            return None  # `names` tells
+        try:
+            return read_undo(self._paths.undo)
+        except CheckpointError as error:
+            self.failures.append(error.message)
+            return None
+
+    def _is_kept_whole(self, base: FileRecord) -> bool:
+        return bool(self._undo and self._undo.whole_file(base.path))
+
+    def _weights(self, base_file: str) -> Path:
+        """Return the output's file that stands for one of the base's."""
+        return self._paths.root / base_file if self._paths.is_folder else self._paths.root
+
+    def _fail(self, path: Path, what: str) -> None:
+        self.failures.append(f"`{shown(path.relative_to(self._paths.home).as_posix())}` {what}")
+
+
+def _changed(damaged: list[str], elsewhere: str) -> str:
+    if not damaged:
+        return f"is not the file that was written: the change is in {elsewhere}"
+    rest = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+    return f"is not the file that was written: tensor `{shown(damaged[0])}`{rest} has changed"

@@ -1,0 +1,213 @@
+"""What a path is, told from headers; where its tensors live; what is refused and how."""
+
+import struct
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch
+
+from loco_cli.checkpoint.layout import open_checkpoint
+from loco_cli.checkpoint.reader import read_tensor
+from loco_cli.errors import CheckpointError
+from loco_cli.models.stable_diffusion import sd1_layers
+from tests.checkpoints import D_TEXT, K_ORIGINAL, WIDTHS, K, write_folder, write_single_file
+
+
+def value(weights, name, component="unet"):
+    return next(w.value for w in weights if (w.component, w.name) == (component, name))
+
+
+def sd1_tensors(weights):
+    return {w.original: w.value.astype(np.float16) for w in weights}
+
+
+def test_finds_a_tensor_in_every_variant(folder, weights):
+    """
+    A canonical name leads to one slot per variant, through whichever shard holds it.
+    """
+    checkpoint = open_checkpoint(folder)
+
+    slots = checkpoint.slots("unet", K)
+
+    assert checkpoint.family == "sd1"
+    assert [slot.dtype for slot in slots] == ["F32", "F16"] or [s.dtype for s in slots] == [
+        "F16",
+        "F32",
+    ]
+    assert {slot.shape for slot in slots} == {(WIDTHS[0], D_TEXT)}
+    for slot in slots:
+        assert slot.file.startswith("unet/diffusion_pytorch_model")
+        expected = torch.from_numpy(value(weights, K)).to(read_tensor(slot).dtype)
+        assert torch.equal(read_tensor(slot), expected)
+
+
+def test_finds_a_tensor_in_the_original_layout(single_file, weights):
+    """
+    The same canonical name leads into a single file, under the name that it has there.
+    """
+    checkpoint = open_checkpoint(single_file)
+
+    (slot,) = checkpoint.slots("unet", K)
+
+    assert (checkpoint.family, checkpoint.is_folder, checkpoint.d_text) == ("sd1", False, D_TEXT)
+    assert (slot.file, slot.tensor) == ("model.safetensors", K_ORIGINAL)
+    assert np.array_equal(read_tensor(slot).numpy(), value(weights, K).astype(np.float16))
+
+
+def test_has_every_layer_of_the_model_table(folder, single_file):
+    """
+    Each key and value projection of the SD 1 layer table is there, with the table's width.
+    """
+    for path in (folder, single_file):
+        checkpoint = open_checkpoint(path)
+        for layer in sd1_layers(WIDTHS):
+            for name, projection in zip(layer.tensor_names(), layer.projections, strict=True):
+                assert checkpoint.slots("unet", name)[0].shape == (projection.d_out, D_TEXT)
+
+
+def test_a_text_encoder_may_lack_its_prefix(folder, weights, tmp_path):
+    """
+    Names with and without `text_model.` mean the same tensor, asked for or on disk.
+    """
+    name = "encoder.layers.0.self_attn.out_proj.weight"
+    own = {w.name: w.value for w in weights if w.component == "text_encoder"}
+    bare = write_folder(tmp_path / "bare", weights)
+    bare_names = {key.removeprefix("text_model."): tensor for key, tensor in own.items()}
+    save_file(bare_names, bare / "text_encoder" / "model.safetensors")
+
+    for root in (folder, bare):
+        checkpoint = open_checkpoint(root)
+        with_prefix = checkpoint.slots("text_encoder", f"text_model.{name}")
+        assert with_prefix == checkpoint.slots("text_encoder", name)
+        assert with_prefix[0].tensor.endswith(name)
+
+
+def test_a_tensor_that_is_not_there_is_an_error(folder):
+    """
+    An unknown name is refused by name, never answered with nothing.
+    """
+    with pytest.raises(CheckpointError, match=r"has no tensor `up_blocks\.9`"):
+        open_checkpoint(folder).slots("unet", "up_blocks.9")
+
+
+def test_follows_the_links_of_a_hub_cache(folder, tmp_path):
+    """
+    A snapshot that consists of links is read like the files they lead to.
+    """
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshot"
+    blobs.mkdir()
+    for n, path in enumerate(p for p in sorted(folder.rglob("*")) if p.is_file()):
+        (blobs / str(n)).write_bytes(path.read_bytes())
+        link = snapshot / path.relative_to(folder)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(blobs / str(n))
+
+    linked = open_checkpoint(snapshot)
+
+    assert [file.path for file in linked.files] == [
+        file.path for file in open_checkpoint(folder).files
+    ]
+
+
+def test_edits_the_ema_copy_too(weights, tmp_path):
+    """
+    A single file with an EMA copy has two slots for each tensor of the UNet.
+    """
+    tensors = sd1_tensors(weights)
+    ema = {
+        "model_ema." + name.removeprefix("model.").replace(".", ""): tensor
+        for name, tensor in tensors.items()
+        if name.startswith("model.diffusion_model.")
+    }
+    save_file({**tensors, **ema}, tmp_path / "ema.safetensors")
+
+    slots = open_checkpoint(tmp_path / "ema.safetensors").slots("unet", K)
+
+    assert [slot.tensor.partition(".")[0] for slot in slots] == ["model", "model_ema"]
+
+
+@pytest.mark.parametrize("layout", ["diffusers", "original", "original without a prefix"])
+def test_reads_a_unet_alone(layout, weights, tmp_path):
+    """
+    A file with nothing but a UNet is recognised in each of its spellings.
+    """
+    unet = [w for w in weights if w.component == "unet"]
+    prefix = "" if layout == "original" else "model.diffusion_model."
+    names = {w.name if layout == "diffusers" else w.original.removeprefix(prefix): w for w in unet}
+    path = tmp_path / "unet.safetensors"
+    save_file({name: w.value for name, w in names.items()}, path)
+
+    checkpoint = open_checkpoint(path)
+
+    assert (checkpoint.family, checkpoint.components) == ("sd1", {"unet"})
+    assert len(checkpoint.slots("unet", K)) == 1
+
+
+def test_a_model_in_the_root_of_a_folder_is_edited_with_it(weights, tmp_path):
+    """
+    A single file that lies in a diffusers folder holds the same tensors, and is found too.
+    """
+    root = write_folder(tmp_path / "both", weights)
+    write_single_file(root / "whole.safetensors", weights)
+
+    slots = open_checkpoint(root).slots("unet", K)
+
+    assert [slot.file for slot in slots] == [
+        "unet/diffusion_pytorch_model.safetensors",
+        "whole.safetensors",
+    ]
+
+
+def test_names_pickles_and_leaves_them_out(weights, tmp_path):
+    """
+    Weights in other formats are named where a safetensors file stands in for them.
+    """
+    root = write_folder(tmp_path / "pickled", weights)
+    strays = ("unet/diffusion_pytorch_model.bin", "unet/flax_model.msgpack", "v1.ckpt")
+    for stray in (*strays, "safety_checker/pytorch_model.bin"):
+        (root / stray).parent.mkdir(exist_ok=True)
+        (root / stray).write_bytes(b"\x80\x02}")
+
+    assert open_checkpoint(root).left_out == strays
+
+
+def test_sd2_is_told_by_its_linear_projections(weights, tmp_path):
+    """
+    The layers of SD 1 with linear projections around them are SD 2, whatever the widths.
+    """
+    tensors = sd1_tensors(weights)
+    for name, tensor in tensors.items():
+        if ".1.proj_in.weight" in name or ".1.proj_out.weight" in name:
+            tensors[name] = tensor[:, :, 0, 0].copy()
+    save_file(tensors, tmp_path / "sd2.safetensors")
+
+    assert open_checkpoint(tmp_path / "sd2.safetensors").family == "sd2"
+
+
+def test_reads_bfloat16(weights, tmp_path):
+    """
+    A bfloat16 tensor is read as such.
+    """
+    tensors = {w.original: torch.from_numpy(w.value).bfloat16() for w in weights}
+    save_torch(tensors, tmp_path / "bf16.safetensors")
+
+    (slot,) = open_checkpoint(tmp_path / "bf16.safetensors").slots("unet", K)
+
+    assert torch.equal(read_tensor(slot), tensors[K_ORIGINAL])
+
+
+def test_reads_nothing_but_headers(weights, tmp_path):
+    """
+    A file whose data is a hole on disk is opened without reading it.
+    """
+    source = write_single_file(tmp_path / "a.safetensors", weights)
+    content = source.read_bytes()
+    n_bytes = 8 + struct.unpack("<Q", content[:8])[0]
+    sparse = tmp_path / "sparse.safetensors"
+    with sparse.open("wb") as file:
+        file.write(content[:n_bytes])
+        file.truncate(len(content))
+
+    assert open_checkpoint(sparse).family == "sd1"

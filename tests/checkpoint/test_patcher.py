@@ -1,0 +1,84 @@
+"""Byte ranges replaced in one pass: what is kept, what is hashed, what a failure leaves behind."""
+
+import hashlib
+import io
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loco_cli.checkpoint import patcher
+from loco_cli.checkpoint.patcher import Digest, FileRange, Patch, copy_patched, hash_file
+from loco_cli.errors import CheckpointError
+
+
+def digest_of(content):
+    return Digest(len(content), hashlib.sha256(content).hexdigest())
+
+
+@settings(deadline=None)  # a busy machine is no failure
+@given(
+    content=st.binary(min_size=20, max_size=200),
+    cuts=st.lists(st.integers(0, 20), min_size=4, max_size=4, unique=True),
+    first=st.binary(max_size=30),
+    second=st.binary(max_size=30),
+)
+def test_replaces_ranges_and_nothing_else(content, cuts, first, second, tmp_path_factory):
+    """
+    The result is the source with each range exchanged, and both digests are of just those bytes.
+    """
+    path = tmp_path_factory.getbasetemp() / "source"
+    path.write_bytes(content)
+    a, b, c, d = sorted(cuts)
+    expected = content[:a] + first + content[b:c] + second + content[d:]
+    sink = io.BytesIO()
+
+    copied = copy_patched(path, sink, [Patch(c, d, second), Patch(a, b, first)])
+
+    assert sink.getvalue() == expected
+    assert copied.source == digest_of(content)
+    assert copied.result == digest_of(expected)
+
+
+def test_streams_files_larger_than_its_buffers(tmp_path, monkeypatch):
+    """
+    A file of many chunks, hashed in threads, comes out as a small one does.
+    """
+    monkeypatch.setattr(patcher, "CHUNK_BYTES", 1000)
+    content = os.urandom(123_457)
+    source, other = tmp_path / "source", tmp_path / "other"
+    source.write_bytes(content)
+    other.write_bytes(content[::-1])
+    expected = content[:5] + content[::-1][100:90_100] + content[50_000:]
+    sink = io.BytesIO()
+
+    copied = copy_patched(source, sink, [Patch(5, 50_000, FileRange(other, 100, 90_100))])
+
+    assert sink.getvalue() == expected
+    assert (copied.source, copied.result) == (digest_of(content), digest_of(expected))
+    assert hash_file(source) == digest_of(content)
+
+
+def test_refuses_patches_that_overlap(tmp_path):
+    """
+    Two patches of one byte, or one beyond the end, are refused.
+    """
+    path = tmp_path / "source"
+    path.write_bytes(bytes(10))
+
+    for patches in ([Patch(0, 5, b""), Patch(4, 6, b"")], [Patch(8, 12, b"")]):
+        with pytest.raises(CheckpointError, match="overlap or lie beyond its end"):
+            copy_patched(path, None, patches)
+
+
+def test_tells_a_source_that_cannot_be_read(tmp_path):
+    """
+    A file that is gone, and a range that is not there, are errors with a sentence.
+    """
+    (tmp_path / "short").write_bytes(bytes(4))
+
+    with pytest.raises(CheckpointError, match="cannot read"):
+        hash_file(tmp_path / "nothing")
+    with pytest.raises(CheckpointError, match="became shorter"):
+        copy_patched(tmp_path / "short", None, [Patch(0, 4, FileRange(tmp_path / "short", 2, 8))])

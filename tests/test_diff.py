@@ -1,0 +1,59 @@
+"""The diff as a document."""
+
+import json
+
+from loco_cli.diff import Diff
+
+SIDE = {"name": "a", "layout": "file", "family": "sd1", "files": 1, "tensors": 9, "bytes": 99}
+DOCUMENT = {
+    "schema": "loco.diff/1",
+    "a": SIDE,
+    "b": SIDE,
+    "counts": {
+        "identical": 8,
+        "changed": 1,
+        "only_in_a": 0,
+        "only_in_b": 0,
+        "reshaped": 0,
+        "retyped": 0,
+    },
+    "tensors": [
+        {
+            "name": "w",
+            "shape": [2, 2],
+            "dtype": "F16",
+            "status": "changed",
+            "relative_change": 0.01,
+            "max_abs": 0.1,
+            "rank": 1,
+            "share_changed": 0.5,
+            "component": "unet",
+            "block": "conv_in",
+            "label": "IN00",
+            "file": "a.safetensors",
+        }
+    ],
+    "metadata": {"format": {"a": "pt", "b": None}},
+    "manifest": {
+        "found": True,
+        "matches": True,
+        "unexpected": [],
+        "missing": [],
+        "side": "b",
+    },
+}
+
+
+def test_is_the_interface_s_document():
+    """
+    A document goes through the record and comes out with the same keys in the same order.
+    """
+    assert json.dumps(Diff.from_json(DOCUMENT).to_json()) == json.dumps(DOCUMENT)
+
+
+def test_is_the_same_when_no_tensor_differs():
+    """
+    Metadata alone makes no difference.
+    """
+    assert not Diff.from_json(DOCUMENT).is_same
+    assert Diff.from_json({**DOCUMENT, "tensors": []}).is_same
