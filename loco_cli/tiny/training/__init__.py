@@ -1,0 +1,1 @@
+"""How `tiny` was made: `python -m loco_cli.tiny.training --work DIR`."""

@@ -1,0 +1,121 @@
+"""CLIP and its judge: pictures and captions in one space, learned from what is true of what."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import (
+    BertConfig,
+    BertModel,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTokenizer,
+    ConvNextConfig,
+    ConvNextModel,
+    VisionTextDualEncoderModel,
+)
+
+from loco_cli.tiny.training.loop import train
+from loco_cli.tiny.training.tokenizer import POSITIONS
+from loco_cli.tiny.training.vae import to_tensor
+from loco_cli.tiny.world.captions import matches, tell, word
+from loco_cli.tiny.world.picture import Scene
+
+BATCH = 96
+
+
+def make_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
+    """Return an untrained CLIP: causal text tower of 4 x 96, vision tower of 4 x 96 on 8-pixel patches."""
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 96,
+        "intermediate_size": 384,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "max_position_embeddings": POSITIONS,
+        "hidden_act": "quick_gelu",
+        "projection_dim": 96,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = {
+        "image_size": 64,
+        "patch_size": 8,
+        "hidden_size": 96,
+        "intermediate_size": 384,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "projection_dim": 96,
+    }
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=96))
+
+
+def make_judge(tokenizer: CLIPTokenizer) -> VisionTextDualEncoderModel:
+    """Return an untrained judge: a convolutional network and a bidirectional text encoder."""
+    vision = ConvNextConfig(
+        patch_size=2,
+        num_stages=4,
+        hidden_sizes=[24, 48, 72, 96],
+        depths=[1, 1, 2, 1],
+        hidden_size=96,
+    )
+    text = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=POSITIONS,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return VisionTextDualEncoderModel(
+        vision_model=ConvNextModel(vision), text_model=BertModel(text)
+    )
+
+
+def truth(told: list, scenes: list[Scene]) -> Tensor:
+    """Return [n, n]: 1 where a caption (row) is true of a picture (column)."""
+    return torch.tensor([[float(matches(t, s)) for s in scenes] for t in told])
+
+
+def contrastive_loss(logits: Tensor, true: Tensor) -> Tensor:
+    """Return cross-entropy both ways, the target shared evenly among all that is true."""
+    by_text = -(true / true.sum(1, keepdim=True) * logits.log_softmax(1)).sum(1).mean()
+    by_image = -(true / true.sum(0, keepdim=True) * logits.log_softmax(0)).sum(0).mean()
+    return (by_text + by_image) / 2
+
+
+def train_contrastive(
+    model: nn.Module,
+    tokenizer: CLIPTokenizer,
+    pictures: NDArray[np.uint8],
+    scenes: list[Scene],
+    *,
+    name: str,
+    work: Path,
+    n_steps: int,
+    seed: int,
+    peak: float = 1e-3,
+) -> None:
+    """Train CLIP or judge in place and leave the averaged weights in it."""
+
+    def loss(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
+        index = np.sort(rng.integers(0, len(pictures), BATCH))
+        told = [tell(rng, scenes[i]) for i in index]
+        tokens = tokenizer(
+            [word(rng, t) for t in told], padding=True, truncation=True, return_tensors="pt"
+        )  # only the end token's state is read, and what follows it can't reach it
+        batch = to_tensor(pictures[index])
+        batch = batch + 0.06 * torch.randn(
+            batch.shape, generator=generator
+        )  # decoders are not perfect
+        output = model(
+            input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, pixel_values=batch
+        )
+        return contrastive_loss(output.logits_per_text, truth(told, [scenes[i] for i in index]))
+
+    ema = train(model, loss, name=name, work=work, n_steps=n_steps, peak=peak, seed=seed)
+    model.load_state_dict(ema.state)

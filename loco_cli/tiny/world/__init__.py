@@ -1,0 +1,1 @@
+"""The drawn world: subjects, styles, people, and the captions that tell of them."""
