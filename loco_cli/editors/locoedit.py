@@ -1,0 +1,130 @@
+"""
+LocoEdit: rewrite keys and values of the located layers, so that one prompt reads as another.
+
+For every prompt pair the text embeddings of the source prompt are keys, and the weight's own
+answer to the target prompt's embeddings is what they should get. Which positions of the prompt
+take part is `tokens`:
+
+    last-subject     the subject's last token alone, as the paper's released code does
+    subject-to-end   that token and every later position: a causal encoder carries the concept on
+                     into all of them, end token and padding included
+    all              every position
+
+Both prompts run alike behind the subject, so position i of the source answers to position
+`i - shift` of the target, where `shift` is the difference of their end positions.
+
+Prompts to preserve are keys that must keep their values, at every position, in the same system.
+
+Basu et al. 2024, arXiv:2405.01008, section 4.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from loco_cli.editors.ridge import key_scale, low_rank_change, solve_directions
+from loco_cli.errors import EditError
+
+Tokens = Literal["last-subject", "subject-to-end", "all"]
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """
+    A prompt pair, encoded: states [n_tokens, d_text], the subject's positions, the end positions.
+    """
+
+    source: Tensor
+    target: Tensor
+    subject: tuple[int, ...]
+    source_end: int
+    target_end: int
+
+
+@dataclass(frozen=True)
+class Solution:
+    """
+    An edit of every projection at once: `change(W) = W shift^T directions`.
+
+    `ridge` is the price that was used, `n_keys` how many rows moved, `residual` the share of the
+    wanted shift that is missing afterwards, `drift` the largest relative shift of a preserved key.
+    """
+
+    shift: Tensor  # [m, d_text]
+    directions: Tensor  # [m, d_text]
+    ridge: float
+    n_keys: int
+    residual: float
+    drift: float
+
+    def change(self, weight: Tensor) -> tuple[Tensor, Tensor]:  # [d_out, m], [m, d_text]
+        """Return the change of a projection [d_out, d_text] in two factors, in float64."""
+        return low_rank_change(weight, self.shift, self.directions)
+
+
+def moving_rows(pairs: Sequence[Aligned], tokens: Tokens) -> tuple[Tensor, Tensor]:
+    """Return keys and targets [m, d_text] of all pairs; rows already in place are left out."""
+    keys, targets = [], []
+    for pair in pairs:
+        for position in _positions(pair, tokens):
+            answer = _answering(pair, position)
+            if not torch.equal(pair.source[position], pair.target[answer]):
+                keys.append(pair.source[position])
+                targets.append(pair.target[answer])
+    if not keys:
+        raise EditError("every source prompt already reads as its target; there is nothing to edit")
+    return torch.stack(keys), torch.stack(targets)
+
+
+def solve(
+    keys: Tensor,  # [m, d_text]
+    targets: Tensor,  # [m, d_text]
+    preserved: Tensor,  # [p, d_text]
+    ridge: float,
+    *,
+    relative: bool,
+) -> Solution:
+    """
+    Return the edit that sends keys to the answers of targets and leaves preserved keys alone.
+
+    With `relative` the ridge is that multiple of the moving keys' mean squared norm.
+    """
+    scale = key_scale(keys) if relative else 1.0
+    price = ridge * scale
+    shift = (targets - keys).double()
+    directions = _directions(keys, torch.cat([keys, preserved]), price)
+    moved = keys.double() @ directions.T @ shift  # [m, d_text]
+    residual = ((moved - shift).norm() / shift.norm()).item()
+    drift = 0.0
+    if len(preserved):
+        bent = preserved.double() @ directions.T @ shift
+        drift = (bent.norm(dim=1) / preserved.double().norm(dim=1)).max().item()
+    return Solution(shift, directions, price, len(keys), residual, drift)
+
+
+def _directions(keys: Tensor, everything: Tensor, price: float) -> Tensor:  # [m, d_text]
+    try:
+        directions = solve_directions(keys, everything, price)
+    except torch.linalg.LinAlgError:
+        directions = torch.full_like(keys, torch.nan)
+    if not torch.isfinite(directions).all():
+        raise EditError(f"the solve has no finite answer at ridge {price:g}", "raise `--ridge`")
+    return directions
+
+
+def _positions(pair: Aligned, tokens: Tokens) -> range:
+    last = pair.subject[-1]
+    if tokens == "last-subject":
+        return range(last, last + 1)
+    return range(0 if tokens == "all" else last, len(pair.source))
+
+
+def _answering(pair: Aligned, position: int) -> int:
+    """Return the target position that a source position should read as."""
+    if position < pair.subject[0]:
+        return min(position, pair.target_end)  # the prompts begin alike
+    shifted = max(position, pair.subject[-1]) - (pair.source_end - pair.target_end)
+    return min(max(shifted, 1), len(pair.target) - 1)  # 0 is the start token, which says nothing

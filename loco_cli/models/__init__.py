@@ -1,0 +1,1 @@
+"""What an architecture is, and which ones are known by name."""

@@ -1,0 +1,162 @@
+"""An architecture as data: its cross-attention layers in running order, and what they read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Family = Literal["sd1", "sd2", "sdxl", "if"]
+Prediction = Literal["epsilon", "v_prediction"]
+
+
+@dataclass(frozen=True)
+class Projection:
+    """
+    One linear map of a cross-attention layer, without its owner: `Projection("to_k", d_out=320)`.
+    """
+
+    name: str
+    d_out: int
+    has_bias: bool = False
+
+
+@dataclass(frozen=True)
+class CrossAttention:
+    """
+    One cross-attention layer: `CrossAttention(8, "up_blocks.1.attentions.1...attn2", (k, v))`.
+
+    `projections` are the two that read the text: keys, then values.
+    """
+
+    index: int
+    module_path: str
+    projections: tuple[Projection, ...]
+
+    def tensor_names(self) -> tuple[str, ...]:
+        """Return the UNet's names of the key and value projections, as diffusers writes them."""
+        return tuple(
+            f"{self.module_path}.{projection.name}.weight" for projection in self.projections
+        )
+
+
+@dataclass(frozen=True)
+class TextEncoderSpec:
+    """
+    One text encoder: `TextEncoderSpec("text_encoder", "tokenizer", "clip", "last", 768, 12)`.
+
+    `component` and `tokenizer` are folders of the diffusers layout. `states` is what of it reaches
+    the UNet: the last hidden states behind the final norm, or those before the last layer, without
+    a norm. `width` and `n_layers` are None where only the checkpoint knows them.
+    """
+
+    component: str
+    tokenizer: str
+    kind: Literal["clip", "t5"]
+    states: Literal["last", "penultimate"]
+    width: int | None = None
+    n_layers: int | None = None
+    has_projection: bool = False  # writes a pooled embedding beside the states
+    n_tokens: int = 77
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether a token sees only those before it, so that a concept is carried onwards only."""
+        return self.kind == "clip"
+
+    def self_attention(self, layer: int) -> str:
+        """
+        Return the tensors' prefix of a self-attention, as files have it.
+
+        In memory a `CLIPTextModel` of transformers 5 leaves `text_model.` out.
+        """
+        if self.kind == "t5":
+            return f"encoder.block.{layer}.layer.0.SelfAttention"
+        return f"text_model.encoder.layers.{layer}.self_attn"
+
+    @property
+    def out_projection(self) -> tuple[str, bool]:
+        """The name of a self-attention's last linear map, and whether it has a bias."""
+        return ("o", False) if self.kind == "t5" else ("out_proj", True)
+
+
+@dataclass(frozen=True)
+class GroupNorm:
+    """
+    A norm over all tokens and one of `n_groups` groups of channels: `GroupNorm("norm_cross")`.
+
+    `name` is its module in every cross-attention layer: weight and bias are each layer's own.
+    """
+
+    name: str
+    n_groups: int = 32
+    epsilon: float = 1e-5
+
+
+@dataclass(frozen=True)
+class Context:
+    """
+    What K and V read: the states of the encoders side by side, mapped by `hid_proj`, then normed.
+
+    `hid_proj` is a linear map with bias in the UNet, shared by its layers.
+    """
+
+    encoders: tuple[TextEncoderSpec, ...]
+    hid_proj: str | None = None
+    norm_cross: GroupNorm | None = None
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """
+    What `loco` knows of a model by name: where it comes from and which layers read the text.
+
+    `layers` are in execution order (down, mid, up); `d_text` is the width of the context that
+    K and V read. `published_ranges` holds the papers' layers per kind of concept, half-open.
+    `known` are concepts that it draws, by kind; `unreachable` says what no K/V edit can reach, in
+    words. `config` names its packaged configuration, `architecture` is modelspec's word for it;
+    `ships` tells that its weights come with the package.
+    """
+
+    name: str
+    family: Family
+    title: str
+    hub_id: str | None
+    d_text: int
+    layers: tuple[CrossAttention, ...]
+    steps: int
+    guidance: float
+    resolution: int
+    scorer: str
+    published_ranges: Mapping[str, tuple[int, int]]
+    known: Mapping[str, tuple[tuple[str, ...], ...]]
+    context: Context
+    unreachable: tuple[str, ...] = ()
+    licence: str | None = None
+    config: str | None = None
+    architecture: str | None = None
+    prediction: Prediction = "epsilon"
+    ships: bool = False
+
+    @property
+    def n_layers(self) -> int:
+        """How many cross-attention layers there are."""
+        return len(self.layers)
+
+    @property
+    def module_paths(self) -> tuple[str, ...]:
+        """The module path of every layer, in order."""
+        return tuple(layer.module_path for layer in self.layers)
+
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every key and value projection, its bias with it, by name."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer in self.layers:
+            for projection in layer.projections:
+                name = f"{layer.module_path}.{projection.name}"
+                shapes[f"{name}.weight"] = (projection.d_out, self.d_text)
+                if projection.has_bias:
+                    shapes[f"{name}.bias"] = (projection.d_out,)
+        return shapes
+
+    def sampling(self, steps: int | None, guidance: float | None) -> tuple[int, float]:
+        """Return steps and guidance: those that are asked for, else the model's own."""
+        return steps or self.steps, self.guidance if guidance is None else guidance
