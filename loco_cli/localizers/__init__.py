@@ -1,0 +1,1 @@
+"""Which runs to make to find a concept, and what their scores say."""
