@@ -1,0 +1,1 @@
+"""Records and pictures to pages and sheets."""

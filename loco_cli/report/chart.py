@@ -1,0 +1,163 @@
+"""
+The layer chart: one bar per candidate, from the original's score towards the full swap's.
+
+A bar starts where nothing is swapped, so that its length is the candidate's effect; its whisker is
+one standard error each way. Heights are pixels, places along the layers are percent, so that the
+chart fits a phone and a printed page without its words growing or shrinking.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from loco_cli.localization import Localization, WindowScore
+from loco_cli.report.words import layer_span, layer_words, percent, score_words
+
+TOP, PLOT, FOOT = 26.0, 190.0, 24.0  # pixels: room for a line's words, the bars, the layer numbers
+MAX_NUMBERS = 20  # written below the bars; beyond it only every n-th
+
+
+@dataclass(frozen=True)
+class Bar:
+    """
+    One candidate, in its slot of the width: `whisker` and what is vertical is in pixels, `cap`, the
+    ends of the whisker's caps, and what is horizontal in percent.
+    """
+
+    title: str
+    number: str
+    is_chosen: bool
+    slot_left: float
+    slot: float
+    left: float
+    middle: float
+    width: float
+    top: float
+    height: float
+    whisker: tuple[float, float]
+    cap: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Level:
+    """A score across the whole plot, at a height, with its words above or below."""
+
+    words: str
+    y: float
+    words_y: float
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The bars of the candidates of one width: `Panel("Single layers", "layer", bars)`."""
+
+    title: str
+    axis: str
+    bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Panels that share a scale, the levels of original and full swap, and the scale's ticks."""
+
+    panels: tuple[Panel, ...]
+    original: Level
+    target: Level
+    ticks: tuple[Level, ...]
+    height: float = TOP + PLOT + TOP + FOOT
+
+
+def layer_chart(found: Localization, paths: Mapping[int, str]) -> Chart:
+    """Return the chart of a localization, one panel per width; `paths` are the module paths."""
+    scale = _Scale(found)
+    widths: dict[int | None, list[WindowScore]] = {}
+    for score in found.scores:
+        widths.setdefault(len(score.layer_set) if score.layer_range else None, []).append(score)
+    return Chart(
+        panels=tuple(
+            Panel(*_panel_words(width), _bars(scores, found, scale, paths))
+            for width, scores in widths.items()
+        ),
+        original=scale.level("original", found.original_score),
+        target=scale.level("all layers swapped", found.target_score),
+        ticks=tuple(Level(words, y, y + 4) for words, y in scale.ticks()),
+    )
+
+
+def describe(score: WindowScore, paths: Mapping[int, str]) -> str:
+    """Return all that is known of a candidate, its layers' module paths included, a line each."""
+    figures = f"score {score_words(score.score)} ± {score_words(score.stderr)} (n = {score.n})"
+    where = (f"{layer}: {paths[layer]}" for layer in score.layer_set if layer in paths)
+    return "\n".join(
+        (layer_words(score.layer_set), f"{figures}, effect {percent(score.effect)}", *where)
+    )
+
+
+class _Scale:
+    """Scores to heights: everything that is drawn lies between the two rooms for words."""
+
+    def __init__(self, found: Localization) -> None:
+        scores = [found.original_score, found.target_score]
+        scores += [s.score + sign * s.stderr for s in found.scores for sign in (-1, 1)]
+        self.low, self.high = min(scores), max(scores)
+        if self.low == self.high:
+            self.low, self.high = self.low - 0.01, self.high + 0.01
+        self._is_original_above = found.original_score >= found.target_score
+
+    def y(self, score: float) -> float:
+        return round(TOP + PLOT * (self.high - score) / (self.high - self.low), 2)
+
+    def level(self, name: str, score: float) -> Level:
+        is_above = (name == "original") == self._is_original_above
+        y = self.y(score)
+        return Level(f"{name} {score_words(score)}", y, y - 7 if is_above else y + 17)
+
+    def ticks(self) -> tuple[tuple[str, float], ...]:
+        """Return three to seven round scores inside the scale, with their heights."""
+        rough = (self.high - self.low) / 4
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * 0.8)
+        decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+        first, last = math.ceil(self.low / step), math.floor(self.high / step)
+        return tuple(
+            (f"{n * step:.{decimals}f}".replace("-", "−"), self.y(n * step))
+            for n in range(first, last + 1)
+        )
+
+
+def _panel_words(width: int | None) -> tuple[str, str]:
+    if width is None:
+        return "Sets of layers", "layers of the set"
+    if width == 1:
+        return "Single layers", "layer"
+    return f"Windows of {width} layers", "first layer of the window"
+
+
+def _bars(
+    scores: Sequence[WindowScore], found: Localization, scale: _Scale, paths: Mapping[int, str]
+) -> tuple[Bar, ...]:
+    slot = 100 / len(scores)
+    every = math.ceil(len(scores) / MAX_NUMBERS)
+    width = min(slot * 0.68, 9.0)
+    zero = scale.y(found.original_score)
+    bars = []
+    for i, score in enumerate(scores):
+        y, middle = scale.y(score.score), (i + 0.5) * slot
+        number = str(score.layer_set[0]) if score.layer_range else layer_span(score.layer_set)
+        bars.append(
+            Bar(
+                title=describe(score, paths),
+                number=number if i % every == 0 else "",
+                is_chosen=score.layer_set == found.layer_set,
+                slot_left=round(i * slot, 3),
+                slot=round(slot, 3),
+                left=round(middle - width / 2, 3),
+                middle=round(middle, 3),
+                width=round(width, 3),
+                top=min(y, zero),
+                height=max(round(abs(y - zero), 2), 1.0),  # no effect is a line, not nothing
+                whisker=(scale.y(score.score + score.stderr), scale.y(score.score - score.stderr)),
+                cap=(round(middle - width / 6, 3), round(middle + width / 6, 3)),
+            )
+        )
+    return tuple(bars)

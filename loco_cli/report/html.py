@@ -1,0 +1,180 @@
+"""
+Records to one self-contained page each: no script, nothing fetched, pictures inside.
+
+All text goes through Jinja's autoescape, and the page's own policy forbids any request.
+"""
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from loco_cli.evaluation import Evaluation
+from loco_cli.localization import Localization
+from loco_cli.manifest import EditRecord
+from loco_cli.report import words
+from loco_cli.report.chart import Chart, describe, layer_chart
+from loco_cli.report.pictures import BeforeAfter, Swept, data_uri
+from loco_cli.report.strips import Strip, ask_again, swap_strips
+
+Item = TypeVar("Item")
+
+# key, rank, relative change, rounding error
+TensorFacts = tuple[str, int | None, float, float | None]
+
+HALF = 0.5  # of the full swap's effect: with less, a window does not hold the concept alone
+
+
+@dataclass(frozen=True)
+class Found:
+    """
+    A localization as its part of a page shows it.
+
+    `paths` are the module paths that are known, `titles` what a tooltip says of each candidate.
+    """
+
+    record: Localization
+    is_enough: bool
+    paths: Mapping[int, str]
+    titles: Mapping[tuple[int, ...], str]
+    chart: Chart
+    strips: tuple[Strip, ...]
+
+    @classmethod
+    def of(cls, swept: Swept, module_paths: Sequence[str] = ()) -> "Found":
+        """Return what the page needs of a localization."""
+        found = swept.localization
+        paths = dict(enumerate(swept.module_paths or module_paths))
+        paths |= {layer.layer: layer.module_path for layer in found.layers}
+        return cls(
+            record=found,
+            is_enough=found.is_enough(HALF),
+            paths=paths,
+            titles={score.layer_set: describe(score, paths) for score in found.scores},
+            chart=layer_chart(found, paths),
+            strips=swap_strips(swept),
+        )
+
+
+@dataclass(frozen=True)
+class TensorLine:
+    """One changed tensor: `TensorLine("unet/model.safetensors", "mid_block.0.weight", 4, ...)`."""
+
+    file: str
+    name: str
+    rank: int | None
+    relative_change: float
+    rounding_error: float | None
+
+    @classmethod
+    def of(cls, facts: TensorFacts) -> "TensorLine":
+        """Return the line of a tensor from its `file:tensor` key and figures."""
+        file, _, name = facts[0].rpartition(":")
+        return cls(file, name, *facts[1:])
+
+
+def render_localization_report(sweeps: Sequence[Swept], *, command: Sequence[str] = ()) -> str:
+    """Return the page of one or several localizations: chart, scores, every picture."""
+    found = [Found.of(sweep) for sweep in sweeps]
+    model = found[0].record.model.name
+    names = words.listed(dict.fromkeys(one.record.concept.subject for one in found))
+    title = f"Where {model} keeps {names}"
+    return _render("localization.html", title=title, found=found, command=command)
+
+
+def render_edit_report(
+    *,
+    title: str,
+    model: str,
+    edits: Sequence[EditRecord],
+    localizations: Sequence[Localization | Swept],
+    tensors: Sequence[TensorFacts],
+    preserved: Sequence[str],
+    recipe: str,
+    command: Sequence[str],
+    module_paths: Sequence[str] = (),
+) -> str:
+    """
+    Return the page of an edit: what was edited where, how far each tensor moved, and from what.
+
+    A localization may come with its pictures. `module_paths` are those of all layers in order;
+    without them only layers that were localized show theirs.
+    """
+    sweeps = [one if isinstance(one, Swept) else Swept(one) for one in localizations]
+    found = [Found.of(sweep, module_paths) for sweep in sweeps]
+    lines = [TensorLine.of(facts) for facts in tensors]
+    paths = dict(enumerate(module_paths))
+    for one in found:
+        paths |= one.paths
+    return _render(
+        "edit.html",
+        title=title,
+        model=model,
+        edits=edits,
+        paths=paths,
+        found=found,
+        files=_grouped(lines, lambda line: line.file),
+        largest=max((line.relative_change for line in lines), default=0.0),
+        preserved=preserved,
+        recipe=recipe,
+        command=command,
+    )
+
+
+def render_evaluation_report(
+    evaluation: Evaluation,
+    pairs: Iterable[BeforeAfter],
+    *,
+    title: str,
+    recipe: str,
+    command: Sequence[str],
+) -> str:
+    """Return the page of an evaluation: the figures, and every prompt before and after."""
+    forget, keep = ask_again(evaluation, pairs)
+    return _render(
+        "evaluation.html",
+        title=title,
+        evaluation=evaluation,
+        forget=_grouped(forget, lambda asked: asked.row.edit),
+        keep=_grouped(keep, lambda asked: asked.row.concept),
+        recipe=recipe,
+        command=command,
+    )
+
+
+def _grouped(items: Iterable[Item], key: Callable[[Item], Any]) -> dict[Any, list[Item]]:
+    groups: dict[Any, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def _render(template: str, **values: Any) -> str:
+    return words.writable(_environment().get_template(template).render(**values))
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        data_uri=data_uri,
+        percent=words.percent,
+        score=words.score_words,
+        small=words.small,
+        span=words.layer_span,
+        layers=words.layer_words,
+        as_range=words.range_words,
+        edited=words.edited_layers,
+        shell=shlex.join,
+    )
+    return environment

@@ -1,0 +1,174 @@
+"""Contact sheets: pictures in rows with words beside and below them, as one PNG."""
+
+import io
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from loco_cli.evaluation import Evaluation, ForgetRow, KeepRow
+from loco_cli.report.pictures import BeforeAfter, Swept
+from loco_cli.report.strips import Asked, Frame, Strip, ask_again, of_chosen_width, swap_strips
+from loco_cli.report.words import percent
+
+SIDE = 128  # pixels of a picture; twice those of `tiny`
+GAP, GROUP_GAP, LABEL_WIDTH, LINE, HEAD = 8, 14, 210, 16, 44  # pixels
+INK, QUIET, PAPER, MARK = (24, 24, 28), (104, 104, 112), (255, 255, 255), (214, 92, 20)
+MAX_COLUMNS = 18  # a longer row goes on below
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A picture as PNG bytes and the words below it; a marked one gets a frame."""
+
+    png: bytes = field(repr=False)
+    words: str = ""
+    is_marked: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A label with a quiet note above it, and its pictures, in groups that stand together."""
+
+    label: str
+    cells: tuple[Cell, ...]
+    note: str = ""
+    group: int = 1
+
+
+def localization_rows(swept: Swept) -> list[Row]:
+    """Return a row per prompt pair: the original, each window of the chosen width, all layers."""
+    width = len(swept.localization.layer_set)
+    concept = f"{swept.localization.concept.kind} {swept.localization.concept.subject}"
+    rows = []
+    for strip in swap_strips(swept):
+        cells = tuple(map(_window_cell, of_chosen_width(strip, width).frames))
+        for start in range(0, len(cells), MAX_COLUMNS):
+            label, note = ("", "") if start else (_label(strip), concept)
+            rows.append(Row(label, cells[start : start + MAX_COLUMNS], note))
+    return rows
+
+
+def evaluation_rows(evaluation: Evaluation, pairs: Iterable[BeforeAfter]) -> list[Row]:
+    """Return a row per prompt, before and after in turn, one seed beside the other."""
+    forget, keep = ask_again(evaluation, pairs)
+    rows = [_asked_row(one, "to forget") for one in forget]
+    return rows + [_asked_row(one, "to keep") for one in keep]
+
+
+def figures_line(evaluation: Evaluation) -> str:
+    """Return the figures of an evaluation in a line, for a sheet's title."""
+    return ", ".join(f"{name} {percent(figure)}" for name, figure in evaluation.figures.items())
+
+
+def render_sheet(title: str, rows: Sequence[Row], *, side: int = SIDE) -> bytes:
+    """Return a PNG of all rows, each picture at most `side` pixels wide and high, under a title."""
+    fonts = _Fonts()
+    heights = [_height(row, side, fonts) for row in rows]
+    wanted = round(fonts.title.getlength(title)) + 2 * GAP
+    width = max(min(wanted, 1200), *(_width(row, side) for row in rows), LABEL_WIDTH)
+    sheet = Image.new("RGB", (width, HEAD + sum(heights) + GAP), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((GAP, GAP + 2), _cut(title, fonts.title, width - 2 * GAP), INK, fonts.title)
+    top = HEAD
+    for row, height in zip(rows, heights, strict=True):
+        _draw_label(draw, row, top, fonts)
+        for left, cell in _places(row, side):
+            _draw_cell(sheet, draw, cell, (left, top), side, fonts.small)
+        top += height
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+class _Fonts:
+    def __init__(self) -> None:
+        self.small, self.title = ImageFont.load_default(12), ImageFont.load_default(18)
+
+
+def _window_cell(frame: Frame) -> Cell:
+    name = frame.name.replace("–", "-")  # the font has few letters
+    return Cell(frame.png, f"{name}  {frame.score:.3f}", frame.is_chosen)
+
+
+def _asked_row(asked: Asked[ForgetRow] | Asked[KeepRow], note: str) -> Row:
+    cells: list[Cell] = []
+    for pair in asked.pairs:
+        verdict = f"  {pair.verdict}" if pair.verdict else ""
+        cells.append(Cell(pair.before, f"before {pair.score_before:.2f}"))
+        # what went wrong is what one looks for
+        cells.append(Cell(pair.after, f"{pair.score_after:.2f}{verdict}", pair.is_good is False))
+    return Row(asked.row.prompt, tuple(cells), note, group=2)
+
+
+def _label(strip: Strip) -> str:
+    return f"{strip.source}\nwith: {strip.target}"
+
+
+def _places(row: Row, side: int) -> Iterator[tuple[int, Cell]]:
+    between = GROUP_GAP if row.group > 1 else 0
+    for i, cell in enumerate(row.cells):
+        yield LABEL_WIDTH + i * (side + GAP) + i // row.group * between, cell
+
+
+def _width(row: Row, side: int) -> int:
+    return max((left for left, _ in _places(row, side)), default=LABEL_WIDTH - side) + side + GAP
+
+
+def _height(row: Row, side: int, fonts: _Fonts) -> int:
+    lines = len(_wrapped(row.label, fonts.small)) + bool(row.note)
+    return max(side + LINE, lines * LINE) + GAP + 4
+
+
+def _draw_label(draw: ImageDraw.ImageDraw, row: Row, top: int, fonts: _Fonts) -> None:
+    if row.note:
+        note = _cut(row.note, fonts.small, LABEL_WIDTH - 2 * GAP)
+        draw.text((GAP, top), note, QUIET, fonts.small)
+        top += LINE
+    for i, line in enumerate(_wrapped(row.label, fonts.small)):
+        draw.text((GAP, top + i * LINE), line, INK, fonts.small)
+
+
+def _draw_cell(
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    cell: Cell,
+    place: tuple[int, int],
+    side: int,
+    font: Font,
+) -> None:
+    left, top = place
+    image = ImageOps.contain(
+        Image.open(io.BytesIO(cell.png)).convert("RGB"), (side, side), Image.Resampling.LANCZOS
+    )
+    sheet.paste(image, place)
+    if cell.is_marked:
+        edges = (left - 3, top - 3, left + image.width + 2, top + image.height + 2)
+        draw.rectangle(edges, outline=MARK, width=3)
+    ink = MARK if cell.is_marked else QUIET
+    draw.text((left, top + side + 3), _cut(cell.words, font, side), ink, font)
+
+
+def _wrapped(text: str, font: Font, width: int = LABEL_WIDTH - 2 * GAP) -> list[str]:
+    lines: list[str] = []
+    for part in text.split("\n"):
+        lines.append("")
+        for word in part.split():
+            longer = f"{lines[-1]} {word}".strip()
+            if lines[-1] and font.getlength(longer) > width:
+                lines.append(_cut(word, font, width))
+            else:
+                lines[-1] = _cut(longer, font, width)
+    return lines
+
+
+def _cut(text: str, font: Font, width: int) -> str:
+    if font.getlength(text) <= width:
+        return text
+    fitting = bisect_right(
+        range(len(text)), float(width), key=lambda n: font.getlength(f"{text[:n]}…")
+    )
+    return f"{text[: max(fitting - 1, 0)]}…"

@@ -1,0 +1,72 @@
+"""Layers, figures and foreign text as people read them."""
+
+from collections.abc import Iterable, Sequence
+
+from loco_cli.layers import as_window
+from loco_cli.manifest import EditRecord
+
+NONE = "–"
+
+
+def layer_span(layers: Sequence[int]) -> str:
+    """Return layers in short, ends included: `8`, `8–9`, `1–3, 10`; nothing is `original`."""
+    if not layers:
+        return "original"
+    runs: list[list[int]] = []
+    for layer in sorted(set(layers)):
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def layer_words(layers: Sequence[int]) -> str:
+    """Return layers in a sentence: `layer 8`, `layers 8 and 9`, `layers 8 to 11`."""
+    found = sorted(set(layers))
+    if len(found) == 1:
+        return f"layer {found[0]}"
+    if len(found) > 2 and as_window(found):
+        return f"layers {found[0]} to {found[-1]}"
+    return f"layers {', '.join(map(str, found[:-1]))} and {found[-1]}" if found else "no layers"
+
+
+def range_words(layers: Sequence[int]) -> str:
+    """Return layers as the recipe has them: `layer_range: [8, 10]` or `layers: [1, 2, 10]`."""
+    window = as_window(layers)
+    if window:
+        return f"layer_range: [{window.start}, {window.stop}]"
+    return f"layers: {sorted(set(layers))}"
+
+
+def edited_layers(edit: EditRecord) -> tuple[int, ...]:
+    """Return the layers of an edit, none where it is one of the text encoder."""
+    return tuple(range(*edit.layer_range)) if edit.layer_range else (edit.layers or ())
+
+
+def percent(share: float | None) -> str:
+    """Return a share as people read it, `97.5%`; an unknown one is a dash."""
+    if share is None:
+        return NONE
+    return f"{100 * share:.1f}".removesuffix(".0").replace("-", "−") + "%"
+
+
+def score_words(score: float | None) -> str:
+    """Return a score to three decimals; an unknown one is a dash."""
+    return NONE if score is None else f"{score:.3f}".replace("-", "−")
+
+
+def small(figure: float | None) -> str:
+    """Return a figure that may be tiny, to three digits; an unknown one is a dash."""
+    return NONE if figure is None else f"{figure:.3g}"
+
+
+def listed(words: Iterable[str]) -> str:
+    """Return words as a list in a sentence: `a, b and c`."""
+    found = list(words)
+    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}"
+
+
+def writable(text: str) -> str:
+    """Return `text` with what UTF-8 cannot hold written as an escape: a name's odd bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,110 @@
+import io
+from collections.abc import Callable
+
+import pytest
+from PIL import Image
+
+from loco_cli.evaluation import Evaluation, ForgetImages, JudgedImage, KeepImages
+from loco_cli.localization import Localization, WindowScore
+from loco_cli.report.pictures import BeforeAfter, SwapPicture, Swept
+
+N_LAYERS = 4
+SEEDS = (1000, 1001)
+
+
+@pytest.fixture
+def png() -> Callable[..., bytes]:
+    """Make a PNG of one colour; every call another, so that no picture stands for two."""
+    made = iter(range(256 * 256))
+
+    def make(side: int = 4) -> bytes:
+        number = next(made)
+        buffer = io.BytesIO()
+        Image.new("RGB", (side, side), (number % 256, number // 256, 90)).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    return make
+
+
+@pytest.fixture
+def swept(png: Callable[..., bytes]) -> Callable[..., Swept]:
+    """Make a sweep over four layers in which layers 1 and 2 hold the concept."""
+
+    def make(subject: str = "monet", source: str = "a cat by monet", **changes: object) -> Swept:
+        windows = [(0, 1), (1, 2), (2, 3)]
+        values = [[0.29, 0.31], [0.1, 0.13], [0.2, 0.24]]
+        scores = [
+            WindowScore.of(layers, each, original=0.3, target=0.1)
+            for layers, each in zip(windows, values, strict=True)
+        ]
+        found = {
+            "model": {"name": "tiny", "family": "sd1"},
+            "concept": {"kind": "style", "subject": subject, "to": "painting"},
+            "method": "locogen",
+            "search": "exhaustive",
+            "width": 2,
+            "layer_range": (1, 3),
+            "effect": scores[1].effect,
+            "better": "lower",
+            "layers": [{"layer": layer, "module_path": f"block.{layer}"} for layer in (1, 2)],
+            "scores": scores,
+            "original_score": 0.3,
+            "target_score": 0.1,
+            "prompts": [{"source": source, "target": "a painting"}],
+            "seeds": (0, 1),
+            "steps": 20,
+            "guidance": 4.0,
+            "scorer": "tiny",
+            "unet_evaluations": 400,
+            "seconds": 12.3,
+        }
+        candidates = [(), tuple(range(N_LAYERS)), *windows]
+        pictures = tuple(
+            SwapPicture(source, "a painting", layers, 0.3 - 0.01 * i, png())
+            for i, layers in enumerate(candidates)
+        )
+        paths = tuple(f"block.{layer}" for layer in range(N_LAYERS))
+        return Swept(Localization(**{**found, **changes}), pictures, paths)
+
+    return make
+
+
+@pytest.fixture
+def judged(png: Callable[..., bytes]) -> Callable[..., tuple[Evaluation, list[BeforeAfter]]]:
+    """Make an evaluation of two prompts to forget and two to keep, one of them without labels."""
+
+    def make(prompt: str = "a cat by monet") -> tuple[Evaluation, list[BeforeAfter]]:
+        gone = JudgedImage(0.3, 0.1, True, False, True)
+        there = JudgedImage(0.3, 0.3, True, True, False)
+        kept, lost = JudgedImage(0.3, 0.3, True, True), JudgedImage(0.3, 0.1, True, False)
+        plain = JudgedImage(0.2, 0.2)
+        asked = {
+            ("forget", prompt): (gone, there),
+            ("forget", "a dog by monet"): (gone, JudgedImage(0.2, 0.1, False, False, True)),
+            ("keep", "a cat by klimt"): (kept, lost),
+            ("keep", "a harbour"): (plain, plain),
+        }
+        evaluation = Evaluation.of(
+            [ForgetImages(0, "style", p, i) for (g, p), i in asked.items() if g == "forget"],
+            [KeepImages("klimt", p, i) for (g, p), i in asked.items() if g == "keep"],
+            SEEDS,
+        )
+        pairs = [
+            BeforeAfter(
+                group=group,
+                prompt=prompt,
+                seed=seed,
+                before=png(),
+                after=png(),
+                score_before=image.before,
+                score_after=image.after,
+                recognised_before=image.recognised_before,
+                recognised_after=image.recognised_after,
+                became=image.became,
+            )
+            for (group, prompt), images in asked.items()
+            for seed, image in zip(SEEDS, images, strict=True)
+        ]
+        return evaluation, pairs
+
+    return make

@@ -1,0 +1,86 @@
+"""The pages in a real browser, where one is installed."""
+
+import html
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from loco_cli.manifest import EditRecord
+from loco_cli.report.html import (
+    render_edit_report,
+    render_evaluation_report,
+    render_localization_report,
+)
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+LONG = "an_unbroken_name_" * 9
+MEASURE = """
+<iframe id="page" style="border:0;width:{width}px;height:900px" srcdoc="{page}"></iframe>
+<script>
+addEventListener("load", () => {{
+  const page = document.getElementById("page").contentDocument, root = page.documentElement;
+  const pictures = [...page.images];
+  document.body.textContent = [
+    "width", root.scrollWidth, "shown", pictures.filter(p => p.naturalWidth > 0).length,
+    "of", pictures.length, "scripts", page.scripts.length,
+    "fetched", page.defaultView.performance.getEntriesByType("resource")
+      .filter(r => !r.name.startsWith("data:")).length, ";"].join(" ");
+}});
+</script>
+"""
+
+
+@pytest.fixture(params=["localization", "edit", "evaluation"])
+def page(request, swept, judged):
+    """Each of the three pages, with names that do not break by themselves."""
+    sweep = swept(subject=LONG, source=LONG)
+    if request.param == "localization":
+        return render_localization_report([sweep, swept()], command=("loco", LONG))
+    if request.param == "evaluation":
+        return render_evaluation_report(*judged(LONG), title=LONG, recipe=LONG, command=(LONG,))
+    record = {"kind": "style", "subject": LONG, "to": LONG, "method": "locoedit", "ridge": 1e-9}
+    return render_edit_report(
+        title=LONG,
+        model=LONG,
+        edits=(EditRecord(**record, layer_range=(0, 4), tokens="all", n_keys=24),),
+        localizations=[sweep],
+        tensors=[(f"{LONG}:{LONG}", 24, 0.123, 0.0012)],
+        preserved=[LONG, "klimt"],
+        recipe=LONG,
+        command=(LONG,),
+        module_paths=[LONG] * 4,
+    )
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+@pytest.mark.parametrize("width", [320, 1200])
+def test_a_page_fits_the_screen_and_shows_all(page, width, tmp_path):
+    """
+    On a phone and on a laptop nothing overflows, every picture is shown and nothing is fetched.
+    """
+    file = tmp_path / "measure.html"
+    file.write_text(MEASURE.format(page=html.escape(page), width=width))
+
+    shown = subprocess.run(
+        [
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--dump-dom",
+            file.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+    ).stdout
+
+    n = page.count("<img")
+    measured = re.search(r"width .* ;", shown)
+    assert measured
+    assert measured[0] == f"width {width} shown {n} of {n} scripts 0 fetched 0 ;"

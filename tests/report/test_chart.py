@@ -1,0 +1,97 @@
+import pytest
+
+from loco_cli.localization import WindowScore
+from loco_cli.report.chart import PLOT, TOP, layer_chart
+
+
+def window(layers, *scores):
+    return WindowScore.of(layers, scores, original=0.3, target=0.1)
+
+
+def test_a_bar_reaches_from_the_original_to_its_score(swept):
+    """
+    A bar's length is the share of the full swap's line that its effect is.
+    """
+    found = swept().localization
+
+    chart = layer_chart(found, {})
+    bar = chart.panels[0].bars[1]
+
+    reach = chart.target.y - chart.original.y
+    assert bar.top == pytest.approx(chart.original.y)
+    assert bar.height / reach == pytest.approx(found.scores[1].effect, abs=1e-3)
+
+
+def test_error_bars_are_one_standard_error(swept):
+    """
+    The whisker spans twice the standard error, about the bar's end.
+    """
+    found = swept().localization
+    chart = layer_chart(found, {})
+    bar, score = chart.panels[0].bars[2], found.scores[2]
+
+    per_pixel = (found.original_score - found.target_score) / (chart.target.y - chart.original.y)
+    top, bottom = bar.whisker
+
+    assert (bottom - top) * per_pixel == pytest.approx(2 * score.stderr, rel=1e-2)
+    assert (top + bottom) / 2 == pytest.approx(bar.top + bar.height, abs=0.02)
+
+
+def test_only_the_chosen_bar_is_marked(swept):
+    """
+    The chosen layers' bar is marked, and its tooltip names their module paths.
+    """
+    chart = layer_chart(swept().localization, {1: "block.1", 2: "block.2"})
+
+    assert [bar.is_chosen for bar in chart.panels[0].bars] == [False, True, False]
+    assert "1: block.1\n2: block.2" in chart.panels[0].bars[1].title
+
+
+def test_widths_and_sets_have_panels_of_their_own(swept):
+    """
+    Candidates of one width stand together, sets that do not touch apart from them.
+    """
+    scores = [window([0], 0.3), window([1, 2], 0.1), window([1], 0.2), window([0, 3], 0.2)]
+
+    chart = layer_chart(swept(scores=scores).localization, {})
+
+    assert [len(panel.bars) for panel in chart.panels] == [2, 1, 1]
+    assert chart.panels[2].bars[0].number == "0, 3"
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        [window([0], 0.3)],
+        [window([0], 5.0, -5.0)],
+        [window([i], 0.3 - 0.001 * i) for i in range(70)],
+    ],
+    ids=["no effect", "beyond all scale", "many layers"],
+)
+@pytest.mark.parametrize("target", [0.1, 0.3, 0.9])
+def test_everything_is_inside_the_plot(swept, scores, target):
+    """
+    Whatever the scores are, no bar, whisker or level leaves the plot, and a scale has ticks.
+    """
+    chart = layer_chart(swept(scores=scores, target_score=target).localization, {})
+
+    bars = chart.panels[0].bars
+    ys = [y for bar in bars for y in (*bar.whisker, bar.top)]
+    ys += [chart.original.y, chart.target.y, *(tick.y for tick in chart.ticks)]
+    assert all(TOP - 0.01 <= y <= TOP + PLOT + 0.01 for y in ys)
+    assert all(bar.left >= 0 and bar.left + bar.width <= 100.01 for bar in bars)
+    assert 2 <= len(chart.ticks) <= 8
+    assert len({tick.words for tick in chart.ticks}) == len(chart.ticks)
+
+
+def test_levels_keep_their_words_apart(swept):
+    """
+    The higher of the two lines has its words above, the lower below, also where they are one.
+    """
+    falls, rises, stays = (
+        layer_chart(swept(target_score=target).localization, {}) for target in (0.1, 0.5, 0.3)
+    )
+
+    assert falls.original.words_y < falls.original.y < falls.target.y < falls.target.words_y
+    assert rises.target.words_y < rises.target.y < rises.original.y < rises.original.words_y
+    assert stays.original.words_y < stays.original.y == stays.target.y < stays.target.words_y

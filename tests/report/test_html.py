@@ -1,0 +1,296 @@
+import base64
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from loco_cli.manifest import EditRecord
+from loco_cli.report.html import (
+    render_edit_report,
+    render_evaluation_report,
+    render_localization_report,
+)
+from loco_cli.report.pictures import MAX_SIDE, SwapPicture
+
+HOSTILE = """"><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}'&amp;"""
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, the text between them, and whether all were closed in order."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.text, self.open, self.is_balanced = [], "", [], True
+        self.feed(html)
+        self.is_balanced &= not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        self.is_balanced &= bool(self.open) and self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+    def pictures(self):
+        sources = [attributes["src"] for tag, attributes in self.tags if tag == "img"]
+        assert all(source.startswith("data:image/png;base64,") for source in sources)
+        return {base64.b64decode(source.partition(",")[2]) for source in sources}
+
+
+def edit_record(**changes):
+    record = {
+        "kind": "style",
+        "subject": "monet",
+        "to": "painting",
+        "method": "locoedit",
+        "layer_range": (1, 3),
+        "ridge": 0.0123,
+        "tokens": "subject-to-end",
+        "n_keys": 24,
+    }
+    return EditRecord(**{**record, **changes})
+
+
+def edit_page(localizations=(), edits=(), **changes):
+    told = {
+        "title": "Remove Monet",
+        "model": "tiny",
+        "tensors": [("unet/model.safetensors:mid.to_k.weight", 4, 0.0123, 0.0004)],
+        "preserved": ["klimt"],
+        "recipe": "loco: 1\n",
+        "command": ("loco", "edit", "remove monet"),
+        "module_paths": [f"block.{layer}" for layer in range(4)],
+    }
+    return render_edit_report(
+        edits=edits or (edit_record(),), localizations=localizations, **{**told, **changes}
+    )
+
+
+@pytest.fixture(params=["localization", "edit", "evaluation"])
+def hostile_page(request, swept, judged):
+    """Each of the three pages, made of text that would like to be more than text."""
+    sweep = swept(subject=HOSTILE, source=HOSTILE)
+    if request.param == "localization":
+        return render_localization_report([sweep], command=("loco", HOSTILE))
+    if request.param == "evaluation":
+        evaluation, pairs = judged(HOSTILE)
+        return render_evaluation_report(
+            evaluation, pairs, title=HOSTILE, recipe=HOSTILE, command=("loco", HOSTILE)
+        )
+    return edit_page(
+        [sweep],
+        (edit_record(subject=HOSTILE, to=HOSTILE, tokens=HOSTILE),),
+        title=HOSTILE,
+        model=HOSTILE,
+        recipe=HOSTILE,
+        preserved=[HOSTILE],
+        tensors=[(f"{HOSTILE}:{HOSTILE}", None, 0.1, None)],
+        module_paths=[HOSTILE] * 4,
+    )
+
+
+def test_foreign_text_stays_text(hostile_page):
+    """
+    Markup in a name makes no tag and no handler; it is shown as it was written.
+    """
+    page = Page(hostile_page)
+
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert HOSTILE in page.text
+    assert page.is_balanced
+
+
+def test_nothing_is_fetched(hostile_page):
+    """
+    A page names no address, links nothing, and forbids itself every request.
+    """
+    page = Page(hostile_page)
+    policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv"))
+
+    assert "http" not in re.sub(r"http-equiv|base64,[^\"]*", "", hostile_page)
+    assert not {"link", "script", "iframe", "object", "base"} & {tag for tag, _ in page.tags}
+    assert "url(" not in hostile_page
+    assert "@import" not in hostile_page
+    assert policy.startswith("default-src 'none';")
+
+
+def test_drawings_are_well_formed(hostile_page):
+    """
+    Every SVG is XML by itself, hostile tooltips included.
+    """
+    for drawing in re.findall(r"<svg.*?</svg>", hostile_page, re.DOTALL):
+        ElementTree.fromstring(drawing)
+
+
+def test_a_localization_shows_every_picture(swept):
+    """
+    All pictures of all sweeps are in the page, and the chosen windows alone are marked.
+    """
+    sweeps = [swept("monet"), swept("klimt")]
+
+    html = render_localization_report(sweeps)
+
+    assert Page(html).pictures() == {p.png for sweep in sweeps for p in sweep.pictures}
+    assert html.count('<figure class="chosen"') == 2
+    assert "Where tiny keeps monet and klimt" in html
+
+
+def test_a_localization_says_where(swept):
+    """
+    The chosen layers stand in words, as a range, and beside their module paths.
+    """
+    text = Page(render_localization_report([swept()])).text
+
+    assert "Layers 1 and 2" in text
+    assert "layer_range: [1, 3]" in text
+    assert "block.1" in text
+    assert "92.5%" in text
+
+
+def test_a_weak_winner_is_not_told_as_one(swept):
+    """
+    Where the best candidate has less than half of the effect, or none is known, the page says so.
+    """
+    strong, weak, unknown = (
+        render_localization_report([swept(effect=effect)]) for effect in (0.5, 0.49, None)
+    )
+
+    assert "No candidate holds" not in strong
+    assert "No candidate holds" in weak
+    assert "No candidate holds" in unknown
+
+
+def test_an_evaluation_shows_every_picture(judged):
+    """
+    Each prompt has all its pictures, and what went wrong is marked as such.
+    """
+    evaluation, pairs = judged()
+
+    html = render_evaluation_report(evaluation, pairs, title="t", recipe="r", command=("loco",))
+
+    assert Page(html).pictures() == {png for pair in pairs for png in (pair.before, pair.after)}
+    assert html.count('class="pair bad"') == 2  # one still there, one lost
+    assert html.count('class="pair good"') == 3
+    assert "not counted" in html  # the base got it wrong
+
+
+def test_an_evaluation_shows_its_figures(judged):
+    """
+    The figures are shown as percentages; one that is not known is a dash with a reason.
+    """
+    evaluation, pairs = judged()
+    known = render_evaluation_report(evaluation, pairs, title="t", recipe="", command=())
+    unknown = render_evaluation_report(
+        evaluation.model_copy(update={"became": None}), pairs, title="t", recipe="", command=()
+    )
+
+    assert "<b>66.7%</b>" in known
+    assert "not known" not in known
+    assert "<b>–</b>" in unknown
+    assert "not known" in unknown
+
+
+def test_two_rows_of_one_prompt_share_its_pictures_in_order(judged):
+    """
+    Two edits that ask the same prompt get one picture per seed each, and none is shown twice.
+    """
+    evaluation, pairs = judged()
+    row = evaluation.forget[0]
+    twice = evaluation.model_copy(
+        update={"forget": (row, row.model_copy(update={"edit": 1})), "keep": ()}
+    )
+    asked = pairs[:2] + [replace(pair, prompt=row.prompt) for pair in pairs[2:4]]
+
+    html = render_evaluation_report(twice, asked, title="t", recipe="", command=())
+
+    assert len(Page(html).pictures()) == html.count("<img") == 8
+    assert "Edit 2" in html
+
+
+def test_an_edit_names_layers_beside_module_paths():
+    """
+    Range or set, each layer of an edit stands beside its path; a text encoder has none.
+    """
+    page = edit_page(
+        (),
+        (
+            edit_record(),
+            edit_record(layer_range=None, layers=(0, 3)),
+            edit_record(layer_range=None, ridge=None, tokens=None),
+        ),
+    )
+
+    assert all(f"block.{layer}" in page for layer in range(4))
+    assert "layers: [0, 3]" in page
+    assert "text encoder" in page
+
+
+def test_an_edit_lists_its_tensors_by_file():
+    """
+    Every changed tensor stands below its file, once, in whatever order the files come.
+    """
+    names = [f"mid.{i}.weight" for i in range(3)]
+    keys = [f"{file}:{name}" for name in names for file in ("a.bin", "b.bin")]
+    tensors = [(key, 4, 0.0123, 0.0004) for key in keys]
+
+    text = Page(edit_page(tensors=tensors)).text
+
+    assert all(text.count(name) == 2 for name in names)
+    assert text.count("a.bin") == text.count("b.bin") == 1
+    assert text.count("1.2%") == 6
+
+
+def test_an_edit_without_localization_preserve_or_change_is_a_page():
+    """
+    Nothing localized, nothing preserved, no change at all: the page still stands.
+    """
+    page = edit_page(preserved=(), tensors=[("f:t", 0, 0.0, 0.0)], module_paths=())
+
+    assert "Nothing was preserved" in page
+    assert "Where it was found" not in page
+
+
+def test_an_edit_takes_localizations_with_or_without_pictures(swept):
+    """
+    A bare localization shows its chart, one with pictures shows them too.
+    """
+    sweep = swept()
+
+    assert not Page(edit_page([sweep.localization])).pictures()
+    assert len(Page(edit_page([sweep])).pictures()) == len(sweep.pictures)
+
+
+def test_large_pictures_are_made_smaller(swept, png):
+    """
+    A picture that is larger than a page shows travels at the size of the page.
+    """
+    sweep = swept()
+    large = SwapPicture("p", "t", (), 0.3, png(512))
+
+    html = render_localization_report([replace(sweep, pictures=(large,))])
+
+    (shown,) = Page(html).pictures()
+    assert Image.open(io.BytesIO(shown)).size == (MAX_SIDE, MAX_SIDE)
+
+
+def test_odd_bytes_of_a_file_name_do_not_break_the_page():
+    """
+    What UTF-8 cannot hold, as a name from the file system may, is written as an escape.
+    """
+    page = edit_page(command=("loco", "edit", "caf\udce9.yaml"))
+
+    assert "caf\\udce9.yaml" in page
+    page.encode()

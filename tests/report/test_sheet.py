@@ -1,0 +1,134 @@
+import io
+from dataclasses import replace
+
+from PIL import Image
+
+from loco_cli.report.pictures import BeforeAfter, SwapPicture
+from loco_cli.report.sheet import (
+    MARK,
+    MAX_COLUMNS,
+    Cell,
+    Row,
+    evaluation_rows,
+    figures_line,
+    localization_rows,
+    render_sheet,
+)
+
+
+def opened(png):
+    image = Image.open(io.BytesIO(png))
+    assert image.format == "PNG"
+    return image.convert("RGB")
+
+
+def colours(image):
+    return {colour for _, colour in image.getcolors(1 << 24)}
+
+
+def test_a_localization_is_a_row_per_prompt(swept):
+    """
+    A row goes from the original over each window to all layers, and marks the chosen one.
+    """
+    sweep = swept()
+
+    (row,) = localization_rows(sweep)
+
+    names = [cell.words.split()[0] for cell in row.cells]
+    assert names == ["original", "0-1", "1-2", "2-3", "all"]
+    assert [cell.is_marked for cell in row.cells] == [False, False, True, False, False]
+    assert {cell.png for cell in row.cells} == {picture.png for picture in sweep.pictures}
+    assert "a cat by monet" in row.label
+
+
+def test_a_sheet_shows_the_chosen_width_alone(swept, png):
+    """
+    Of a search over several widths, the windows of the chosen width are shown.
+    """
+    sweep = swept()
+    single = SwapPicture("a cat by monet", "a painting", (0,), 0.3, png())
+
+    (row,) = localization_rows(replace(sweep, pictures=(single, *sweep.pictures)))
+
+    assert len(row.cells) == len(sweep.pictures)
+    assert single.png not in {cell.png for cell in row.cells}
+
+
+def test_a_long_row_goes_on_below(swept, png):
+    """
+    A model of many layers gives several lines per prompt, and no picture is left out.
+    """
+    sweep = swept()
+    layers = [(), *((i, i + 1) for i in range(30)), tuple(range(31))]
+    pictures = tuple(SwapPicture("p", "t", each, 0.3, png()) for each in layers)
+
+    rows = localization_rows(replace(sweep, pictures=pictures))
+
+    assert [len(row.cells) for row in rows] == [MAX_COLUMNS, 32 - MAX_COLUMNS]
+    assert rows[1].label == ""
+
+
+def test_an_evaluation_alternates_before_and_after(judged):
+    """
+    Each prompt is a row of before and after in turn; what went wrong is marked.
+    """
+    evaluation, pairs = judged()
+
+    rows = evaluation_rows(evaluation, pairs)
+
+    assert [row.note for row in rows] == ["to forget"] * 2 + ["to keep"] * 2
+    assert [cell.png for cell in rows[0].cells] == [
+        png for pair in pairs[:2] for png in (pair.before, pair.after)
+    ]
+    assert [cell.is_marked for cell in rows[0].cells] == [False, False, False, True]
+    assert figures_line(evaluation) == "forgotten 66.7%, became 66.7%, kept 50%"
+
+
+def test_a_sheet_holds_every_picture(png):
+    """
+    Every picture of every row can be found again on the sheet, and a mark in its colour.
+    """
+    pictures = [png(8) for _ in range(5)]
+    rows = [
+        Row("one", tuple(Cell(picture) for picture in pictures[:3])),
+        Row("two", (Cell(pictures[3]), Cell(pictures[4], "chosen", is_marked=True)), group=2),
+    ]
+
+    found = colours(opened(render_sheet("title", rows, side=16)))
+
+    assert {opened(picture).getpixel((0, 0)) for picture in pictures} <= found
+    assert MARK in found
+
+
+def test_a_sheet_takes_any_words_and_shapes(png):
+    """
+    Long words, letters the font lacks, no rows, no pictures and wide pictures are all drawn.
+    """
+    wide = io.BytesIO()
+    Image.new("RGB", (40, 10), "red").save(wide, "PNG")
+    cell = Cell(wide.getvalue(), "w" * 99)
+
+    opened(render_sheet("", []))
+    opened(render_sheet("t" * 999, [Row("", ())]))
+    sheet = opened(render_sheet("猫\n<b>", [Row("猫" * 99 + "\n" + "many words " * 99, (cell,))]))
+
+    assert sheet.height > 500  # a long label makes room for itself
+
+
+def test_what_happened_is_told_in_words(png):
+    """
+    A picture counts only where the base got it right; then it is good or bad, in words.
+    """
+
+    def told(group, *flags, **more):
+        pair = BeforeAfter(group, "p", 0, b"", b"", 0.3, 0.1, *flags, **more)
+        return pair.verdict, pair.is_good
+
+    assert told("forget", True, False, True) == ("became target", True)
+    assert told("forget", True, False, False) == ("forgotten", True)
+    assert told("forget", True, False, False, is_fact=True) == ("something else", False)
+    assert told("forget", True, True, False) == ("still there", False)
+    assert told("forget", False, False, True) == ("not counted", None)
+    assert told("keep", True, True) == ("kept", True)
+    assert told("keep", True, False) == ("lost", False)
+    assert told("keep") == ("", None)
