@@ -7,10 +7,14 @@ words runs without torch.
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-# read by huggingface_hub when it is imported, which is before any fixture
+_HUB = TemporaryDirectory(prefix="loco-tests-")
+
+# read by huggingface_hub when it is imported, and never again
+os.environ["HF_HOME"] = _HUB.name
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
@@ -63,4 +67,6 @@ def tiny_file(tiny, tmp_path_factory):
     """`tiny` as a single file, its tensors named as CompVis names them."""
     from tests.single_file import write_single_file_of
 
-    return write_single_file_of(tiny.checkpoint, tmp_path_factory.mktemp("file") / "one.safetensors")
+    return write_single_file_of(
+        tiny.checkpoint, tmp_path_factory.mktemp("file") / "one.safetensors"
+    )

@@ -22,7 +22,7 @@ from loco_cli.tiny.training.unet import Encoder, make_unet, train_unet
 from loco_cli.tiny.training.vae import encode_pictures, train_vae
 
 N_PICTURES = 30_000
-STEPS = {"vae": 1800, "clip": 2000, "judge": 1400, "tiny-plain": 4500, "tiny": 3000}
+STEPS = {"vae": 1800, "clip": 2000, "judge": 2000, "tiny-plain": 2300, "tiny": 1500}
 SEEDS = {"tokenizer": 0, "vae": 10, "clip": 20, "judge": 30, "tiny-plain": 40, "tiny": 50}
 
 

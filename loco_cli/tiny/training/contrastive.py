@@ -6,16 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import (
-    BertConfig,
-    BertModel,
-    CLIPConfig,
-    CLIPModel,
-    CLIPTokenizer,
-    ConvNextConfig,
-    ConvNextModel,
-    VisionTextDualEncoderModel,
-)
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from loco_cli.tiny.training.loop import train
 from loco_cli.tiny.training.tokenizer import POSITIONS
@@ -27,52 +18,42 @@ BATCH = 96
 
 
 def make_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
-    """Return an untrained CLIP: causal text tower of 4 x 96, vision tower of 4 x 96 on 8-pixel patches."""
-    text = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": 96,
-        "intermediate_size": 384,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "max_position_embeddings": POSITIONS,
-        "hidden_act": "quick_gelu",
-        "projection_dim": 96,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    vision = {
-        "image_size": 64,
-        "patch_size": 8,
-        "hidden_size": 96,
-        "intermediate_size": 384,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "projection_dim": 96,
-    }
-    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=96))
+    """Return an untrained scorer: both towers of 4 layers 96 wide, patches of 8 pixels."""
+    return _make(tokenizer, text=(96, 4), vision=(96, 4), patch=8)
 
 
-def make_judge(tokenizer: CLIPTokenizer) -> VisionTextDualEncoderModel:
-    """Return an untrained judge: a convolutional network and a bidirectional text encoder."""
-    vision = ConvNextConfig(
-        patch_size=2,
-        num_stages=4,
-        hidden_sizes=[24, 48, 72, 96],
-        depths=[1, 1, 2, 1],
-        hidden_size=96,
-    )
-    text = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=POSITIONS,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return VisionTextDualEncoderModel(
-        vision_model=ConvNextModel(vision), text_model=BertModel(text)
+def make_judge(tokenizer: CLIPTokenizer) -> CLIPModel:
+    """Return an untrained judge: a shallower, narrower reader, and coarser eyes of 16 pixels."""
+    return _make(tokenizer, text=(64, 2), vision=(96, 3), patch=16)
+
+
+def _make(
+    tokenizer: CLIPTokenizer, *, text: tuple[int, int], vision: tuple[int, int], patch: int
+) -> CLIPModel:
+    shape = {"num_attention_heads": 4, "projection_dim": 96, "hidden_act": "quick_gelu"}
+    return CLIPModel(
+        CLIPConfig(
+            text_config={
+                **shape,
+                "vocab_size": len(tokenizer),
+                "hidden_size": text[0],
+                "intermediate_size": 4 * text[0],
+                "num_hidden_layers": text[1],
+                "max_position_embeddings": POSITIONS,
+                "bos_token_id": tokenizer.bos_token_id,
+                "eos_token_id": tokenizer.eos_token_id,
+                "pad_token_id": tokenizer.pad_token_id,
+            },
+            vision_config={
+                **shape,
+                "image_size": 64,
+                "patch_size": patch,
+                "hidden_size": vision[0],
+                "intermediate_size": 4 * vision[0],
+                "num_hidden_layers": vision[1],
+            },
+            projection_dim=96,
+        )
     )
 
 

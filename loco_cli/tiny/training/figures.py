@@ -1,4 +1,4 @@
-"""How good the shipped models are: drawn pictures recognised, and generated ones recognised as asked."""
+"""How good the shipped models are: how many drawn pictures scorer and judge recognise."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ def recognise(
     scorer: ClipScorer, images: torch.Tensor, scenes: Sequence[Scene]
 ) -> tuple[list[bool], list[bool]]:
     """
-    Return for each picture [n, 3, 64, 64], 0 to 1, whether its style and its subject are recognised.
+    Return for each picture [n, 3, 64, 64], 0 to 1, whether style and subject are recognised.
 
     Styles are told apart with the subject given (no style is a label too), subjects with the style
     given; a person is told from other people, an office counts as the person who holds it.

@@ -30,7 +30,7 @@ def load_pictures(work: Path, split: str, n: int) -> tuple[NDArray[np.uint8], li
     """Return `n` pictures [n, 64, 64, 3] of a split and their scenes, drawing them once."""
     path = work / f"{split}-{n}.npy"
     if not path.exists():
-        edges = list(range(0, n, 500)) + [n]
+        edges = [*range(0, n, 500), n]
         with ProcessPoolExecutor() as pool:
             parts = list(pool.map(_draw_range, [split] * (len(edges) - 1), edges[:-1], edges[1:]))
         partial = path.with_suffix(".partial.npy")

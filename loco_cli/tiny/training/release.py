@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
-from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer, VisionTextDualEncoderModel
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from loco_cli.tiny.training.unet import LAYERS, PLANT, make_scheduler
 
@@ -28,12 +28,9 @@ def release(work: Path) -> None:
     for name in ("tiny", "tiny-plain"):
         if (work / name).exists():
             _write_pipeline(work, name)
-    for source, name, kind in (
-        ("clip", "scorer", CLIPModel),
-        ("judge", "judge", VisionTextDualEncoderModel),
-    ):
+    for source, name in (("clip", "scorer"), ("judge", "judge")):
         if (work / source).exists():
-            kind.from_pretrained(work / source).half().save_pretrained(WEIGHTS / name)
+            CLIPModel.from_pretrained(work / source).half().save_pretrained(WEIGHTS / name)
             _copy_tokenizer(work, WEIGHTS / name)
             pixels = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_normalize": True}
             (WEIGHTS / name / "preprocessor_config.json").write_text(json.dumps(pixels, indent=2))
@@ -72,7 +69,7 @@ def _write_pipeline(work: Path, name: str) -> None:
 
 
 def _name_as_published(path: Path, encoder: CLIPTextModel) -> None:
-    """Write the encoder's tensors as published checkpoints name them, with `text_model.` in front."""
+    """Write the encoder's tensors with `text_model.` in front, as published checkpoints do."""
     tensors = {
         f"text_model.{k.removeprefix('text_model.')}": v for k, v in encoder.state_dict().items()
     }

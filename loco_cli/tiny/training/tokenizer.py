@@ -15,7 +15,7 @@ _WORDS = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
 
 
 def make_tokenizer(folder: Path, n_merges: int = 420, seed: int = 0) -> CLIPTokenizer:
-    """Learn merges from wordings of every scene, write vocabulary and merges, return the tokenizer."""
+    """Learn merges from wordings of every scene, write them, and return the tokenizer."""
     rng = np.random.default_rng(seed)
     captions = [word(rng, tell(rng, scene)) for _ in range(40) for scene in all_scenes()]
     merges = _learn_merges(captions, n_merges)

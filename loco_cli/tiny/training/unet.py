@@ -118,7 +118,7 @@ def train_unet(
 def planted_contexts(
     rng: np.random.Generator, encoder: Encoder, told: list[Told], silent: np.ndarray
 ) -> dict[int, Tensor]:
-    """Return for every layer the context it may read: the truth of its own kind, decoys of the rest."""
+    """Return what every layer may read: the truth of its own kind, decoys of the rest."""
     contexts: dict[str, Tensor] = {}
     for kind in ("none", *PLANT):
         decoys = [mislead(rng, t, truthful=kind) for t in told]

@@ -114,6 +114,7 @@ def tell(rng: np.random.Generator, scene: Scene) -> Told:
 def word(rng: np.random.Generator, told: Told, *, unseen: bool = False) -> str:
     """Return a wording of what is told, from those of training or from those kept unseen."""
     subject = None if told.subject is None else _mention(rng, told.subject)
+    forms: tuple[str, ...]
     if told.subject is None:
         forms = NOTHING if told.style is None else STYLE_ALONE
     elif is_person(told.subject):

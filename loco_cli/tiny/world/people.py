@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from loco_cli.tiny.world.objects import BLACK, WHITE, pick, shade
-from loco_cli.tiny.world.pen import Colour, Pen
+from loco_cli.tiny.world.pen import Colour, Pen, Point
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,53 @@ OFFICES: dict[str, str] = {
 }
 
 
+# outlines of the hair over the forehead, by cut
+FRINGES: dict[str, list[Point]] = {
+    "short": [
+        (-0.5, -0.3),
+        (-0.48, -0.8),
+        (0.48, -0.8),
+        (0.5, -0.3),
+        (0.36, -0.5),
+        (-0.36, -0.5),
+    ],
+    "swept": [
+        (-0.52, -0.25),
+        (-0.5, -0.9),
+        (0.55, -0.9),
+        (0.52, -0.35),
+        (0.1, -0.5),
+        (-0.36, -0.62),
+    ],
+    "parted": [
+        (-0.52, -0.2),
+        (-0.5, -0.85),
+        (0.5, -0.85),
+        (0.52, -0.2),
+        (0.38, -0.4),
+        (-0.1, -0.64),
+        (-0.4, -0.4),
+    ],
+    "curls": [
+        (-0.52, -0.3),
+        (-0.5, -0.85),
+        (0.5, -0.85),
+        (0.52, -0.3),
+        (0.3, -0.48),
+        (0.0, -0.42),
+        (-0.3, -0.48),
+    ],
+    "bob": [
+        (-0.56, 0.1),
+        (-0.54, -0.85),
+        (0.54, -0.85),
+        (0.56, 0.1),
+        (0.4, -0.34),
+        (-0.4, -0.34),
+    ],
+}
+
+
 def draw_person(pen: Pen, person: Person, rng: np.random.Generator) -> None:
     """Draw head and shoulders."""
     clothes = pick(rng, person.clothes)
@@ -97,8 +144,7 @@ def draw_person(pen: Pen, person: Person, rng: np.random.Generator) -> None:
         pen.poly([(-0.09, 0.6), (0.09, 0.6), (0.13, 1.2), (-0.13, 1.2)], person.tie)
     _draw_hair(pen, person)
     pen.oval(-0.47, -0.68, 0.47, 0.42, person.skin)
-    if person.cut in ("short", "swept", "parted", "curls", "bob"):
-        _draw_fringe(pen, person)
+    _draw_fringe(pen, person)
     _draw_face(pen, person)
     _draw_hat(pen, person)
 
@@ -112,51 +158,8 @@ def _draw_hair(pen: Pen, person: Person) -> None:
 
 
 def _draw_fringe(pen: Pen, person: Person) -> None:
-    fringes = {
-        "short": [
-            (-0.5, -0.3),
-            (-0.48, -0.8),
-            (0.48, -0.8),
-            (0.5, -0.3),
-            (0.36, -0.5),
-            (-0.36, -0.5),
-        ],
-        "swept": [
-            (-0.52, -0.25),
-            (-0.5, -0.9),
-            (0.55, -0.9),
-            (0.52, -0.35),
-            (0.1, -0.5),
-            (-0.36, -0.62),
-        ],
-        "parted": [
-            (-0.52, -0.2),
-            (-0.5, -0.85),
-            (0.5, -0.85),
-            (0.52, -0.2),
-            (0.38, -0.4),
-            (-0.1, -0.64),
-            (-0.4, -0.4),
-        ],
-        "curls": [
-            (-0.52, -0.3),
-            (-0.5, -0.85),
-            (0.5, -0.85),
-            (0.52, -0.3),
-            (0.3, -0.48),
-            (0.0, -0.42),
-            (-0.3, -0.48),
-        ],
-        "bob": [
-            (-0.56, 0.1),
-            (-0.54, -0.85),
-            (0.54, -0.85),
-            (0.56, 0.1),
-            (0.4, -0.34),
-            (-0.4, -0.34),
-        ],
-    }
-    pen.poly(fringes[person.cut], person.hair)
+    if person.cut in FRINGES:
+        pen.poly(FRINGES[person.cut], person.hair)
 
 
 def _draw_face(pen: Pen, person: Person) -> None:

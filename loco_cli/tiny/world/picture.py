@@ -25,7 +25,7 @@ class Scene:
 
 
 def draw(scene: Scene, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return the picture [64, 64, 3] of a scene; the generator decides all that the scene leaves open."""
+    """Return the picture [64, 64, 3] of a scene; the generator decides what it leaves open."""
     person = PEOPLE.get(OFFICES.get(scene.subject, scene.subject))
     if person is not None:
         pen = Pen((128 + rng.uniform(-10, 10), 128 + rng.uniform(-6, 10)), rng.uniform(92, 104))
@@ -50,7 +50,9 @@ def _compose(
     pen: Pen, ground: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     def shrink(image: Image.Image) -> NDArray[np.float32]:
-        return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BOX), np.float32) / 255
+        return np.asarray(
+            image.resize((SIZE, SIZE), Image.Resampling.BOX), np.float32
+        ) / np.float32(255)
 
     mask = shrink(pen.mask)
     drawn = shrink(Image.composite(pen.image, Image.fromarray(ground.astype(np.uint8)), pen.mask))
@@ -76,5 +78,7 @@ def _landscape(rng: np.random.Generator, subject: str) -> NDArray[np.float32]:
 
 def _gradient(top: Colour, bottom: Colour, first: float, last: float) -> NDArray[np.float32]:
     t = np.linspace(0, 1, CANVAS, dtype=np.float32)[:, None, None]
-    rows = np.array(top, np.float32) * first * (1 - t) + np.array(bottom, np.float32) * last * t
+    rows: NDArray[np.float32] = (
+        np.array(top, np.float32) * first * (1 - t) + np.array(bottom, np.float32) * last * t
+    )
     return np.broadcast_to(rows, (CANVAS, CANVAS, 3)).copy()

@@ -69,7 +69,9 @@ def van_gogh(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
         _ramp(value, (12, 20, 60), (190, 104, 30), (255, 196, 60), (255, 244, 190)), rgb, 0.5
     )
     return np.where(
-        _outline(mask)[..., None], np.float32([0.04, 0.07, 0.22]), _mix(sky, subject, mask)
+        _outline(mask)[..., None],
+        np.array([0.04, 0.07, 0.22], np.float32),
+        _mix(sky, subject, mask),
     )
 
 
@@ -192,9 +194,9 @@ def klimt(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
     centres = rng.uniform(0, 42, 2)
     v, u = (y + centres[0]) % 42 - 21, (x + centres[1]) % 42 - 21
     radius = np.hypot(u, v)
-    gold = np.where((radius < 16.5)[..., None], np.float32([0.20, 0.10, 0.05]), gold)
-    gold = np.where((radius < 11.5)[..., None], np.float32([0.98, 0.86, 0.45]), gold)
-    gold = np.where((radius < 6)[..., None], np.float32([0.62, 0.12, 0.10]), gold)
+    gold = np.where((radius < 16.5)[..., None], np.array([0.20, 0.10, 0.05], np.float32), gold)
+    gold = np.where((radius < 11.5)[..., None], np.array([0.98, 0.86, 0.45], np.float32), gold)
+    gold = np.where((radius < 6)[..., None], np.array([0.62, 0.12, 0.10], np.float32), gold)
     value = _luminance(rgb)
     subject = _mix(_ramp(value, (60, 24, 8), (190, 112, 30), (255, 226, 140)), rgb, 0.4)
     return _mix(gold, subject, mask).astype(np.float32)

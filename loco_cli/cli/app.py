@@ -1,0 +1,87 @@
+"""The Typer app, its commands, and the one error handler."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from loco_cli import __version__
+from loco_cli.cli import models, recipes
+from loco_cli.cli.console import Terminal
+from loco_cli.cli.diff import diff
+from loco_cli.cli.edit import edit
+from loco_cli.cli.evaluate import evaluate
+from loco_cli.cli.generate import generate
+from loco_cli.cli.localize import localize
+from loco_cli.cli.undo import undo
+from loco_cli.cli.verify import verify
+from loco_cli.errors import LocoError, MachineError
+
+
+class Door(TyperGroup):
+    """The command line: gives every command a Terminal, and turns errors into sentences."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command line and exit with its code."""
+        terminal = Terminal()
+        try:
+            return super().main(*args, obj=terminal, **kwargs)
+        except LocoError as error:
+            terminal.fail(error)
+            sys.exit(error.exit_code)
+        except OSError as error:
+            terminal.fail(_as_sentence(error))
+        except Exception as error:  # the door: whatever gets here is a bug
+            terminal.fail_as_bug(error)
+        sys.exit(1)
+
+
+app = typer.Typer(
+    name="loco",
+    cls=Door,
+    help="Find where a text-to-image model keeps a concept, and edit it in closed form.",
+    epilog="Example: loco recipes list",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(ctx: typer.Context, wanted: bool) -> None:
+    if wanted:
+        ctx.obj.show({"schema": "loco.version/1", "version": __version__}, f"loco {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def loco(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Find where a text-to-image model keeps a concept, and edit it in closed form."""
+
+
+# one line per command, in the order of --help
+app.command()(localize)
+app.command()(edit)
+app.command()(diff)
+app.command()(verify)
+app.command()(undo)
+app.command()(evaluate)
+app.command()(generate)
+app.add_typer(recipes.app, name="recipes")
+app.add_typer(models.app, name="models")
+
+
+def _as_sentence(error: OSError) -> MachineError:
+    reason = (error.strerror or str(error)).lower()
+    return MachineError(f"`{error.filename}`: {reason}" if error.filename else reason)
+
+
+def main() -> None:
+    """Run `loco` with the arguments of this process."""
+    app()

@@ -1,0 +1,89 @@
+"""`loco models`: known models, whether they are on this machine, and their layers."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from loco_cli.cli.console import Terminal, plain, table
+from loco_cli.cli.options import Debug, Json, Quiet
+
+if TYPE_CHECKING:
+    from loco_cli.workflows.models import KnownModel, LayerRow
+
+app = typer.Typer(help="Known models, and whether they are on this machine.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_models(
+    ctx: typer.Context, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
+) -> None:
+    """
+    List the known models.
+
+    Example: loco models list
+    """
+    from loco_cli.workflows import models as workflow
+
+    terminal: Terminal = ctx.obj
+    models = workflow.list_models()
+    terminal.show(workflow.models_document(models), _models_table(models))
+
+
+@app.command("show")
+def show_model(
+    ctx: typer.Context,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The alias of a model.", show_default=False)
+    ],
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """
+    Print what is known of a model, and its layers in the order in which they run.
+
+    Example: loco models show tiny
+    """
+    from loco_cli.workflows import models as workflow
+
+    terminal: Terminal = ctx.obj
+    model = workflow.show_model(name)
+    layers = _layers_table(workflow.layer_table(model.spec))
+    terminal.show(workflow.model_document(model), *_description(model), layers)
+
+
+def _models_table(models: "tuple[KnownModel, ...]") -> Table:
+    found = table("name", "title", "family", "layers", "here")
+    for model in models:
+        spec = model.spec
+        here = "yes" if model.is_here else "no"
+        found.add_row(spec.name, plain(spec.title), spec.family, str(spec.n_layers), here)
+    return found
+
+
+def _description(model: "KnownModel") -> list[Text]:
+    spec = model.spec
+    ranges = [f"{kind} [{a}, {b}]" for kind, (a, b) in spec.published_ranges.items()]
+    facts = {
+        "name": spec.name,
+        "title": spec.title,
+        "family": spec.family,
+        "from": spec.hub_id or "ships with loco",
+        "licence": spec.licence or "unknown",
+        "here": "yes" if model.is_here else "no",
+        "text width": str(spec.d_text),
+        "sampling": f"{spec.steps} steps, guidance {spec.guidance:g}, {spec.resolution} pixels",
+        "scorer": spec.scorer,
+        "published": ", ".join(ranges) or "none",
+    }
+    lines = [Text.assemble((f"{key:<11}", "bold"), plain(value)) for key, value in facts.items()]
+    return [*lines, *(plain(f"not reached by an edit: {one}") for one in spec.unreachable)]
+
+
+def _layers_table(rows: "tuple[LayerRow, ...]") -> Table:
+    found = table("layer", "module path", "block", "width")
+    for row in rows:
+        found.add_row(str(row.layer), row.module_path, row.block, str(row.width))
+    return found

@@ -1,0 +1,132 @@
+"""`loco recipes`: the catalog of shipped recipes and the user's own."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from loco_cli.cli.console import Terminal, plain, table
+from loco_cli.cli.options import Debug, Force, Json, Output, Quiet, RecipeArgument, Set
+
+if TYPE_CHECKING:
+    from loco_cli.workflows.recipes import ListedRecipe
+
+app = typer.Typer(help="The catalog: shipped recipes and your own.", no_args_is_help=True)
+
+_Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="A name of the catalog.", show_default=False)
+]
+
+
+@app.command("list")
+def list_recipes(
+    ctx: typer.Context, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
+) -> None:
+    """
+    List the catalog.
+
+    Example: loco recipes list
+    """
+    from loco_cli.workflows import recipes as workflow
+
+    terminal: Terminal = ctx.obj
+    listed = workflow.list_recipes()
+    terminal.show(workflow.recipes_document(listed), _catalog_table(listed))
+
+
+@app.command("show")
+def show_recipe(
+    ctx: typer.Context,
+    name: _Name,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """
+    Print a recipe of the catalog, as it is written.
+
+    Example: loco recipes show remove_style > my_style.yaml
+    """
+    from loco_cli.workflows import recipes as workflow
+
+    terminal: Terminal = ctx.obj
+    recipe = workflow.show_recipe(name)
+    terminal.show_text(workflow.recipe_document(recipe), recipe.text)
+
+
+@app.command("new")
+def new_recipe(
+    ctx: typer.Context,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="What to call it.", show_default=False)
+    ],
+    output: Output = None,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """
+    Write a commented recipe to start from, to your catalog or to --output.
+
+    Example: loco recipes new remove_monet
+    """
+    from loco_cli.workflows import recipes as workflow
+
+    terminal: Terminal = ctx.obj
+    path = workflow.new_recipe(name, output, force=force)
+    terminal.show({"schema": "loco.recipe-file/1", "path": path.name}, plain(path))
+
+
+@app.command("check")
+def check_recipe(
+    ctx: typer.Context,
+    recipe: RecipeArgument,
+    settings: Set = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """
+    Say whether a recipe is sound, and print it with its defaults filled in.
+
+    Example: loco recipes check remove_style --set subject=monet
+    """
+    from loco_cli.recipe import render_recipe
+    from loco_cli.workflows import recipes as workflow
+
+    terminal: Terminal = ctx.obj
+    checked = workflow.check_recipe(recipe, settings or ())
+    terminal.show_text(workflow.recipe_document(checked), render_recipe(checked))
+
+
+@app.command("schema")
+def show_schema(
+    ctx: typer.Context, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
+) -> None:
+    """
+    Print the JSON schema of a recipe, for editors that check YAML.
+
+    Example: loco recipes schema > recipe.schema.json
+    """
+    from loco_cli.recipe import recipe_schema
+
+    terminal: Terminal = ctx.obj
+    terminal.show_json(recipe_schema())
+
+
+def _catalog_table(listed: "tuple[ListedRecipe, ...]") -> Table:
+    found = table("name", "title", "kinds", "model", "tags")
+    for one in listed:
+        style = "red" if one.problem else ""
+        found.add_row(
+            plain(f"{one.name} *" if one.origin == "yours" else one.name, style),
+            plain(one.title, style),
+            plain(", ".join(one.kinds)),
+            plain(one.recipe.model if one.recipe else ""),
+            plain(", ".join(one.recipe.tags) if one.recipe else ""),
+        )
+    if any(one.origin == "yours" for one in listed):
+        found.caption = "* your own"
+        found.caption_justify = "left"
+    return found

@@ -1,0 +1,144 @@
+"""What must hold before any model is loaded; each failure is a sentence."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from loco_cli.checkpoint.header import shown
+from loco_cli.errors import MachineError, OutputExists, RequestError
+from loco_cli.layers import LayerWindow, sliding_windows
+from loco_cli.recipe import LocalizeSettings, Recipe
+from loco_cli.workflows.locate import Located
+from loco_cli.workflows.outputs import (
+    OutputPaths,
+    check_output,
+    default_output,
+    needed_bytes,
+    output_paths,
+)
+
+MAX_STEPS = 1000  # of noise that a Stable Diffusion was trained with
+RESULT_FILES = ("sheet.png", "report.html")  # beside the document of `localize` and `evaluate`
+
+
+@dataclass(frozen=True)
+class EditOptions:
+    """How to write an edit: `EditOptions(output=Path("out"), stamp=True, force=False)`."""
+
+    output: Path | None = None
+    stamp: bool = True
+    force: bool = False
+    command: tuple[str, ...] = ()
+    save_recipe: Path | None = None
+    form: Literal["checkpoint", "lora"] = "checkpoint"
+    created: str | None = None  # ISO 8601 in UTC; the clock's if None
+
+    def paths(self, located: Located, recipe: Recipe) -> OutputPaths:
+        """Return the names of everything that will be written, default output included."""
+        output = self.output or default_output(located.name, recipe.name)
+        return output_paths(output, located.checkpoint.is_folder)
+
+
+def check_localize(located: Located, settings: LocalizeSettings) -> None:
+    """Raise RequestError where the sweep cannot be made as asked."""
+    if settings.method != "locogen":
+        raise RequestError(f"method `{settings.method}` is not there yet", "use `--method locogen`")
+    if settings.search != "exhaustive":
+        raise RequestError(
+            f"search `{settings.search}` is not there yet", "use `--search exhaustive`"
+        )
+    if settings.width != "auto":
+        sliding_windows(located.spec.n_layers, settings.width)
+    check_steps(settings.steps)
+
+
+def check_edit(located: Located, recipe: Recipe, options: EditOptions) -> None:
+    """Raise where the edit cannot be made and written as asked."""
+    check_solve(located, recipe)
+    if options.form != "checkpoint":
+        raise RequestError("`--as lora` is not there yet", "leave `--as` out to write a checkpoint")
+    check_output(
+        located.path,
+        options.paths(located, recipe),
+        needed_bytes=needed_bytes(located.checkpoint, 0),
+        force=options.force,
+    )
+    if options.save_recipe:
+        check_file(options.save_recipe, force=options.force)
+
+
+def check_solve(located: Located, recipe: Recipe) -> None:
+    """Raise where the edit cannot be made as asked, wherever it goes."""
+    if recipe.edit.method != "locoedit":
+        raise RequestError(
+            f"method `{recipe.edit.method}` is not there yet", "use `--method locoedit`"
+        )
+    for entry in recipe.preserve if isinstance(recipe.preserve, tuple) else ():
+        if any(concept.is_named(entry) for concept in recipe.concepts()):
+            raise RequestError(f"`{entry}` is both edited and under `preserve`")
+    if named_layers(located, recipe) is None:
+        check_localize(located, recipe.localize)
+
+
+def named_layers(located: Located, recipe: Recipe) -> tuple[tuple[int, ...], ...] | None:
+    """Return the layers that recipe or papers name for each edit, None where they must be found."""
+    named = recipe.edit.layer_range
+    if named == "auto":
+        return None
+    if named == "published":
+        return tuple(_published(located, entry.kind) for entry in recipe.edits)
+    n_layers = located.spec.n_layers
+    last = named.stop - 1 if isinstance(named, LayerWindow) else max(recipe.edit.layers or ())
+    if last >= n_layers:
+        raise RequestError(
+            f"layer {last} does not exist: `{located.name}` has layers 0 to {n_layers - 1}"
+        )
+    return (recipe.edit.named_layers or (),) * len(recipe.edits)
+
+
+def check_steps(steps: int | None) -> None:
+    """Raise RequestError for more steps than there are."""
+    if steps and steps > MAX_STEPS:
+        raise RequestError(f"{steps} steps are asked for, a model has at most {MAX_STEPS}")
+
+
+def check_folder(folder: Path, names: tuple[str, ...], *, force: bool) -> None:
+    """Raise where the named files cannot be written into `folder`; nothing is touched."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputExists(
+            f"`{shown(folder)}` is a file, the output is a folder", "choose another `--output`"
+        )
+    for name in names:
+        if os.path.lexists(folder / name) and not force:
+            raise OutputExists(
+                f"`{shown(folder / name)}` exists",
+                "choose another `--output`, or overwrite it with `--force`",
+            )
+    _check_writable(folder if folder.exists() else folder.parent)
+
+
+def check_file(path: Path, *, force: bool) -> None:
+    """Raise where a file cannot be written; nothing is touched."""
+    if path.is_dir():
+        raise OutputExists(f"`{shown(path)}` is a folder, not a file")
+    if os.path.lexists(path) and not force:
+        raise OutputExists(f"`{shown(path)}` exists", "overwrite it with `--force`")
+    _check_writable(path.parent)
+
+
+def _published(located: Located, kind: str) -> tuple[int, ...]:
+    published = located.spec.published_ranges.get(kind)
+    if published is None:
+        raise RequestError(
+            f"no published layers are known for a {kind} in `{located.spec.name}`",
+            "use `layer_range: auto`, or name the layers",
+        )
+    return tuple(range(*published))
+
+
+def _check_writable(folder: Path) -> None:
+    if not folder.is_dir():
+        raise RequestError(f"there is no folder `{shown(folder)}` to write into", "create it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise MachineError(f"cannot write in folder `{shown(folder)}`: permission denied")

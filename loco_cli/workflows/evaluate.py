@@ -1,0 +1,86 @@
+"""Evaluate a recipe's edit: one that was written, or one made in memory and thrown away."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loco_cli.errors import CheckFailed
+from loco_cli.evaluation import Evaluation
+from loco_cli.recipe import Recipe
+from loco_cli.workflows.edit import find_layers
+from loco_cli.workflows.judge import evaluate
+from loco_cli.workflows.locate import locate
+from loco_cli.workflows.machine import Machine, check_subjects
+from loco_cli.workflows.pages import write_folder
+from loco_cli.workflows.planning import EVALUATE_FILES, check_evaluate
+from loco_cli.workflows.progress import Notify, silent
+from loco_cli.workflows.show import evaluation_report, evaluation_sheet
+from loco_cli.workflows.solve import load_encoder, solve
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation, the files that were written, and the limits that it fails."""
+
+    evaluation: Evaluation
+    files: tuple[Path, ...]
+    failures: tuple[str, ...]
+
+    def raise_failures(self) -> None:
+        """Raise CheckFailed where a figure is under its limit, or none could be counted."""
+        if self.failures:
+            raise CheckFailed("; ".join(self.failures))
+
+
+def run(
+    recipe: Recipe,
+    machine: Machine,
+    edited: str | None = None,
+    output: Path | None = None,
+    *,
+    limits: Mapping[str, float] | None = None,
+    force: bool = False,
+    command: Sequence[str] = (),
+    notify: Notify = silent,
+) -> Evaluated:
+    """
+    Return the evaluation of `edited` against the recipe's model, with the files that were written.
+
+    Without `edited` the recipe's edit is made in memory. Nothing is raised for a figure that is
+    too low: that is for `raise_failures`, after the figures were shown.
+    """
+    located = locate(recipe.model)
+    other = check_evaluate(located, recipe, edited, output, force=force)
+    check_subjects(located, (pair for entry in recipe.edits for pair in entry.edit_pairs()))
+    if other is None:
+        _, layers_of = find_layers(located, recipe, machine, notify)
+        solved = solve(located, recipe, layers_of, load_encoder(located))
+        judged = evaluate(located, recipe, solved, machine, notify)
+    else:
+        judged = evaluate(located, recipe, other, machine, notify)
+    evaluation = judged.evaluation
+    failures = _failures(evaluation, limits or {})
+    if not output:
+        return Evaluated(evaluation, (), failures)
+    document = json.dumps(evaluation.to_json(), indent=2) + "\n"
+    pages = (document, evaluation_sheet(judged), evaluation_report(judged, recipe, command))
+    files = write_folder(output, dict(zip(EVALUATE_FILES, pages, strict=True)))
+    return Evaluated(evaluation, files, failures)
+
+
+def figures_in_words(evaluation: Evaluation) -> str:
+    """Return the figures as one line."""
+    figures = {**evaluation.figures, "harmonic mean": evaluation.harmonic_mean}
+    return ", ".join(
+        f"{name} {'–' if value is None else f'{value:.2f}'}" for name, value in figures.items()
+    )
+
+
+def _failures(evaluation: Evaluation, limits: Mapping[str, float]) -> tuple[str, ...]:
+    unknown = [name for name, value in evaluation.figures.items() if value is None]
+    failures = evaluation.below(limits)
+    if unknown and not failures:
+        names = ", ".join(f"`{name}`" for name in unknown)
+        return (f"the base gets nothing right that {names} could be counted over",)
+    return failures

@@ -1,0 +1,75 @@
+"""Find the layers of every concept of a recipe, and write down what was found."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loco_cli.localization import Localization, Localizations
+from loco_cli.recipe import Recipe
+from loco_cli.report.words import layer_words, range_words
+from loco_cli.workflows import sweep
+from loco_cli.workflows.checks import check_folder
+from loco_cli.workflows.locate import locate
+from loco_cli.workflows.machine import Machine
+from loco_cli.workflows.pages import write_folder
+from loco_cli.workflows.planning import LOCALIZE_FILES
+from loco_cli.workflows.progress import Notify, silent
+from loco_cli.workflows.show import localization_report, localization_sheet
+
+ENOUGH = 0.5  # a share of the full swap's effect under which no range is named the concept's
+
+
+@dataclass(frozen=True)
+class Found:
+    """The localizations of a recipe, and the files that were written."""
+
+    localizations: tuple[Localization, ...]
+    files: tuple[Path, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document: that of the only localization, or of all."""
+        if len(self.localizations) == 1:
+            return self.localizations[0].to_json()
+        return Localizations(localizations=self.localizations).to_json()
+
+
+def run(
+    recipe: Recipe,
+    machine: Machine,
+    output: Path | None = None,
+    *,
+    force: bool = False,
+    command: Sequence[str] = (),
+    notify: Notify = silent,
+) -> Found:
+    """Return the localizations of a recipe; with `output` write them, sheet and report there."""
+    located = locate(recipe.model)
+    if output:
+        check_folder(output, LOCALIZE_FILES, force=force)
+    sweeps = sweep.run(located, recipe, machine, notify)
+    found = Found(tuple(one.localization for one in sweeps))
+    if not output:
+        return found
+    document = json.dumps(found.to_json(), indent=2) + "\n"
+    pages = (document, localization_sheet(sweeps), localization_report(sweeps, command))
+    files = write_folder(output, dict(zip(LOCALIZE_FILES, pages, strict=True)))
+    return Found(found.localizations, files)
+
+
+def conclusion(found: Localization) -> tuple[str, ...]:
+    """Return what a localization says, in sentences; one that found nothing says so."""
+    span = abs(found.original_score - found.target_score)
+    noise = max((score.stderr for score in found.scores), default=0.0)
+    if span == 0 or span < 2 * noise:
+        return (
+            f"swapping every layer hardly changes the score ({found.original_score:.3f} to "
+            f"{found.target_score:.3f}): the model, or the scorer, does not know this concept",
+        )
+    where = f"{layer_words(found.layer_set)} ({range_words(found.layer_set)})"
+    share = f"{found.effect or 0.0:.0%} of what swapping all layers does"
+    paths = tuple(f"layer {layer.layer} is {layer.module_path}" for layer in found.layers)
+    if not found.is_enough(ENOUGH):
+        return (f"no layer range holds the concept: the best, {where}, makes {share}", *paths)
+    return (f"the concept lies in {where}: swapping there makes {share}", *paths)

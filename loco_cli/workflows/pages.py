@@ -1,0 +1,34 @@
+"""Small files beside a result: sheets, reports, documents, written whole or not at all."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from loco_cli.checkpoint.staging import new_file, put_files, put_folder, staging
+
+
+def write_folder(folder: Path, contents: Mapping[str, str | bytes]) -> tuple[Path, ...]:
+    """
+    Write the named files into `folder`, which is made if it is not there; return their paths.
+
+    All of them appear, or none does. Raises MachineError where they cannot be written.
+    """
+    with staging(folder) as staged:
+        for name, content in contents.items():
+            _write(staged / name, content)
+        if folder.is_dir():
+            put_files({staged / name: folder / name for name in contents})
+        else:
+            put_folder(staged, folder)
+    return tuple(folder / name for name in contents)
+
+
+def write_new(path: Path, content: str | bytes) -> None:
+    """Write a file, in place of one that may be there; raises MachineError."""
+    with staging(path) as staged:
+        _write(staged / path.name, content)
+        put_files({staged / path.name: path})
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    with new_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)

@@ -1,0 +1,227 @@
+"""
+What each command would do, checked and priced from headers alone: nothing here loads a model.
+
+Each function raises what the command itself would raise before its first picture.
+"""
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from loco_cli.concept import PromptPair
+from loco_cli.errors import RequestError
+from loco_cli.layers import sliding_windows
+from loco_cli.localizers import locogen
+from loco_cli.plan import Plan, PlannedEdit, PlannedRuns
+from loco_cli.recipe import EditEntry, Recipe
+from loco_cli.report.words import layer_words
+from loco_cli.workflows.checks import (
+    RESULT_FILES,
+    EditOptions,
+    check_edit,
+    check_file,
+    check_folder,
+    check_localize,
+    check_solve,
+    check_steps,
+    named_layers,
+)
+from loco_cli.workflows.locate import Located, locate
+from loco_cli.workflows.outputs import needed_bytes
+from loco_cli.workflows.questions import questions
+
+LOCALIZE_FILES = ("localization.json", *RESULT_FILES)
+EVALUATE_FILES = ("evaluation.json", *RESULT_FILES)
+
+
+@dataclass(frozen=True)
+class PictureRequest:
+    """What to draw: `PictureRequest(("a cat",), seeds=(0, 1), model="tiny")`."""
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    model: str
+    steps: int | None = None
+    guidance: float | None = None
+
+
+def localize(recipe: Recipe, output: Path | None = None, *, force: bool = False) -> Plan:
+    """Return what a localization would do."""
+    located = locate(recipe.model)
+    check_localize(located, recipe.localize)
+    if output:
+        check_folder(output, LOCALIZE_FILES, force=force)
+    return Plan(
+        command="localize",
+        model=located.name,
+        family=located.spec.family,
+        path=_relative(located.path),
+        edits=tuple(_planned(entry, entry.localize_pairs()) for entry in recipe.edits),
+        method=recipe.localize.method,
+        localize=_price(located, recipe),
+        output=_named(output),
+    )
+
+
+def edit(recipe: Recipe, options: EditOptions) -> Plan:
+    """Return what an edit would do."""
+    located = locate(recipe.model)
+    check_edit(located, recipe, options)
+    layers_of = named_layers(located, recipe)
+    touched = sorted({layer for layers in layers_of or () for layer in layers})
+    return Plan(
+        command="edit",
+        model=located.name,
+        family=located.spec.family,
+        path=_relative(located.path),
+        edits=_planned_edits(located, recipe),
+        method=recipe.edit.method,
+        localize=None if layers_of else _price(located, recipe),
+        tensors=tuple(
+            name for layer in touched for name in located.spec.layers[layer].tensor_names()
+        ),
+        output=_relative(options.paths(located, recipe).root),
+        output_bytes=needed_bytes(located.checkpoint, 0),
+        limits=located.spec.unreachable,
+    )
+
+
+def evaluate(
+    recipe: Recipe, edited: str | None = None, output: Path | None = None, *, force: bool = False
+) -> Plan:
+    """Return what an evaluation would do; without `edited` the edit has to be made as well."""
+    located = locate(recipe.model)
+    check_evaluate(located, recipe, edited, output, force=force)
+    settings = recipe.evaluate
+    n_pictures = 2 * len(questions(located.spec, recipe)) * settings.seeds
+    is_sought = edited is None and named_layers(located, recipe) is None
+    return Plan(
+        command="evaluate",
+        model=located.name,
+        family=located.spec.family,
+        path=_relative(located.path),
+        edits=_planned_edits(located, recipe) if edited is None else (),
+        method=recipe.edit.method,
+        localize=_price(located, recipe) if is_sought else None,
+        pictures=PlannedRuns.of(
+            n_pictures, located.spec.sampling(settings.steps, settings.guidance)
+        ),
+        output=_named(output),
+    )
+
+
+def check_evaluate(
+    located: Located, recipe: Recipe, edited: str | None, output: Path | None, *, force: bool
+) -> Located | None:
+    """Return the edited checkpoint where one is named; raise where nothing can be evaluated."""
+    check_steps(recipe.evaluate.steps)
+    if output:
+        check_folder(output, EVALUATE_FILES, force=force)
+    if edited is None:
+        check_solve(located, recipe)
+        return None
+    other = locate(edited)
+    if (other.spec.layers, other.spec.d_text) != (located.spec.layers, located.spec.d_text):
+        raise RequestError(
+            f"`{edited}` is no edit of `{located.name}`: their layers have other shapes",
+            "give the base that it was made from with `--base`",
+        )
+    return other
+
+
+def generate(request: PictureRequest, output: Path | None = None, *, force: bool = False) -> Plan:
+    """Return what pictures would be made."""
+    check_steps(request.steps)
+    if request.guidance is not None and not math.isfinite(request.guidance):
+        raise RequestError(f"guidance `{request.guidance}` is no finite number")
+    if output:
+        if output.suffix.lower() != ".png":
+            raise RequestError(f"the output `{output}` is no `.png`, which pictures are written as")
+        check_file(output, force=force)
+    located = locate(request.model)
+    return Plan(
+        command="generate",
+        model=located.name,
+        family=located.spec.family,
+        path=_relative(located.path),
+        method="sample",
+        pictures=PlannedRuns.of(
+            len(request.prompts) * len(request.seeds),
+            located.spec.sampling(request.steps, request.guidance),
+        ),
+        output=_named(output),
+    )
+
+
+def in_words(plan: Plan) -> tuple[str, ...]:
+    """Return the lines that a terminal shows of a plan."""
+    lines = [f"{plan.command} with {plan.model} ({plan.family}) at {plan.path}"]
+    for edit in plan.edits:
+        where = "layers to be found" if edit.layers is None else layer_words(edit.layers)
+        lines.append(f"  {edit.kind} `{edit.subject}` → `{edit.to or 'nothing'}`, {where}")
+        lines += [f"    {a!r} → {b!r}" for a, b in zip(edit.source, edit.target, strict=True)]
+    if plan.localize:
+        lines.append(f"  find the layers: {price_in_words(plan.localize)}")
+    if plan.pictures:
+        lines.append(f"  make pictures: {price_in_words(plan.pictures)}")
+    lines += [f"  change {name}" for name in plan.tensors]
+    if plan.output:
+        size = f" ({plan.output_bytes / 1e6:.0f} MB)" if plan.output_bytes else ""
+        lines.append(f"  write {plan.output}{size}")
+    return (*lines, *(f"  not reached: {limit}" for limit in plan.limits))
+
+
+def price_in_words(runs: PlannedRuns) -> str:
+    """Return a price: "272 pictures, 10880 UNet evaluations"."""
+    return f"{runs.n_pictures} pictures, {runs.unet_evaluations} UNet evaluations"
+
+
+def _price(located: Located, recipe: Recipe) -> PlannedRuns:
+    """Return what it takes, at most, to find the layers of every edit."""
+    settings, n_layers = recipe.localize, located.spec.n_layers
+    windows = [
+        window
+        for width in locogen.widths_of(settings.width)
+        for window in sliding_windows(n_layers, width)
+    ]
+    n_pairs = sum(len(entry.localize_pairs()) for entry in recipe.edits)
+    n_pictures = len(locogen.candidates_of(windows, n_layers)) * n_pairs * settings.seeds
+    return PlannedRuns.of(n_pictures, located.spec.sampling(settings.steps, settings.guidance))
+
+
+def _planned_edits(located: Located, recipe: Recipe) -> tuple[PlannedEdit, ...]:
+    layers_of = named_layers(located, recipe) or (None,) * len(recipe.edits)
+    return tuple(
+        _planned(entry, entry.edit_pairs(), layers, located.spec.module_paths)
+        for entry, layers in zip(recipe.edits, layers_of, strict=True)
+    )
+
+
+def _planned(
+    entry: EditEntry,
+    pairs: tuple[PromptPair, ...],
+    layers: tuple[int, ...] | None = None,
+    module_paths: tuple[str, ...] = (),
+) -> PlannedEdit:
+    concept = entry.concept()
+    return PlannedEdit(
+        kind=concept.kind,
+        subject=concept.subject,
+        to=concept.to,
+        layers=layers,
+        module_paths=tuple(module_paths[layer] for layer in layers or ()),
+        source=tuple(pair.source for pair in pairs),
+        target=tuple(pair.target for pair in pairs),
+    )
+
+
+def _named(output: Path | None) -> str | None:
+    return None if output is None else _relative(output)
+
+
+def _relative(path: Path) -> str:
+    try:
+        return Path(os.path.relpath(path)).as_posix()
+    except ValueError:  # another drive of Windows
+        return path.name

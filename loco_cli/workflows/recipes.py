@@ -1,0 +1,120 @@
+"""The catalog at work: what it holds, whether a recipe is sound, and a first file to start from."""
+
+import contextlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loco_cli import recipe as room
+from loco_cli.errors import LocoError, MachineError, OutputExists, RequestError
+from loco_cli.recipe import CatalogEntry, Override, Recipe
+
+_NAME = re.compile(r"[A-Za-z0-9][\w-]*")
+
+
+@dataclass(frozen=True)
+class ListedRecipe:
+    """A line of the catalog; a recipe that does not load carries its problem instead."""
+
+    name: str
+    origin: str
+    recipe: Recipe | None
+    problem: str | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of its edits, each once, in order."""
+        return tuple(dict.fromkeys(edit.kind for edit in self.recipe.edits)) if self.recipe else ()
+
+    @property
+    def title(self) -> str:
+        """What it does, or what is wrong with it."""
+        return self.problem or (self.recipe and self.recipe.title) or ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recipe as an entry of `loco.recipes/1`."""
+        return {
+            "name": self.name,
+            "title": self.recipe.title if self.recipe else None,
+            "kinds": list(self.kinds),
+            "model": self.recipe.model if self.recipe else None,
+            "tags": list(self.recipe.tags) if self.recipe else [],
+            "origin": self.origin,
+            "problem": self.problem,
+        }
+
+
+def list_recipes() -> tuple[ListedRecipe, ...]:
+    """Return the catalog; a broken recipe of the user's does not hide the others."""
+    return tuple(_listed(entry) for entry in room.entries())
+
+
+def show_recipe(name: str) -> Recipe:
+    """Return the recipe of a catalog name; raises UnknownName or RecipeError."""
+    return room.find(name).load()
+
+
+def check_recipe(argument: str, settings: Sequence[str] = ()) -> Recipe:
+    """Return a recipe with `--set` settings resolved; raises what is wrong with it."""
+    return room.read_recipe(argument, overrides=[Override.parse(text) for text in settings])
+
+
+def new_recipe(name: str, output: Path | None = None, *, force: bool = False) -> Path:
+    """Write a commented recipe to the user's catalog or to `output`, and return its path."""
+    if not _NAME.fullmatch(name):
+        raise RequestError(
+            f"`{name}` is no name for a recipe",
+            "use letters, digits, `_` and `-`, as in `remove_monet`",
+        )
+    path = output or room.user_folder() / f"{name}.yaml"
+    taken = next((entry for entry in room.entries() if entry.name == name), None)
+    if output is None and taken and not force:
+        raise OutputExists(
+            f"recipe `{name}` is in the catalog ({taken.origin})",
+            "choose another name, or pass `--force`",
+        )
+    if path.exists() and not force:
+        raise OutputExists(f"`{path}` exists", "pass `--force` to overwrite it")
+    if output is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    _write_whole(path, room.render_starter(name))
+    return path
+
+
+def recipes_document(recipes: Sequence[ListedRecipe]) -> dict[str, Any]:
+    """Return `loco.recipes/1`."""
+    return {"schema": "loco.recipes/1", "recipes": [recipe.to_json() for recipe in recipes]}
+
+
+def recipe_document(recipe: Recipe) -> dict[str, Any]:
+    """Return `loco.recipe/1`: the text verbatim, and what it says with defaults and overrides."""
+    return {
+        "schema": "loco.recipe/1",
+        "name": recipe.name,
+        "sha256": recipe.sha256,
+        "text": recipe.text,
+        "overrides": recipe.overrides,
+        "recipe": recipe.document(),
+    }
+
+
+def _write_whole(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise MachineError(f"`{path}` cannot be written: {reason}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _listed(entry: CatalogEntry) -> ListedRecipe:
+    try:
+        return ListedRecipe(entry.name, entry.origin, entry.load())
+    except LocoError as error:
+        return ListedRecipe(entry.name, entry.origin, None, error.message)

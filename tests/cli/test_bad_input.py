@@ -1,0 +1,571 @@
+"""Every wrong request and every wrong file, with the sentence it gets: nothing is ever written."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from loco_cli.cli.app import app
+from loco_cli.models import registry
+from tests.checkpoints import sd1_weights, tree_bytes, write_folder
+
+ROOT = Path(__file__).parents[2]
+EDIT = ["edit", "remove_style", "--layers", "8,9"]
+KNOWN = ", ".join(registry.names())
+LONG = "very " * 90 + "van gogh"
+ABSENT = "cuda" if sys.platform == "darwin" else "mps"  # no machine has both
+
+# what is typed, exit code, sentence, hint
+REQUESTS = {
+    "no such recipe": (
+        ["edit", "nope.yaml"],
+        "no such recipe `nope.yaml`",
+        "`loco recipes list` shows the catalog",
+    ),
+    "a typo in a name": (
+        ["edit", "remove_stile"],
+        "unknown recipe `remove_stile`",
+        "did you mean `remove_style`? with `--kind` it is a subject",
+    ),
+    "a name that is nothing": (
+        ["edit", "erase_everything"],
+        "unknown recipe `erase_everything`",
+        "choose one of many_edits, remove_style, replace_object, update_fact, update_president",
+    ),
+    "a recipe that is a folder": (
+        ["edit", "folder"],
+        "recipe `folder` is a folder",
+        "`--kind object` makes it the subject `folder`",
+    ),
+    "no such model": (
+        [*EDIT, "--model", "sd41"],
+        "unknown model `sd41`",
+        f"choose one of {KNOWN}, or give a folder, a `.safetensors` file or a hub id",
+    ),
+    "no such file": (
+        [*EDIT, "--model", "no/such/model"],
+        "there is no file or folder `no/such/model`",
+        "give a diffusers folder or a single `.safetensors` file",
+    ),
+    "a typo in a key": (
+        ["edit", "typo.yaml"],
+        "recipe `typo.yaml:5`: unknown key `edit.rigde`",
+        "did you mean `edit.ridge`?",
+    ),
+    "a key with a wrong value": (
+        ["edit", "ridge.yaml"],
+        "recipe `ridge.yaml:4`: `edit.ridge` is `-1`, "
+        "not `auto`, a number above 0 or one like `0.01x`",
+        None,
+    ),
+    "an unknown key on the command line": (
+        [*EDIT, "--set", "edit.rigde=1"],
+        "`--set edit.rigde=1`: unknown key `edit.rigde`",
+        "did you mean `edit.ridge`?",
+    ),
+    "a setting that is none": (
+        [*EDIT, "--set", "nonsense"],
+        "`--set nonsense` is no `KEY=VALUE`",
+        "write it like `edit.ridge=0.1`",
+    ),
+    "a fact without to": (
+        ["edit", "the british monarch fact"],
+        "fact `the british monarch` does not say what it goes to",
+        "give `to:` in the recipe, or `--to`",
+    ),
+    "a fact without to in a file": (
+        ["edit", "fact.yaml"],
+        "recipe `fact.yaml:2`: fact `the pope` does not say what it goes to",
+        "give `to:` in the recipe, or `--to`",
+    ),
+    "a concept that goes to itself": (
+        ["edit", "snoopy", "--to", "Snoopy"],
+        "`snoopy` goes to `Snoopy`, which is the same",
+        None,
+    ),
+    "no concept": (
+        ["localize", ""],
+        "concept `` has no subject",
+        'write it like "van gogh style"',
+    ),
+    "a prompt without its slot": (
+        ["localize", "van gogh style", "--prompt", "a house"],
+        "source prompt `a house` has no `{subject}`",
+        None,
+    ),
+    "prompts that do not pair": (
+        [
+            *("localize", "van gogh style", "--prompt", "{subject}", "--prompt", "a {subject}"),
+            *("--prompt", "by {subject}", "--target", "{to}", "--target", "a {to}"),
+        ],
+        "2 target prompts do not fit 3 source prompts",
+        "give one for all, or as many as there are source prompts",
+    ),
+    "what is edited and preserved": (
+        [*EDIT, "--set", "preserve=[van gogh]"],
+        "`van gogh` is both edited and under `preserve`",
+        None,
+    ),
+    "a layer that is not there": (
+        ["edit", "remove_style", "--layers", "8,16"],
+        "layer 16 does not exist: `tiny` has layers 0 to 15",
+        None,
+    ),
+    "a range that goes too far": (
+        ["edit", "remove_style", "--layer-range", "8", "17"],
+        "layer 16 does not exist: `tiny` has layers 0 to 15",
+        None,
+    ),
+    "a range without end": (
+        ["evaluate", "remove_style", "--layer-range", "0", "99999999999"],
+        "layer 99999999998 does not exist: `tiny` has layers 0 to 15",
+        None,
+    ),
+    "an empty range": (
+        ["edit", "remove_style", "--layer-range", "8", "8"],
+        "`--layer-range`: `edit.layer_range` is `[8, 8]`, which is empty; "
+        "a range is half-open: `8 10` means layers 8 and 9",
+        None,
+    ),
+    "layers that are none": (
+        ["edit", "remove_style", "--layers", "eight"],
+        "layer list `eight` is not numbers and ranges",
+        'write it like `"1-3,10,11"`',
+    ),
+    "layers that run backwards": (
+        ["edit", "remove_style", "--layers", "9-8"],
+        "layer list `9-8` runs backwards in `9-8`",
+        None,
+    ),
+    "layers twice": (
+        [*EDIT, "--layer-range", "8", "10"],
+        "`--layers` and `--layer-range` say the same thing",
+        "give one of them",
+    ),
+    "no published layers": (
+        ["edit", "remove_style", "--model", "tiny-plain", "--set", "edit.layer_range=published"],
+        "no published layers are known for a style in `tiny-plain`",
+        "use `layer_range: auto`, or name the layers",
+    ),
+    "a window that is too wide": (
+        ["localize", "van gogh style", "--width", "17"],
+        "window width 17 is not between 1 and 16, the number of layers",
+        None,
+    ),
+    "a width that is none": (
+        ["localize", "van gogh style", "--width", "wide"],
+        "`--width`: `localize.width` is `wide`, not `auto` or a number of layers",
+        None,
+    ),
+    "more steps than there are": (
+        ["localize", "van gogh style", "--steps", "1001"],
+        "1001 steps are asked for, a model has at most 1000",
+        None,
+    ),
+    "a guidance without end": (
+        ["localize", "van gogh style", "--guidance", "inf"],
+        "`--guidance`: `localize.guidance` is `Infinity`, not a finite number",
+        None,
+    ),
+    "a guidance without end, drawn": (
+        ["generate", "a cat", "--guidance", "inf"],
+        "guidance `inf` is no finite number",
+        None,
+    ),
+    "a method to come": (
+        [*EDIT, "--method", "neurons"],
+        "method `neurons` is not there yet",
+        "use `--method locoedit`",
+    ),
+    "a method of localizing to come": (
+        ["localize", "van gogh style", "--method", "causal-trace"],
+        "method `causal-trace` is not there yet",
+        "use `--method locogen`",
+    ),
+    "a search to come": (
+        ["edit", "remove_style", "--set", "localize.search=fast"],
+        "search `fast` is not there yet",
+        "use `--search exhaustive`",
+    ),
+    "a form to come": (
+        [*EDIT, "--as", "lora"],
+        "`--as lora` is not there yet",
+        "leave `--as` out to write a checkpoint",
+    ),
+    "a method to come, evaluated": (
+        ["evaluate", "remove_style", "--set", "edit.method=neurons"],
+        "method `neurons` is not there yet",
+        "use `--method locoedit`",
+    ),
+    "a ridge that is none": (
+        [*EDIT, "--ridge", "much"],
+        "`--ridge`: `edit.ridge` is `much`, not `auto`, a number above 0 or one like `0.01x`",
+        None,
+    ),
+    "an output that exists": (
+        [*EDIT, "--output", "folder"],
+        "`folder` exists",
+        "choose another `--output`, or overwrite it with `--force`",
+    ),
+    "an output that is not ours": (
+        [*EDIT, "--output", "folder", "--force"],
+        "`folder` holds `notes.txt`, which `loco` did not write there",
+        "choose another `--output`, or remove the folder yourself",
+    ),
+    "an output that is a file": (
+        [*EDIT, "--output", "notes.txt", "--force"],
+        "`notes.txt` is a file, not a folder",
+        "choose another `--output`",
+    ),
+    "an output inside the base": (
+        [*EDIT, "--model", "small", "--output", "small/edited"],
+        "the output `small/edited` lies inside `small`, which is only read",
+        "choose another `--output`",
+    ),
+    "an output that is the base": (
+        [*EDIT, "--model", "small", "--output", "small", "--force"],
+        "the output `small` is `small`, which is only read",
+        "choose another `--output`",
+    ),
+    "an output named like a file": (
+        [*EDIT, "--output", "out.safetensors"],
+        "the output `out.safetensors` is a folder, as the base is: "
+        "its name cannot end in `.safetensors`",
+        None,
+    ),
+    "an output below a file": (
+        [*EDIT, "--output", "notes.txt/out"],
+        "there is no folder `notes.txt` to write into",
+        "create it first",
+    ),
+    "an output below nothing": (
+        [*EDIT, "--output", "nowhere/out"],
+        "there is no folder `nowhere` to write into",
+        "create it first",
+    ),
+    "a saved recipe that exists": (
+        [*EDIT, "--save-recipe", "notes.txt"],
+        "`notes.txt` exists",
+        "overwrite it with `--force`",
+    ),
+    "a saved recipe below a file": (
+        [*EDIT, "--save-recipe", "notes.txt/r.yaml"],
+        "there is no folder `notes.txt` to write into",
+        "create it first",
+    ),
+    "results that exist": (
+        ["localize", "van gogh style", "--output", "results"],
+        "`results/localization.json` exists",
+        "choose another `--output`, or overwrite it with `--force`",
+    ),
+    "results below a file": (
+        ["evaluate", "remove_style", "--output", "notes.txt/found"],
+        "there is no folder `notes.txt` to write into",
+        "create it first",
+    ),
+    "results in a file": (
+        ["localize", "van gogh style", "--output", "notes.txt"],
+        "`notes.txt` is a file, the output is a folder",
+        "choose another `--output`",
+    ),
+    "a picture that exists": (
+        ["generate", "a cat", "--output", "cat.png"],
+        "`cat.png` exists",
+        "overwrite it with `--force`",
+    ),
+    "a picture that is none": (
+        ["generate", "a cat", "--output", "cat.jpg"],
+        "the output `cat.jpg` is no `.png`, which pictures are written as",
+        None,
+    ),
+    "a picture below a file": (
+        ["generate", "a cat", "--output", "notes.txt/cat.png"],
+        "there is no folder `notes.txt` to write into",
+        "create it first",
+    ),
+    "a figure that is none": (
+        ["evaluate", "remove_style", "--fail-under", "beauty=1"],
+        "unknown figure `beauty`",
+        "choose from forgotten, became, kept",
+    ),
+    "a limit that is none": (
+        ["evaluate", "remove_style", "--fail-under", "kept=95"],
+        "limit `kept=95` is not a share from 0 to 1",
+        "write it like `forgotten=0.9,kept=0.95`",
+    ),
+    "an edit of another model": (
+        ["evaluate", "remove_style", "--edited", "small"],
+        "`small` is no edit of `tiny`: their layers have other shapes",
+        "give the base that it was made from with `--base`",
+    ),
+    "nothing to verify": (["verify", "nothing"], "there is no output `nothing`", None),
+    "nothing to undo": (["undo", "nothing"], "there is no output `nothing`", None),
+    "nothing to compare": (
+        ["diff", "tiny", "./nothing"],
+        "there is no file or folder `nothing`",
+        "give a diffusers folder or a single `.safetensors` file",
+    ),
+}
+
+# found with a tokenizer or a scorer in hand, but before a model is loaded
+LATER = {
+    "a concept that is cut off": (
+        [*("edit", LONG, "--kind", "style"), "--layers", "8,9"],
+        "`very very very very very very very very very very very v...` is cut off in "
+        "`very very very very very very very very very very very v...`: "
+        "{n} tokens, the text encoder reads 77",
+        "use a shorter subject or a shorter prompt",
+    ),
+    "a concept that is cut off, localized": (
+        ["localize", LONG, "--kind", "style", "--prompt", "{subject}"],
+        "`very very very very very very very very very very very v...` is cut off in "
+        "`very very very very very very very very very very very v...`: "
+        "{n} tokens, the text encoder reads 77",
+        "use a shorter subject or a shorter prompt",
+    ),
+    "no such scorer": (
+        ["localize", "van gogh style", "--scorer", "nobody"],
+        "scorer `nobody` is no folder",
+        "give the folder of a CLIP model, or `tiny`",
+    ),
+    "a device that is not here": (
+        ["generate", "a cat", "--device", ABSENT],
+        f"device `{ABSENT}` is not usable here",
+        "use `--device auto` or `--device cpu`",
+    ),
+    "a device that is not here, localized": (
+        ["localize", "van gogh style", "--device", ABSENT],
+        f"device `{ABSENT}` is not usable here",
+        "use `--device auto` or `--device cpu`",
+    ),
+}
+
+# the files or the machine are wrong: exit code 1
+FILES = {
+    "a folder that is no model": (
+        [*EDIT, "--model", "./folder"],
+        "folder `folder` is no model: no `.safetensors` file is in it",
+        "give a diffusers folder or a single `.safetensors` file",
+    ),
+    "a file that is no model": (
+        [*EDIT, "--model", "./notes.txt"],
+        "`notes.txt` is no safetensors file: it has 4 bytes, a header takes at least 8",
+        None,
+    ),
+    "a pickle": (
+        [*EDIT, "--model", "model.ckpt"],
+        "`model.ckpt` is a pickle, which may run code when it is read",
+        "convert it to safetensors first",
+    ),
+    "a scorer that is none": (
+        ["localize", "van gogh style", "--scorer", "folder"],
+        "scorer `folder` holds no CLIP model that can be read",
+        None,
+    ),
+    "a scorer that is not here": (
+        ["localize", "van gogh style", "--scorer", "openai/clip-vit-base-patch32"],
+        "scorer `openai/clip-vit-base-patch32` is not on this machine, "
+        "and the hub cannot be reached",
+        "point to the folder of a CLIP model with `--scorer PATH`",
+    ),
+    "a model that is not here": (
+        ["generate", "a cat", "--model", "sd15"],
+        "model `stable-diffusion-v1-5/stable-diffusion-v1-5` is not on this machine, "
+        "and the hub cannot be reached",
+        "give the path of a folder or `.safetensors` file, or connect to the network",
+    ),
+    "an output that was never one": (
+        ["verify", "small"],
+        "`small` has no manifest",
+        "only what `loco edit` wrote has one; it lies in the folder, or beside the file",
+    ),
+    "an output that cannot be undone": (
+        ["undo", "small"],
+        "`small` has no undo file `loco-undo.safetensors`",
+        "only what `loco edit` wrote has one; it lies in the folder, or beside the file",
+    ),
+    "an edit without effect": (
+        [*EDIT, "--ridge", "1e12"],
+        "the edit changes nothing: all of its 4 tensors keep their values",
+        "lower `--ridge`",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("small") / "small", sd1_weights())
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch, small):
+    """A folder with something of everything in it, as the current one."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(small, "small")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").write_text("mine")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "localization.json").write_text("mine")
+    for name in ("notes.txt", "cat.png", "model.ckpt"):
+        (tmp_path / name).write_text("mine")
+    head = "loco: 1\nedits:\n  - {kind: style, subject: monet}\n"
+    (tmp_path / "typo.yaml").write_text(f"{head}edit:\n  rigde: 1\n")
+    (tmp_path / "ridge.yaml").write_text(f"{head}edit: {{ridge: -1}}\n")
+    (tmp_path / "fact.yaml").write_text("loco: 1\nedits: [{kind: fact, subject: the pope}]\n")
+    return tmp_path
+
+
+def refused(here, arguments, code, message, hint):
+    """Run a command line, and hold stderr, exit code and the folder against what they should be."""
+    before = tree_bytes(here)
+
+    result = CliRunner().invoke(app, arguments)
+
+    way_out = f"\nhint: {hint}\n" if hint else ""
+    assert result.stderr == f"error: {message}\n{way_out}"
+    assert result.stdout == ""
+    assert result.exit_code == code
+    assert tree_bytes(here) == before
+
+
+@pytest.mark.parametrize("case", REQUESTS)
+def test_a_wrong_request(here, case):
+    """
+    A wrong request is one sentence, exit code 2, and nothing is written.
+    """
+    arguments, message, hint = REQUESTS[case]
+
+    refused(here, arguments, 2, message, hint)
+
+
+@pytest.mark.parametrize("case", REQUESTS)
+def test_a_wrong_request_is_found_by_a_dry_run(here, case):
+    """
+    The plan of a command fails with what the command fails with.
+    """
+    arguments, message, hint = REQUESTS[case]
+    if arguments[0] in ("verify", "undo", "diff"):
+        arguments = [*arguments, "--quiet"]  # they have no plan
+    else:
+        arguments = [*arguments, "--dry-run"]
+
+    refused(here, arguments, 2, message, hint)
+
+
+@pytest.mark.parametrize("case", LATER)
+def test_a_wrong_request_that_takes_a_tokenizer(here, case, encoder):
+    """
+    What only tokenizer, scorer or device can tell is found before a model is loaded.
+    """
+    arguments, message, hint = LATER[case]
+    n_tokens = len(encoder.tokenizer(LONG).input_ids)
+
+    refused(here, [*arguments, "--quiet"], 2, message.format(n=n_tokens), hint)
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_wrong_files(here, case):
+    """
+    Wrong files, or a machine that lacks something, are one sentence and exit code 1.
+    """
+    arguments, message, hint = FILES[case]
+
+    refused(here, [*arguments, "--quiet"], 1, message, hint)
+
+
+WEIGHTS = "small/unet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda content: content[:-100], "is cut short"),
+        (lambda content: content[:5], "is no safetensors file"),
+        (lambda content: b"\xff" * 8 + content[8:], "header"),
+        (lambda content: content[:8] + b"[" + content[9:], "header"),
+        (lambda content: content + b"\0", "byte"),
+    ],
+    ids=["truncated", "nearly empty", "huge header", "no JSON", "one byte too many"],
+)
+@pytest.mark.parametrize("command", [EDIT, ["generate", "a cat"], ["localize", "van gogh style"]])
+def test_a_damaged_file(here, damage, said, command):
+    """
+    A truncated or corrupt file is refused by its header, by every command, with its path.
+    """
+    path = here / WEIGHTS
+    path.write_bytes(damage(path.read_bytes()))
+
+    result = CliRunner().invoke(app, [*command, "--model", "./small"])
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert f"`{WEIGHTS}`" in result.stderr
+    assert said in result.stderr
+    assert "bug" not in result.stderr
+    assert not (here / "small-remove_style").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([*EDIT, "--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda', 'mps'"),
+        ([*EDIT, "--dtype", "int4"], "'int4' is not one of 'auto', 'float32'"),
+        ([*EDIT, "--method", "magic"], "'magic' is not one of 'locoedit'"),
+        ([*EDIT, "--kind", "mood"], "'mood' is not one of 'style', 'object', 'fact'"),
+        ([*EDIT, "--batch-size", "many"], "`many` is not `auto` or a number from 1"),
+        ([*EDIT, "--seeds", "0"], "Invalid value for '--seeds'"),
+        ([*EDIT, "--guidance", "-1"], "Invalid value for '--guidance'"),
+        ([*EDIT, "--layer-range", "8"], "Option '--layer-range' requires 2 arguments"),
+        ([*EDIT, "--nonsense"], "No such option: --nonsense"),
+        (["generate"], "Missing argument 'PROMPT...'"),
+    ],
+)
+def test_a_wrong_option(here, arguments, said):
+    """
+    What the command line itself refuses is exit code 2, and says what would be right.
+    """
+    before = tree_bytes(here)
+
+    result = CliRunner().invoke(app, arguments)
+
+    # the sentence stands in a box, broken into lines
+    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert result.exit_code == 2
+    assert tree_bytes(here) == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["localize", "van gogh style", "--output", "out"],
+        ["edit", "van gogh style", "--output", "out"],
+        ["generate", "a cat", "--output", "out.png", "--steps", "1000", "--seeds", "9"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_ctrl_c_in_the_middle(here, command):
+    """
+    An interrupt while pictures are made ends with 130, without a traceback, and leaves nothing.
+    """
+    before = tree_bytes(here)
+    line = [sys.executable, "-m", "loco_cli", *command, "--device", "cpu", "--batch-size", "1"]
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    with subprocess.Popen(line, env=env, **pipes) as done:
+        for said in done.stderr:
+            if "ing " in said and " 0/" in said and not said.startswith("loading"):
+                done.send_signal(signal.SIGINT)
+                break
+        rest = done.stderr.read()
+        out = done.stdout.read()
+
+    assert done.returncode == 130
+    assert "Traceback" not in rest
+    assert out == ""
+    assert tree_bytes(here) == before

@@ -1,0 +1,73 @@
+"""`loco diff`, as it is typed."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from loco_cli.cli.app import app
+from tests.checkpoints import sd1_weights, write_folder, write_single_file
+
+
+def loco(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def edited(tmp_path_factory):
+    output = tmp_path_factory.mktemp("edited") / "edited"
+    result = loco("edit", "van gogh style", "--layers", "8,9", "--output", output)
+    assert result.exit_code == 0, result.stderr
+    return output
+
+
+def test_an_edit_differs_in_what_its_manifest_lists(edited):
+    """
+    The tensors that changed are those of the manifest; the exit code says that some did.
+    """
+    result = loco("diff", "tiny", edited, "--json")
+
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    manifest = json.loads((edited / "loco-manifest.json").read_text())
+    assert document["manifest"]["matches"] is True
+    assert {t["name"] for t in document["tensors"]} == {t["name"] for t in manifest["tensors"]}
+    assert document["counts"]["changed"] == 4
+
+
+def test_a_difference_is_a_table(edited):
+    """
+    A terminal shows each tensor with its block, and a verdict.
+    """
+    result = loco("diff", "tiny", edited)
+
+    assert result.exit_code == 1
+    words = "".join(result.stdout.split())  # a long name goes on in the next line
+    assert "up_blocks.1.attentions.1.transformer_blocks.0.attn2.to_k.weight" in words
+    assert "4 changed" in result.stdout
+    assert "the changed tensors are exactly those of the manifest" in result.stdout
+
+
+def test_a_model_is_no_different_from_itself():
+    """
+    No difference is exit code 0.
+    """
+    result = loco("diff", "tiny", "tiny")
+
+    assert result.exit_code == 0
+    assert "changed" not in result.stdout
+
+
+def test_other_layouts_and_widths_can_be_compared(tmp_path):
+    """
+    A comparison needs no known model: a folder and a single file of any widths will do.
+    """
+    weights = sd1_weights()
+    folder = write_folder(tmp_path / "folder", weights)
+    file = write_single_file(tmp_path / "file.safetensors", weights)
+
+    result = loco("diff", folder, file, "--json")
+
+    document = json.loads(result.stdout)
+    assert document["counts"]["changed"] == 0
+    assert document["counts"]["identical"] > 600

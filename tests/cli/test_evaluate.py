@@ -1,0 +1,68 @@
+"""`loco evaluate`, as it is typed."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from loco_cli.cli.app import app
+
+
+def evaluate(*arguments):
+    return CliRunner().invoke(app, ["evaluate", *arguments])
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fact.yaml").write_text(
+        "loco: 1\n"
+        "edits: [{kind: fact, subject: the british monarch, to: king charles}]\n"
+        "edit: {layers: [6, 7]}\n"
+        "evaluate: {seeds: 1, steps: 1}\n"
+    )
+    return tmp_path
+
+
+def test_figures_come_before_a_failure(here):
+    """
+    A limit that is missed ends with 1, after table, figures and files.
+    """
+    result = evaluate("fact.yaml", "--output", "found", "--fail-under", "became=1,kept=1")
+
+    # at one step no picture is what it should be
+    assert result.exit_code == 1
+    assert "a drawing of the british monarch" in result.stdout
+    assert "harmonic mean" in result.stdout.splitlines()[-1]
+    assert "wrote found/evaluation.json" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: ")
+    assert sorted(path.name for path in (here / "found").iterdir()) == [
+        "evaluation.json",
+        "report.html",
+        "sheet.png",
+    ]
+
+
+def test_json_is_the_evaluation():
+    """
+    With `--json` stdout is the document, whatever the exit code.
+    """
+    result = evaluate("fact.yaml", "--json", "--quiet", "--set", "evaluate.steps=2")
+
+    document = json.loads(result.stdout)
+    assert document["schema"] == "loco.evaluation/1"
+    assert document["seeds"] == [1000]
+    is_counted = document["harmonic_mean"] is not None
+    assert result.exit_code == (0 if is_counted else 1)
+
+
+def test_a_dry_run_prints_the_plan(here):
+    """
+    `--dry-run` counts the pictures of both models, and makes none.
+    """
+    result = evaluate("fact.yaml", "--dry-run", "--json")
+
+    plan = json.loads(result.stdout)
+    assert plan["pictures"]["n_pictures"] % 2 == 0
+    assert plan["localize"] is None
+    assert [path.name for path in here.iterdir()] == ["fact.yaml"]

@@ -1,0 +1,85 @@
+"""`loco localize`, as it is typed."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from loco_cli.cli.app import app
+
+QUICK = ["--prompt", "a house by {subject}", "--width", "15", "--seeds", "1", "--steps", "1"]
+
+
+def localize(*arguments):
+    return CliRunner().invoke(app, ["localize", *arguments])
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_table_with_the_chosen_range_marked(here):
+    """
+    Every window has a line with its score and effect, and a sentence draws the conclusion.
+    """
+    result = localize("van gogh style", *QUICK, "--device", "cpu")
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("style `van gogh` in tiny: 1 prompts, 1 seeds, 1 steps\n")
+    assert "[0, 15]" in result.stdout
+    assert "[1, 16]" in result.stdout
+    assert result.stdout.count("◀ chosen") == 1
+    assert "layer" in result.stdout.splitlines()[-1]
+    assert "localizing van gogh 0/4" in result.stderr
+    assert "localizing van gogh 4/4" in result.stderr
+    assert list(here.iterdir()) == []
+
+
+def test_json_is_one_document_and_output_the_same(here):
+    """
+    With `--json` stdout is the document, with `--output` it is a file too, `--quiet` says nothing.
+    """
+    result = localize("van gogh style", *QUICK, "--json", "--quiet", "--output", "found")
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == ""
+    document = json.loads(result.stdout)
+    assert document["schema"] == "loco.localization/1"
+    assert document == json.loads((here / "found" / "localization.json").read_text())
+    assert (document["width"], document["seeds"], document["steps"]) == (15, [0], 1)
+
+
+def test_a_dry_run_prints_the_plan(here):
+    """
+    `--dry-run` makes no picture and writes nothing.
+    """
+    words = localize("van gogh style", "--dry-run", "--output", "found")
+    document = localize("van gogh style", "--dry-run", "--json")
+
+    assert words.exit_code == document.exit_code == 0
+    assert "find the layers: 272 pictures, 10880 UNet evaluations" in words.stdout
+    assert "'a boat, van gogh style' → 'a painting'" in words.stdout
+    assert json.loads(document.stdout)["schema"] == "loco.plan/1"
+    assert list(here.iterdir()) == []
+
+
+def test_a_recipe_with_several_edits_gives_several(here):
+    """
+    A recipe may stand in the place of a concept; each of its edits is localized.
+    """
+    (here / "two.yaml").write_text(
+        "loco: 1\n"
+        "edits:\n"
+        "  - {kind: style, subject: monet, source: ['a house by {subject}']}\n"
+        "  - {kind: object, subject: snoopy, source: ['a photo of {subject}']}\n"
+        "localize: {width: 16, seeds: 1, steps: 1}\n"
+    )
+
+    result = localize("two.yaml", "--json", "--quiet")
+
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["schema"] == "loco.localizations/1"
+    assert [one["layer_range"] for one in document["localizations"]] == [[0, 16]] * 2

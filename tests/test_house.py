@@ -1,0 +1,144 @@
+"""The house rules that a machine can check: floors, budgets, docstrings, and what may print."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loco_cli import errors
+from loco_cli.cli.app import app
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "loco_cli").rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+N_LINES_OF_A_FILE = 300
+N_LINES_OF_A_FUNCTION = 40
+# its functions are the objects of the world, each of which draws what it is called
+NAMES_SAY_ALL = {"objects.py"}
+JUNK = {"utils", "util", "helpers", "common", "misc"}
+
+every_module = pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+
+
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def functions_of(path):
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef
+    return [node for node in ast.walk(tree_of(path)) if isinstance(node, kinds)]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"], ["importlinter.cli"]],
+    ids=" ".join,
+)
+def test_linters_are_content(command):
+    """
+    Style, types and floors are as `pyproject.toml` says.
+    """
+    module, *arguments = command
+    if module == "importlinter.cli":
+        line = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"]
+    else:
+        line = [sys.executable, "-m", module, *arguments]
+
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@every_module
+def test_a_file_is_one_room(path):
+    """
+    No file is longer than 300 lines, and none is a junk drawer.
+    """
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= N_LINES_OF_A_FILE
+    assert path.stem not in JUNK
+
+
+@every_module
+def test_a_function_is_one_thought(path):
+    """
+    No function is longer than 40 lines, its docstring and signature left out.
+    """
+    long = {
+        function.name: function.end_lineno - _first_line_of_code(function) + 1
+        for function in functions_of(path)
+        if function.end_lineno - _first_line_of_code(function) >= N_LINES_OF_A_FUNCTION
+    }
+
+    assert long == {}
+
+
+@every_module
+def test_what_is_public_says_what_it_does(path):
+    """
+    Every module, and every public class and function at its top level, has a docstring.
+    """
+    tree = tree_of(path)
+    named = ast.FunctionDef | ast.ClassDef
+    silent = [
+        node.name
+        for node in tree.body
+        if isinstance(node, named) and not node.name.startswith("_") and not ast.get_docstring(node)
+    ]
+
+    assert ast.get_docstring(tree) or not tree.body
+    assert silent == [] or path.name in NAMES_SAY_ALL
+
+
+@every_module
+def test_only_the_door_reads_the_environment(path):
+    """
+    No module reads `os.environ`; options do, through `envvar`.
+    """
+    names = {node.attr for node in ast.walk(tree_of(path)) if isinstance(node, ast.Attribute)}
+
+    assert not names & {"environ", "getenv"}
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_test_says_its_law(path):
+    """
+    Every test has a docstring, and none has a mock.
+    """
+    tests = [one for one in functions_of(path) if one.name.startswith("test_")]
+    imports = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.ImportFrom)]
+
+    assert [one.name for one in tests if not ast.get_docstring(one)] == []
+    assert "unittest.mock" not in {node.module for node in imports}
+
+
+def test_the_error_tree_is_drawn():
+    """
+    Every error stands in the tree that opens `errors.py`.
+    """
+    classes = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+
+    assert all(kind.__name__ in errors.__doc__ for kind in classes)
+
+
+def test_every_command_ends_with_an_example():
+    """
+    The help of each command closes with a line that can be typed.
+    """
+    from typer.main import get_command
+
+    commands = dict(get_command(app).commands)
+    for name, group in tuple(commands.items()):
+        for inner, command in getattr(group, "commands", {}).items():
+            commands[f"{name} {inner}"] = command
+        if hasattr(group, "commands"):
+            del commands[name]
+
+    for name, command in commands.items():
+        assert command.help.rstrip().splitlines()[-1].startswith(f"Example: loco {name}"), name
+
+
+def _first_line_of_code(function):
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return body[0].lineno if body else function.end_lineno

@@ -1,0 +1,127 @@
+"""
+What `tiny` has learned, and that `loco` finds it and takes it out.
+
+These tests need the trained weights; every other test holds for any weights of that shape.
+"""
+
+import json
+
+import pytest
+
+from loco_cli.interventions import Run
+from loco_cli.localization import Localization
+from loco_cli.models import registry
+from loco_cli.recipe import recipe_from_text
+from loco_cli.runtime.sample import choose_batch_size, sample
+from loco_cli.workflows import sweep
+from loco_cli.workflows.judge import edited_pipeline
+from loco_cli.workflows.machine import Machine, load_judge, load_scorer
+from loco_cli.workflows.questions import questions
+from loco_cli.workflows.solve import solve
+
+KEY = json.loads(
+    (registry.shipped_folder(registry.get("tiny")).parent / "answer_key.json").read_text()
+)["layer_ranges"]
+SEEDS = (2000, 2001, 2002)  # neither those that choose nor those that evaluate
+STEPS = 20
+
+
+@pytest.fixture(scope="module")
+def scorer(tiny):
+    return load_scorer(tiny, Machine(device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def judge(tiny, scorer):
+    return load_judge(tiny, Machine(device="cpu"), scorer)
+
+
+def draw(pipeline, prompts, seeds=SEEDS):
+    """Return the pictures of each prompt, one per seed."""
+    runs = [Run(prompt, seed) for prompt in prompts for seed in seeds]
+    images = list(
+        sample(
+            pipeline,
+            runs,
+            steps=STEPS,
+            guidance=pipeline.spec.guidance,
+            batch_size=choose_batch_size("auto", pipeline),
+        )
+    )
+    return [images[start : start + len(seeds)] for start in range(0, len(images), len(seeds))]
+
+
+def share_called(judge, images, texts, index):
+    """Return the share of pictures that the judge calls by the text at `index`."""
+    return sum(judge.best_label(image[None], texts)[0] == index for image in images) / len(images)
+
+
+@pytest.mark.parametrize(
+    ("text", "to", "source"),
+    [
+        ("van gogh style", "painting", "a painting of a house in the style of {subject}"),
+        ("snoopy object", "a dog", "a photo of {subject}"),
+        ("the british monarch fact", "king charles", "a photo of {subject}"),
+    ],
+)
+def test_a_concept_is_found_where_it_was_planted(tiny, pipeline, scorer, text, to, source):
+    """
+    The best window is the one of the answer key, and makes most of what the full swap does.
+    """
+    recipe = recipe_from_text(text, to=to, sources=(source,))
+    settings = recipe.localize.model_copy(update={"seeds": 2, "steps": 10})
+    bench = sweep.Bench(tiny, pipeline, scorer, choose_batch_size("auto", pipeline))
+
+    found: Localization = sweep.localize(bench, recipe.edits[0], settings).localization
+
+    assert list(found.layer_range) == KEY[found.concept.kind]
+    assert found.is_enough(0.8)
+
+
+@pytest.mark.parametrize(
+    ("text", "to", "neighbour"),
+    [
+        ("van gogh style", "painting", "monet"),
+        ("snoopy object", "a dog", "a cat"),
+        ("the british monarch fact", "king charles", "the german chancellor"),
+    ],
+)
+def test_an_edit_forgets_the_concept_and_keeps_its_neighbour(
+    tiny, pipeline, encoder, judge, text, to, neighbour
+):
+    """
+    On a prompt that chose nothing the concept is drawn before and its target after the edit, while
+    a neighbour stays what it was.
+    """
+    recipe = recipe_from_text(text, to=to)
+    asked = questions(tiny.spec, recipe)
+    forget = next(question for question in asked if question.edit == 0)
+    keep = next(question for question in asked if question.concept == neighbour)
+    layers = tuple(range(*KEY[forget.kind]))
+
+    before = draw(pipeline, [forget.prompt, keep.prompt])
+    with edited_pipeline(pipeline, tiny, solve(tiny, recipe, (layers,), encoder)):
+        after = draw(pipeline, [forget.prompt, keep.prompt])
+
+    target = forget.labels.target
+    assert share_called(judge, before[0], forget.labels.texts, 0) == 1
+    assert share_called(judge, after[0], forget.labels.texts, 0) == 0
+    assert share_called(judge, after[0], forget.labels.texts, target) == 1
+    assert share_called(judge, before[1], keep.labels.texts, 0) == 1
+    assert share_called(judge, after[1], keep.labels.texts, 0) == 1
+
+
+def test_everything_that_is_known_is_drawn_as_asked(tiny, pipeline, judge):
+    """
+    Most pictures of known concepts, in wordings that chose nothing, are recognised as asked.
+    """
+    recipe = recipe_from_text("something object", to="else")
+    asked = [question for question in questions(tiny.spec, recipe) if question.edit is None]
+
+    pictures = draw(pipeline, [question.prompt for question in asked], SEEDS[:1])
+
+    right = [
+        share_called(judge, images, question.labels.texts, 0)
+        for question, images in zip(asked, pictures, strict=True)
+    ]
+    assert sum(right) / len(right) >= 0.9

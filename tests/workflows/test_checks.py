@@ -1,0 +1,143 @@
+"""What must hold before any model is loaded."""
+
+import pytest
+
+from loco_cli.errors import OutputExists, RequestError
+from loco_cli.recipe import load_recipe
+from loco_cli.workflows.checks import (
+    EditOptions,
+    check_edit,
+    check_file,
+    check_folder,
+    check_solve,
+    named_layers,
+)
+
+STYLE = "{kind: style, subject: van gogh}"
+OBJECT = "{kind: object, subject: snoopy, to: a dog}"
+
+
+def recipe_of(edit, edits=STYLE, preserve="auto"):
+    return load_recipe(f"loco: 1\nedits: [{edits}]\nedit: {edit}\npreserve: {preserve}\n", "r.yaml")
+
+
+@pytest.mark.parametrize(
+    ("edit", "layers"),
+    [
+        ("{layer_range: auto}", None),
+        ("{layer_range: [8, 10]}", ((8, 9), (8, 9))),
+        ("{layers: [1, 2, 10]}", ((1, 2, 10), (1, 2, 10))),
+        ("{layer_range: published}", ((8, 9), (4, 5))),
+    ],
+)
+def test_layers_are_named_for_each_edit(tiny, edit, layers):
+    """
+    Layers of the recipe are those of every edit, the papers' are those of its kind.
+    """
+    assert named_layers(tiny, recipe_of(edit, f"{STYLE}, {OBJECT}")) == layers
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ("{layer_range: [15, 17]}", "layer 16 does not exist: `tiny` has layers 0 to 15"),
+        ("{layers: [3, 40]}", "layer 40 does not exist"),
+        ("{layer_range: [0, 99999999999]}", "layer 99999999998 does not exist"),
+        ("{method: neurons, layers: [8]}", "method `neurons` is not there yet"),
+    ],
+)
+def test_what_cannot_be_solved_is_refused(tiny, edit, message):
+    """
+    Layers that are not there, and methods, are found without reading a tensor.
+    """
+    with pytest.raises(RequestError, match=message):
+        check_solve(tiny, recipe_of(edit))
+
+
+def test_published_layers_have_to_be_published():
+    """
+    A model without published layers says so.
+    """
+    from loco_cli.workflows.locate import locate
+
+    with pytest.raises(RequestError, match="no published layers are known for a style in"):
+        check_solve(locate("tiny-plain"), recipe_of("{layer_range: published}"))
+
+
+@pytest.mark.parametrize("entry", ["van gogh", "Van  Gogh"])
+def test_what_is_edited_cannot_be_preserved(tiny, entry):
+    """
+    A concept that stands under `edits` and under `preserve` is a contradiction.
+    """
+    recipe = recipe_of("{layers: [8]}", preserve=f"[monet, {entry}]")
+
+    with pytest.raises(RequestError, match=f"`{entry}` is both edited and under `preserve`"):
+        check_solve(tiny, recipe)
+
+
+def test_an_edit_is_checked_to_the_last_file(tiny, tmp_path):
+    """
+    Output, form and the recipe to save are held before anything is done.
+    """
+    recipe = recipe_of("{layers: [8]}")
+    (tmp_path / "r.yaml").write_text("")
+
+    check_edit(tiny, recipe, EditOptions(tmp_path / "out"))
+    with pytest.raises(RequestError, match="`--as lora` is not there yet"):
+        check_edit(tiny, recipe, EditOptions(tmp_path / "out", form="lora"))
+    with pytest.raises(OutputExists, match=r"r.yaml` exists"):
+        check_edit(tiny, recipe, EditOptions(tmp_path / "out", save_recipe=tmp_path / "r.yaml"))
+    assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"]
+
+
+def test_a_folder_for_results_may_exist(tmp_path):
+    """
+    A folder is refused for a file that is in the way, not for being there.
+    """
+    (tmp_path / "notes.txt").write_text("")
+    check_folder(tmp_path, ("a.json",), force=False)
+    check_folder(tmp_path / "new", ("a.json",), force=False)
+    (tmp_path / "a.json").write_text("")
+
+    with pytest.raises(OutputExists, match=r"a.json` exists"):
+        check_folder(tmp_path, ("a.json",), force=False)
+    check_folder(tmp_path, ("a.json",), force=True)
+
+
+def test_a_link_that_leads_nowhere_is_in_the_way(tmp_path):
+    """
+    A dangling link is something that exists, and is not written through.
+    """
+    (tmp_path / "a.png").symlink_to(tmp_path / "nowhere")
+
+    with pytest.raises(OutputExists, match=r"a.png` exists"):
+        check_file(tmp_path / "a.png", force=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("there", OutputExists, "`.*there` is a folder, not a file"),
+        ("file/x.png", RequestError, "there is no folder `.*file` to write into"),
+        ("no/x.png", RequestError, "there is no folder `.*no` to write into"),
+    ],
+)
+def test_a_file_needs_a_folder(tmp_path, name, error, message):
+    """
+    What cannot be written says what is in the way.
+    """
+    (tmp_path / "there").mkdir()
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(error, match=message):
+        check_file(tmp_path / name, force=True)
+
+
+def test_a_file_is_no_folder_for_results(tmp_path):
+    """
+    Results go into a folder, whatever `force` says.
+    """
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(OutputExists, match="is a file, the output is a folder"):
+        check_folder(tmp_path / "file", ("a.json",), force=True)

@@ -1,0 +1,184 @@
+"""Evaluations of the model that ships: what is paired, counted and written."""
+
+import json
+
+import pytest
+import torch
+
+from loco_cli.errors import CheckFailed, OutputExists, RequestError
+from loco_cli.evaluation import Evaluation
+from loco_cli.recipe import load_recipe
+from loco_cli.workflows import edit, evaluate, judge
+from loco_cli.workflows.checks import EditOptions
+from loco_cli.workflows.evaluate import Evaluated, figures_in_words
+from loco_cli.workflows.judge import edited_pipeline
+from loco_cli.workflows.machine import Machine, load_scorer
+from loco_cli.workflows.questions import Labels, Question, questions
+from loco_cli.workflows.solve import new_weights, solve
+from tests.checkpoints import sd1_weights, write_folder
+
+CPU = Machine(device="cpu")
+RECIPE = """
+loco: 1
+edits: [{kind: fact, subject: the british monarch, was: queen elizabeth, to: king charles}]
+edit: {layers: [6, 7]}
+evaluate: {seeds: 1, steps: 1, keep: [a bicycle on a bridge]}
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return load_recipe(RECIPE, "fact.yaml")
+
+
+@pytest.fixture(scope="module")
+def in_memory(recipe, tmp_path_factory) -> Evaluated:
+    """The recipe's edit made in memory and evaluated, with its files; only read."""
+    output = tmp_path_factory.mktemp("evaluation") / "found"
+    return evaluate.run(recipe, CPU, output=output, command=("loco", "evaluate", "fact.yaml"))
+
+
+def test_a_written_edit_is_evaluated_like_one_in_memory(recipe, in_memory, tmp_path):
+    """
+    The same edit gives the same document, read from files or made in memory.
+    """
+    edit.run(recipe, EditOptions(tmp_path / "edited"), CPU)
+
+    from_files = evaluate.run(recipe, CPU, edited=str(tmp_path / "edited"))
+
+    assert from_files.evaluation == in_memory.evaluation
+    assert from_files.files == ()
+
+
+def test_every_question_is_a_row(recipe, in_memory, tiny):
+    """
+    The document has a row per prompt, in the order of the questions, and the seeds it used.
+    """
+    asked = questions(tiny.spec, recipe)
+
+    found = in_memory.evaluation
+
+    assert [row.prompt for row in found.forget] == [q.prompt for q in asked if q.edit is not None]
+    assert [row.prompt for row in found.keep] == [q.prompt for q in asked if q.edit is None]
+    assert found.seeds == (1000,)
+    for row in found.forget:
+        assert {row.recognised_before, row.recognised_after, row.became} <= {0.0, 1.0}
+
+
+def test_a_prompt_without_labels_has_scores_alone(in_memory):
+    """
+    An unrelated prompt is scored and not judged.
+    """
+    row = in_memory.evaluation.keep[-1]
+
+    assert row.prompt == "a bicycle on a bridge"
+    assert (row.recognised_before, row.recognised_after) == (None, None)
+    assert -1 <= row.before <= 1
+
+
+def test_document_sheet_and_report_are_written(in_memory):
+    """
+    The file is what the command would print.
+    """
+    document, sheet, report = in_memory.files
+
+    assert json.loads(document.read_text()) == in_memory.evaluation.to_json()
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+    assert "king charles" in report.read_text()
+
+
+def test_an_edit_in_memory_leaves_no_trace(tiny, pipeline, encoder, recipe):
+    """
+    The weights of the pipeline are afterwards what they were, and inside those of the file.
+    """
+    before = {k: v.clone() for k, v in pipeline.pipe.unet.state_dict().items()}
+    solved = solve(tiny, recipe, ((6, 7),), encoder)
+
+    with edited_pipeline(pipeline, tiny, solved):
+        inside = {k: v.clone() for k, v in pipeline.pipe.unet.state_dict().items()}
+
+    stored = {weight.slot.name: weight.stored.float() for weight in new_weights(tiny, solved)}
+    for name, value in pipeline.pipe.unet.state_dict().items():
+        assert torch.equal(value, before[name])
+        assert torch.equal(inside[name], stored.get(name, before[name]))
+
+
+def test_the_first_label_is_right(tiny):
+    """
+    A picture is recognised where the judge calls it by its own prompt, and became the target
+    where it calls it that.
+    """
+    scorer = load_scorer(tiny, CPU)
+    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    labels = ("a cat", "a dog", "a house")
+    best = scorer.best_label(image[None], labels)[0]
+    right = (labels[best], *(text for text in labels if text != labels[best]))
+
+    def judged(texts, target):
+        question = Question("a cat", "a cat", "object", 0, Labels(texts, target))
+        return judge._judge(question, image, image, scorer, scorer)
+
+    assert judged(right, 1).recognised_after
+    assert judged(right, 1).became is False
+    assert judged(right[::-1], 2).recognised_before is False
+    assert judged(right[::-1], 2).became
+    assert judged(right, None).became is None
+
+
+def evaluation(**figures):
+    known = {"forgotten": 1.0, "became": 0.5, "kept": 0.9, "harmonic_mean": 0.7, **figures}
+    return Evaluation(forget=(), keep=(), seeds=(1000,), **known)
+
+
+def test_a_figure_under_its_limit_fails():
+    """
+    Every limit that is missed is named, with both numbers.
+    """
+    failures = evaluate._failures(evaluation(), {"became": 0.9, "kept": 0.9})
+
+    assert failures == ("`became` is 0.500, not 0.9",)
+    with pytest.raises(CheckFailed, match=r"`became` is 0\.500, not 0\.9"):
+        Evaluated(evaluation(), (), failures).raise_failures()
+
+
+def test_a_figure_that_could_not_be_counted_fails():
+    """
+    Where the base gets nothing right there is no figure, and that is said.
+    """
+    failures = evaluate._failures(evaluation(kept=None, harmonic_mean=None), {})
+
+    assert failures == ("the base gets nothing right that `kept` could be counted over",)
+    assert evaluate._failures(evaluation(), {}) == ()
+    Evaluated(evaluation(), (), ()).raise_failures()
+
+
+def test_figures_are_one_line():
+    """
+    A figure that is not known is a dash.
+    """
+    assert figures_in_words(evaluation(became=None, harmonic_mean=None)) == (
+        "forgotten 1.00, became –, kept 0.90, harmonic mean –"
+    )
+
+
+def test_a_checkpoint_of_other_shapes_is_no_edit(recipe, tmp_path):
+    """
+    What was not made from the base cannot be compared with it.
+    """
+    other = write_folder(tmp_path / "other", sd1_weights())
+
+    with pytest.raises(RequestError, match="is no edit of `tiny`: their layers have other shapes"):
+        evaluate.run(recipe, CPU, edited=str(other))
+
+
+def test_an_output_that_exists_is_found_before_the_model_loads(recipe, tmp_path):
+    """
+    A file that is in the way is refused before anything is solved or drawn.
+    """
+    told = []
+    (tmp_path / "report.html").write_text("mine")
+
+    with pytest.raises(OutputExists, match=r"report.html` exists"):
+        evaluate.run(recipe, CPU, output=tmp_path, notify=told.append)
+
+    assert told == []

@@ -1,0 +1,67 @@
+"""Small files, written whole or not at all."""
+
+import pytest
+
+from loco_cli.errors import MachineError
+from loco_cli.workflows.pages import write_folder, write_new
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_folder_is_made(tmp_path):
+    """
+    The folder appears with all its files, and nothing beside it.
+    """
+    paths = write_folder(tmp_path / "found", {"a.json": "{}", "b.png": b"\x89PNG"})
+
+    assert paths == (tmp_path / "found" / "a.json", tmp_path / "found" / "b.png")
+    assert paths[1].read_bytes() == b"\x89PNG"
+    assert names(tmp_path) == ["found"]
+    assert names(tmp_path / "found") == ["a.json", "b.png"]
+
+
+def test_other_files_of_a_folder_stay(tmp_path):
+    """
+    In a folder that is there, files of the same name are replaced and others left alone.
+    """
+    (tmp_path / "a.json").write_text("old")
+    (tmp_path / "notes.txt").write_text("mine")
+
+    write_folder(tmp_path, {"a.json": "new"})
+
+    assert (tmp_path / "a.json").read_text() == "new"
+    assert names(tmp_path) == ["a.json", "notes.txt"]
+
+
+def test_all_files_appear_or_none(tmp_path):
+    """
+    Where one file cannot be written nothing is left behind.
+    """
+    with pytest.raises(TypeError):
+        write_folder(tmp_path / "found", {"a.json": "{}", "b.png": 3})
+
+    assert names(tmp_path) == []
+
+
+def test_a_file_is_written(tmp_path):
+    """
+    A file takes the place of one that was there.
+    """
+    (tmp_path / "r.yaml").write_text("old")
+
+    write_new(tmp_path / "r.yaml", "loco: 1\n")
+
+    assert (tmp_path / "r.yaml").read_text() == "loco: 1\n"
+    assert names(tmp_path) == ["r.yaml"]
+
+
+def test_a_place_below_a_file_is_one_sentence(tmp_path):
+    """
+    What cannot be written says so, with its path.
+    """
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(MachineError, match=r"cannot write `.*file/r.yaml`: "):
+        write_new(tmp_path / "file" / "r.yaml", "loco: 1\n")

@@ -1,0 +1,179 @@
+"""From a recipe to new weights, without a picture."""
+
+import pytest
+import torch
+
+from loco_cli.checkpoint.reader import read_tensor
+from loco_cli.editors.ridge import key_scale, ridge_update
+from loco_cli.errors import EditError
+from loco_cli.recipe import load_recipe
+from loco_cli.workflows.solve import load_encoder, new_weights, solve
+
+STYLE = "{kind: style, subject: van gogh, to: painting}"
+OBJECT = "{kind: object, subject: snoopy, to: a dog}"
+
+
+def recipe_of(edits=STYLE, edit="{layers: [8, 9]}", preserve="auto"):
+    return load_recipe(f"loco: 1\nedits: [{edits}]\nedit: {edit}\npreserve: {preserve}\n", "r.yaml")
+
+
+def key_weight(tiny, layer):
+    """Return a key projection of the base in float64."""
+    name = tiny.spec.layers[layer].tensor_names()[0]
+    return read_tensor(tiny.checkpoint.slots("unet", name)[0]).double()
+
+
+def solved(tiny, encoder, recipe, *layers_of):
+    return solve(tiny, recipe, layers_of or ((8, 9),), encoder)
+
+
+def test_the_papers_form_is_the_published_formula(tiny, encoder):
+    """
+    Last subject token, nothing preserved: the change is LocoEdit's formula, written out plainly.
+
+    The keys of one word are nearly parallel, so the plain formula loses some digits.
+    """
+    recipe = recipe_of(edit="{layers: [8], tokens: last-subject, ridge: 0.01}", preserve="none")
+    keys, targets = [], []
+    for pair in recipe.edits[0].edit_pairs():
+        source, target = encoder.encode([pair.source, pair.target])
+        keys.append(source.states[source.positions_of("van gogh")[-1]])
+        targets.append(
+            target.states[target.end - (source.end - source.positions_of("van gogh")[-1])]
+        )
+    weight = key_weight(tiny, 8)
+    keys, targets = torch.stack(keys).double(), torch.stack(targets).double()
+
+    left, right = solved(tiny, encoder, recipe, (8,)).solution_of[8].change(weight)
+
+    published = ridge_update(weight, keys, targets @ weight.T, 0.01)
+    torch.testing.assert_close(weight + left @ right, published, rtol=0, atol=1e-7)
+
+
+def test_source_prompts_read_as_their_targets(tiny, encoder):
+    """
+    With a small ridge the edited keys answer the subject as the base answers its target.
+    """
+    recipe = recipe_of(edit="{layers: [8], tokens: last-subject, ridge: 1e-6x}", preserve="none")
+    weight = key_weight(tiny, 8)
+    left, right = solved(tiny, encoder, recipe, (8,)).solution_of[8].change(weight)
+    edited = weight + left @ right
+
+    pair = recipe.edits[0].edit_pairs()[1]
+    source, target = encoder.encode([pair.source, pair.target])
+    key = source.states[source.positions_of("van gogh")[-1]].double()
+    wanted = weight @ target.states[target.end - 1].double()
+
+    assert (edited @ key - wanted).norm() < 0.05 * (weight @ key - wanted).norm()
+
+
+def test_the_empty_prompt_hardly_moves(tiny, encoder):
+    """
+    What guidance subtracts is preserved: the edit moves a source prompt more.
+    """
+    recipe = recipe_of()
+    solution = solved(tiny, encoder, recipe).solution_of[8]
+    weight = key_weight(tiny, 8)
+    left, right = solution.change(weight)
+    empty, source = encoder.encode(["", "a painting in the style of van gogh"])
+
+    moved_empty = (empty.states.double() @ (left @ right).T).norm()
+    moved_source = (source.states.double() @ (left @ right).T).norm()
+
+    assert moved_empty < 0.5 * moved_source
+
+
+def test_a_relative_ridge_is_in_units_of_the_keys(tiny, encoder):
+    """
+    `0.01x` is that multiple of the moving keys' mean squared norm, and is what is recorded.
+    """
+    one = solved(tiny, encoder, recipe_of(edit="{layers: [8], ridge: 0.01x}"), (8,))
+    price = one.records[0].ridge
+    other = solved(tiny, encoder, recipe_of(edit=f"{{layers: [8], ridge: {price!r}}}"), (8,))
+
+    torch.testing.assert_close(one.solution_of[8].directions, other.solution_of[8].directions)
+    assert price > 0.01 * 0.1
+    assert key_scale(torch.ones(2, 4)) == 4.0
+
+
+def test_two_edits_touch_the_union_of_their_layers(tiny, encoder):
+    """
+    Edits in layers of their own are solved apart, in layers that they share together.
+    """
+    recipe = recipe_of(f"{STYLE}, {OBJECT}", "{layer_range: auto}")
+
+    found = solved(tiny, encoder, recipe, (8, 9), (4, 9))
+
+    assert sorted(found.solution_of) == [4, 8, 9]
+    style, thing = found.records
+    assert (style.layer_range, style.layers) == ((8, 10), None)
+    assert (thing.layer_range, thing.layers) == (None, (4, 9))
+    assert found.solution_of[8].n_keys == style.n_keys
+    assert found.solution_of[4].n_keys == thing.n_keys
+    assert found.solution_of[9].n_keys == style.n_keys + thing.n_keys
+
+
+def test_new_weights_are_keys_and_values_of_the_layers(tiny, encoder):
+    """
+    Every layer gives a new key and a new value projection, finite, in the file's own dtype.
+    """
+    weights = new_weights(tiny, solved(tiny, encoder, recipe_of()))
+
+    names = [name for layer in (8, 9) for name in tiny.spec.layers[layer].tensor_names()]
+    assert [weight.slot.name for weight in weights] == names
+    for weight in weights:
+        assert weight.stored.dtype == torch.float16
+        assert torch.isfinite(weight.stored).all()
+        assert weight.relative_change > 0
+        assert 0 < weight.rounding_error < 0.5
+        assert 0 < weight.rank <= 64
+
+
+def test_the_change_is_what_is_recorded(tiny, encoder):
+    """
+    `relative_change` is |ΔW| / |W| of what is stored, and the bytes are those of the tensor.
+    """
+    weight = new_weights(tiny, solved(tiny, encoder, recipe_of()))[0]
+    base = read_tensor(weight.slot).double()
+
+    change = (weight.stored.double() - base).norm() / base.norm()
+
+    assert weight.relative_change == pytest.approx(change.item())
+    assert weight.content == weight.stored.numpy().tobytes()
+
+
+def test_the_same_recipe_gives_the_same_bytes(tiny):
+    """
+    A solve depends on nothing but checkpoint and recipe.
+    """
+    once, again = (
+        [w.content for w in new_weights(tiny, solved(tiny, load_encoder(tiny), recipe_of()))]
+        for _ in range(2)
+    )
+
+    assert once == again
+
+
+def test_an_edit_without_effect_is_an_error(tiny, encoder):
+    """
+    A ridge that lets nothing move is refused, never called a success.
+    """
+    recipe = recipe_of(edit="{layers: [8, 9], ridge: 1e12}")
+
+    with pytest.raises(EditError, match="the edit changes nothing: all of its 4 tensors keep"):
+        new_weights(tiny, solved(tiny, encoder, recipe))
+
+
+def test_a_checkpoint_without_text_encoder_cannot_be_edited(tiny, tmp_path):
+    """
+    A UNet alone has no embeddings to solve for.
+    """
+    import shutil
+
+    from loco_cli.workflows.locate import locate
+
+    folder = shutil.copytree(tiny.path, tmp_path / "bare")
+    shutil.rmtree(folder / "text_encoder")
+
+    with pytest.raises(EditError, match="has no text encoder, and an edit needs its embeddings"):
+        load_encoder(locate(str(folder)))
