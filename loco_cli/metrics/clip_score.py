@@ -34,13 +34,13 @@ class ClipScorer:
         settings = _settings(folder)
         self.mean = torch.tensor(settings.get("image_mean", _CLIP_MEAN)).view(3, 1, 1)
         self.std = torch.tensor(settings.get("image_std", _CLIP_STD)).view(3, 1, 1)
-        self.side = _side(self.model.config.vision_config)
+        self.side = self.model.config.vision_config.image_size
         self.known_captions: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:  # [n, 3, h, w], 0 to 1 -> [n, d]
-        """Return unit vectors of pictures, resized where the model sees one size only."""
-        if self.side and images.shape[-2:] != (self.side, self.side):
+        """Return unit vectors of pictures, resized to what the model sees."""
+        if images.shape[-2:] != (self.side, self.side):
             images = functional.interpolate(
                 images, (self.side, self.side), mode="bicubic", antialias=True
             ).clamp(0, 1)
@@ -88,8 +88,3 @@ def _settings(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ModelUnavailable(f"`{path}` is no JSON") from error
     return settings
-
-
-def _side(vision: Any) -> int | None:
-    """Return the only size that a transformer of patches sees; a convolutional net sees any."""
-    return int(vision.image_size) if vision.model_type == "clip_vision_model" else None

@@ -230,8 +230,10 @@ def test_a_real_ctrl_c_is_130():
     SIGINT ends the process with 130 and prints no traceback.
     """
     code = """
-import time, typer
+import signal, time, typer
 from loco_cli.cli.app import Door
+# a shell that runs tests in the background has them ignore interrupts
+signal.signal(signal.SIGINT, signal.default_int_handler)
 app = typer.Typer(cls=Door, pretty_exceptions_enable=False)
 @app.command()
 def wait():

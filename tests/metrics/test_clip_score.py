@@ -109,7 +109,7 @@ def test_a_long_caption_is_cut(scorer, images):
     assert len(scorer.scores(images[:1], ["a very nice house " * 60])) == 1
 
 
-def test_a_vision_transformer_sees_one_size(scorer):
+def test_a_picture_is_resized(scorer):
     """
     A picture of another size is resized to the scorer's.
     """
@@ -119,14 +119,6 @@ def test_a_vision_transformer_sees_one_size(scorer):
 
     assert scorer.side == 64
     assert score == pytest.approx(scorer.scores(large[:, :, :64, :64], ["a cat"])[0], abs=1e-5)
-
-
-def test_a_convolutional_judge_sees_any_size(judge, images):
-    """
-    The judge of `tiny` is given pictures as they are, as it was trained.
-    """
-    assert judge.side is None
-    assert judge.embed_images(images).shape[0] == 3
 
 
 def test_a_scorer_has_a_name():

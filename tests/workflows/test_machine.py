@@ -52,7 +52,7 @@ def test_no_model_marks_its_own_work(tiny, capfd):
     judge = load_judge(tiny, Machine(device="cpu", scorer="tiny"), scorer)
 
     assert judge is not scorer
-    assert type(judge.model) is not type(scorer.model)
+    assert judge.model.config.to_dict() != scorer.model.config.to_dict()
     assert capfd.readouterr().err == ""
 
 
