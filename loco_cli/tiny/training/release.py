@@ -63,6 +63,10 @@ def _write_pipeline(work: Path, name: str) -> None:
         requires_safety_checker=False,
     )
     pipe.save_pretrained(folder)
+    for config in folder.glob("*/config.json"):  # where it was trained is nobody's business
+        settings = json.loads(config.read_text())
+        settings.pop("_name_or_path", None)
+        config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
     _name_as_published(folder / "text_encoder" / "model.safetensors", pipe.text_encoder)
     shutil.rmtree(folder / "tokenizer")
     _copy_tokenizer(work, folder / "tokenizer")
