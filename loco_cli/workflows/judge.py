@@ -146,6 +146,7 @@ def _picture(
         recognised_before=judged.recognised_before,
         recognised_after=judged.recognised_after,
         became=judged.became,
+        is_fact=question.kind == "fact",  # forgotten only where the new answer is given
     )
 
 
