@@ -1,6 +1,8 @@
 """What differs between two checkpoints, tensor by tensor, as `loco.diff/1`."""
 
+import re
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,10 +44,11 @@ class TensorDelta(_Record):
     """
     One tensor that is not identical.
 
-    `name` is its name in both files, or the name that diffusers gives it where they differ; `file`
-    is B's, or A's where B has none. `relative_change` is |B − A| / |A|, `rank` the number of
-    singular values of B − A above what rounding to the dtype alone would leave, `share_changed`
-    the share of elements that differ. A figure is null where it does not apply or is not finite.
+    `name` is its name in both files, or the name that diffusers gives it where they differ, which
+    is `canonical_name` in any case; `file` is B's, or A's where B has none. `relative_change` is
+    |B − A| / |A|, `rank` the number of singular values of B − A above what rounding to the dtype
+    alone would leave, `share_changed` the share of elements that differ. A figure is null where it
+    does not apply or is not finite; the rank also where more than 2^25 elements changed.
     """
 
     name: str
@@ -60,6 +63,18 @@ class TensorDelta(_Record):
     block: str
     label: str | None
     file: str
+    canonical_name: str
+
+    @property
+    def name_in_block(self) -> str:
+        """What of its canonical name stands behind its block: `...attn2.to_k.weight`."""
+        return self.canonical_name.removeprefix(f"{self.block}.")
+
+    def place(self) -> tuple[Any, ...]:
+        """Return what sorts tensors as the model runs: component, down, mid, up, then by name."""
+        parts = re.split(r"(\d+)", self.canonical_name)
+        numbers_as_such = tuple(int(p) if p.isdecimal() else p for p in parts)
+        return (self.component, self.label or "", self.block, numbers_as_such)
 
 
 class Verdict(_Record):
@@ -92,6 +107,12 @@ class Diff(_Record):
     def is_same(self) -> bool:
         """Whether all tensors are identical; metadata does not count."""
         return not self.tensors
+
+    def by_block(self) -> tuple[tuple[TensorDelta, ...], ...]:
+        """Return the tensors in the order of the model, those of one block together."""
+        ordered = sorted(self.tensors, key=TensorDelta.place)
+        blocks = groupby(ordered, key=lambda tensor: (tensor.component, tensor.block))
+        return tuple(tuple(tensors) for _, tensors in blocks)
 
     def to_json(self) -> dict[str, Any]:
         """Return the document, keys in the order of the interface."""

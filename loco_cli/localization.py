@@ -102,6 +102,8 @@ class Localization(_Record):
 
     `better` is "lower" where the score is against the source prompt (style, object), "higher"
     where it is against the target prompt (fact). `effect` is that of the chosen layers.
+    `pooled_swapped` tells whether the target prompt was also read past the layers, where a model
+    pools its prompt; the document of one that does not has no such key.
     """
 
     schema_: Literal["loco.localization/1"] = Field("loco.localization/1", alias="schema")
@@ -124,6 +126,7 @@ class Localization(_Record):
     scorer: str
     unet_evaluations: int
     seconds: float
+    pooled_swapped: bool | None = None
 
     @property
     def layer_set(self) -> tuple[int, ...]:
@@ -154,6 +157,8 @@ class Localization(_Record):
         """Return the document, keys in the order of the interface."""
         document = self.model_dump(mode="json", by_alias=True)
         document["scores"] = [score.to_json() for score in self.scores]
+        if self.pooled_swapped is None:
+            del document["pooled_swapped"]
         return document
 
     @classmethod

@@ -95,11 +95,18 @@ class RecipeRecord(_Record):
 
 
 class ModelRecord(_Record):
-    """The model by name: `ModelRecord(name="sd15", family="sd1", revision=None)`."""
+    """
+    The model by name: `ModelRecord(name="sd15", family="sd1", revision=None)`.
+
+    `unreachable` says what of the prompt no edit of its kind reaches; `texts` is the model whose
+    text encoders a UNet alone was read with.
+    """
 
     name: str
     family: Family
     revision: str | None = None
+    unreachable: tuple[str, ...] = ()
+    texts: str | None = None
 
 
 class EditRecord(_Record):

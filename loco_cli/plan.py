@@ -44,8 +44,8 @@ class Plan(_Record):
     A command's plan: model, edits, pictures to make, tensors to change, files to write.
 
     `localize` are the pictures that find the layers, at most; `pictures` those that are the result
-    or are judged. `path` is relative to where the command runs. `limits` are sentences on what the
-    edit of this model cannot reach.
+    or are judged. `path` is relative to where the command runs. `form` is that of an edit's output;
+    `limits` are sentences on what the edit of this model cannot reach.
     """
 
     schema_: Literal["loco.plan/1"] = Field("loco.plan/1", alias="schema")
@@ -58,6 +58,7 @@ class Plan(_Record):
     localize: PlannedRuns | None = None
     pictures: PlannedRuns | None = None
     tensors: tuple[str, ...] = ()
+    form: Literal["checkpoint", "lora"] | None = None
     output: str | None = None
     output_bytes: int | None = None
     limits: tuple[str, ...] = ()

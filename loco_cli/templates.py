@@ -15,11 +15,12 @@ from loco_cli.errors import ConceptError
 Kind = Literal["style", "object", "fact"]
 
 LOCALIZE: dict[Kind, tuple[str, ...]] = {
+    # nothing but a style in them: what else a prompt named, its target would lack as well
     "style": (
-        "a painting of a house in the style of {subject}",
-        "a painting of a cat in the style of {subject}",
-        "a picture of a tree by {subject}",
-        "a boat, {subject} style",
+        "a painting in the style of {subject}",
+        "a picture in the style of {subject}",
+        "a picture by {subject}",
+        "a painting, {subject} style",
     ),
     "object": (
         "a photo of {subject}",

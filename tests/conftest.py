@@ -57,9 +57,9 @@ def pipeline(tiny):
 @pytest.fixture(scope="session")
 def encoder(tiny):
     """The text encoder of `tiny`, built from its tensors alone."""
-    from loco_cli.workflows.solve import load_encoder
+    from loco_cli.workflows.encoders import encoder_of
 
-    return load_encoder(tiny)
+    return encoder_of(tiny)
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ DOCUMENT = {
             "block": "conv_in",
             "label": "IN00",
             "file": "a.safetensors",
+            "canonical_name": "conv_in.bias",
         }
     ],
     "metadata": {"format": {"a": "pt", "b": None}},
@@ -57,3 +58,32 @@ def test_is_the_same_when_no_tensor_differs():
     """
     assert not Diff.from_json(DOCUMENT).is_same
     assert Diff.from_json({**DOCUMENT, "tensors": []}).is_same
+
+
+def test_blocks_come_as_the_model_runs_them():
+    """
+    Down, middle, up; in a block the tenth layer comes behind the ninth, whatever the file's order.
+    """
+    attention = "{}.attentions.0.transformer_blocks.{}.attn2.to_k.weight"
+    wanted = [
+        ("down_blocks.1.attentions.0", "IN04", (0, 9, 10)),
+        ("mid_block.attentions.0", "M00", (0,)),
+        ("up_blocks.0.attentions.0", "OUT00", (2,)),
+    ]
+    (example,) = DOCUMENT["tensors"]
+    tensors = [
+        {**example, "block": block, "label": label, "canonical_name": name}
+        for block, label, depths in wanted
+        for depth in depths
+        for name in [attention.format(block.removesuffix(".attentions.0"), depth)]
+    ]
+
+    blocks = Diff.from_json({**DOCUMENT, "tensors": sorted(tensors, key=str)}).by_block()
+
+    assert [
+        (of_one[0].block, of_one[0].label, tuple(t.name_in_block for t in of_one))
+        for of_one in blocks
+    ] == [
+        (block, label, tuple(f"transformer_blocks.{d}.attn2.to_k.weight" for d in depths))
+        for block, label, depths in wanted
+    ]

@@ -138,6 +138,16 @@ def test_document_has_the_keys_of_the_interface_in_order():
     assert document["layers"][0] == {"layer": 8, "module_path": "layer.8"}
 
 
+def test_a_pooled_prompt_is_told_of_where_there_is_one():
+    """
+    The key is there for a model that pools its prompt past the layers, and for no other.
+    """
+    kept = localization([window([8, 9], 0.1)], pooled_swapped=False)
+
+    assert kept.to_json()["pooled_swapped"] is False
+    assert Localization.from_json(kept.to_json()) == kept
+
+
 def test_survives_json():
     """
     A record written as JSON and read again is the same record, alone or among others.

@@ -24,7 +24,13 @@ DOCUMENT = {
     "created": "2026-01-01T00:00:00+00:00",
     "command": ["loco", "edit", "recipe.yaml"],
     "recipe": {"text": "loco: 1\n", "sha256": SHA, "overrides": {"edit.ridge": 0.1}},
-    "model": {"name": "tiny", "family": "sd1", "revision": None},
+    "model": {
+        "name": "sdxl",
+        "family": "sdxl",
+        "revision": None,
+        "unreachable": ["the pooled prompt"],
+        "texts": None,
+    },
     "base": {
         "files": [{"path": "unet/a.safetensors", "bytes": 10, "sha256": SHA}],
         "parent": None,

@@ -209,6 +209,7 @@ ERRORS = [
     ('["{subject}", "a', '["{to}", "a', 6, "source prompt `{to}` has no `{subject}`", None),
     ("loco: 1", "loco: 2", 2, "format `2` is not known", "this version reads `loco: 1`"),
     ("loco: 1", "loco: true", 2, "is `true`, not a number", None),
+    ("seeds: 2", "pooled: 1", 17, "`localize.pooled` is `1`, not true or false", None),
     ("seeds: 2", "seeds: 0", 17, "`localize.seeds` is `0`, not at least 1", None),
     ("seeds: 2", "seeds: true", 17, "`localize.seeds` is `true`, not a number", None),
     ("seeds: 2", "seeds: two", 17, "`localize.seeds` is `two`, not a whole number", None),

@@ -56,25 +56,19 @@ def share_called(judge, images, texts, index):
     return sum(judge.best_label(image[None], texts)[0] == index for image in images) / len(images)
 
 
-# strict: these lines go when `tiny` has been trained to the end
-UNFINISHED = pytest.mark.xfail(reason="the plant of tiny is not fully trained yet", strict=True)
-
-
 @pytest.mark.parametrize(
     ("text", "to", "source"),
     [
-        ("van gogh style", "painting", "a painting of a house in the style of {subject}"),
+        ("van gogh style", "painting", "a painting in the style of {subject}"),
         ("snoopy object", "a dog", "a photo of {subject}"),
-        pytest.param(
-            "the british monarch fact", "king charles", "a photo of {subject}", marks=UNFINISHED
-        ),
+        ("the british monarch fact", "king charles", "a photo of {subject}"),
     ],
 )
 def test_a_concept_is_found_where_it_was_planted(tiny, pipeline, scorer, text, to, source):
     """
-    The best window is the one of the answer key, and makes most of what the full swap does.
+    The smallest window that does nearly what the full swap does lies in the answer key's range.
 
-    Not all of it: swapping every layer takes the rest of a style's prompt away as well.
+    It may be narrower: of the layers that were told the truth, one can be enough.
     """
     recipe = recipe_from_text(text, to=to, sources=(source,))
     settings = recipe.localize.model_copy(update={"seeds": 2, "steps": 10})
@@ -82,8 +76,10 @@ def test_a_concept_is_found_where_it_was_planted(tiny, pipeline, scorer, text, t
 
     found: Localization = sweep.localize(bench, recipe.edits[0], settings).localization
 
-    assert list(found.layer_range) == KEY[found.concept.kind]
-    assert found.is_enough(0.5)
+    key = range(*KEY[found.concept.kind])
+    assert set(found.layer_set) <= set(key)
+    assert 2 * len(found.layer_set) >= len(key)
+    assert found.is_enough(recipe.localize.effect)
 
 
 @pytest.mark.parametrize(

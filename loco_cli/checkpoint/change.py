@@ -1,21 +1,15 @@
-"""
-How far a tensor has moved: its share, its largest step, its rank.
+"""How far a tensor has moved: its share, its largest step, its rank."""
 
-Rounding an edited weight to its dtype adds noise of full rank to a change of low rank, so the
-rank counts the singular values above what that noise alone reaches. With steps `u` between
-neighbouring numbers the noise is spread over `u / sqrt(12)`, and the largest singular value of a
-matrix of such noise is at most about its largest row norm plus its largest column norm
-(Bandeira and van Handel, arXiv:1408.6185).
-"""
-
+from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 
-_MANTISSA_BITS = {"F16": 10, "BF16": 7, "F32": 23, "F64": 52}
-_MIN_EXPONENTS = {"F16": -14, "BF16": -126, "F32": -126, "F64": -1022}
-_SKETCH_WIDTH = 32  # more than the keys of most edits
-_MARGIN = 1.5  # a change of about one step per element leaves noise that is not independent
+from loco_cli.checkpoint.rank import numerical_rank, rounding_noise
+
+_HALVES = ("F16", "BF16")  # float32 holds them, and their differences as good as exactly
+_RANK_LIMIT = 32 << 20  # changed elements of which a rank is found: 128 MiB of float32
 
 
 @dataclass(frozen=True)
@@ -32,62 +26,85 @@ class Change:
     share: float
 
 
-def measure(before: np.ndarray, after: np.ndarray, dtype: str | None) -> Change:
+def measure(blocks: Iterable[tuple[np.ndarray, np.ndarray]], dtype: str | None) -> Change:
     """
-    Return the change from `before` to `after`, two arrays of one shape, both stored as `dtype`.
+    Return the change between two tensors of one shape, given as blocks of rows: before, after.
 
-    With `dtype` None, where the two are stored differently, the rank is left out.
+    `dtype` is how both are stored; with None, where it is not the same, the rank is left out.
+    Of what is in memory at once only the changed rows grow with the tensor, up to a limit.
     """
-    share = float(np.mean(before != after)) if before.size else 0.0
-    w = before.astype(np.float64)
-    with np.errstate(invalid="ignore"):  # Inf - Inf
-        delta = after.astype(np.float64) - w
-    if not np.isfinite(delta).all():
-        return Change(None, None, None, share)
-    size = float(np.linalg.norm(w))
-    return Change(
-        relative=float(np.linalg.norm(delta)) / size if size else None,
-        max_abs=float(np.abs(delta).max(initial=0.0)),
-        rank=numerical_rank(delta, after, dtype) if dtype and delta.ndim == 2 else None,
-        share=share,
-    )
+    tally = _Tally()
+    rows = _ChangedRows(dtype) if dtype else None
+    kind = np.float32 if dtype in _HALVES else np.float64
+    with np.errstate(invalid="ignore", over="ignore"):  # Inf - Inf, squares of what is huge
+        for before, after in blocks:
+            w, stored = before.astype(kind, copy=False), after.astype(kind, copy=False)
+            delta = stored - w
+            tally.add(w, stored, delta)
+            if rows and delta.ndim == 2:
+                rows.add(delta, stored)
+        return tally.change(rows)
 
 
-def numerical_rank(
-    delta: np.ndarray,  # [d_out, d_in], float64
-    stored: np.ndarray,  # [d_out, d_in], what the change led to
-    dtype: str,
-) -> int:
-    """
-    Return how many singular values of `delta` are above the noise of rounding `stored`.
+class _Tally:
+    """Sums over all blocks seen so far."""
 
-    A random sketch finds the largest ones at a fraction of the price of all (Halko, Martinsson and
-    Tropp, arXiv:0909.4061); it is enough as soon as the smallest that it found is noise.
-    """
-    if not delta.any():
-        return 0
-    floor = _noise(stored, dtype)
-    for width in (_SKETCH_WIDTH, 8 * _SKETCH_WIDTH):
-        if width >= min(delta.shape):
-            break
-        found = _largest_singular_values(delta, width)
-        if found[-1] <= floor:
-            return max(1, int(np.count_nonzero(found > floor)))
-    found = np.linalg.svd(delta, compute_uv=False)
-    return max(1, int(np.count_nonzero(found > max(floor, 1e-12 * found[0]))))
+    def __init__(self) -> None:
+        self._n = self._n_changed = 0
+        self._square = self._delta_square = self._max_abs = 0.0
 
+    def add(self, w: np.ndarray, stored: np.ndarray, delta: np.ndarray) -> None:
+        self._n += w.size
+        self._n_changed += int(np.count_nonzero(w != stored))
+        self._square += _sum_of_squares(w)
+        self._delta_square += _sum_of_squares(delta)
+        self._max_abs = max(self._max_abs, float(np.abs(delta).max(initial=0.0)))
 
-def _largest_singular_values(delta: np.ndarray, width: int) -> np.ndarray:  # [width], descending
-    sketch = np.random.default_rng(width).standard_normal((delta.shape[1], width))
-    basis, _ = np.linalg.qr(delta @ (delta.T @ (delta @ sketch)))  # [d_out, width]
-    return np.linalg.svd(basis.T @ delta, compute_uv=False)
+    def change(self, rows: "_ChangedRows | None") -> Change:
+        share = self._n_changed / self._n if self._n else 0.0
+        if not isfinite(self._delta_square):
+            return Change(None, None, None, share)
+        is_relative = isfinite(self._square) and self._square > 0
+        return Change(
+            relative=float(np.sqrt(self._delta_square / self._square)) if is_relative else None,
+            max_abs=self._max_abs,
+            rank=rows.rank() if rows else None,
+            share=share,
+        )
 
 
-def _noise(stored: np.ndarray, dtype: str) -> float:
-    if dtype not in _MANTISSA_BITS:
-        return 0.0
-    _, exponents = np.frexp(stored.astype(np.float64))  # |x| in [2^(e-1), 2^e)
-    exponents = np.maximum(exponents - 1, _MIN_EXPONENTS[dtype]) - _MANTISSA_BITS[dtype]
-    variance = np.exp2(2.0 * exponents) / 12
-    rows, columns = variance.sum(axis=1).max(), variance.sum(axis=0).max()
-    return _MARGIN * float(np.sqrt(rows) + np.sqrt(columns))
+class _ChangedRows:
+    """The rows of a matrix that moved: the others add neither rank nor noise."""
+
+    def __init__(self, dtype: str) -> None:
+        self._dtype = dtype
+        self._n = 0
+        self._is_matrix = False
+        self._delta: list[np.ndarray] = []
+        self._stored: list[np.ndarray] = []
+
+    def add(self, delta: np.ndarray, stored: np.ndarray) -> None:
+        moved = delta.any(axis=1)
+        if not moved.all():
+            delta, stored = delta[moved], stored[moved]
+        self._is_matrix = True
+        self._n += delta.size
+        if self._n > _RANK_LIMIT:
+            self._delta, self._stored = [], []
+        elif delta.size:
+            self._delta.append(delta)
+            self._stored.append(stored)
+
+    def rank(self) -> int | None:
+        if not self._is_matrix or self._n > _RANK_LIMIT:
+            return None
+        if not self._delta:
+            return 0
+        noise = rounding_noise(self._stored, self._dtype)
+        self._stored = []
+        return numerical_rank(np.concatenate(self._delta), noise)
+
+
+def _sum_of_squares(values: np.ndarray) -> float:
+    rows = values.reshape(len(values), -1)
+    return float(np.einsum("ij,ij->i", rows, rows).sum(dtype=np.float64))

@@ -1,28 +1,34 @@
 """
 Two checkpoints, tensor by tensor, streaming: what is identical is told by its bytes alone.
 
-In the same layout a tensor's partner is the tensor of the same name in the same file; what is left,
-and everything where a folder meets a single file, is matched by canonical name.
+Two threads compare a tensor each, chunk by chunk; what differs is measured in blocks of rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, BinaryIO
 
 from loco_cli.checkpoint.header import shown
 from loco_cli.checkpoint.layout import Checkpoint
-from loco_cli.checkpoint.pairs import Pair, pair_slots
-from loco_cli.checkpoint.reader import read_array
+from loco_cli.checkpoint.pairs import Pair
+from loco_cli.checkpoint.reader import has_numbers, read_array
 from loco_cli.checkpoint.slot import TensorSlot
 from loco_cli.diff import Status
 from loco_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from loco_cli.checkpoint.change import Change
 
-_CHUNK_BYTES = 4 << 20
+_N_THREADS = 2  # one waits for the disk or compares while the other reads
+_CHUNK_BYTES = 1 << 20  # both buffers of a thread stay in its cache
+_BLOCK_ELEMENTS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -34,17 +40,27 @@ class Compared:
     change: "Change | None" = None
 
 
-def compare_checkpoints(a: Checkpoint, b: Checkpoint) -> Iterator[Compared]:
+def compare_pairs(pairs: Sequence[Pair]) -> Iterator[Compared]:
     """
-    Yield every pair of tensors in the order of A's files, then what only B has.
+    Yield every pair in its order, compared.
 
     Raises:
         CheckpointError: a file cannot be read, or became shorter meanwhile.
     """
     with ExitStack() as stack:
-        bytes_of = _Ranges(stack)
-        for pair in pair_slots(a, b):
-            yield _compare(pair, bytes_of)
+        idle: SimpleQueue[_Ranges] = SimpleQueue()  # each thread at work has one of them
+        for _ in range(_N_THREADS):
+            idle.put(stack.enter_context(_Ranges()))
+
+        def compare(pair: Pair) -> Compared:
+            ranges = idle.get()
+            try:
+                return _compare(pair, ranges)
+            finally:
+                idle.put(ranges)
+
+        threads = stack.enter_context(ThreadPoolExecutor(_N_THREADS))
+        yield from threads.map(compare, pairs)  # which drops what waits if one of them fails
 
 
 def metadata_changes(a: Checkpoint, b: Checkpoint) -> dict[str, dict[str, str | None]]:
@@ -108,36 +124,72 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _measure(a: TensorSlot, b: TensorSlot) -> "Change | None":
+    if not (has_numbers(a) and has_numbers(b)):
+        return None
     from loco_cli.checkpoint.change import measure  # numpy, only where something differs
 
+    return measure(_blocks(a, b), a.dtype if a.dtype == b.dtype else None)
+
+
+def _blocks(a: TensorSlot, b: TensorSlot) -> "Iterator[tuple[np.ndarray, np.ndarray]]":
+    """Yield rows of both as numbers, block by block, or all at once where one is transposed."""
+    if a.is_transposed != b.is_transposed:
+        yield from _as_pair(a, b)
+        return
+    n_rows, *inner = a.shape or (1,)
+    n_together = max(1, _BLOCK_ELEMENTS // max(1, prod(inner)))
+    for begin in range(0, n_rows, n_together):
+        end = min(begin + n_together, n_rows)
+        yield from _as_pair(*(_rows(slot, begin, end, (end - begin, *inner)) for slot in (a, b)))
+
+
+def _as_pair(a: TensorSlot, b: TensorSlot) -> "Iterator[tuple[np.ndarray, np.ndarray]]":
     before, after = read_array(a), read_array(b)
-    if before is None or after is None:
-        return None
-    return measure(before, after.reshape(before.shape), a.dtype if a.dtype == b.dtype else None)
+    assert before is not None
+    assert after is not None
+    yield before, after.reshape(before.shape)
+
+
+def _rows(slot: TensorSlot, begin: int, end: int, shape: tuple[int, ...]) -> TensorSlot:
+    n_rows = slot.shape[0] if slot.shape else 1
+    row_bytes = (slot.end - slot.begin) // n_rows
+    return replace(
+        slot,
+        begin=slot.begin + begin * row_bytes,
+        end=slot.begin + end * row_bytes,
+        shape=shape,
+        is_transposed=False,
+    )
 
 
 class _Ranges:
     """Files held open, and two buffers in which ranges of them are compared chunk by chunk."""
 
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
+    def __init__(self) -> None:
+        self._stack = ExitStack()
         self._files: dict[Path, BinaryIO] = {}
         self._buffers = bytearray(_CHUNK_BYTES), bytearray(_CHUNK_BYTES)
+
+    def __enter__(self) -> "_Ranges":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     def are_equal(self, a: TensorSlot, b: TensorSlot) -> bool:
         if a.begin == b.begin and a.source.samefile(b.source):
             return True
-        left = a.end - a.begin
         file_a, file_b = self._at(a), self._at(b)
+        mine, theirs = self._buffers
+        left = a.end - a.begin
         while left:
-            mine, theirs = (
-                buffer if left >= _CHUNK_BYTES else bytearray(left) for buffer in self._buffers
-            )
-            self._fill(file_a, mine, a)
-            self._fill(file_b, theirs, b)
-            if mine != theirs:  # bytearrays compare by memcmp, memoryviews one by one
+            n_bytes = min(left, _CHUNK_BYTES)
+            self._fill(file_a, memoryview(mine)[:n_bytes], a)
+            self._fill(file_b, memoryview(theirs)[:n_bytes], b)
+            # this is memcmp; memoryviews would be compared one by one
+            if not mine.startswith(memoryview(theirs)[:n_bytes]):
                 return False
-            left -= len(mine)
+            left -= n_bytes
         return True
 
     def _at(self, slot: TensorSlot) -> BinaryIO:
@@ -151,6 +203,6 @@ class _Ranges:
         self._files[slot.source].seek(slot.begin)
         return self._files[slot.source]
 
-    def _fill(self, file: BinaryIO, buffer: bytearray, slot: TensorSlot) -> None:
+    def _fill(self, file: BinaryIO, buffer: memoryview, slot: TensorSlot) -> None:
         if file.readinto(buffer) != len(buffer):  # type: ignore[attr-defined]
             raise CheckpointError(f"`{shown(slot.source)}` became shorter while it was read")

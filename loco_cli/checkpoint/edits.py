@@ -1,16 +1,16 @@
-"""Which bytes of which files an edit replaces, and what it replaces them for."""
+"""Which bytes of which files an edit replaces, and what stood there before."""
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
-from loco_cli.checkpoint.header import read_header_bytes, shown
+from loco_cli.checkpoint.header import read_header_bytes
 from loco_cli.checkpoint.layout import Checkpoint, CheckpointFile
-from loco_cli.checkpoint.patcher import FileRange, Patch, hash_content
-from loco_cli.checkpoint.reader import read_range
+from loco_cli.checkpoint.patcher import FileRange, hash_content
 from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.checkpoint.stamp import stamped_header
 from loco_cli.checkpoint.undo import HEADER_TENSOR, Original
-from loco_cli.errors import EditError
 
 
 @dataclass(frozen=True)
@@ -31,84 +31,81 @@ class EditedTensor:
 
 @dataclass(frozen=True)
 class FileEdit:
-    """What an edit does to one file: its patches, and what the file held in their place."""
+    """
+    What an edit will do to one file, known before anything is solved.
+
+    `FileEdit(file, (slot, slot), "Remove the style of Van Gogh")` replaces two slots, and stamps
+    the file with these words; with None in their place its header stays as it is.
+    """
 
     file: CheckpointFile
-    tensors: tuple[EditedTensor, ...]
-    patches: tuple[Patch, ...] = field(repr=False)
+    slots: tuple[TensorSlot, ...]
+    what: str | None
 
-    def originals(self) -> tuple[Original, ...]:
-        """Return what undoing needs: the header, and each edited tensor as it is in the base."""
-        header, source = self.file.header, self.file.source
-        tensors = (
+    @cached_property
+    def head(self) -> bytes:
+        """Return all that comes before the data, with an empty place for the digest."""
+        if self.what is None:
+            return read_header_bytes(self.file.source)
+        return stamped_header(self.file.header, self.what)
+
+    @property
+    def shift(self) -> int:
+        """Return by how many bytes the data moves."""
+        return len(self.head) - self.file.header.data_start
+
+    @property
+    def kept(self) -> tuple[tuple[int, int], ...]:
+        """Return the ranges of the base's data that stay, from the first byte of the file."""
+        begins = [self.file.header.data_start, *(slot.end for slot in self._in_order())]
+        ends = [*(slot.begin for slot in self._in_order()), self.file.header.file_bytes]
+        return tuple(zip(begins, ends, strict=True))
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Return the names of the tensors to edit; q, k and v may be three slots of one tensor."""
+        return tuple(dict.fromkeys(slot.tensor for slot in self.slots))
+
+    def _in_order(self) -> list[TensorSlot]:
+        return sorted(self.slots, key=lambda slot: slot.begin)
+
+    def edited(self, name: str, target: Path) -> EditedTensor:
+        """Return what became of a tensor in `target`, where the edited file is."""
+        info, (begin, end) = self.file.header.tensors[name], self.file.header.span(name)
+        return EditedTensor(
+            file=self.file.path,
+            name=name,
+            dtype=info.dtype,
+            shape=info.shape,
+            sha256_before=hash_content(FileRange(self.file.source, begin, end)),
+            sha256_after=hash_content(FileRange(target, begin + self.shift, end + self.shift)),
+        )
+
+    def stamp(self, target: Path, digest: str) -> None:
+        """Write the digest of the manifest into `target`, if the file is to have a stamp."""
+        if self.what is None:
+            return
+        head = stamped_header(self.file.header, self.what, digest)
+        assert len(head) == len(self.head)
+        with target.open("r+b") as file:
+            file.write(head)
+
+    def originals(self, tensors: Iterable[EditedTensor]) -> tuple[Original, ...]:
+        """Return what undoing needs: those of the tensors that are the file's, and its header."""
+        file, source = self.file.path, self.file.source
+        kept = (
             Original(
-                self.file.path,
-                tensor.name,
-                tensor.dtype,
-                tensor.shape,
-                FileRange(source, *header.span(tensor.name)),
+                file, t.name, t.dtype, t.shape, FileRange(source, *self.file.header.span(t.name))
             )
-            for tensor in self.tensors
+            for t in tensors
+            if t.file == file
         )
-        return (*tensors, Original.raw(self.file.path, HEADER_TENSOR, read_header_bytes(source)))
+        return (*kept, Original.raw(file, HEADER_TENSOR, read_header_bytes(source)))
 
 
-def plan_file_edits(base: Checkpoint, patches: Mapping[TensorSlot, bytes]) -> dict[str, FileEdit]:
-    """
-    Return the edits of each file that `patches` change, by its path.
-
-    A patch that holds what is there already is no edit and is left out.
-
-    Raises:
-        EditError: a patch has not the size of its slot, or none of them changes anything.
-    """
-    edits = {}
-    for file in base.files:
-        found = _file_edit(
-            file, {slot: new for slot, new in patches.items() if slot.file == file.path}
-        )
-        if found.tensors:
-            edits[file.path] = found
-    if not edits:
-        raise EditError(
-            f"the edit changes nothing: all of its {len(patches)} tensors keep their bytes"
-        )
-    return edits
-
-
-def _file_edit(file: CheckpointFile, patches: Mapping[TensorSlot, bytes]) -> FileEdit:
-    tensors, changes = [], []
-    for name in dict.fromkeys(slot.tensor for slot in patches):
-        parts = [_patch(slot, new) for slot, new in patches.items() if slot.tensor == name]
-        tensor = _edited_tensor(file, name, parts)
-        if tensor.sha256_before != tensor.sha256_after:
-            tensors.append(tensor)
-            changes += parts
-    return FileEdit(file, tuple(tensors), tuple(changes))
-
-
-def _patch(slot: TensorSlot, new: bytes) -> Patch:
-    if len(new) != slot.end - slot.begin:
-        raise EditError(
-            f"the patch of `{shown(slot.key)}` has {len(new)} bytes, "
-            f"its place has {slot.end - slot.begin}"
-        )
-    return Patch(slot.begin, slot.end, new)
-
-
-def _edited_tensor(file: CheckpointFile, name: str, parts: list[Patch]) -> EditedTensor:
-    begin, end = file.header.span(name)
-    before = read_range(file.source, begin, end)
-    after = bytearray(before)  # q, k and v may be edited apart in one fused tensor
-    for part in parts:
-        assert isinstance(part.content, bytes)
-        after[part.begin - begin : part.end - begin] = part.content
-    info = file.header.tensors[name]
-    return EditedTensor(
-        file=file.path,
-        name=name,
-        dtype=info.dtype,
-        shape=info.shape,
-        sha256_before=hash_content(before),
-        sha256_after=hashlib.sha256(after).hexdigest(),
-    )
+def plan_edits(
+    base: Checkpoint, slots: tuple[TensorSlot, ...], what: str | None
+) -> tuple[FileEdit, ...]:
+    """Return the edit of each file that holds one of the slots; `what` is as in `FileEdit`."""
+    own = ((file, tuple(s for s in slots if s.file == file.path)) for file in base.files)
+    return tuple(FileEdit(file, found, what) for file, found in own if found)

@@ -4,33 +4,25 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from loco_cli.checkpoint.header import shown
+from loco_cli.checkpoint.names import EMA_PREFIX
 from loco_cli.errors import CheckpointError
+from loco_cli.models.family import layers_of, n_blocks, standard_model
 from loco_cli.models.spec import Family
-from loco_cli.models.stable_diffusion import sd1_layers
 
 # (component, canonical name) → shape
 Shapes = Mapping[tuple[str, str], tuple[int, ...]]
 
+
+def _attentions(family: Family) -> frozenset[str]:
+    layers = layers_of(family, (1,) * n_blocks(family))
+    return frozenset(layer.module_path for layer in layers)
+
+
 # SD 1 and SD 2 share their layers; SDXL's blocks hold several transformer layers each
-_SD_ATTENTION = frozenset(layer.module_path for layer in sd1_layers((1, 1, 1, 1)))
-_SDXL_DEPTHS = {
-    **{f"down_blocks.1.attentions.{j}": 2 for j in range(2)},
-    **{f"down_blocks.2.attentions.{j}": 10 for j in range(2)},
-    "mid_block.attentions.0": 10,
-    **{f"up_blocks.0.attentions.{j}": 10 for j in range(3)},
-    **{f"up_blocks.1.attentions.{j}": 2 for j in range(3)},
-}
-_SDXL_ATTENTION = frozenset(
-    f"{block}.transformer_blocks.{layer}.attn2"
-    for block, depth in _SDXL_DEPTHS.items()
-    for layer in range(depth)
-)
-_ENCODERS: Mapping[Family, tuple[str, ...]] = {
-    "sd1": ("text_encoder",),
-    "sd2": ("text_encoder",),
-    "sdxl": ("text_encoder", "text_encoder_2"),
-}
-_TOKENS = "text_model.embeddings.token_embedding.weight"
+_SD_ATTENTION = _attentions("sd1")
+_SDXL_ATTENTION = _attentions("sdxl")
+_IF_ATTENTION = _attentions("if")
+_KEYS = (".attn2.to_k.weight", ".add_k_proj.weight")
 _PROJ_IN = "down_blocks.0.attentions.0.proj_in.weight"
 _KNOWN = "loco knows Stable Diffusion 1 and 2 (16 layers), SDXL (70 layers) and DeepFloyd IF"
 
@@ -60,21 +52,13 @@ def family_of(where: Path, shapes: Shapes) -> Family:
     """
     unet = [name for component, name in shapes if component == "unet"]
     attention = {
-        name.removesuffix(".to_k.weight") for name in unet if name.endswith(".attn2.to_k.weight")
+        name.rpartition(".")[0].rpartition(".")[0] for name in unet if name.endswith(_KEYS)
     }
-    if ("unet", "encoder_hid_proj.weight") in shapes and any(
-        name.endswith(".add_k_proj.weight") for name in unet
-    ):
-        return "if"
     if not attention:
         raise _stranger(where, shapes)
     family = _family_by_layers(attention, shapes)
     if family is None:
-        raise CheckpointError(
-            f"`{shown(where)}` is of an architecture that loco does not know: "
-            f"its UNet has {len(attention)} cross-attention layers",
-            _KNOWN,
-        )
+        raise _unknown(where, len(attention), shapes)
     _check_encoders(where, family, shapes)
     return family
 
@@ -82,6 +66,8 @@ def family_of(where: Path, shapes: Shapes) -> Family:
 def _family_by_layers(attention: set[str], shapes: Shapes) -> Family | None:
     if attention == _SDXL_ATTENTION and ("unet", "add_embedding.linear_1.weight") in shapes:
         return "sdxl"
+    if attention == _IF_ATTENTION and ("unet", "encoder_hid_proj.weight") in shapes:
+        return "if"
     if attention != _SD_ATTENTION:
         return None
     rank = len(shapes.get(("unet", _PROJ_IN), ()))
@@ -91,16 +77,35 @@ def _family_by_layers(attention: set[str], shapes: Shapes) -> Family | None:
 
 
 def _check_encoders(where: Path, family: Family, shapes: Shapes) -> None:
-    widths = [shapes.get((encoder, _TOKENS)) for encoder in _ENCODERS[family]]
-    d_text = next(
-        s[-1] for (c, n), s in shapes.items() if c == "unet" and n.endswith(".attn2.to_k.weight")
-    )
-    d_context = sum(shape[-1] for shape in widths if shape)
-    if None not in widths and d_context != d_text:
+    if family == "if":
+        d_read = shapes["unet", "encoder_hid_proj.weight"][-1]
+    else:
+        d_read = next(s[-1] for (c, n), s in shapes.items() if c == "unet" and n.endswith(_KEYS))
+    encoders = standard_model(family).context.encoders
+    tables = [
+        next((shapes[e.component, n] for n in e.token_tables if (e.component, n) in shapes), None)
+        for e in encoders
+    ]
+    d_written = sum(shape[-1] for shape in tables if shape)
+    if None not in tables and d_written != d_read:
         raise CheckpointError(
             f"the parts of `{shown(where)}` do not belong together: "
-            f"its text encoder writes {d_context} numbers per token, its UNet reads {d_text}"
+            f"its text encoder writes {d_written} numbers per token, its UNet reads {d_read}"
         )
+
+
+def _unknown(where: Path, n_layers: int, shapes: Shapes) -> CheckpointError:
+    first = shapes.get(("unet", "conv_in.weight"), ())
+    if ("unet", "encoder_hid_proj.weight") in shapes and first[1:2] == (6,):
+        return CheckpointError(
+            f"`{shown(where)}` is an upscaler of DeepFloyd IF, whose layers loco does not know",
+            "give the first stage",
+        )
+    return CheckpointError(
+        f"`{shown(where)}` is of an architecture that loco does not know: "
+        f"its UNet has {n_layers} cross-attention layers",
+        _KNOWN,
+    )
 
 
 def _stranger(where: Path, shapes: Shapes) -> CheckpointError:
@@ -108,6 +113,12 @@ def _stranger(where: Path, shapes: Shapes) -> CheckpointError:
         return CheckpointError(f"`{shown(where)}` holds no tensors")
     hint = "give the checkpoint of a whole model: a `.safetensors` file or a diffusers folder"
     parts = sorted({component for component, _ in shapes if component})
+    if any(name.startswith(EMA_PREFIX) for _, name in shapes):
+        return CheckpointError(
+            f"`{shown(where)}` has no UNet, only the averaged copy (EMA) of one, "
+            "whose names have lost their dots",
+            hint,
+        )
     if len(parts) > 1:
         return CheckpointError(
             f"`{shown(where)}` has no UNet, only {shown(', '.join(parts))}", hint

@@ -5,14 +5,22 @@ A checkpoint is a diffusers folder (with shards and variants), a bare UNet, or a
 original layout. What it is never depends on its name, and an unknown one is refused.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from loco_cli.checkpoint.family import family_of
-from loco_cli.checkpoint.header import Header, TensorInfo, read_header, shown
-from loco_cli.checkpoint.names import EMA_COMPONENT, Place, component_places, single_file_places
+from loco_cli.checkpoint.header import ITEM_BITS, Header, TensorInfo, read_header, shown
+from loco_cli.checkpoint.names import (
+    EMA_COMPONENT,
+    EMA_PREFIX,
+    OTHER_COMPONENT,
+    Place,
+    component_places,
+    single_file_places,
+)
 from loco_cli.checkpoint.slot import TensorSlot
 from loco_cli.checkpoint.tree import Entry, is_pickle, list_files, read_indexes, weights_left_out
 from loco_cli.errors import CheckpointError, RequestError
@@ -21,6 +29,8 @@ from loco_cli.models.spec import Family
 UNDO_NAME = "loco-undo.safetensors"  # in a folder that is an output; no weights of the model
 EDITABLE_DTYPES = ("F32", "F16", "BF16")
 _EDITED = ("unet", "text_encoder")  # with the EMA copy and the second encoder
+_SHARD = re.compile(r"-\d{5}-of-\d{5}")
+_EMA_KEY = re.compile(r"attn2to_[kv]weight$")  # which an edit must not leave behind
 _MODEL_HINT = "give a diffusers folder or a single `.safetensors` file"
 
 
@@ -115,6 +125,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     files = _read_headers(path, is_folder, entries)
     _check_indexes(entries, files)
     slots = _slots_by_name(files)
+    _check_one_model(path, slots)
     family = family_of(path, {key: found[0].canonical_shape for key, found in slots.items()})
     _check_dtypes(slots)
     _check_copies(slots)
@@ -224,13 +235,29 @@ def _check_thirds(file: CheckpointFile, tensor: TensorInfo) -> None:
         )
 
 
+def _check_one_model(root: Path, slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
+    """Raise CheckpointError where the root of a folder holds models that nothing ties together."""
+    files = [slot.file for slot in slots.get(("unet", "conv_in.weight"), ())]
+    if any("/" in file for file in files):
+        return  # of a diffusers folder, whose publisher put the same model beside it
+    stems = {_SHARD.sub("", file).partition(".")[0]: file for file in files}  # variants are one
+    if len(stems) > 1:
+        first, second, *_ = sorted(stems.values())
+        raise CheckpointError(
+            f"folder `{shown(root)}` holds {len(stems)} models, "
+            f"among them `{shown(first)}` and `{shown(second)}`",
+            "give one of them",
+        )
+
+
 def _check_dtypes(slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
     for (component, _), copies in slots.items():
         for slot in copies:
             is_weight = component.startswith(_EDITED) and slot.name.endswith(".weight")
             if is_weight and slot.dtype not in EDITABLE_DTYPES:
+                what = "is quantised" if ITEM_BITS[slot.dtype] <= 8 else "cannot be edited"
                 raise CheckpointError(
-                    f"`{shown(slot.source)}` is quantised: "
+                    f"`{shown(slot.source)}` {what}: "
                     f"tensor `{shown(slot.tensor)}` is {slot.dtype}, "
                     f"loco edits {', '.join(EDITABLE_DTYPES)}",
                     "give the float16 or float32 version of the model",
@@ -238,7 +265,13 @@ def _check_dtypes(slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
 
 
 def _check_copies(slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
-    for (component, _), copies in slots.items():
+    for (component, name), copies in slots.items():
+        if component == OTHER_COMPONENT and name.startswith(EMA_PREFIX) and _EMA_KEY.search(name):
+            raise CheckpointError(
+                f"`{shown(copies[0].source)}` has the averaged copy `{shown(name)}`, "
+                "and nothing that it is a copy of",
+                "give the model without its EMA copy",
+            )
         for slot in copies:
             if component == "unet" and slot.canonical_shape != copies[0].canonical_shape:
                 first = copies[0]

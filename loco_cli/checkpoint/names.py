@@ -10,10 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from loco_cli.checkpoint.original import open_clip_names, unet_name, vae_name
+from loco_cli.models.spec import Family
 
 EMA_COMPONENT = "unet_ema"
 OTHER_COMPONENT = ""  # names that no component claims keep their own spelling
 
+EMA_PREFIX = "model_ema."
 _UNET_PREFIX = "model.diffusion_model."
 _VAE_PREFIX = "first_stage_model."
 _CLIP_PREFIXES = {
@@ -79,11 +81,21 @@ def clip_name(name: str) -> str:
     return f"text_model.{name}" if is_bare else name
 
 
-def block_of(component: str, name: str) -> tuple[str, str | None]:
-    """Return a tensor's block by its diffusers name and, in the UNet, as IN01, M00 or OUT03."""
+def block_of(component: str, name: str, family: Family | None = None) -> tuple[str, str | None]:
+    """
+    Return a tensor's block by its diffusers name and, in the UNet, as IN01, M00 or OUT03.
+
+    DeepFloyd's UNet was never written in the layout that these labels count in, and has none.
+    """
+    block, label = _labelled_block(component, name)
+    return block, None if family == "if" else label
+
+
+def _labelled_block(component: str, name: str) -> tuple[str, str | None]:
     if component not in ("unet", EMA_COMPONENT):
         pattern = (
-            r"(text_model\.)?encoder\.layers\.\d+|(en|de)coder\.(mid_block|(up|down)_blocks\.\d+)"
+            r"(text_model\.)?encoder\.(layers|block)\.\d+"
+            r"|(en|de)coder\.(mid_block|(up|down)_blocks\.\d+)"
         )
         block = re.match(pattern, name)
         return (block[0] if block else name.split(".")[0]), None
@@ -106,10 +118,10 @@ def _renamed_attention(name: str) -> str:
 
 def _ema_names(names: tuple[str, ...]) -> dict[str, str]:
     """Return the EMA copies: their keys are those of the UNet with the dots taken out."""
-    if not any(name.startswith("model_ema.") for name in names):
+    if not any(name.startswith(EMA_PREFIX) for name in names):
         return {}
     return {
-        "model_ema." + name.removeprefix("model.").replace(".", ""): canonical
+        EMA_PREFIX + name.removeprefix("model.").replace(".", ""): canonical
         for name in names
         if name.startswith(_UNET_PREFIX)
         and (canonical := unet_name(name.removeprefix(_UNET_PREFIX)))

@@ -55,7 +55,9 @@ def _whole_tensors(checkpoint: Checkpoint) -> Iterator[TensorSlot]:
             seen.add((slot.file, slot.tensor))
             begin, end = headers[slot.file].span(slot.tensor)
             shape = headers[slot.file].tensors[slot.tensor].shape
-            yield replace(slot, begin=begin, end=end, shape=shape)
+            is_fused = shape != slot.shape
+            name = slot.name.replace(".q_proj.", ".{q,k,v}_proj.") if is_fused else slot.name
+            yield replace(slot, name=name, begin=begin, end=end, shape=shape)
 
 
 def _in_file_order(checkpoint: Checkpoint) -> list[TensorSlot]:

@@ -3,22 +3,25 @@ A file with some of its byte ranges replaced, in one streaming pass that hashes 
 
 An edit keeps shapes and dtypes, so an edited checkpoint is its base with a few ranges replaced;
 the header, where it is stamped, is one more range, and the only one whose length may change.
-Undoing is the same pass from the output back, and verifying is that pass with nothing written.
+Undoing is that pass from the output back, and verifying is the same with nothing written.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import BinaryIO
 
 from loco_cli.checkpoint.header import shown
 from loco_cli.errors import CheckpointError
 
-CHUNK_BYTES = 4 << 20
-_N_BUFFERS = 4  # enough for reading to run ahead of hashing
+# each chunk waits for the interpreter a few times, 5 ms each while other threads compute in it
+CHUNK_BYTES = 16 << 20
+_N_BUFFERS = 3  # enough for reading to run ahead of hashing
+_WRITE_BYTES = 256 << 10  # the page cache takes longer writes more slowly
 
 
 @dataclass(frozen=True)
@@ -53,47 +56,33 @@ class Digest:
     sha256: str
 
 
-@dataclass(frozen=True)
-class Copied:
-    """Digests of what was read and of what came of it; `result` is None where it was not hashed."""
-
-    source: Digest
-    result: Digest | None
-
-
-def copy_patched(
-    source: Path, sink: BinaryIO | None, patches: Sequence[Patch], *, with_result: bool = True
-) -> Copied:
+def write_patched(source: Path, sink: BinaryIO, patches: Sequence[Patch]) -> Digest:
     """
-    Write `source` with its patches to `sink` (nowhere if None) and return the digests of both.
-
-    The source is read once, chunk by chunk. Without patches one hash serves for both.
+    Write `source` with its patches to `sink` and return the digest of what was written.
 
     Raises:
         CheckpointError: the source cannot be read, or ends before it should.
     """
-    with ExitStack() as stack:
-        file = stack.enter_context(_open(source))
-        n_bytes = file.seek(0, 2)
-        file.seek(0)
-        is_threaded = n_bytes > CHUNK_BYTES
-        read = stack.enter_context(_Hash(is_threaded))
-        made = stack.enter_context(_Hash(is_threaded)) if patches and with_result else None
-        one_pass = _Pass(file, sink, read, made, min(n_bytes, CHUNK_BYTES))
-        position = 0
-        for patch in _in_order(source, patches, n_bytes):
-            one_pass.keep(patch.begin - position)
-            one_pass.drop(patch.end - patch.begin)
-            one_pass.add(patch.content)
-            position = patch.end
-        one_pass.keep(n_bytes - position)
-        result = read if not patches else made
-        return Copied(read.digest(), result.digest() if result else None)
+    with _Hash(_is_long(source)) as made:
+        _run(source, sink, patches, (None, made))
+        return made.digest()
 
 
-def hash_file(path: Path) -> Digest:
-    """Return the digest of a file."""
-    return copy_patched(path, None, ()).source
+def hash_patched(source: Path, patches: Sequence[Patch]) -> tuple[Digest, Digest]:
+    """Return the digests of `source` and of what its patches make of it, from one reading."""
+    if not patches:
+        digest = hash_file(source)
+        return digest, digest
+    with _Hash(_is_long(source)) as read, _Hash(_is_long(source)) as made:
+        _run(source, None, patches, (read, made))
+        return read.digest(), made.digest()
+
+
+def hash_file(path: Path, stop: Event | None = None) -> Digest:
+    """Return the digest of a file; raises CancelledError when `stop` is set meanwhile."""
+    with _Hash(_is_long(path)) as read:
+        _run(path, None, (), (read, None), stop)
+        return read.digest()
 
 
 def hash_content(content: Content) -> str:
@@ -121,9 +110,39 @@ def iter_content(content: Content) -> Iterator[bytes]:
         while left:
             chunk = file.read(min(left, CHUNK_BYTES))
             if not chunk:
-                raise _cut_short(content.source)
+                raise cut_short(content.source)
             left -= len(chunk)
             yield chunk
+
+
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """Return the error for a file that the system cannot read."""
+    return CheckpointError(f"cannot read `{shown(path)}`: {error.strerror}")
+
+
+def cut_short(path: Path) -> CheckpointError:
+    """Return the error for a file that ends before it should."""
+    return CheckpointError(f"`{shown(path)}` became shorter while it was read")
+
+
+def _run(
+    source: Path,
+    sink: BinaryIO | None,
+    patches: Sequence[Patch],
+    hashes: "tuple[_Hash | None, _Hash | None]",
+    stop: Event | None = None,
+) -> None:
+    with _open(source) as file:
+        n_bytes = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        one_pass = _Pass(file, sink, hashes, min(n_bytes, CHUNK_BYTES), stop)
+        position = 0
+        for patch in _in_order(source, patches, n_bytes):
+            one_pass.keep(patch.begin - position)
+            one_pass.drop(patch.end - patch.begin)
+            one_pass.add(patch.content)
+            position = patch.end
+        one_pass.keep(n_bytes - position)
 
 
 def _in_order(source: Path, patches: Sequence[Patch], n_bytes: int) -> list[Patch]:
@@ -140,11 +159,14 @@ def _open(path: Path) -> BinaryIO:
     try:
         return path.open("rb", buffering=0)
     except OSError as error:
-        raise CheckpointError(f"cannot read `{shown(path)}`: {error.strerror}") from error
+        raise unreadable(path, error) from error
 
 
-def _cut_short(path: Path) -> CheckpointError:
-    return CheckpointError(f"`{shown(path)}` became shorter while it was read")
+def _is_long(path: Path) -> bool:
+    try:
+        return path.stat().st_size > CHUNK_BYTES
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 class _Hash:
@@ -182,22 +204,25 @@ class _Pass:
         self,
         file: BinaryIO,
         sink: BinaryIO | None,
-        read: _Hash,
-        made: _Hash | None,
+        hashes: tuple[_Hash | None, _Hash | None],  # of what is read, of what comes of it
         buffer_bytes: int,
+        stop: Event | None,
     ) -> None:
-        self._file, self._sink, self._read, self._made = file, sink, read, made
+        self._file, self._sink, self._stop = file, sink, stop
+        self._read, self._made = hashes
         self._ring = [(bytearray(buffer_bytes), list["Future[None]"]()) for _ in range(_N_BUFFERS)]
         self._turn = 0
 
     def keep(self, n_bytes: int) -> None:
         for chunk, loans in self._chunks(n_bytes):
-            loans += self._read.update(chunk)
-            if self._made:
-                loans += self._made.update(chunk)
+            for sha256 in (self._read, self._made):
+                loans += sha256.update(chunk) if sha256 else []
             self._write(chunk)
 
     def drop(self, n_bytes: int) -> None:
+        if not self._read:
+            self._file.seek(n_bytes, os.SEEK_CUR)
+            return
         for chunk, loans in self._chunks(n_bytes):
             loans += self._read.update(chunk)
 
@@ -210,16 +235,27 @@ class _Pass:
 
     def _chunks(self, n_bytes: int) -> Iterator[tuple[memoryview, list["Future[None]"]]]:
         while n_bytes:
+            if self._stop and self._stop.is_set():
+                raise CancelledError
             self._turn = (self._turn + 1) % _N_BUFFERS
             buffer, loans = self._ring[self._turn]
             while loans:
                 loans.pop().result()
-            n_read = self._file.readinto(memoryview(buffer)[:n_bytes])  # type: ignore[attr-defined]
-            if not n_read:
-                raise _cut_short(Path(self._file.name))
+            n_read = self._read_into(memoryview(buffer)[:n_bytes])
             n_bytes -= n_read
             yield memoryview(buffer)[:n_read], loans
 
+    def _read_into(self, buffer: memoryview) -> int:
+        path = Path(self._file.name)
+        try:
+            n_read: int = self._file.readinto(buffer)  # type: ignore[attr-defined]
+        except OSError as error:
+            raise unreadable(path, error) from error
+        if not n_read:
+            raise cut_short(path)
+        return n_read
+
     def _write(self, chunk: bytes | memoryview) -> None:
         if self._sink:
-            self._sink.write(chunk)
+            for begin in range(0, len(chunk), _WRITE_BYTES):
+                self._sink.write(chunk[begin : begin + _WRITE_BYTES])

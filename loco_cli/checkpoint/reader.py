@@ -1,5 +1,6 @@
 """One tensor at a time: from a file into memory, and back into the bytes of its slot."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,23 +40,24 @@ _NUMPY_DTYPES = {
 }
 
 
-def read_range(source: Path, begin: int, end: int) -> bytes:
+def read_range(source: Path, begin: int, end: int) -> bytearray:
     """Return the bytes from `begin` up to `end` of a file."""
+    content = bytearray(end - begin)
     try:
         with source.open("rb") as file:
             file.seek(begin)
-            content = file.read(end - begin)
+            n_bytes = file.readinto(content)  # no second copy of a large tensor
     except OSError as error:
         raise CheckpointError(f"cannot read `{shown(source)}`: {error.strerror}") from error
-    if len(content) != end - begin:
+    if n_bytes != end - begin:
         raise CheckpointError(
             f"`{shown(source)}` is cut short: bytes {begin} to {end} were asked for, "
-            f"{len(content)} of {end - begin} are there"
+            f"{n_bytes} of {end - begin} are there"
         )
     return content
 
 
-def read_bytes(slot: TensorSlot) -> bytes:
+def read_bytes(slot: TensorSlot) -> bytearray:
     """Return a tensor as its file has it."""
     return read_range(slot.source, slot.begin, slot.end)
 
@@ -69,10 +71,28 @@ def read_tensor(slot: TensorSlot) -> "torch.Tensor":
             f"tensor `{shown(slot.key)}` is {slot.dtype}, which cannot be read as numbers"
         )
     dtype = getattr(torch, _TORCH_DTYPES[slot.dtype])
-    content = bytearray(read_bytes(slot))
+    content = read_bytes(slot)
     flat = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
     tensor = flat.reshape(slot.shape)
     return tensor.T.contiguous() if slot.is_transposed else tensor
+
+
+def read_rows(slot: TensorSlot, rows: Sequence[int]) -> "torch.Tensor":
+    """Return some rows [n, d] of a tensor [*, d] in its own dtype; the others are not read."""
+    import torch
+
+    n_rows, n_bytes = slot.shape[0], (slot.end - slot.begin) // max(1, slot.shape[0])
+    if slot.is_transposed or slot.dtype not in _TORCH_DTYPES or not 0 <= max(rows) < n_rows:
+        raise CheckpointError(
+            f"tensor `{shown(slot.key)}` is {slot.dtype} {list(slot.shape)}, "
+            f"of which row {max(rows)} cannot be read"
+        )
+    content = bytearray().join(
+        read_range(slot.source, slot.begin + row * n_bytes, slot.begin + (row + 1) * n_bytes)
+        for row in rows
+    )
+    flat = torch.frombuffer(content, dtype=getattr(torch, _TORCH_DTYPES[slot.dtype]))
+    return flat.reshape(len(rows), *slot.shape[1:])
 
 
 def tensor_bytes(tensor: "torch.Tensor", slot: TensorSlot) -> bytes:
@@ -94,6 +114,11 @@ def tensor_bytes(tensor: "torch.Tensor", slot: TensorSlot) -> bytes:
         raise EditError(f"edited tensor `{shown(slot.name)}` holds NaN or Inf as {slot.dtype}")
     stored = stored.T if slot.is_transposed else stored
     return stored.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+
+
+def has_numbers(slot: TensorSlot) -> bool:
+    """Tell whether numpy has numbers for a tensor's dtype: it has none for fp8 and fp4."""
+    return slot.dtype == "BF16" or slot.dtype in _NUMPY_DTYPES
 
 
 def read_array(slot: TensorSlot) -> "np.ndarray | None":

@@ -28,13 +28,28 @@ def staging(output: Path) -> Iterator[Path]:
         MachineError: the folder cannot be made, or writing fails (a full disk, a file system
             that is read-only).
     """
-    folder = output.parent / f".{output.name[:80]}.{token_hex(4)}.partial"
+    with write_errors(output), staged_folder(output) as folder:
+        yield folder
+
+
+@contextmanager
+def write_errors(output: Path) -> Iterator[None]:
+    """Turn what the operating system says of writing into a MachineError that names `output`."""
     try:
-        folder.mkdir()
-        (folder / "new").mkdir()
-        yield folder / "new"
+        yield
     except OSError as error:
         raise MachineError(f"cannot write `{shown(output)}`: {error.strerror or error}") from error
+
+
+@contextmanager
+def staged_folder(output: Path) -> Iterator[Path]:
+    """Give an empty folder as `staging` does, for work that has other errors too."""
+    folder = output.parent / f".{output.name[:80]}.{token_hex(4)}.partial"
+    try:
+        with write_errors(output):
+            folder.mkdir()
+            (folder / "new").mkdir()
+        yield folder / "new"
     finally:
         _remove(folder)
 
@@ -48,6 +63,12 @@ def new_file(path: Path, *, is_synced: bool = True) -> Iterator[BinaryIO]:
         if is_synced:
             file.flush()
             os.fsync(file.fileno())
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file that was written through another handle to disk."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def check_space(folder: Path, n_bytes: int) -> None:

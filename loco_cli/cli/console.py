@@ -19,8 +19,6 @@ from rich.text import Text
 from loco_cli.errors import LocoError
 from loco_cli.workflows.progress import Notify, Progress, silent
 
-ISSUES = "https://github.com/loco-cli/loco/issues"
-
 # control, format (bidirectional marks among them), surrogate, line and paragraph separator
 _UNSAFE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 
@@ -78,6 +76,11 @@ class Terminal:
         if not self.is_quiet:
             self.err.print(plain(text, style), soft_wrap=True)
 
+    def tell(self, *parts: RenderableType) -> None:
+        """Show something on stderr on the way to the result, unless `--quiet`."""
+        for part in () if self.is_quiet else parts:
+            self.err.print(part, soft_wrap=isinstance(part, str | Text))
+
     def warn(self, text: str) -> None:
         """Say a warning on stderr, unless `--quiet`."""
         if not self.is_quiet:
@@ -93,7 +96,7 @@ class Terminal:
 
     def fail_as_bug(self, error: Exception) -> None:
         """Print an error that nobody foresaw."""
-        hint = f"please report it at {ISSUES}, with what `--debug` prints"
+        hint = "please report it, with what `--debug` prints"
         said = " ".join(str(error).split())
         self.fail(_Bug(f"this is a bug in loco: {type(error).__name__}: {said}", hint, error))
 

@@ -1,5 +1,6 @@
 """`loco diff`: what differs between two checkpoints."""
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +11,7 @@ from loco_cli.cli.console import Terminal, plain, table
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from loco_cli.diff import Diff, Verdict
+    from loco_cli.diff import Diff, Side, TensorDelta, Verdict
 
 
 def diff(
@@ -31,25 +32,42 @@ def diff(
     from loco_cli.workflows import compare as workflow
     from loco_cli.workflows.locate import find
 
+    # each of our threads measures a tensor; those of OpenBLAS would only be in their way
+    os.putenv("OPENBLAS_NUM_THREADS", "1")
     terminal: Terminal = ctx.obj
-    found = workflow.run(find(a).path, find(b).path)
-    terminal.show(found.to_json(), _tensors_table(found), *map(plain, _in_words(found)))
+    paths = find(a).path, find(b).path
+    with terminal.progress() as notify:
+        found = workflow.run(*paths, notify)
+    tables = () if found.is_same else (_tensors_table(found),)
+    terminal.show(found.to_json(), *tables, *map(plain, _in_words(found)))
     raise typer.Exit(0 if found.is_same else 1)
 
 
 def _tensors_table(found: "Diff") -> "Table":
-    shown = table("status", "change", "max", "rank", "block", "tensor")
+    shown = table("status", "|Δ|/|W|", "max |Δ|", "rank", "share", "tensor")
     shown.columns[-1].overflow = "fold"  # a name that is cut cannot be copied
-    for tensor in found.tensors:
-        shown.add_row(
-            tensor.status.replace("_", " "),
-            _number(tensor.relative_change, ".4f"),
-            _number(tensor.max_abs, ".3g"),
-            _number(tensor.rank, "d"),
-            plain(tensor.label or tensor.block),
-            plain(tensor.name),
-        )
+    for tensors in found.by_block():
+        shown.add_row(*("",) * 5, plain(_block(tensors[0])))
+        for tensor in tensors:
+            shown.add_row(
+                tensor.status.replace("_", " "),
+                _number(tensor.relative_change, ".4f"),
+                _number(tensor.max_abs, ".2g"),
+                _number(tensor.rank, "d"),
+                _share(tensor.share_changed),
+                plain(f"  {tensor.name_in_block}"),
+            )
     return shown
+
+
+def _block(tensor: "TensorDelta") -> str:
+    label = f" ({tensor.label})" if tensor.label else ""
+    return f"{tensor.component} {tensor.block}{label}".strip()
+
+
+def _share(value: float | None) -> str:
+    # a single element is not nothing
+    return "<1%" if value and value < 0.01 else _number(value, ".0%")
 
 
 def _number(value: float | int | None, form: str) -> str:
@@ -58,9 +76,23 @@ def _number(value: float | int | None, form: str) -> str:
 
 def _in_words(found: "Diff") -> list[str]:
     counts = found.counts.model_dump()
-    lines = [", ".join(f"{n} {status.replace('_', ' ')}" for status, n in counts.items() if n)]
-    lines += [f"metadata `{key}` differs" for key in found.metadata]
+    lines = [f"{_side(found.a)} → {_side(found.b)}"]
+    lines += [", ".join(f"{n} {status.replace('_', ' ')}" for status, n in counts.items() if n)]
+    lines += [
+        f"metadata `{key}`: {_value(change['a'])} → {_value(change['b'])}"
+        for key, change in found.metadata.items()
+    ]
     return [*lines, *_verdict(found.manifest)]
+
+
+def _side(side: "Side") -> str:
+    return f"{side.name} ({side.family} {side.layout}, {side.bytes / 1e9:.2f} GB)"
+
+
+def _value(text: str | None, width: int = 60) -> str:
+    if text is None:
+        return "–"
+    return text if len(text) <= width else f"{text[:width]}…"
 
 
 def _verdict(verdict: "Verdict") -> list[str]:

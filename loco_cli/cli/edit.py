@@ -1,26 +1,35 @@
 """`loco edit`: write an edited copy of a checkpoint."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from loco_cli.cli import groups as g
 from loco_cli.cli import options as o
 from loco_cli.cli.console import Terminal, plain, table
-from loco_cli.cli.request import build_time, command_line, layer_list, recipe_of
+from loco_cli.cli.request import build_time, command_line, recipe_of
+from loco_cli.cli.scores import heading, scores_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from loco_cli.localization import Localization
     from loco_cli.manifest import Manifest
 
+N_BEST = 5  # of the ranges that were tried, those worth showing before the edit
 
+
+@g.spread
 def edit(
     ctx: typer.Context,
     recipe: o.RecipeArgument,
-    model: o.Model = None,
-    to: o.To = None,
-    kind: o.Kind = None,
+    concept: g.Concept,
+    where: g.Where,
+    running: g.Running,
+    computing: g.Computing,
+    result: g.Result,
     as_form: Annotated[
         Literal["checkpoint", "lora"],
         typer.Option("--as", help="What to write.", rich_help_panel="Output"),
@@ -29,24 +38,12 @@ def edit(
         Literal["locoedit", "diffquickfix", "neurons"] | None,
         typer.Option("--method", help="How the weights are solved for.", show_default="locoedit"),
     ] = None,
-    layer_range: o.LayerRange = None,
-    layers: o.Layers = None,
     ridge: Annotated[
         str | None,
         typer.Option(
             "--ridge", metavar="VALUE", help="auto, a number, or like 0.01x of the keys' scale."
         ),
     ] = None,
-    seeds: o.Seeds = None,
-    steps: o.Steps = None,
-    guidance: o.Guidance = None,
-    scorer: o.Scorer = None,
-    device: o.Device = "auto",
-    dtype: o.Dtype = "auto",
-    batch_size: o.BatchSize = None,
-    settings: o.Set = None,
-    no_cache: o.NoCache = False,
-    output: o.Output = None,
     no_stamp: Annotated[
         bool,
         typer.Option(
@@ -62,59 +59,60 @@ def edit(
             rich_help_panel="Output",
         ),
     ] = None,
-    force: o.Force = False,
-    dry_run: o.DryRun = False,
-    as_json: o.Json = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
     epoch: o.Epoch = None,
 ) -> None:
     """
     Write an edited copy of a checkpoint, with its manifest and what undoes it.
 
     The layers are found first, unless the recipe or an option names them.
+    With `--as lora` the change alone is written, for a base that stays as it is.
 
     Example: loco edit remove_style --output edited
     """
     asked = recipe_of(
         recipe,
-        model=model,
-        to=to,
-        kind=kind,
-        settings=settings,
+        model=concept.model,
+        to=concept.to,
+        kind=concept.kind,
+        settings=running.settings,
         edit_method=method,
-        edit_layer_range=layer_range,
-        edit_layers=layer_list(layers, layer_range),
         edit_ridge=ridge,
-        localize_seeds=seeds,
-        localize_steps=steps,
-        localize_guidance=guidance,
+        **where.overrides(),
+        **running.overrides("localize"),
     )
     terminal: Terminal = ctx.obj
     from loco_cli.workflows import planning
     from loco_cli.workflows.checks import EditOptions
 
     options = EditOptions(
-        output, not no_stamp, force, command_line(), save_recipe, as_form, build_time(epoch)
+        result.output,
+        not no_stamp,
+        result.force,
+        command_line(),
+        save_recipe,
+        as_form,
+        build_time(epoch),
     )
     plan = planning.edit(asked, options)
-    if dry_run:
+    if result.dry_run:
         terminal.show(plan.to_json(), *map(plain, planning.in_words(plan)))
         return
     if plan.localize:
         terminal.say(f"first finding the layers: {planning.price_in_words(plan.localize)}")
     from loco_cli.workflows import edit as workflow
-    from loco_cli.workflows.machine import Machine
 
-    machine = Machine(device, dtype, batch_size or "auto", scorer)
+    machine = computing.machine(running.scorer)
     with terminal.progress() as notify:
-        edited = workflow.run(asked, options, machine, notify)
+        edited = workflow.run(asked, options, machine, notify, partial(_tell_found, terminal))
     for warning in edited.warnings:
         terminal.warn(warning)
-    paths, manifest = edited.written.paths, edited.written.manifest
+    manifest = edited.written.manifest
     terminal.show(manifest.to_json(), *map(plain, edited.in_words()), _tensors_table(manifest))
-    beside = f"its manifest {paths.manifest.name} and its undo file {paths.undo.name}"
-    terminal.say(f"wrote {paths.root}, {beside}")
+    terminal.say(edited.files_in_words())
+
+
+def _tell_found(terminal: Terminal, found: "Localization") -> None:
+    terminal.tell(heading(found), scores_table(found, N_BEST))
 
 
 def _tensors_table(manifest: "Manifest") -> "Table":

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 
+from loco_cli.cli import groups as g
 from loco_cli.cli import options as o
 from loco_cli.cli.console import Terminal, plain, table
-from loco_cli.cli.request import command_line, layer_list, recipe_of
+from loco_cli.cli.request import command_line, recipe_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,9 +16,14 @@ if TYPE_CHECKING:
     from loco_cli.evaluation import Evaluation, ForgetRow, KeepRow
 
 
+@g.spread
 def evaluate(
     ctx: typer.Context,
     recipe: o.RecipeArgument,
+    where: g.Where,
+    running: g.Running,
+    computing: g.Computing,
+    result: g.Result,
     base: Annotated[
         str | None,
         typer.Option(
@@ -44,23 +50,6 @@ def evaluate(
             help="Exit with 1 under these, as in forgotten=0.9,became=0.9,kept=0.95.",
         ),
     ] = None,
-    layer_range: o.LayerRange = None,
-    layers: o.Layers = None,
-    seeds: o.Seeds = None,
-    steps: o.Steps = None,
-    guidance: o.Guidance = None,
-    scorer: o.Scorer = None,
-    device: o.Device = "auto",
-    dtype: o.Dtype = "auto",
-    batch_size: o.BatchSize = None,
-    settings: o.Set = None,
-    no_cache: o.NoCache = False,
-    output: o.Output = None,
-    force: o.Force = False,
-    dry_run: o.DryRun = False,
-    as_json: o.Json = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
 ) -> None:
     """
     Generate before and after an edit, and count what was forgotten, what it became, what was kept.
@@ -72,33 +61,29 @@ def evaluate(
     asked = recipe_of(
         recipe,
         model=base or model,
-        settings=settings,
-        edit_layer_range=layer_range,
-        edit_layers=layer_list(layers, layer_range),
-        evaluate_seeds=seeds,
-        evaluate_steps=steps,
-        evaluate_guidance=guidance,
+        settings=running.settings,
+        **where.overrides(),
+        **running.overrides("evaluate"),
     )
     terminal: Terminal = ctx.obj
     from loco_cli.evaluation import parse_limits
     from loco_cli.workflows import planning
 
     limits = {} if fail_under is None else parse_limits(fail_under)
-    plan = planning.evaluate(asked, edited, output, force=force)
-    if dry_run:
+    plan = planning.evaluate(asked, edited, result.output, force=result.force)
+    if result.dry_run:
         terminal.show(plan.to_json(), *map(plain, planning.in_words(plan)))
         return
     from loco_cli.workflows import evaluate as workflow
-    from loco_cli.workflows.machine import Machine
 
     with terminal.progress() as notify:
         evaluated = workflow.run(
             asked,
-            Machine(device, dtype, batch_size or "auto", scorer),
+            computing.machine(running.scorer),
             edited,
-            output,
+            result.output,
             limits=limits,
-            force=force,
+            force=result.force,
             command=command_line(),
             notify=notify,
         )

@@ -8,6 +8,7 @@ from rich.color import Color
 from rich.style import Style
 from rich.text import Text
 
+from loco_cli.cli import groups as g
 from loco_cli.cli import options as o
 from loco_cli.cli.console import Terminal, plain
 
@@ -17,25 +18,19 @@ if TYPE_CHECKING:
 COLUMNS = 48  # characters that a picture takes in a terminal
 
 
+@g.spread
 def generate(
     ctx: typer.Context,
     prompt: Annotated[
         list[str],
         typer.Argument(metavar="PROMPT...", help="What to draw; one row each.", show_default=False),
     ],
+    computing: g.Computing,
+    result: g.Result,
     model: o.Model = "tiny",
     seeds: o.Seeds = 1,
     steps: o.Steps = None,
     guidance: o.Guidance = None,
-    device: o.Device = "auto",
-    dtype: o.Dtype = "auto",
-    batch_size: o.BatchSize = None,
-    output: o.Output = None,
-    force: o.Force = False,
-    dry_run: o.DryRun = False,
-    as_json: o.Json = False,
-    quiet: o.Quiet = False,
-    debug: o.Debug = False,
 ) -> None:
     """
     Make a picture of a prompt, or a row of them with `--seeds`.
@@ -50,16 +45,16 @@ def generate(
     request = planning.PictureRequest(
         tuple(prompt), tuple(range(seeds or 1)), model or "tiny", steps, guidance
     )
-    plan = planning.generate(request, output, force=force)
-    if dry_run:
+    plan = planning.generate(request, result.output, force=result.force)
+    if result.dry_run:
         terminal.show(plan.to_json(), *map(plain, planning.in_words(plan)))
         return
     from loco_cli.workflows import generate as workflow
-    from loco_cli.workflows.machine import Machine
 
-    machine = Machine(device, dtype, batch_size or "auto")
     with terminal.progress() as notify:
-        made = workflow.run(request, machine, output, force=force, notify=notify)
+        made = workflow.run(
+            request, computing.machine(), result.output, force=result.force, notify=notify
+        )
     terminal.show(made.to_json(), *([] if made.path else map(_drawn, made.pictures)))
     if made.path:
         terminal.say(f"wrote {made.path}")

@@ -35,7 +35,10 @@ def list_models(
 def show_model(
     ctx: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The alias of a model.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="NAME", help="An alias, or the path of a folder or file.", show_default=False
+        ),
     ],
     as_json: Json = False,
     quiet: Quiet = False,
@@ -51,7 +54,9 @@ def show_model(
     terminal: Terminal = ctx.obj
     model = workflow.show_model(name)
     layers = _layers_table(workflow.layer_table(model.spec))
-    terminal.show(workflow.model_document(model), *_description(model), layers)
+    text = workflow.context_in_words(model.spec.context)
+    lines = _description(model, text, workflow.projections_in_words(model.spec))
+    terminal.show(workflow.model_document(model), *lines, layers)
 
 
 def _models_table(models: "tuple[KnownModel, ...]") -> Table:
@@ -63,17 +68,19 @@ def _models_table(models: "tuple[KnownModel, ...]") -> Table:
     return found
 
 
-def _description(model: "KnownModel") -> list[Text]:
+def _description(model: "KnownModel", text: str, projections: str) -> list[Text]:
     spec = model.spec
     ranges = [f"{kind} [{a}, {b}]" for kind, (a, b) in spec.published_ranges.items()]
     facts = {
-        "name": spec.name,
+        "name": model.name,
         "title": spec.title,
         "family": spec.family,
-        "from": spec.hub_id or "ships with loco",
+        "from": spec.hub_id or ("ships with loco" if spec.ships else "here alone"),
         "licence": spec.licence or "unknown",
         "here": "yes" if model.is_here else "no",
+        "text": text,
         "text width": str(spec.d_text),
+        "edited": projections,
         "sampling": f"{spec.steps} steps, guidance {spec.guidance:g}, {spec.resolution} pixels",
         "scorer": spec.scorer,
         "published": ", ".join(ranges) or "none",

@@ -20,6 +20,7 @@ Basu et al. 2024, arXiv:2405.01008, section 4.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -35,6 +36,8 @@ Tokens = Literal["last-subject", "subject-to-end", "all"]
 class Aligned:
     """
     A prompt pair, encoded: states [n_tokens, d_text], the subject's positions, the end positions.
+
+    `start` is where words may begin: behind the start token, which says nothing, if there is one.
     """
 
     source: Tensor
@@ -42,6 +45,7 @@ class Aligned:
     subject: tuple[int, ...]
     source_end: int
     target_end: int
+    start: int = 1
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,11 @@ class Solution:
     n_keys: int
     residual: float
     drift: float
+
+    @cached_property
+    def triangle(self) -> Tensor:  # [m, m] or [d_text, m]
+        """The triangular factor of the directions, in which all projections share their rank."""
+        return torch.linalg.qr(self.directions.T)[1]
 
     def change(self, weight: Tensor) -> tuple[Tensor, Tensor]:  # [d_out, m], [m, d_text]
         """Return the change of a projection [d_out, d_text] in two factors, in float64."""
@@ -127,4 +136,4 @@ def _answering(pair: Aligned, position: int) -> int:
     if position < pair.subject[0]:
         return min(position, pair.target_end)  # the prompts begin alike
     shifted = max(position, pair.subject[-1]) - (pair.source_end - pair.target_end)
-    return min(max(shifted, 1), len(pair.target) - 1)  # 0 is the start token, which says nothing
+    return min(max(shifted, pair.start), len(pair.target) - 1)

@@ -53,16 +53,19 @@ def plan(
     pairs: Sequence[PromptPair],
     seeds: Sequence[int],
     kind: ConceptKind,
+    *,
+    with_pooled: bool = False,
 ) -> tuple[Trial, ...]:
     """
     Return one trial per candidate, prompt pair and seed, candidates of a pair and seed together.
 
-    Style and object are scored against the source prompt, a fact against the target prompt.
+    Style and object are scored against the source prompt, a fact against the target prompt. With
+    `with_pooled` each swap is also one of the prompt that is read past the layers.
     """
     return tuple(
         Trial(
             candidate,
-            Run(pair.source, seed, SwapPrompt(candidate.layers, pair.target)),
+            Run(pair.source, seed, SwapPrompt(candidate.layers, pair.target, with_pooled)),
             pair.target if kind == "fact" else pair.source,
         )
         for pair in pairs

@@ -41,6 +41,11 @@ def layers_of(family: Family, widths: Sequence[int]) -> tuple[CrossAttention, ..
     return _FAMILIES[family].layers(tuple(widths))
 
 
+def standard_model(family: Family) -> ModelSpec:
+    """Return the model that a family is known for, whose facts stand for unknown widths."""
+    return registry.get(_FAMILIES[family].model)
+
+
 def spec_for(
     family: Family,
     widths: Sequence[int],
@@ -67,15 +72,14 @@ def spec_for(
             fitting,
             key=lambda spec: (spec.architecture == architecture, spec.prediction == prediction),
         )
-    shape = _FAMILIES[family]
-    model = registry.get(shape.model)
+    model = standard_model(family)
     encoders = tuple(
         replace(encoder, width=None, n_layers=None) for encoder in model.context.encoders
     )
     return replace(
         model,
         name=family,
-        title=shape.title,
+        title=_FAMILIES[family].title,
         hub_id=None,
         d_text=d_text,
         layers=layers,

@@ -7,6 +7,11 @@ from typing import Literal
 Family = Literal["sd1", "sd2", "sdxl", "if"]
 Prediction = Literal["epsilon", "v_prediction"]
 
+CLIP_TOKENS = "text_model.embeddings.token_embedding.weight"
+CLIP_POSITIONS = "text_model.embeddings.position_embedding.weight"
+# either is the table: the one that T5's encoder and decoder share, or a copy
+T5_TOKENS = ("shared.weight", "encoder.embed_tokens.weight")
+
 
 @dataclass(frozen=True)
 class Projection:
@@ -61,6 +66,11 @@ class TextEncoderSpec:
     def is_causal(self) -> bool:
         """Whether a token sees only those before it, so that a concept is carried onwards only."""
         return self.kind == "clip"
+
+    @property
+    def token_tables(self) -> tuple[str, ...]:
+        """The names that the token embedding may have, as files have them."""
+        return T5_TOKENS if self.kind == "t5" else (CLIP_TOKENS,)
 
     def self_attention(self, layer: int) -> str:
         """

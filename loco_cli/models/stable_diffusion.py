@@ -59,7 +59,7 @@ def _tiny(name: str, title: str, ranges: dict[str, tuple[int, int]]) -> ModelSpe
         d_text=96,
         layers=sd1_layers((32, 64, 64, 64)),
         steps=20,
-        guidance=4.0,
+        guidance=3.0,
         resolution=64,
         scorer="tiny",
         published_ranges=ranges,

@@ -139,6 +139,7 @@ _SENTENCES: dict[str, Callable[[KeyPath, Details], Sentence]] = {
     "tuple_type": _list,
     "model_type": _not("a mapping of keys"),
     "model_attributes_type": _not("a mapping of keys"),
+    "bool_type": _not("true or false"),
     "int_type": _not("a whole number"),
     "int_parsing": _not("a whole number"),
     "int_from_float": _not("a whole number"),

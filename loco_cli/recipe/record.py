@@ -6,7 +6,7 @@ The defaults stand here and nowhere else; `AUTO_RIDGE` is what `ridge: auto` sta
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from loco_cli.concept import Concept, ConceptKind, PromptPair, edit_pairs, localize_pairs
 from loco_cli.layers import LayerWindow
@@ -25,7 +25,9 @@ from loco_cli.recipe.values import (
     Width,
 )
 
-AUTO_RIDGE = Ridge(0.01)
+# of 0.01 and of 0.03, 0.1, 0.3 and 1 times the keys' norm, on ten concepts of `tiny`: none forgot
+# or kept more, and larger ones begin to let neighbours drift (`tests.benchmarks.edits --choosing`)
+AUTO_RIDGE = Ridge(0.1, is_relative=True)
 
 
 class Section(BaseModel):
@@ -75,13 +77,18 @@ class LocalizeSettings(Section):
     search: Literal["fast", "exhaustive"] = Field(
         "exhaustive", description="Try every candidate, or rank cheaply first."
     )
-    width: Width = Field(2, description="How many layers a candidate range holds.")
+    width: Width = Field(
+        "auto", description="How many layers a candidate range holds; auto: as few as are enough."
+    )
     seeds: Count = Field(4, description="Images per prompt and candidate, from seeds 0 on.")
     effect: Share = Field(
         0.9, description="The share of the full swap's effect that is enough for width auto."
     )
     steps: Count | None = Field(None, description="Sampler steps; default the model's.")
     guidance: Number | None = Field(None, description="Guidance scale; default the model's.")
+    pooled: StrictBool = Field(
+        False, description="Whether a prompt that the model pools past its layers is swapped too."
+    )
 
 
 class EditSettings(Section):

@@ -1,37 +1,40 @@
 """
 Prompts to text embeddings, and where in them a subject stands.
 
-The encoder is built from the checkpoint's own tensors, so that no pipeline is needed. Tokens are
-found by character offsets, never by counting words.
+The encoders run from the checkpoint's own tensors, so that no pipeline is needed, and a layer at a
+time, so that no encoder has to be in memory whole.
 """
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from loco_cli.errors import CheckpointError, ConceptError
+from loco_cli.runtime.clip import ClipShape, clip_states
+from loco_cli.runtime.prefixes import prefixes_of
+from loco_cli.runtime.t5 import T5Shape, t5_states
+from loco_cli.runtime.tokenizer import PromptTokenizer, Tokens, last_mention, shortened
 
 
 @dataclass(frozen=True)
 class EncodedPrompt:
     """
-    A prompt as the UNet reads it: states [n_tokens, d_text], and where its words end.
+    A prompt as the UNet is given it: states [n_tokens, d], and where its words begin and end.
 
     `offsets` are the characters of each token; `end` is the position of the first end token: the
-    words stand before it, padding follows.
+    words stand from `start` up to it, padding follows.
     """
 
     text: str
     states: Tensor
     offsets: tuple[tuple[int, int], ...]
     end: int
+    start: int = 1
 
     def positions_of(self, subject: str) -> tuple[int, ...]:
         """Return the positions of the subject's tokens, its last mention; raises ConceptError."""
@@ -42,104 +45,84 @@ class EncodedPrompt:
             if max(start, first) < min(stop, last)
         )
         if not found:
-            raise ConceptError(f"prompt `{_shortened(self.text)}` holds no token of `{subject}`")
+            raise ConceptError(f"prompt `{shortened(self.text)}` holds no token of `{subject}`")
         return found
 
 
-class TextEncoder:
-    """A CLIP text encoder with its tokenizer: prompts in, `EncodedPrompt` out."""
+class TextEncoder(Protocol):
+    """Whatever makes embeddings of prompts."""
 
-    def __init__(self, model: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
-        self.model, self.tokenizer = model.eval(), tokenizer
+    def encode(self, prompts: Sequence[str], *, padded: bool = True) -> list[EncodedPrompt]:
+        """
+        Return each prompt's embeddings, float32, on the CPU.
 
-    @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> list[EncodedPrompt]:
-        """Return the last hidden states (after the final norm) of each prompt, in float32."""
-        tokens = self.tokenizer(
-            list(prompts),
-            padding="max_length",
-            truncation=True,
-            return_offsets_mapping=True,
-            return_tensors="pt",
+        Without `padded` they stop at the end token, which costs a fraction of all positions.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class EncoderPart:
+    """
+    One text encoder of a checkpoint: its tokenizer, its shape, and how to come by its weights.
+
+    `read` returns a tensor by name, `read_rows` the rows of the token embedding, both in float32.
+    """
+
+    tokenizer: PromptTokenizer
+    shape: ClipShape | T5Shape
+    read: Callable[[str], Tensor]
+    read_rows: Callable[[Sequence[int]], Tensor]
+
+    def states(self, prompts: Sequence[Tokens], n_tokens: int | None) -> Tensor:  # [n, t, d]
+        """
+        Return the states of prompts, padded to so many tokens.
+
+        None stands for the most that one of them has; nothing is said of the states behind an end.
+        """
+        ids, pad = [prompt.ids for prompt in prompts], self.tokenizer.pad
+        if isinstance(self.shape, ClipShape):
+            prefixes = prefixes_of([_filled(row, n_tokens or 0, pad) for row in ids])
+            return clip_states(self._embedded(prefixes.tokens), prefixes, self.shape, self.read)
+        n_tokens = n_tokens or max(map(len, ids))
+        is_word = torch.arange(n_tokens) < torch.tensor([len(row) for row in ids])[:, None]
+        rows = torch.tensor([_filled(row, n_tokens, pad) for row in ids])  # [n, t]
+        return t5_states(self._embedded(rows), is_word, self.shape, self.read)
+
+    def _embedded(self, tokens: Tensor) -> Tensor:  # [*] -> [*, d]
+        used, places = tokens.unique(return_inverse=True)
+        return self.read_rows(used.tolist())[places]
+
+
+class CheckpointEncoder:
+    """The text encoders of a checkpoint side by side: prompts in, `EncodedPrompt` out."""
+
+    def __init__(self, parts: Sequence[EncoderPart]) -> None:
+        self.parts = tuple(parts)
+
+    def encode(self, prompts: Sequence[str], *, padded: bool = True) -> list[EncodedPrompt]:
+        """Return what the UNet is given for each prompt, each encoded once."""
+        unique = list(dict.fromkeys(prompts))
+        if not unique:
+            return []
+        tokens = [[part.tokenizer.read(prompt) for prompt in unique] for part in self.parts]
+        first = tokens[0]
+        if any([t.end for t in others] != [t.end for t in first] for others in tokens[1:]):
+            raise CheckpointError("the tokenizers of the text encoders do not agree")
+        n_tokens = min(part.tokenizer.limit for part in self.parts) if padded else None
+        states = torch.cat(
+            [
+                part.states([_cut(one, n_tokens) for one in own], n_tokens)
+                for part, own in zip(self.parts, tokens, strict=True)
+            ],
+            dim=-1,
         )
-        ids = tokens.input_ids.to(self.model.device)  # [n, t]
-        states = self.model(ids).last_hidden_state.float().cpu()  # [n, t, d_text]
-        ends = (tokens.input_ids == self.tokenizer.eos_token_id).int().argmax(1).tolist()
-        offsets = [tuple(map(tuple, row)) for row in tokens.offset_mapping.tolist()]
-        rows = zip(prompts, states, offsets, ends, strict=True)
-        return [EncodedPrompt(*row) for row in rows]
-
-
-def last_mention(prompt: str, subject: str) -> tuple[int, int]:
-    """
-    Return the characters of the last mention of a subject, whole words first, in any case.
-
-    (0, 0) where it is not mentioned: "cat" is found in "a cat in a cathedral" at (2, 5).
-    """
-    words = re.escape(subject)
-    for pattern in (rf"(?<!\w){words}(?!\w)", words):
-        mentions = list(re.finditer(pattern, prompt, re.IGNORECASE))
-        if mentions:
-            return mentions[-1].span()
-    return (0, 0)
-
-
-def check_fits(tokenizer: CLIPTokenizer, prompt: str, subject: str) -> None:
-    """Raise ConceptError where the subject's tokens are cut off by the encoder's length."""
-    tokens = tokenizer(prompt, return_offsets_mapping=True)
-    n_tokens, limit = len(tokens.input_ids), tokenizer.model_max_length
-    if n_tokens <= limit:
-        return
-    # the last place that is left belongs to the end token
-    n_kept_letters = max((stop for _, stop in tokens.offset_mapping[: limit - 1]), default=0)
-    if n_kept_letters < last_mention(prompt, subject)[1]:
-        raise ConceptError(
-            f"`{_shortened(subject)}` is cut off in `{_shortened(prompt)}`: "
-            f"{n_tokens} tokens, the text encoder reads {limit}",
-            "use a shorter subject or a shorter prompt",
-        )
-
-
-def load_tokenizer(folder: Path) -> CLIPTokenizer:
-    """Return the tokenizer of a folder; raises CheckpointError."""
-    try:
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"folder `{folder}` holds no tokenizer that can be read") from error
-
-
-def load_text_encoder(
-    config: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
-    tokenizer: CLIPTokenizer,
-) -> TextEncoder:
-    """
-    Return an encoder of these weights on the CPU, in float32.
-
-    Tensor names may carry the prefix `text_model.` or not. Raises CheckpointError where a tensor
-    is missing, or is not as the configuration says.
-    """
-    try:
-        model = CLIPTextModel(CLIPTextConfig(**config))
-    except (TypeError, ValueError) as error:
-        raise CheckpointError("the configuration of the text encoder is not CLIP's") from error
-    own = model.state_dict()
-    bare = {name.removeprefix("text_model."): value for name, value in tensors.items()}
-    given = {name: bare.get(name.removeprefix("text_model.")) for name in own}
-    missing = sorted(name for name, value in given.items() if value is None)
-    if missing:
-        raise CheckpointError(
-            f"the text encoder lacks {len(missing)} tensors, among them `{missing[0]}`"
-        )
-    weights = {name: value.float() for name, value in given.items() if value is not None}
-    for name, value in weights.items():
-        if value.shape != own[name].shape:
-            raise CheckpointError(
-                f"`{name}` of the text encoder is {list(value.shape)}, "
-                f"its configuration says {list(own[name].shape)}"
-            )
-    model.load_state_dict(weights)
-    return TextEncoder(model, tokenizer)
+        start = self.parts[0].tokenizer.start
+        encoded = {
+            prompt: _encoded(own, of_prompt, start, padded)
+            for prompt, own, of_prompt in zip(unique, first, states, strict=True)
+        }
+        return [encoded[prompt] for prompt in prompts]
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -153,5 +136,17 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _shortened(text: str, width: int = 60) -> str:
-    return text if len(text) <= width else f"{text[: width - 3]}..."
+def _encoded(tokens: Tokens, states: Tensor, start: int, padded: bool) -> EncodedPrompt:
+    n_tokens = len(states) if padded else tokens.end + 1
+    offsets = (*tokens.offsets, *[(0, 0)] * len(states))[:n_tokens]
+    return EncodedPrompt(tokens.text, states[:n_tokens], offsets, tokens.end, start)
+
+
+def _cut(tokens: Tokens, n_tokens: int | None) -> Tokens:
+    # an end token that was typed closes a prompt early
+    n_kept = n_tokens or tokens.end + 1
+    return Tokens(tokens.text, tokens.ids[:n_kept], tokens.offsets[:n_kept], tokens.end)
+
+
+def _filled(row: tuple[int, ...], n_tokens: int, pad: int) -> tuple[int, ...]:
+    return (*row, *[pad] * (n_tokens - len(row)))

@@ -1,45 +1,69 @@
 """A checkpoint as a running pipeline of diffusers, quiet and offline."""
 
-import contextlib
-import io
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import StableDiffusionPipeline
-from diffusers.utils import logging as diffusers_logging
+from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
-from torch import Tensor
-from transformers.utils import logging as transformers_logging
+from torch import nn
 
-from loco_cli.errors import CheckpointError, RequestError
-from loco_cli.models.spec import ModelSpec
-from loco_cli.runtime.encode import TextEncoder
+from loco_cli.errors import CheckpointError, MachineError, RequestError
+from loco_cli.models.spec import Family, ModelSpec
+from loco_cli.runtime.conditioning import PromptReader
+from loco_cli.runtime.quiet import hushed
+from loco_cli.runtime.single_file import Tensors, read_single_file
 
-PARTS = ("unet", "text_encoder", "vae")
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_ALIGNED = 64  # bytes that a CPU reads at a time
+_UNWATCHED = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What draws a family's pictures: diffusers' class, its options, channels of a picture."""
+
+    name: str
+    options: Mapping[str, Any]
+    n_channels: int = 4
+
+
+_KINDS: Mapping[Family, _Kind] = {
+    "sd1": _Kind("StableDiffusionPipeline", _UNWATCHED),
+    "sd2": _Kind("StableDiffusionPipeline", _UNWATCHED),
+    # by default its pictures are marked where a package that does so happens to be installed
+    "sdxl": _Kind("StableDiffusionXLPipeline", {"add_watermarker": False}),
+    "if": _Kind("IFPipeline", {**_UNWATCHED, "watermarker": None}, n_channels=3),
+}
 
 
 @dataclass
 class Pipeline:
-    """A loaded model: diffusers' pipeline, what is known of it, and the encodings made so far."""
+    """A loaded model: diffusers' pipeline, what is known of it, and the prompts read so far."""
 
-    pipe: StableDiffusionPipeline
+    pipe: DiffusionPipeline
     spec: ModelSpec
-    encoder: TextEncoder
-    encodings: dict[str, Tensor] = field(default_factory=dict)  # prompt -> [n_tokens, d_text]
+    reader: PromptReader
 
-    def encode(self, prompts: Sequence[str]) -> Tensor:  # [n, n_tokens, d_text]
-        """Return text embeddings in the UNet's dtype, each prompt encoded once, by itself."""
-        for prompt in prompts:
-            if prompt not in self.encodings:
-                (encoded,) = self.encoder.encode([prompt])
-                self.encodings[prompt] = encoded.states
-        states = torch.stack([self.encodings[prompt] for prompt in prompts])
-        return states.to(self.pipe.unet.device, self.pipe.unet.dtype)
+    @property
+    def has_latents(self) -> bool:
+        """Whether the UNet works on latents, which a VAE makes a picture of."""
+        return "vae" in self.pipe.components
+
+    def is_guided(self, guidance: float) -> bool:
+        """Whether the UNet is asked twice, as diffusers decides it."""
+        return guidance > 1 and self.pipe.unet.config.get("time_cond_proj_dim") is None
+
+
+def parts_of(spec: ModelSpec) -> tuple[str, ...]:
+    """Return the components without which a model of this kind makes no pictures."""
+    encoders = (encoder.component for encoder in spec.context.encoders)
+    return ("unet", *encoders, *(("vae",) if spec.family != "if" else ()))
 
 
 def choose_device(device: str) -> str:
@@ -73,6 +97,7 @@ def load_pipeline(
     *,
     config: Path,
     holds: Callable[[str, str], bool],
+    tensors: Tensors,
     device: str = "auto",
     dtype: str = "auto",
 ) -> Pipeline:
@@ -80,51 +105,87 @@ def load_pipeline(
     Return the running pipeline of a diffusers folder, or of a single file with its `config` folder.
 
     Nothing is fetched, no pickle is read. `holds` tells whether the checkpoint has a tensor of a
-    part, since a missing one is made up at loading. Raises CheckpointError where one is missing,
-    or diffusers refuses the files.
+    component, since a missing one is made up at loading; `tensors` returns all of a component.
+
+    Raises:
+        CheckpointError: a tensor is missing, diffusers refuses the files, or the model draws over
+            pictures and not from words alone.
+        MachineError: the device has not the memory.
     """
-    where = choose_device(device)
+    kind, where = _KINDS[spec.family], choose_device(device)
     options = {
         "dtype": choose_dtype(dtype, where),
-        "safety_checker": None,
-        "feature_extractor": None,
-        "requires_safety_checker": False,
         "local_files_only": True,
+        **kind.options,
     }
     with hushed():
         try:
-            pipe = _read(path, config, options)
+            pipe = _read(path, spec, config, tensors, options)
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
             raise CheckpointError(
                 f"checkpoint `{path}` does not load as `{spec.family}`: {_first_line(error)}"
             ) from error
-        _check_whole(path, pipe, holds)
+        _check_channels(path, pipe, kind)
+        _check_whole(path, pipe, spec, holds)
         pipe.set_progress_bar_config(disable=True)
-        pipe.to(where)
-    return Pipeline(pipe, spec, TextEncoder(pipe.text_encoder, pipe.tokenizer))
+        _move(pipe, where, path)
+    loaded = Pipeline(pipe, spec, PromptReader(pipe, spec))
+    if loaded.has_latents:
+        pipe.vae.enable_slicing()  # a picture at a time: its memory is not the batch's
+    return loaded
 
 
-def _read(path: Path, config: Path, options: dict[str, Any]) -> StableDiffusionPipeline:
+def _read(
+    path: Path, spec: ModelSpec, config: Path, tensors: Tensors, options: dict[str, Any]
+) -> DiffusionPipeline:
+    kind = getattr(diffusers, _KINDS[spec.family].name)
     if path.is_dir():
-        return StableDiffusionPipeline.from_pretrained(
-            path, use_safetensors=True, variant=_variant(path), **options
+        return kind.from_pretrained(path, use_safetensors=True, variant=_variant(path), **options)
+    return read_single_file(kind, path, spec, config, tensors, options)
+
+
+def _check_channels(path: Path, pipe: DiffusionPipeline, kind: _Kind) -> None:
+    n_channels = pipe.unet.config.in_channels
+    if n_channels != kind.n_channels:
+        raise CheckpointError(
+            f"checkpoint `{path}` draws over pictures, not from words alone: "
+            f"its UNet reads {n_channels} channels, not {kind.n_channels}"
         )
-    return StableDiffusionPipeline.from_single_file(str(path), config=str(config), **options)
 
 
 def _check_whole(
-    path: Path, pipe: StableDiffusionPipeline, holds: Callable[[str, str], bool]
+    path: Path, pipe: DiffusionPipeline, spec: ModelSpec, holds: Callable[[str, str], bool]
 ) -> None:
     missing = [
         f"{part}/{name}"
-        for part in PARTS
-        for name in getattr(pipe, part).state_dict()
-        if not holds(part, name)
+        for part in parts_of(spec)
+        for name in _absent(getattr(pipe, part), partial(holds, part))
     ]
     if missing:
         raise CheckpointError(
             f"checkpoint `{path}` lacks {len(missing)} tensors, among them `{missing[0]}`"
         )
+
+
+def _absent(module: nn.Module, holds: Callable[[str], bool]) -> list[str]:
+    """Return the tensors that the files have under none of the names that share them."""
+    tensors = module.state_dict()
+    held = {value.data_ptr() for name, value in tensors.items() if holds(name)}
+    return [name for name, value in tensors.items() if value.data_ptr() not in held]
+
+
+def _move(pipe: DiffusionPipeline, where: str, path: Path) -> None:
+    try:
+        pipe.to(where)
+    except torch.cuda.OutOfMemoryError as error:
+        raise MachineError(
+            f"the device has no memory for `{path.name}`", "use `--dtype float16` or `--device cpu`"
+        ) from error
+    for part in pipe.components.values():
+        for parameter in part.parameters() if isinstance(part, nn.Module) else ():
+            # a mapped file leaves them at odd addresses, where sums are rounded in another order
+            if parameter.data_ptr() % _ALIGNED:
+                parameter.data = parameter.data.clone()
 
 
 def _variant(folder: Path) -> str | None:
@@ -133,24 +194,12 @@ def _variant(folder: Path) -> str | None:
     unet = folder / "unet"
     if any((unet / f"{stem}.safetensors{end}").exists() for end in ("", ".index.json")):
         return None
-    names = sorted(path.name for path in unet.glob(f"{stem}.*.safetensors"))
-    return names[0].split(".")[1].split("-")[0] if names else None
-
-
-@contextlib.contextmanager
-def hushed() -> Iterator[None]:
-    """While open, diffusers and transformers report errors only, and draw no bars."""
-    levels = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
-    diffusers_logging.set_verbosity(logging.ERROR)
-    transformers_logging.set_verbosity(logging.ERROR)
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # loading bars of nested libraries
-            yield
-    finally:
-        diffusers_logging.set_verbosity(levels[0])
-        transformers_logging.set_verbosity(levels[1])
+    shard = r"(?:-\d+-of-\d+)?"
+    names = (
+        re.fullmatch(rf"{stem}{shard}\.([^.]+?){shard}\.safetensors", file.name)
+        for file in sorted(unet.glob(f"{stem}*.safetensors"))
+    )
+    return next((name[1] for name in names if name), None)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,8 +1,9 @@
 """Runs to pictures: many prompts, seeds and interventions in one batch of the real pipeline."""
 
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from contextlib import contextmanager
 
 import torch
 from PIL import Image
@@ -10,25 +11,38 @@ from torch import Tensor
 
 from loco_cli.errors import MachineError
 from loco_cli.interventions import Run
-from loco_cli.runtime.hooks import give_contexts
+from loco_cli.runtime.hooks import give_contexts, on_every_call
 from loco_cli.runtime.pipeline import Pipeline
+from loco_cli.runtime.quiet import without_advice
 
 Tick = Callable[[int], None]  # told how many pictures came one step further
 PIXELS_PER_BATCH = 64 * 256  # latent pixels that one UNet call takes on a CPU
+BYTES_PER_PIXEL = 256 * 1024  # of memory for a latent pixel on an NVIDIA card: 1 GiB for 64 x 64
+# CUDA's and Metal's words, and those of the CPU's allocator
+_NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
 
 
 def choose_batch_size(batch_size: str | int, pipeline: Pipeline) -> int:
-    """Return how many runs share a UNet call; `auto` fills a CPU's caches, not its memory."""
+    """
+    Return how many runs share a UNet call.
+
+    `auto` fills a CPU's caches, not its memory, and the free memory of an NVIDIA card.
+    """
     if batch_size != "auto":
         return int(batch_size)
     pixels = pipeline.pipe.unet.config.sample_size**2
-    return max(1, PIXELS_PER_BATCH // pixels)
+    if pipeline.pipe.device.type != "cuda":
+        return max(1, PIXELS_PER_BATCH // pixels)
+    free_bytes, _ = torch.cuda.mem_get_info(pipeline.pipe.device)
+    n_fitting = max(1, free_bytes // (BYTES_PER_PIXEL * pixels))
+    return 1 << (int(n_fitting).bit_length() - 1)  # so that a few bytes change no score
 
 
 def count_steps(pipeline: Pipeline, steps: int) -> int:
     """Return how often the UNet is called for a picture of `steps`; some schedulers add one."""
     scheduler = pipeline.pipe.scheduler
-    scheduler.set_timesteps(steps)
+    with without_advice():
+        scheduler.set_timesteps(steps)
     return len(scheduler.timesteps)
 
 
@@ -63,34 +77,24 @@ def sample_batch(
     tick: Tick = lambda n: None,
 ) -> Tensor:  # [n, 3, h, w], 0 to 1
     """Return the pictures of some runs, made together; raises MachineError without memory."""
-    cond = pipeline.encode([run.prompt for run in runs])  # [n, n_tokens, d_text]
-    uncond = pipeline.encode([""] * len(runs))
-    is_guided = guidance > 1  # as diffusers decides it
-
-    def on_step_end(pipe: Any, step: int, time: int, kwargs: dict[str, Any]) -> dict[str, Any]:
-        tick(len(runs))
-        return kwargs
-
-    contexts = _swapped_contexts(pipeline, runs, cond)
-    if is_guided:
-        contexts = {layer: torch.cat([uncond, own]) for layer, own in contexts.items()}
-    with give_contexts(pipeline.pipe.unet, pipeline.spec.layers, contexts):
-        try:
-            output = pipeline.pipe(
-                prompt_embeds=cond,
-                negative_prompt_embeds=uncond if is_guided else None,
-                generator=[torch.Generator().manual_seed(run.seed) for run in runs],
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                output_type="pt",
-                callback_on_step_end=on_step_end,
-            )
-        except torch.cuda.OutOfMemoryError as error:
-            raise MachineError(
-                f"the device has no memory for {len(runs)} pictures at a time",
-                "pass a smaller `--batch-size`",
-            ) from error
-    return output.images.float().cpu()
+    unet = pipeline.pipe.unet
+    given = pipeline.reader.read_batch(runs, is_guided=pipeline.is_guided(guidance))
+    with (
+        give_contexts(unet, pipeline.spec.layers, given.contexts),
+        on_every_call(unet, lambda: tick(len(runs))),
+        _told_of_memory(len(runs)),
+        without_advice(),
+    ):
+        output = pipeline.pipe(
+            **given.arguments,
+            generator=[torch.Generator().manual_seed(run.seed) for run in runs],
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            output_type="pt",
+        )
+    # without a VAE the pipeline hands out what its UNet made, from -1 to 1
+    images = output.images if pipeline.has_latents else (output.images / 2 + 0.5).clamp(0, 1)
+    return images.float().cpu()
 
 
 def to_png(image: Tensor) -> bytes:  # [3, h, w], 0 to 1
@@ -101,15 +105,14 @@ def to_png(image: Tensor) -> bytes:  # [3, h, w], 0 to 1
     return buffer.getvalue()
 
 
-def _swapped_contexts(
-    pipeline: Pipeline, runs: Sequence[Run], cond: Tensor
-) -> dict[int, Tensor]:  # layer -> [n, n_tokens, d_text]
-    """Return for each layer that some run swaps what each run of the batch reads there."""
-    contexts: dict[int, Tensor] = {}
-    for row, run in enumerate(runs):
-        if run.swap is None or not run.swap.layers:
-            continue
-        (target,) = pipeline.encode([run.swap.prompt])
-        for layer in run.swap.layers:
-            contexts.setdefault(layer, cond.clone())[row] = target
-    return contexts
+@contextmanager
+def _told_of_memory(n_pictures: int) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        smaller = "pass a smaller `--batch-size`" if n_pictures > 1 else "use `--dtype float16`"
+        raise MachineError(
+            f"the device has no memory for {n_pictures} pictures at a time", smaller
+        ) from error

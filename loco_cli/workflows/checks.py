@@ -19,6 +19,7 @@ from loco_cli.workflows.outputs import (
 )
 
 MAX_STEPS = 1000  # of noise that a Stable Diffusion was trained with
+LOW_RANK = ("locoedit", "diffquickfix")  # methods whose change is a product of two factors
 RESULT_FILES = ("sheet.png", "report.html")  # beside the document of `localize` and `evaluate`
 
 
@@ -37,7 +38,8 @@ class EditOptions:
     def paths(self, located: Located, recipe: Recipe) -> OutputPaths:
         """Return the names of everything that will be written, default output included."""
         output = self.output or default_output(located.name, recipe.name)
-        return output_paths(output, located.checkpoint.is_folder)
+        is_folder = located.checkpoint.is_folder and self.form == "checkpoint"
+        return output_paths(output, is_folder)
 
 
 def check_localize(located: Located, settings: LocalizeSettings) -> None:
@@ -50,18 +52,27 @@ def check_localize(located: Located, settings: LocalizeSettings) -> None:
         )
     if settings.width != "auto":
         sliding_windows(located.spec.n_layers, settings.width)
+    if settings.pooled and not located.spec.unreachable:
+        raise RequestError(
+            f"`{located.name}` has no pooled prompt to swap: it is read in the layers alone",
+            "leave `--pooled` out",
+        )
     check_steps(settings.steps)
 
 
 def check_edit(located: Located, recipe: Recipe, options: EditOptions) -> None:
     """Raise where the edit cannot be made and written as asked."""
+    is_copy = options.form == "checkpoint"
+    if not is_copy and recipe.edit.method not in LOW_RANK:
+        raise RequestError(
+            f"method `{recipe.edit.method}` makes no low-rank change, and a LoRA holds no other",
+            "leave `--as lora` out to write a checkpoint",
+        )
     check_solve(located, recipe)
-    if options.form != "checkpoint":
-        raise RequestError("`--as lora` is not there yet", "leave `--as` out to write a checkpoint")
     check_output(
         located.path,
         options.paths(located, recipe),
-        needed_bytes=needed_bytes(located.checkpoint, 0),
+        needed_bytes=needed_bytes(located.checkpoint, 0) if is_copy else 0,
         force=options.force,
     )
     if options.save_recipe:
@@ -70,6 +81,7 @@ def check_edit(located: Located, recipe: Recipe, options: EditOptions) -> None:
 
 def check_solve(located: Located, recipe: Recipe) -> None:
     """Raise where the edit cannot be made as asked, wherever it goes."""
+    _ = located.texts  # before layers are looked for, which can take hours
     if recipe.edit.method != "locoedit":
         raise RequestError(
             f"method `{recipe.edit.method}` is not there yet", "use `--method locoedit`"

@@ -2,16 +2,18 @@
 
 from pathlib import Path
 
-from loco_cli.checkpoint.compare import Compared, compare_checkpoints, metadata_changes
+from loco_cli.checkpoint.compare import Compared, compare_pairs, metadata_changes
 from loco_cli.checkpoint.layout import Checkpoint, open_checkpoint
 from loco_cli.checkpoint.names import block_of
+from loco_cli.checkpoint.pairs import pair_slots
 from loco_cli.checkpoint.slot import TensorSlot
 from loco_cli.diff import Counts, Diff, Side, TensorDelta, Verdict
 from loco_cli.manifest import Manifest
 from loco_cli.workflows.outputs import read_manifest
+from loco_cli.workflows.progress import Notify, Progress, silent
 
 
-def run(a: Path, b: Path) -> Diff:
+def run(a: Path, b: Path, notify: Notify = silent) -> Diff:
     """
     Return what differs from `a` to `b`, tensor by tensor.
 
@@ -25,7 +27,9 @@ def run(a: Path, b: Path) -> Diff:
     left, right = open_checkpoint(a), open_checkpoint(b)
     n_by_status: dict[str, int] = {}
     different = []
-    for compared in compare_checkpoints(left, right):
+    pairs = pair_slots(left, right)
+    for done, compared in enumerate(compare_pairs(pairs), 1):
+        notify(Progress("comparing", done, len(pairs)))
         status = compared.status or "identical"
         n_by_status[status] = n_by_status.get(status, 0) + 1
         if compared.status:
@@ -71,6 +75,7 @@ def _delta(compared: Compared) -> TensorDelta:
         block=block,
         label=label,
         file=slot.file,
+        canonical_name=slot.name,
     )
 
 

@@ -1,20 +1,27 @@
 """Edit a concept: find its layers or take those named, solve, write, and say what was done."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.localization import Localization
+from loco_cli.manifest import Manifest
 from loco_cli.recipe import Recipe, render_recipe
 from loco_cli.report.pictures import Swept
 from loco_cli.report.words import edited_layers, layer_words
-from loco_cli.workflows import sweep
 from loco_cli.workflows.checks import EditOptions, check_edit, named_layers
+from loco_cli.workflows.encoders import encoder_of
+from loco_cli.workflows.export_lora import write_adapter
 from loco_cli.workflows.locate import Located, locate
-from loco_cli.workflows.machine import Machine, check_subjects
-from loco_cli.workflows.pages import write_new
+from loco_cli.workflows.machine import Machine
+from loco_cli.workflows.pages import promised
 from loco_cli.workflows.progress import Notify, Progress, silent
-from loco_cli.workflows.record import write_record
-from loco_cli.workflows.solve import NewWeight, load_encoder, new_weights, solve
-from loco_cli.workflows.write import WrittenEdit
+from loco_cli.workflows.record import Figures, Job, Record
+from loco_cli.workflows.solve import Solved, edited_slots, iter_new_weights, solve
+from loco_cli.workflows.texts import check_subjects
+from loco_cli.workflows.write import WriteOptions, WrittenEdit, edited_copy
+
+Tell = Callable[[Localization], None]
 
 DOUBTFUL = 0.5  # a share of the full swap's effect under which an edit may well fail
 COARSE = 0.05  # a share of the change that may be lost to rounding without a word
@@ -28,6 +35,13 @@ class Edited:
     sweeps: tuple[Swept, ...]
     warnings: tuple[str, ...]
 
+    def files_in_words(self) -> str:
+        """Return a sentence on the files that were written."""
+        paths, manifest = self.written.paths, self.written.paths.manifest.name
+        if self.written.manifest.output.kind == "lora":
+            return f"wrote {paths.root} and its manifest {manifest}; the base stays as it is"
+        return f"wrote {paths.root}, its manifest {manifest} and its undo file {paths.undo.name}"
+
     def in_words(self) -> tuple[str, ...]:
         """Return a sentence for each edit."""
         return tuple(
@@ -38,24 +52,47 @@ class Edited:
         )
 
 
-def run(recipe: Recipe, options: EditOptions, machine: Machine, notify: Notify = silent) -> Edited:
-    """Return the written edit; nothing appears under its final name before all of it is whole."""
+def unheard(found: Localization) -> None:
+    """Tell nobody what was found."""
+
+
+def run(
+    recipe: Recipe,
+    options: EditOptions,
+    machine: Machine,
+    notify: Notify = silent,
+    tell: Tell = unheard,
+) -> Edited:
+    """
+    Return the written edit; nothing appears under its final name before all of it is whole.
+
+    What was found of the layers, where they had to be found, is told before the edit begins.
+    """
     located = locate(recipe.model)
     check_edit(located, recipe, options)
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.edit_pairs()))
     sweeps, layers_of = find_layers(located, recipe, machine, notify)
-    notify(Progress("solving", 0, 1))
-    solved = solve(located, recipe, layers_of, load_encoder(located))
-    weights = new_weights(located, solved)
-    notify(Progress("solving", 1, 1))
-    notify(Progress("writing", 0, 1))
-    written = write_record(located, recipe, options, sweeps, solved, weights)
-    if options.save_recipe:
-        # what the command line set has to be said by the file, which is run without it
-        text = render_recipe(recipe) if recipe.overrides else recipe.text
-        write_new(options.save_recipe, text)
+    for one in sweeps:
+        tell(one.localization)
+    job = Job(located, recipe, options, sweeps)
+
+    def solved() -> Solved:
+        notify(Progress("solving", 0, 1))
+        found = solve(located, recipe, layers_of, encoder_of(located))
+        notify(Progress("solving", 1, 1))
+        notify(Progress("writing", 0, 1))
+        return found
+
+    # what the command line set has to be said by the file, which is run without it
+    text = render_recipe(recipe) if recipe.overrides else recipe.text
+    with promised(options.save_recipe, text):
+        if options.form == "lora":
+            written = write_adapter(job, solved)
+        else:
+            layers = [layer for layers in layers_of for layer in layers]
+            written = _write_copy(job, edited_slots(located, layers), solved)
     notify(Progress("writing", 1, 1))
-    return Edited(written, sweeps, (*_doubts(sweeps), *_losses(weights)))
+    return Edited(written, sweeps, (*_doubts(sweeps), *_losses(written.manifest)))
 
 
 def find_layers(
@@ -65,8 +102,24 @@ def find_layers(
     named = named_layers(located, recipe)
     if named is not None:
         return (), named
+    from loco_cli.workflows import sweep  # diffusers lives behind this line
+
     sweeps = sweep.run(located, recipe, machine, notify)
     return sweeps, tuple(one.localization.layer_set for one in sweeps)
+
+
+def _write_copy(
+    job: Job, slots: tuple[TensorSlot, ...], solved: Callable[[], Solved]
+) -> WrittenEdit:
+    """Return an edited copy; the base is copied and hashed while the edit is being solved."""
+    wanted = WriteOptions(job.title, job.options.stamp, job.options.force)
+    with edited_copy(job.located.checkpoint, job.paths.root, slots, wanted) as copy:
+        found, figures = solved(), []
+        for new in iter_new_weights(job.located, found):
+            copy.put(new.slot, new.content)
+            figures.append(Figures(new.slot, new.rank, new.relative_change, new.rounding_error))
+        record = Record(job, found, figures)
+        return copy.finish(record.manifest, record.pages())
 
 
 def _doubts(sweeps: Sequence[Swept]) -> tuple[str, ...]:
@@ -80,11 +133,9 @@ def _doubts(sweeps: Sequence[Swept]) -> tuple[str, ...]:
     )
 
 
-def _losses(weights: Sequence[NewWeight]) -> tuple[str, ...]:
-    worst = max(weights, key=lambda weight: weight.rounding_error)
-    if worst.rounding_error <= COARSE:
+def _losses(manifest: Manifest) -> tuple[str, ...]:
+    worst = max(manifest.tensors, key=lambda tensor: tensor.rounding_error or 0.0)
+    lost = worst.rounding_error or 0.0
+    if lost <= COARSE:
         return ()
-    return (
-        f"rounding to {worst.slot.dtype} loses {worst.rounding_error:.0%} of the change "
-        f"of `{worst.slot.key}`",
-    )
+    return (f"rounding to {worst.dtype} loses {lost:.0%} of the change of `{worst.key}`",)

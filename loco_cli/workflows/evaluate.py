@@ -9,14 +9,16 @@ from loco_cli.errors import CheckFailed
 from loco_cli.evaluation import Evaluation
 from loco_cli.recipe import Recipe
 from loco_cli.workflows.edit import find_layers
+from loco_cli.workflows.encoders import encoder_of
 from loco_cli.workflows.judge import evaluate
 from loco_cli.workflows.locate import locate
-from loco_cli.workflows.machine import Machine, check_subjects
+from loco_cli.workflows.machine import Machine
 from loco_cli.workflows.pages import write_folder
 from loco_cli.workflows.planning import EVALUATE_FILES, check_evaluate
 from loco_cli.workflows.progress import Notify, silent
 from loco_cli.workflows.show import evaluation_report, evaluation_sheet
-from loco_cli.workflows.solve import load_encoder, solve
+from loco_cli.workflows.solve import solve
+from loco_cli.workflows.texts import check_subjects
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def run(
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.edit_pairs()))
     if other is None:
         _, layers_of = find_layers(located, recipe, machine, notify)
-        solved = solve(located, recipe, layers_of, load_encoder(located))
+        solved = solve(located, recipe, layers_of, encoder_of(located))
         judged = evaluate(located, recipe, solved, machine, notify)
     else:
         judged = evaluate(located, recipe, other, machine, notify)

@@ -5,7 +5,6 @@ from pathlib import Path
 from loco_cli.errors import ModelUnavailable, UnknownName
 
 MODEL_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
-CONFIG_FILES = ("*.json", "*.txt", "*.model")
 SCORER_FILES = ("*.json", "*.txt", "model.safetensors")
 _ABSENT = "is not on this machine, and the hub cannot be reached"
 
@@ -46,6 +45,16 @@ def fetch(hub_id: str, files: tuple[str, ...], *, needed: str, what: str, hint: 
         raise ModelUnavailable(f"{what} `{hub_id}` {_ABSENT}", hint) from error
     problem = f"has no `{needed}`, neither here nor on the hub" if folder else _ABSENT
     raise ModelUnavailable(f"{what} `{hub_id}` {problem}", hint)
+
+
+def cached(hub_id: str, files: tuple[str, ...]) -> Path | None:
+    """Return the folder of a repository's files in this machine's cache, None if it has none."""
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return _snapshot(hub_id, files, is_local=True)
+    except HFValidationError:
+        return None
 
 
 def _snapshot(hub_id: str, files: tuple[str, ...], is_local: bool) -> Path | None:

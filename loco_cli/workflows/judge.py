@@ -2,20 +2,23 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from loco_cli.checkpoint.lora import Lora
 from loco_cli.errors import MachineError
 from loco_cli.evaluation import Evaluation, ForgetImages, JudgedImage, KeepImages
 from loco_cli.interventions import Run
 from loco_cli.metrics.clip_score import ClipScorer
-from loco_cli.recipe import EvaluateSettings, Recipe
+from loco_cli.models.spec import ModelSpec
+from loco_cli.recipe import Recipe
 from loco_cli.report.pictures import BeforeAfter
 from loco_cli.runtime.pipeline import Pipeline
 from loco_cli.runtime.sample import choose_batch_size, count_steps, sample, to_png
 from loco_cli.runtime.weights import replaced_weights
+from loco_cli.workflows.apply_lora import with_lora
 from loco_cli.workflows.locate import Located
 from loco_cli.workflows.machine import Machine, load_judge, load_model, load_scorer, ticking
 from loco_cli.workflows.progress import Notify, silent
@@ -33,27 +36,119 @@ class Judged:
     pictures: tuple[BeforeAfter, ...]
 
 
+@dataclass(frozen=True)
+class Exam:
+    """What is asked of an edit, and how it is drawn: every question once with every seed."""
+
+    questions: tuple[Question, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    guidance: float
+
+    @classmethod
+    def of(cls, spec: ModelSpec, recipe: Recipe) -> "Exam":
+        """Return the exam of a recipe, in prompts and seeds that chose nothing."""
+        settings = recipe.evaluate
+        seeds = tuple(range(FIRST_SEED, FIRST_SEED + settings.seeds))
+        sampling = spec.sampling(settings.steps, settings.guidance)
+        return cls(questions(spec, recipe), seeds, *sampling)
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The pictures to make, those of a question side by side."""
+        return tuple(
+            Run(question.prompt, seed) for question in self.questions for seed in self.seeds
+        )
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Who looks at the pictures: the scorer, and a judge that chose nothing."""
+
+    scorer: ClipScorer
+    judge: ClipScorer
+
+    def look(self, question: Question, old: Tensor, new: Tensor) -> JudgedImage:
+        """Return the verdict on a picture [3, h, w] before and after."""
+        both = torch.stack([old, new])  # [2, 3, h, w]
+        if not both.isfinite().all():
+            raise MachineError(
+                f"a picture of `{question.prompt}` came out as no numbers", "try `--dtype float32`"
+            )
+        before, after = self.scorer.scores(both, [question.prompt] * 2)
+        if question.labels is None:
+            return JudgedImage(before, after)
+        first, second = self.judge.best_label(both, question.labels.texts)
+        target = question.labels.target
+        became = None if target is None else second == target
+        return JudgedImage(before, after, first == 0, second == 0, became)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """
+    What edits of one model are judged on: the model, loaded, and who looks at its pictures.
+
+    What it draws before an edit is drawn once, however many edits are held against it.
+    """
+
+    located: Located
+    pipeline: Pipeline
+    judges: Judges
+    batch_size: int
+    notify: Notify = silent
+    drawn: dict[tuple[Run, int, float], Tensor] = field(default_factory=dict)  # by steps, guidance
+
+    @classmethod
+    def load(cls, located: Located, machine: Machine, notify: Notify = silent) -> "Bench":
+        """Return the bench of a model, everything loaded."""
+        scorer = load_scorer(located, machine)
+        judges = Judges(scorer, load_judge(located, machine, scorer))
+        pipeline = load_model(located, machine, notify)
+        batch_size = choose_batch_size(machine.batch_size, pipeline)
+        return cls(located, pipeline, judges, batch_size, notify)
+
+    def before(self, exam: Exam) -> list[Tensor]:  # each [3, h, w]
+        """Return the model's own pictures, in the order of the exam's runs."""
+        keys = [(run, exam.steps, exam.guidance) for run in exam.runs]
+        missing = [key for key in keys if key not in self.drawn]
+        if missing:
+            runs = [run for run, _, _ in missing]
+            self.drawn.update(zip(missing, self._draw(exam, runs, "before"), strict=True))
+        return [self.drawn[key] for key in keys]
+
+    def judge(self, exam: Exam, solved: Solved) -> Judged:
+        """Return the evaluation of a solved edit, which is made in memory and taken back."""
+        before = self.before(exam)
+        with edited_pipeline(self.pipeline, self.located, solved):
+            after = self._draw(exam, exam.runs, "after")
+        return _judged(exam, before, after, self.judges)
+
+    def _draw(self, exam: Exam, runs: Sequence[Run], when: str) -> list[Tensor]:
+        return _pictures(self.pipeline, exam, runs, self.batch_size, when, self.notify)
+
+
 def evaluate(
     located: Located,
     recipe: Recipe,
-    edited: Located | Solved,
+    edited: Located | Lora | Solved,
     machine: Machine,
     notify: Notify = silent,
 ) -> Judged:
-    """Return the evaluation of an edited checkpoint, or of a solved edit made in memory."""
-    asked = questions(located.spec, recipe)
-    seeds = tuple(range(FIRST_SEED, FIRST_SEED + recipe.evaluate.seeds))
-    scorer = load_scorer(located, machine)
-    judge = load_judge(located, machine, scorer)
-    before, after = _both(located, recipe, edited, asked, seeds, machine, notify)
-    images: dict[Question, list[JudgedImage]] = {question: [] for question in asked}
-    pictures = []
-    keys = [(question, seed) for question in asked for seed in seeds]
-    for (question, seed), old, new in zip(keys, before, after, strict=True):
-        judged = _judge(question, old, new, scorer, judge)
-        images[question].append(judged)
-        pictures.append(_picture(question, seed, judged, old, new))
-    return Judged(_document(images, seeds), tuple(pictures))
+    """Return the evaluation of an edited checkpoint, a LoRA, or an edit made in memory."""
+    exam = Exam.of(located.spec, recipe)
+    bench = Bench.load(located, machine, notify)
+    if isinstance(edited, Solved):
+        return bench.judge(exam, edited)
+    before, judges, batch_size = bench.before(exam), bench.judges, bench.batch_size
+    if isinstance(edited, Lora):
+        with with_lora(bench.pipeline, edited.parts) as pipeline:
+            after = _pictures(pipeline, exam, exam.runs, batch_size, "after", notify)
+        return _judged(exam, before, after, judges)
+    del bench  # one model in memory at a time
+    pipeline = load_model(edited, machine, notify)
+    after = _pictures(pipeline, exam, exam.runs, batch_size, "after", notify)
+    return _judged(exam, before, after, judges)
 
 
 @contextmanager
@@ -71,65 +166,37 @@ def edited_pipeline(pipeline: Pipeline, located: Located, solved: Solved) -> Ite
         yield
 
 
-def _both(
-    located: Located,
-    recipe: Recipe,
-    edited: Located | Solved,
-    asked: Sequence[Question],
-    seeds: Sequence[int],
-    machine: Machine,
-    notify: Notify,
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the pictures before and after, one model in memory at a time."""
-    runs = [Run(question.prompt, seed) for question in asked for seed in seeds]
-
-    def pictures(pipeline: Pipeline, when: str) -> list[Tensor]:
-        return _pictures(pipeline, runs, recipe.evaluate, machine, f"pictures {when}", notify)
-
-    pipeline = load_model(located, machine, notify)
-    before = pictures(pipeline, "before")
-    if isinstance(edited, Solved):
-        with edited_pipeline(pipeline, located, edited):
-            return before, pictures(pipeline, "after")
-    del pipeline
-    return before, pictures(load_model(edited, machine, notify), "after")
-
-
 def _pictures(
     pipeline: Pipeline,
+    exam: Exam,
     runs: Sequence[Run],
-    settings: EvaluateSettings,
-    machine: Machine,
-    stage: str,
+    batch_size: int,
+    when: str,
     notify: Notify,
 ) -> list[Tensor]:
-    steps, guidance = pipeline.spec.sampling(settings.steps, settings.guidance)
+    total = len(runs) * count_steps(pipeline, exam.steps)
     images = sample(
         pipeline,
         runs,
-        steps=steps,
-        guidance=guidance,
-        batch_size=choose_batch_size(machine.batch_size, pipeline),
-        tick=ticking(notify, stage, len(runs) * count_steps(pipeline, steps)),
+        steps=exam.steps,
+        guidance=exam.guidance,
+        batch_size=batch_size,
+        tick=ticking(notify, f"pictures {when}", total),
     )
     return list(images)
 
 
-def _judge(
-    question: Question, old: Tensor, new: Tensor, scorer: ClipScorer, judge: ClipScorer
-) -> JudgedImage:
-    both = torch.stack([old, new])  # [2, 3, h, w]
-    if not both.isfinite().all():
-        raise MachineError(
-            f"a picture of `{question.prompt}` came out as no numbers", "try `--dtype float32`"
-        )
-    before, after = scorer.scores(both, [question.prompt] * 2)
-    if question.labels is None:
-        return JudgedImage(before, after)
-    first, second = judge.best_label(both, question.labels.texts)
-    target = question.labels.target
-    became = None if target is None else second == target
-    return JudgedImage(before, after, first == 0, second == 0, became)
+def _judged(
+    exam: Exam, before: Sequence[Tensor], after: Sequence[Tensor], judges: Judges
+) -> Judged:
+    images: dict[Question, list[JudgedImage]] = {question: [] for question in exam.questions}
+    pictures = []
+    keys = [(question, seed) for question in exam.questions for seed in exam.seeds]
+    for (question, seed), old, new in zip(keys, before, after, strict=True):
+        judged = judges.look(question, old, new)
+        images[question].append(judged)
+        pictures.append(_picture(question, seed, judged, old, new))
+    return Judged(_document(images, exam.seeds), tuple(pictures))
 
 
 def _picture(

@@ -70,6 +70,19 @@ def conclusion(found: Localization) -> tuple[str, ...]:
     where = f"{layer_words(found.layer_set)} ({range_words(found.layer_set)})"
     share = f"{found.effect or 0.0:.0%} of what swapping all layers does"
     paths = tuple(f"layer {layer.layer} is {layer.module_path}" for layer in found.layers)
+    details = (*paths, *_past_the_layers(found))
     if not found.is_enough(ENOUGH):
-        return (f"no layer range holds the concept: the best, {where}, makes {share}", *paths)
-    return (f"the concept lies in {where}: swapping there makes {share}", *paths)
+        return (f"no layer range holds the concept: the best, {where}, makes {share}", *details)
+    return (f"the concept lies in {where}: swapping there makes {share}", *details)
+
+
+def _past_the_layers(found: Localization) -> tuple[str, ...]:
+    """Return whether the prompt was swapped where a model pools it, past keys and values."""
+    if found.pooled_swapped is None:
+        return ()
+    if found.pooled_swapped:
+        return ("the pooled prompt, which `add_embedding` reads, was swapped with every range",)
+    return (
+        "keys and values alone were swapped: the pooled prompt, which `add_embedding` reads, "
+        "stayed as it was (`--pooled` swaps it as well)",
+    )

@@ -1,18 +1,23 @@
 """A model by any of its names: what it is, and where its files are on this machine."""
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from loco_cli.checkpoint.header import shown
 from loco_cli.checkpoint.layout import Checkpoint, open_checkpoint
-from loco_cli.errors import CheckpointError, UnknownName
+from loco_cli.errors import CheckpointError, EditError, LocoError, UnknownName
 from loco_cli.models import registry
+from loco_cli.models.family import n_blocks, spec_for, standard_model
 from loco_cli.models.spec import ModelSpec
-from loco_cli.models.stable_diffusion import sd1_layers
-from loco_cli.workflows.hub import CONFIG_FILES, MODEL_FILES, fetch
+from loco_cli.workflows.hub import MODEL_FILES, cached, fetch
+from loco_cli.workflows.places import known_model, known_models, places_file
 
 _SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+_TURBO = "stable-diffusion-xl-turbo-v1"
+_MODELSPEC = ("modelspec.architecture", "modelspec.prediction_type")
 _HUB_HINT = "give the path of a folder or `.safetensors` file, or connect to the network"
 
 
@@ -49,26 +54,44 @@ class Located:
         """
         A folder with configuration and tokenizer: its own, or for a single file its model's.
 
-        Raises CheckpointError or ModelUnavailable where there is none.
+        A packaged one has no vocabulary of its own. Raises CheckpointError where there is none.
         """
         if self.checkpoint.is_folder:
             return self.path
-        shipped = registry.shipped_folder(self.spec)
-        if shipped:
-            return shipped
-        hint = "give the diffusers folder of the model"
-        if self.spec.hub_id is None:
+        folder = registry.config_folder(self.spec)
+        if folder is None:
             raise CheckpointError(
                 f"`{shown(self.path)}` is a single file of unknown widths: "
                 "no configuration fits it",
-                hint,
+                "give the diffusers folder of the model",
             )
-        return fetch(
-            self.spec.hub_id,
-            CONFIG_FILES,
-            needed="text_encoder/config.json",
-            what="the configuration of",
-            hint=hint,
+        return folder
+
+    @property
+    def has_encoders(self) -> bool:
+        """Whether the checkpoint has all of its text encoders."""
+        encoders = self.spec.context.encoders
+        return {encoder.component for encoder in encoders} <= self.checkpoint.components
+
+    @cached_property
+    def texts(self) -> "Located":
+        """
+        The model whose text encoders it is read with: itself, if it has them.
+
+        A UNet alone borrows those of a known model of its family and width that is on this
+        machine. Raises EditError where there is none.
+        """
+        if self.has_encoders:
+            return self
+        for spec in sorted(known_models(), key=lambda one: one.name != self.spec.name):
+            lender = _here(spec) if spec.family == self.spec.family else None
+            if lender and lender.has_encoders and lender.spec.d_text == self.spec.d_text:
+                return lender
+        raise EditError(
+            f"`{shown(self.path)}` has not all of its text encoders, and an edit needs the "
+            "embeddings of its prompts",
+            f"give the whole checkpoint, or name the place of one in `{places_file()}`, "
+            f"such as `{standard_model(self.spec.family).name}: /models/whole.safetensors`",
         )
 
 
@@ -76,21 +99,28 @@ def locate(model: str) -> Located:
     """
     Return the model of an alias, a folder, a single file or a hub id.
 
-    Only headers are read. Raises UnknownName, ModelUnavailable or CheckpointError.
+    Only headers are read.
+
+    Raises:
+        UnknownName, ModelUnavailable: there is no such model, or none within reach.
+        CheckpointError: what is there is no model, or not the one that the alias names.
     """
     place = find(model)
     checkpoint = open_checkpoint(place.path)
-    spec = registry.get(model) if model in registry.names() else spec_of(checkpoint)
+    spec = spec_of(checkpoint)
+    named = _named(model)
+    if named:
+        _check_is(checkpoint, spec, named)
+        spec = named
     return Located(place.name, spec, checkpoint, place.revision)
 
 
 def find(model: str) -> Place:
     """Return where a model is, whatever its architecture; nothing of it is read."""
     if model in registry.names():
-        return _by_alias(registry.get(model))
+        return _by_alias(known_model(model))
     path = _expanded(model)
-    is_path = path.suffix in _SUFFIXES or model.startswith((".", "/", "~")) or model.count("/") > 1
-    if model and (is_path or _exists(path)):
+    if is_path(model):
         return Place(path.stem if path.suffix in _SUFFIXES else path.absolute().name, path)
     if "/" in model:
         root = _from_hub(model)
@@ -102,45 +132,131 @@ def find(model: str) -> Place:
     )
 
 
+def is_path(model: str) -> bool:
+    """Whether a model that is no alias is spelled as a path, or is one that exists."""
+    path = _expanded(model)
+    is_spelled = path.suffix in _SUFFIXES or model.startswith((".", "/", "~"))
+    return bool(model) and (is_spelled or model.count("/") > 1 or _exists(path))
+
+
 def spec_of(checkpoint: Checkpoint) -> ModelSpec:
     """
     Return what is known of a checkpoint's architecture.
 
     That of a known model with the same layers and widths, else one read off its own tensors.
     """
-    if checkpoint.family != "sd1":
-        raise CheckpointError(
-            f"`{shown(checkpoint.root)}` is of family `{checkpoint.family}`, "
-            "which loco can compare but not edit yet"
-        )
-    w0, w1, w2, w3 = (
+    widths = [
         checkpoint.slots("unet", f"down_blocks.{i}.resnets.0.conv1.weight")[0].canonical_shape[0]
-        for i in range(4)
+        for i in range(n_blocks(checkpoint.family))
+    ]
+    architecture, prediction = said_of(checkpoint)
+    spec = spec_for(
+        checkpoint.family,
+        widths,
+        checkpoint.d_text,
+        architecture=architecture,
+        prediction=prediction,
     )
-    layers = sd1_layers((w0, w1, w2, w3))
-    for spec in map(registry.get, registry.names()):
-        if (spec.family, spec.d_text, spec.layers) == ("sd1", checkpoint.d_text, layers):
-            return spec
-    return replace(
-        registry.get("sd15"),
-        name="sd1",
-        title="Stable Diffusion 1.x",
-        hub_id=None,
-        d_text=checkpoint.d_text,
-        layers=layers,
+    _check_shapes(checkpoint, spec)
+    return spec
+
+
+def said_of(checkpoint: Checkpoint) -> tuple[str | None, str | None]:
+    """
+    Return what is said of a model beside its tensors: its architecture, and what its UNet predicts.
+
+    A file's metadata says it in modelspec's words, a folder in its scheduler's.
+    """
+    metadata = [file.header.metadata for file in checkpoint.files]
+    architecture, prediction = (
+        next((one[key] for one in metadata if key in one), None) for key in _MODELSPEC
     )
+    scheduler = _scheduler(checkpoint)
+    if scheduler.get("timestep_spacing") == "trailing":  # steps few and large: SDXL's Turbo
+        architecture = architecture or _TURBO
+    prediction = "v_prediction" if prediction == "v" else prediction
+    return architecture, scheduler.get("prediction_type") or prediction
+
+
+def _named(model: str) -> ModelSpec | None:
+    """Return the known model that an alias or a hub id names."""
+    if model not in registry.names() and is_path(model):
+        return None
+    return next((one for one in known_models() if model in (one.name, one.hub_id)), None)
+
+
+def _check_is(checkpoint: Checkpoint, spec: ModelSpec, named: ModelSpec) -> None:
+    """Raise CheckpointError where a checkpoint has not the shape of the model it is called."""
+    shapes, wanted = spec.tensor_shapes(), named.tensor_shapes()
+    if shapes == wanted:
+        return
+    what = f"`{shown(checkpoint.root)}` is no `{named.name}`"
+    hint = f"this looks like {spec.title}; give the path itself as the model"
+    if shapes.keys() != wanted.keys() or spec.family != named.family:
+        raise CheckpointError(
+            f"{what}: it is of family `{spec.family}` with {spec.n_layers} layers, "
+            f"{named.title} of `{named.family}` with {named.n_layers}",
+            hint,
+        )
+    name = next(name for name in wanted if shapes[name] != wanted[name])
+    raise CheckpointError(
+        f"{what}: tensor `{name}` is {list(shapes[name])}, "
+        f"in {named.title} it is {list(wanted[name])}",
+        hint,
+    )
+
+
+def _check_shapes(checkpoint: Checkpoint, spec: ModelSpec) -> None:
+    """Raise CheckpointError where a key or value projection has not the shape of its block."""
+    for name, shape in spec.tensor_shapes().items():
+        found = checkpoint.slots("unet", name)[0].canonical_shape
+        if found != shape:
+            raise CheckpointError(
+                f"tensor `{name}` of `{shown(checkpoint.root)}` is {list(found)}, "
+                f"its block says {list(shape)}"
+            )
+
+
+def _scheduler(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what a folder says of its sampler, nothing where it says nothing."""
+    path = checkpoint.root / "scheduler" / "scheduler_config.json"
+    if not checkpoint.is_folder or not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _by_alias(spec: ModelSpec) -> Place:
     shipped = registry.shipped_folder(spec)
     if shipped:
         return Place(spec.name, shipped)
-    root = _from_hub(str(spec.hub_id))
+    where = str(spec.hub_id)
+    if is_path(where):
+        return Place(spec.name, _expanded(where))
+    elsewhere = f"{_HUB_HINT}, or name another place for `{spec.name}` in `{places_file()}`"
+    root = _from_hub(where, elsewhere)
     return Place(spec.name, root, root.name)
 
 
-def _from_hub(hub_id: str) -> Path:
-    return fetch(hub_id, MODEL_FILES, needed="unet/*.safetensors", what="model", hint=_HUB_HINT)
+def _here(spec: ModelSpec) -> Located | None:
+    """Return a known model if it is on this machine and can be read; nothing is fetched."""
+    shipped = registry.shipped_folder(spec)
+    where = str(spec.hub_id)
+    path = shipped or (_expanded(where) if is_path(where) else cached(where, MODEL_FILES))
+    if path is None:
+        return None
+    try:
+        checkpoint = open_checkpoint(path)
+        return Located(spec.name, spec_of(checkpoint), checkpoint)
+    except LocoError:
+        return None
+
+
+def _from_hub(hub_id: str, hint: str = _HUB_HINT) -> Path:
+    return fetch(hub_id, MODEL_FILES, needed="unet/*.safetensors", what="model", hint=hint)
 
 
 def _expanded(model: str) -> Path:

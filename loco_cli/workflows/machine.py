@@ -1,25 +1,27 @@
-"""Where models run and with what they are scored: the options of a command, and what they load."""
+"""
+Where models run and with what they are scored: the options of a command, and what they load.
 
-from collections.abc import Iterable
+diffusers and transformers are imported when something is loaded: an edit whose layers are named
+needs neither.
+"""
+
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from loco_cli.concept import PromptPair
+from loco_cli.checkpoint.reader import read_tensor
 from loco_cli.errors import CheckpointError, RequestError
-from loco_cli.metrics.clip_score import ClipScorer
 from loco_cli.models import registry
-from loco_cli.runtime.encode import check_fits, load_tokenizer
-from loco_cli.runtime.pipeline import (
-    PARTS,
-    Pipeline,
-    choose_device,
-    hushed,
-    load_pipeline,
-)
-from loco_cli.runtime.sample import Tick
 from loco_cli.workflows.hub import SCORER_FILES, fetch
 from loco_cli.workflows.locate import Located
 from loco_cli.workflows.progress import Notify, Progress, silent
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loco_cli.metrics.clip_score import ClipScorer
+    from loco_cli.runtime.pipeline import Pipeline
+    from loco_cli.runtime.sample import Tick
 
 _SHIPPED = Path(__file__).parents[1] / "tiny" / "weights"
 _SCORER_HINT = "point to the folder of a CLIP model with `--scorer PATH`"
@@ -35,8 +37,10 @@ class Machine:
     scorer: str | None = None
 
 
-def load_model(located: Located, machine: Machine, notify: Notify = silent) -> Pipeline:
+def load_model(located: Located, machine: Machine, notify: Notify = silent) -> "Pipeline":
     """Return the running pipeline of a located model."""
+    from loco_cli.runtime.pipeline import load_pipeline
+
     stage = f"loading {located.name}"
     notify(Progress(stage, 0, 1))
     _check_parts(located)
@@ -45,6 +49,7 @@ def load_model(located: Located, machine: Machine, notify: Notify = silent) -> P
         located.spec,
         config=located.config,
         holds=located.checkpoint.holds,
+        tensors=lambda component: _tensors(located, component),
         device=machine.device,
         dtype=machine.dtype,
     )
@@ -52,19 +57,17 @@ def load_model(located: Located, machine: Machine, notify: Notify = silent) -> P
     return pipeline
 
 
-def load_scorer(located: Located, machine: Machine) -> ClipScorer:
+def load_scorer(located: Located, machine: Machine) -> "ClipScorer":
     """Return the scorer that the user named, else the one that the model names."""
     name = machine.scorer or located.spec.scorer
-    with hushed():
-        return ClipScorer(find_scorer(name), choose_device(machine.device), name)
+    return _load_clip(find_scorer(name), machine, name)
 
 
-def load_judge(located: Located, machine: Machine, scorer: ClipScorer) -> ClipScorer:
+def load_judge(located: Located, machine: Machine, scorer: "ClipScorer") -> "ClipScorer":
     """Return the judge: a model of its own for those that ship, else the scorer."""
     if registry.shipped_folder(located.spec) is None:
         return scorer
-    with hushed():
-        return ClipScorer(_SHIPPED / "judge", choose_device(machine.device))
+    return _load_clip(_SHIPPED / "judge", machine)
 
 
 def find_scorer(name: str) -> Path:
@@ -81,15 +84,7 @@ def find_scorer(name: str) -> Path:
     return fetch(name, SCORER_FILES, needed="model.safetensors", what="scorer", hint=_SCORER_HINT)
 
 
-def check_subjects(located: Located, pairs: Iterable[PromptPair]) -> None:
-    """Raise ConceptError where the tokenizer cuts off a subject, or the end of a target prompt."""
-    tokenizer = load_tokenizer(located.config / "tokenizer")
-    for pair in pairs:
-        check_fits(tokenizer, pair.source, pair.subject)
-        check_fits(tokenizer, pair.target, pair.target)
-
-
-def ticking(notify: Notify, stage: str, total: int) -> Tick:
+def ticking(notify: Notify, stage: str, total: int) -> "Tick":
     """Return a callback that adds up steps and tells of the sum."""
     done = 0
 
@@ -102,8 +97,27 @@ def ticking(notify: Notify, stage: str, total: int) -> Tick:
     return tick
 
 
+def _load_clip(folder: Path, machine: Machine, name: str | None = None) -> "ClipScorer":
+    from loco_cli.metrics.clip_score import ClipScorer
+    from loco_cli.runtime.pipeline import choose_device
+    from loco_cli.runtime.quiet import hushed
+
+    with hushed():
+        return ClipScorer(folder, choose_device(machine.device), name)
+
+
+def _tensors(located: Located, component: str) -> dict[str, "Tensor"]:
+    checkpoint = located.checkpoint
+    return {
+        name: read_tensor(checkpoint.slots(component, name)[0])
+        for name in checkpoint.names(component)
+    }
+
+
 def _check_parts(located: Located) -> None:
-    missing = [part for part in PARTS if part not in located.checkpoint.components]
+    from loco_cli.runtime.pipeline import parts_of
+
+    missing = [part for part in parts_of(located.spec) if part not in located.checkpoint.components]
     if missing:
         raise CheckpointError(
             f"`{located.path}` has no {', no '.join(missing)}, so it makes no pictures",

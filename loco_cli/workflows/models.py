@@ -5,21 +5,30 @@ from pathlib import Path
 from typing import Any
 
 from loco_cli.checkpoint.names import block_of
+from loco_cli.errors import UnknownName
 from loco_cli.models import registry
-from loco_cli.models.spec import CrossAttention, ModelSpec
+from loco_cli.models.spec import Context, CrossAttention, Family, ModelSpec
+from loco_cli.workflows.hub import MODEL_FILES, cached
+from loco_cli.workflows.locate import is_path, locate
+from loco_cli.workflows.places import known_model, known_models
 
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model, and whether its weights are on this machine: nothing is fetched to find out."""
+    """
+    A model, and whether its weights are on this machine: nothing is fetched to find out.
 
+    `name` is its alias, or the last part of the path it was given by.
+    """
+
+    name: str
     spec: ModelSpec
     is_here: bool
 
     def to_json(self) -> dict[str, Any]:
         """Return the model as an entry of `loco.models/1`."""
         return {
-            "name": self.spec.name,
+            "name": self.name,
             "title": self.spec.title,
             "family": self.spec.family,
             "hub_id": self.spec.hub_id,
@@ -41,18 +50,42 @@ class LayerRow:
 
 def list_models() -> tuple[KnownModel, ...]:
     """Return all known models."""
-    return tuple(show_model(name) for name in registry.names())
+    return tuple(KnownModel(spec.name, spec, _is_here(spec)) for spec in known_models())
 
 
-def show_model(name: str) -> KnownModel:
-    """Return one model; raises UnknownName."""
-    spec = registry.get(name)
-    return KnownModel(spec, _is_here(spec))
+def show_model(model: str) -> KnownModel:
+    """
+    Return one model: of an alias what is known, of a folder or file what its headers say.
+
+    Raises UnknownName, and CheckpointError where a path holds no model.
+    """
+    if model not in registry.names() and is_path(model):
+        located = locate(model)
+        return KnownModel(located.name, located.spec, is_here=True)
+    try:
+        spec = known_model(model)
+    except UnknownName as error:
+        raise UnknownName(error.message, f"{error.hint}, or give a folder or a file") from error
+    return KnownModel(spec.name, spec, _is_here(spec))
 
 
 def layer_table(spec: ModelSpec) -> tuple[LayerRow, ...]:
     """Return the layers in execution order, each with its block and the width of its K and V."""
-    return tuple(_layer_row(layer) for layer in spec.layers)
+    return tuple(_layer_row(layer, spec.family) for layer in spec.layers)
+
+
+def context_in_words(context: Context) -> str:
+    """Return where keys and values have the text from: "text_encoder (clip, last)"."""
+    words = " + ".join(f"{one.component} ({one.kind}, {one.states})" for one in context.encoders)
+    steps = (context.hid_proj, context.norm_cross.name if context.norm_cross else None)
+    return " → ".join([words, *(step for step in steps if step)])
+
+
+def projections_in_words(spec: ModelSpec) -> str:
+    """Return what an edit changes in every layer: "to_k, to_v"."""
+    projections = spec.layers[0].projections
+    names = ", ".join(projection.name for projection in projections)
+    return f"{names}, whose biases stay" if projections[0].has_bias else names
 
 
 def models_document(models: tuple[KnownModel, ...]) -> dict[str, Any]:
@@ -67,6 +100,8 @@ def model_document(model: KnownModel) -> dict[str, Any]:
         "schema": "loco.model/1",
         **model.to_json(),
         "d_text": spec.d_text,
+        "context": context_in_words(spec.context),
+        "projections": [projection.name for projection in spec.layers[0].projections],
         "steps": spec.steps,
         "guidance": spec.guidance,
         "resolution": spec.resolution,
@@ -77,16 +112,16 @@ def model_document(model: KnownModel) -> dict[str, Any]:
     }
 
 
-def _layer_row(layer: CrossAttention) -> LayerRow:
-    _, block = block_of("unet", layer.module_path)
+def _layer_row(layer: CrossAttention, family: Family) -> LayerRow:
+    # IN04 and its like count the blocks of Stable Diffusion, which DeepFloyd has not
+    block = None if family == "if" else block_of("unet", layer.module_path)[1]
     return LayerRow(layer.index, layer.module_path, block or "-", layer.projections[0].d_out)
 
 
 def _is_here(spec: ModelSpec) -> bool:
     folder = registry.shipped_folder(spec)
-    if folder is not None:
-        return (folder / "model_index.json").is_file()
-    from huggingface_hub import try_to_load_from_cache
-
-    index = try_to_load_from_cache(spec.hub_id or "", "model_index.json")
-    return isinstance(index, str) and any(Path(index).parent.glob("unet/*.safetensors"))
+    where = str(spec.hub_id)
+    if folder is None and is_path(where):
+        return Path(where).expanduser().exists()
+    folder = folder or cached(where, MODEL_FILES)
+    return folder is not None and any(folder.glob("unet/*.safetensors"))

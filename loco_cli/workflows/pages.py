@@ -1,9 +1,17 @@
 """Small files beside a result: sheets, reports, documents, written whole or not at all."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from loco_cli.checkpoint.staging import new_file, put_files, put_folder, staging
+from loco_cli.checkpoint.staging import (
+    new_file,
+    put_files,
+    put_folder,
+    staged_folder,
+    staging,
+    write_errors,
+)
 
 
 def write_folder(folder: Path, contents: Mapping[str, str | bytes]) -> tuple[Path, ...]:
@@ -27,6 +35,24 @@ def write_new(path: Path, content: str | bytes) -> None:
     with staging(path) as staged:
         _write(staged / path.name, content)
         put_files({staged / path.name: path})
+
+
+@contextmanager
+def promised(path: Path | None, content: str | bytes) -> Iterator[None]:
+    """
+    Write a file that gets its name when all that is done meanwhile has succeeded; None is no file.
+
+    Raises MachineError where it cannot be written.
+    """
+    if path is None:
+        yield
+        return
+    with staged_folder(path) as folder:
+        with write_errors(path):
+            _write(folder / path.name, content)
+        yield
+        with write_errors(path):
+            put_files({folder / path.name: path})
 
 
 def _write(path: Path, content: str | bytes) -> None:

@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from loco_cli.checkpoint.lora import Lora, is_lora, open_lora
 from loco_cli.concept import PromptPair
 from loco_cli.errors import RequestError
 from loco_cli.layers import sliding_windows
@@ -30,6 +31,7 @@ from loco_cli.workflows.checks import (
 from loco_cli.workflows.locate import Located, locate
 from loco_cli.workflows.outputs import needed_bytes
 from loco_cli.workflows.questions import questions
+from loco_cli.workflows.texts import check_subjects
 
 LOCALIZE_FILES = ("localization.json", *RESULT_FILES)
 EVALUATE_FILES = ("evaluation.json", *RESULT_FILES)
@@ -50,6 +52,7 @@ def localize(recipe: Recipe, output: Path | None = None, *, force: bool = False)
     """Return what a localization would do."""
     located = locate(recipe.model)
     check_localize(located, recipe.localize)
+    check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
     if output:
         check_folder(output, LOCALIZE_FILES, force=force)
     return Plan(
@@ -68,6 +71,7 @@ def edit(recipe: Recipe, options: EditOptions) -> Plan:
     """Return what an edit would do."""
     located = locate(recipe.model)
     check_edit(located, recipe, options)
+    check_subjects(located, (pair for entry in recipe.edits for pair in entry.edit_pairs()))
     layers_of = named_layers(located, recipe)
     touched = sorted({layer for layers in layers_of or () for layer in layers})
     return Plan(
@@ -81,8 +85,10 @@ def edit(recipe: Recipe, options: EditOptions) -> Plan:
         tensors=tuple(
             name for layer in touched for name in located.spec.layers[layer].tensor_names()
         ),
+        form=options.form,
         output=_relative(options.paths(located, recipe).root),
-        output_bytes=needed_bytes(located.checkpoint, 0),
+        # how long the factors of a LoRA are is known when the edit is solved
+        output_bytes=needed_bytes(located.checkpoint, 0) if options.form == "checkpoint" else None,
         limits=located.spec.unreachable,
     )
 
@@ -113,14 +119,17 @@ def evaluate(
 
 def check_evaluate(
     located: Located, recipe: Recipe, edited: str | None, output: Path | None, *, force: bool
-) -> Located | None:
-    """Return the edited checkpoint where one is named; raise where nothing can be evaluated."""
+) -> Located | Lora | None:
+    """Return the checkpoint or LoRA that is named; raise where nothing can be evaluated."""
     check_steps(recipe.evaluate.steps)
     if output:
         check_folder(output, EVALUATE_FILES, force=force)
     if edited is None:
         check_solve(located, recipe)
         return None
+    file = Path(edited)
+    if file.suffix == ".safetensors" and file.is_file() and is_lora(file):
+        return open_lora(file, located.checkpoint)
     other = locate(edited)
     if (other.spec.layers, other.spec.d_text) != (located.spec.layers, located.spec.d_text):
         raise RequestError(
@@ -168,7 +177,8 @@ def in_words(plan: Plan) -> tuple[str, ...]:
     lines += [f"  change {name}" for name in plan.tensors]
     if plan.output:
         size = f" ({plan.output_bytes / 1e6:.0f} MB)" if plan.output_bytes else ""
-        lines.append(f"  write {plan.output}{size}")
+        what = " as a LoRA" if plan.form == "lora" else ""
+        lines.append(f"  write {plan.output}{size}{what}")
     return (*lines, *(f"  not reached: {limit}" for limit in plan.limits))
 
 

@@ -80,7 +80,9 @@ def _nearest_first(subject: str, names: Sequence[str], encoder: TextEncoder) -> 
     """Return names by the cosine of their end states with the subject's, nearest first."""
     if not names:
         return []
-    states = torch.stack([found.states[found.end] for found in encoder.encode([subject, *names])])
+    states = torch.stack(
+        [found.states[found.end] for found in encoder.encode([subject, *names], padded=False)]
+    )
     unit = torch.nn.functional.normalize(states, dim=-1)
     order = (unit[1:] @ unit[0]).argsort(descending=True, stable=True)
     return [names[i] for i in order.tolist()]

@@ -69,13 +69,15 @@ def kept_concepts(spec: ModelSpec, recipe: Recipe) -> tuple[tuple[ConceptKind, s
     """
     Return the concepts that an edit must keep: neighbours, the preserve list, a few of other kinds.
 
-    `preserve: auto` takes every other neighbour, so half of these were never in the preserve set.
+    `preserve: auto` takes every other neighbour and the first known things of other kinds, the
+    last of which are asked for here: so half of these at least were never in the preserve set.
     """
     kept: list[tuple[ConceptKind, str]] = []
     for kind in _edited_kinds_first(recipe):
         names = neighbours(spec, recipe, kind)
         if kind not in {concept.kind for concept in recipe.concepts()}:
-            names = names[: len(listed(spec, recipe, kind)) + N_OTHER_KINDS]
+            n_listed = len(listed(spec, recipe, kind))
+            names = (*names[:n_listed], *names[n_listed:][-N_OTHER_KINDS:])
         kept += [(kind, thing[0]) for thing in names]
     return tuple(kept)
 

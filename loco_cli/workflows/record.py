@@ -1,13 +1,15 @@
-"""Write a solved edit with all that is said of it: manifest, report, model card."""
+"""All that is said of an edit: its manifest, its report, its model card."""
 
 import platform
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 
 from loco_cli import __version__
 from loco_cli.checkpoint.edits import EditedTensor
+from loco_cli.checkpoint.slot import TensorSlot
 from loco_cli.manifest import (
     Environment,
     Manifest,
@@ -22,98 +24,112 @@ from loco_cli.report.html import render_edit_report
 from loco_cli.report.pictures import Swept
 from loco_cli.workflows.checks import EditOptions
 from loco_cli.workflows.locate import Located
-from loco_cli.workflows.solve import NewWeight, Solved
-from loco_cli.workflows.write import BaseFacts, WrittenEdit, write_edit
+from loco_cli.workflows.outputs import OutputPaths
+from loco_cli.workflows.solve import Solved
+from loco_cli.workflows.write import BaseFacts
 
 
-def write_record(
-    located: Located,
-    recipe: Recipe,
-    options: EditOptions,
-    sweeps: tuple[Swept, ...],
-    solved: Solved,
-    weights: Sequence[NewWeight],
-) -> WrittenEdit:
-    """Return the edit, written whole: weights, undo file, recipe, report, card, manifest."""
-    record = _Record(located, recipe, options, sweeps, solved, weights)
-    extra: dict[str, str | bytes] = {"recipe": recipe.text, "report": record.report()}
-    if located.checkpoint.is_folder:
-        extra["card"] = render_card(
-            located.spec, located.name, recipe.title, solved.records, __version__
-        )
-    return write_edit(
-        located.checkpoint,
-        options.paths(located, recipe).root,
-        {weight.slot: weight.content for weight in weights},
-        record.manifest,
-        extra,
-        stamp=options.stamp,
-        force=options.force,
-    )
+@dataclass(frozen=True)
+class Figures:
+    """
+    How far one copy of a tensor moves: `Figures(slot, rank=4, relative_change=0.01, ...)`.
+
+    `rounding_error` is the share of the change that is lost where it is stored.
+    """
+
+    slot: TensorSlot
+    rank: int
+    relative_change: float
+    rounding_error: float
 
 
-class _Record:
+@dataclass(frozen=True)
+class Job:
+    """An edit whose layers are known: of what, how it is to be written, and what found them."""
+
+    located: Located
+    recipe: Recipe
+    options: EditOptions
+    sweeps: tuple[Swept, ...]
+
+    @property
+    def paths(self) -> OutputPaths:
+        """The names of everything that will be written."""
+        return self.options.paths(self.located, self.recipe)
+
+    @property
+    def title(self) -> str:
+        """What the edit does, in a few words."""
+        return self.recipe.title or self.recipe.name
+
+
+class Record:
     """What the manifest, the card and the report say of an edit that is being written."""
 
-    def __init__(
-        self,
-        located: Located,
-        recipe: Recipe,
-        options: EditOptions,
-        sweeps: tuple[Swept, ...],
-        solved: Solved,
-        weights: Sequence[NewWeight],
-    ) -> None:
-        self.located, self.recipe, self.options = located, recipe, options
-        self.sweeps, self.solved, self.weights = sweeps, solved, weights
-        self.found = tuple(sweep.localization for sweep in sweeps)
-        self.weight_of = {(weight.slot.file, weight.slot.tensor): weight for weight in weights}
+    def __init__(self, job: Job, solved: Solved, figures: Sequence[Figures]) -> None:
+        self.job, self.solved, self.figures = job, solved, figures
+        self.figures_of = {(one.slot.file, one.slot.tensor): one for one in figures}
         self.started = time.monotonic()
 
     def manifest(self, facts: BaseFacts) -> Manifest:
         """Return the manifest, once the writer knows what only it can know."""
-        recipe = self.recipe
+        located, recipe, options = self.job.located, self.job.recipe, self.job.options
+        found = [sweep.localization for sweep in self.job.sweeps]
         return Manifest(
             loco_version=__version__,
-            created=self.options.created or _now(),
-            command=self.options.command,
+            created=options.created or _now(),
+            command=options.command,
             recipe=RecipeRecord(text=recipe.text, sha256=recipe.sha256, overrides=recipe.overrides),
             model=ModelRecord(
-                name=self.located.name,
-                family=self.located.spec.family,
-                revision=self.located.revision,
+                name=located.name,
+                family=located.spec.family,
+                revision=located.revision,
+                unreachable=located.spec.unreachable,
+                texts=None if located.has_encoders else located.texts.name,
             ),
             base=facts.base,
-            localizations=tuple(one.to_json() for one in self.found),
+            localizations=tuple(one.to_json() for one in found),
             preserve=tuple(name for _, name in self.solved.preserved),
             edits=self.solved.records,
             tensors=tuple(map(self._tensor, facts.tensors)),
             environment=_environment(),
             seconds=Seconds(
-                localize=round(sum(one.seconds for one in self.found), 3),
+                localize=round(sum(one.seconds for one in found), 3),
                 solve=round(self.solved.seconds, 3),
                 write=round(time.monotonic() - self.started, 3),
             ),
         )
 
-    def report(self) -> str:
-        """Return the page of the edit."""
+    def pages(self) -> dict[str, str | bytes]:
+        """Return what lies beside the weights, by role: recipe, report, and a folder's card."""
+        located, recipe = self.job.located, self.job.recipe
+        pages: dict[str, str | bytes] = {"recipe": recipe.text, "report": self._report()}
+        if located.checkpoint.is_folder:
+            records = self.solved.records
+            pages["card"] = render_card(
+                located.spec, located.name, recipe.title, records, __version__
+            )
+        return pages
+
+    def _report(self) -> str:
+        located, recipe = self.job.located, self.job.recipe
         return render_edit_report(
-            title=self.recipe.title or self.recipe.name,
-            model=self.located.name,
+            title=self.job.title,
+            model=located.name,
             edits=self.solved.records,
-            localizations=self.sweeps,
+            localizations=self.job.sweeps,
             tensors=[
-                (w.slot.key, w.rank, w.relative_change, w.rounding_error) for w in self.weights
+                (one.slot.key, one.rank, one.relative_change, one.rounding_error)
+                for one in self.figures
             ],
             preserved=[name for _, name in self.solved.preserved],
-            recipe=self.recipe.text,
-            command=self.options.command,
-            module_paths=self.located.spec.module_paths,
+            recipe=recipe.text,
+            command=self.job.options.command,
+            module_paths=located.spec.module_paths,
         )
 
     def _tensor(self, tensor: EditedTensor) -> TensorRecord:
-        weight = self.weight_of[tensor.file, tensor.name]
+        figures = self.figures_of[tensor.file, tensor.name]
         return TensorRecord(
             name=tensor.name,
             file=tensor.file,
@@ -121,9 +137,9 @@ class _Record:
             dtype=tensor.dtype,
             sha256_before=tensor.sha256_before,
             sha256_after=tensor.sha256_after,
-            rank=weight.rank,
-            relative_change=weight.relative_change,
-            rounding_error=weight.rounding_error,
+            rank=figures.rank,
+            relative_change=figures.relative_change,
+            rounding_error=figures.rounding_error,
         )
 
 

@@ -1,27 +1,26 @@
 """From a recipe and its layers to new weights: encode, align, solve once per set of layers."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from loco_cli.checkpoint.reader import read_tensor, tensor_bytes
 from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.concept import PromptPair
 from loco_cli.editors import locoedit
 from loco_cli.errors import EditError
 from loco_cli.layers import as_window
 from loco_cli.manifest import EditRecord
 from loco_cli.recipe import AUTO_RIDGE, EditEntry, Recipe
-from loco_cli.runtime.encode import (
-    TextEncoder,
-    load_text_encoder,
-    load_tokenizer,
-    read_config,
-)
+from loco_cli.runtime.encode import EncodedPrompt, TextEncoder
+from loco_cli.workflows.contexts import Contexts
 from loco_cli.workflows.locate import Located
 from loco_cli.workflows.preserve import Preserved, chosen_neighbours, preserved_prompts
+
+Read = Callable[[Tensor], Tensor]  # states that all layers are given -> what one of them reads
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,8 @@ class Solved:
     """
     An edit before it is written: what each layer's projections become, and what was solved.
 
-    `solution_of` holds the layers that change; layers of the same edits share a solution.
+    `solution_of` holds the layers that change; layers of the same edits share a solution where
+    they read alike. An edit's record has the ridge of its first layer.
     """
 
     solution_of: Mapping[int, locoedit.Solution]
@@ -50,48 +50,36 @@ class NewWeight:
     rounding_error: float
 
 
-def load_encoder(located: Located) -> TextEncoder:
-    """Return the text encoder of a checkpoint, built from its own tensors, on the CPU."""
-    names = located.checkpoint.names("text_encoder")
-    if not names:
-        raise EditError(
-            f"`{located.path}` has no text encoder, and an edit needs its embeddings",
-            "give the whole checkpoint",
-        )
-    tensors = {
-        name: read_tensor(located.checkpoint.slots("text_encoder", name)[0]) for name in names
-    }
-    config = read_config(located.config / "text_encoder" / "config.json")
-    return load_text_encoder(config, tensors, load_tokenizer(located.config / "tokenizer"))
-
-
 def solve(
     located: Located, recipe: Recipe, layers_of: Sequence[tuple[int, ...]], encoder: TextEncoder
 ) -> Solved:
     """
     Return the solved edit of a recipe whose edits touch the given layers, one tuple for each edit.
 
-    Edits are solved together in every layer that they share.
+    Edits are solved together in every layer that they share. Where all layers read alike, those of
+    the same edits share a solution; else each layer has its own.
     """
     started = time.monotonic()
-    rows = [_rows(entry, recipe, encoder) for entry in recipe.edits]
+    contexts = Contexts(located)
     chosen = chosen_neighbours(located.spec, recipe, encoder)
-    preserved = _all_states(encoder, preserved_prompts(located.spec, recipe, chosen))
-    ridge = AUTO_RIDGE if recipe.edit.ridge == "auto" else recipe.edit.ridge
-    solutions: dict[tuple[int, ...], locoedit.Solution] = {}
+    problem = _encode(recipe, preserved_prompts(located.spec, recipe, chosen), contexts, encoder)
+    solutions: dict[tuple[tuple[int, ...], int | None], locoedit.Solution] = {}
     solution_of: dict[int, locoedit.Solution] = {}
     for layer in sorted({layer for layers in layers_of for layer in layers}):
         edits = tuple(i for i, layers in enumerate(layers_of) if layer in layers)
-        if edits not in solutions:
-            keys = torch.cat([rows[i][0] for i in edits])
-            targets = torch.cat([rows[i][1] for i in edits])
-            solutions[edits] = locoedit.solve(
-                keys, targets, preserved, ridge.value, relative=ridge.is_relative
-            )
-        solution_of[layer] = solutions[edits]
+        key = (edits, layer if contexts.norm else None)
+        if key not in solutions:
+            solutions[key] = problem.solve(edits, contexts.of_layer(layer))
+        solution_of[layer] = solutions[key]
     records = tuple(
-        _record(entry, recipe, layers, solution_of[layers[0]].ridge, len(row[0]))
-        for entry, layers, row in zip(recipe.edits, layers_of, rows, strict=True)
+        _record(
+            entry,
+            recipe,
+            layers,
+            solution_of[layers[0]].ridge,
+            len(problem.rows(i, contexts.of_layer(layers[0]))[0]),
+        )
+        for i, (entry, layers) in enumerate(zip(recipe.edits, layers_of, strict=True))
     )
     return Solved(solution_of, records, chosen, time.monotonic() - started)
 
@@ -102,11 +90,7 @@ def new_weights(located: Located, solved: Solved) -> tuple[NewWeight, ...]:
 
     Raises EditError where one is not finite, or none differs from what it was.
     """
-    weights = tuple(
-        _new_weight(slot, solved.solution_of[layer])
-        for layer, name in _touched(located, solved.solution_of)
-        for slot in located.checkpoint.slots("unet", name)
-    )
+    weights = tuple(iter_new_weights(located, solved))
     if not any(weight.relative_change for weight in weights):
         raise EditError(
             f"the edit changes nothing: all of its {len(weights)} tensors keep their values",
@@ -115,12 +99,28 @@ def new_weights(located: Located, solved: Solved) -> tuple[NewWeight, ...]:
     return weights
 
 
-def _touched(located: Located, layers: Iterable[int]) -> list[tuple[int, str]]:
-    return [(layer, name) for layer in layers for name in located.spec.layers[layer].tensor_names()]
+def iter_new_weights(located: Located, solved: Solved) -> Iterator[NewWeight]:
+    """Yield every edited copy of every tensor, in the order of `edited_slots`."""
+    for layer, solution in solved.solution_of.items():
+        for slot in edited_slots(located, (layer,)):
+            yield _new_weight(slot, solution)
 
 
-def _new_weight(slot: TensorSlot, solution: locoedit.Solution) -> NewWeight:
-    weight = read_tensor(slot)  # [d_out, d_text]
+def edited_slots(located: Located, layers: Iterable[int]) -> tuple[TensorSlot, ...]:
+    """Return every copy of every tensor that an edit in these layers replaces."""
+    return tuple(
+        slot
+        for layer in sorted(set(layers))
+        for name in located.spec.layers[layer].tensor_names()
+        for slot in located.checkpoint.slots("unet", name)
+    )
+
+
+def read_change(
+    slot: TensorSlot, solution: locoedit.Solution
+) -> tuple[Tensor, Tensor, Tensor]:  # [d_out, d_text], [d_out, m], [m, d_text]
+    """Return a projection as it is and its change in two factors; raises EditError."""
+    weight = read_tensor(slot)
     if weight.shape[1] != solution.directions.shape[1]:
         raise EditError(
             f"`{slot.key}` reads {weight.shape[1]} numbers per token, "
@@ -128,7 +128,11 @@ def _new_weight(slot: TensorSlot, solution: locoedit.Solution) -> NewWeight:
         )
     if not torch.isfinite(weight).all():
         raise EditError(f"`{slot.key}` of the base holds NaN or Inf")
-    left, right = solution.change(weight)
+    return weight, *solution.change(weight)
+
+
+def _new_weight(slot: TensorSlot, solution: locoedit.Solution) -> NewWeight:
+    weight, left, right = read_change(slot, solution)
     wanted = left @ right  # [d_out, d_text], float64
     stored = (weight.double() + wanted).to(weight.dtype)
     content = tensor_bytes(stored, slot)
@@ -137,7 +141,7 @@ def _new_weight(slot: TensorSlot, solution: locoedit.Solution) -> NewWeight:
         slot=slot,
         content=content,
         stored=stored,
-        rank=_rank(left, right),
+        rank=_rank(left, solution.triangle),
         relative_change=_share(made, weight.double()),
         rounding_error=_share(made - wanted, wanted),
     )
@@ -148,30 +152,69 @@ def _share(part: Tensor, whole: Tensor) -> float:
     return (part.norm() / size).item() if size else 0.0
 
 
-def _rank(left: Tensor, right: Tensor) -> int:
-    """Return the rank of `left @ right` from its factors, without the product's singular values."""
-    _, r_left = torch.linalg.qr(left)
-    _, r_right = torch.linalg.qr(right.T)
-    return int(torch.linalg.matrix_rank(r_left @ r_right.T))
+def _rank(left: Tensor, triangle: Tensor) -> int:
+    """Return the rank of a change from its left factor and what stands for its right one."""
+    _, own = torch.linalg.qr(left)
+    return int(torch.linalg.matrix_rank(own @ triangle.T))
 
 
-def _rows(entry: EditEntry, recipe: Recipe, encoder: TextEncoder) -> tuple[Tensor, Tensor]:
-    pairs = entry.edit_pairs()
-    sources = encoder.encode([pair.source for pair in pairs])
-    targets = encoder.encode([pair.target for pair in pairs])
-    aligned = [
-        locoedit.Aligned(
-            source.states, target.states, source.positions_of(pair.subject), source.end, target.end
-        )
-        for pair, source, target in zip(pairs, sources, targets, strict=True)
-    ]
-    return locoedit.moving_rows(aligned, recipe.edit.tokens)
+@dataclass(frozen=True)
+class _Problem:
+    """
+    The prompts of a recipe, encoded: for each edit its pairs, and what is preserved.
+
+    A layer reads them by a function of its own, from states that the UNet gives to all layers.
+    """
+
+    recipe: Recipe
+    pairs: tuple[tuple[locoedit.Aligned, ...], ...]
+    preserved: tuple[Tensor, ...]  # [n_tokens, d_text] each
+
+    def solve(self, edits: Sequence[int], read: Read) -> locoedit.Solution:
+        """Return the solution of some edits together, in a layer that reads so."""
+        ridge = self.recipe.edit.ridge
+        ridge = AUTO_RIDGE if ridge == "auto" else ridge
+        rows = [self.rows(i, read) for i in edits]
+        keys, targets = (torch.cat(parts) for parts in zip(*rows, strict=True))
+        kept = torch.cat([keys[:0], *map(read, self.preserved)])
+        return locoedit.solve(keys, targets, kept, ridge.value, relative=ridge.is_relative)
+
+    def rows(self, edit: int, read: Read) -> tuple[Tensor, Tensor]:  # [m, d_text] each
+        """Return the keys of an edit that move, and what they should read as."""
+        pairs = [
+            replace(pair, source=read(pair.source), target=read(pair.target))
+            for pair in self.pairs[edit]
+        ]
+        return locoedit.moving_rows(pairs, self.recipe.edit.tokens)
 
 
-def _all_states(encoder: TextEncoder, prompts: Sequence[str]) -> Tensor:  # [n, d_text]
-    if not prompts:
-        return torch.zeros(0, encoder.model.config.hidden_size)
-    return torch.cat([encoded.states for encoded in encoder.encode(prompts)])
+def _encode(
+    recipe: Recipe, kept: Sequence[str], contexts: Contexts, encoder: TextEncoder
+) -> _Problem:
+    """Return all prompts of a recipe encoded in one pass, and no further than they are needed."""
+    pairs = [entry.edit_pairs() for entry in recipe.edits]
+    prompts = [prompt for edit in pairs for pair in edit for prompt in (pair.source, pair.target)]
+    reaches_padding = recipe.edit.tokens != "last-subject" or kept or contexts.norm
+    encoded = encoder.encode([*prompts, *kept], padded=bool(reaches_padding))
+    states = {
+        prompt: contexts.shared(one) for prompt, one in zip([*prompts, *kept], encoded, strict=True)
+    }
+    aligned = tuple(
+        tuple(_aligned(pair, states[pair.source], states[pair.target]) for pair in edit)
+        for edit in pairs
+    )
+    return _Problem(recipe, aligned, tuple(states[prompt].states for prompt in kept))
+
+
+def _aligned(pair: PromptPair, source: EncodedPrompt, target: EncodedPrompt) -> locoedit.Aligned:
+    return locoedit.Aligned(
+        source.states,
+        target.states,
+        source.positions_of(pair.subject),
+        source.end,
+        target.end,
+        target.start,
+    )
 
 
 def _record(

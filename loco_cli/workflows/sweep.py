@@ -28,12 +28,12 @@ from loco_cli.workflows.checks import check_localize
 from loco_cli.workflows.locate import Located
 from loco_cli.workflows.machine import (
     Machine,
-    check_subjects,
     load_model,
     load_scorer,
     ticking,
 )
 from loco_cli.workflows.progress import Notify, silent
+from loco_cli.workflows.texts import check_subjects
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,13 @@ class _Job:
         candidates = locogen.candidates_of(windows, self.bench.located.spec.n_layers)
         known = {trial.candidate for trial in self.trials}
         fresh = [candidate for candidate in candidates if candidate not in known]
-        trials = locogen.plan(fresh, self.pairs, self.seeds, self.concept.kind)
+        trials = locogen.plan(
+            fresh,
+            self.pairs,
+            self.seeds,
+            self.concept.kind,
+            with_pooled=self.settings.pooled,
+        )
         for trial, image in zip(trials, self._sample(trials), strict=True):
             self._take(trial, image)
 
@@ -173,4 +179,5 @@ class _Job:
             scorer=self.bench.scorer.name,
             unet_evaluations=len(self.trials) * self.steps * (2 if guidance > 1 else 1),
             seconds=seconds,
+            pooled_swapped=self.settings.pooled if located.spec.unreachable else None,
         )

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from loco_cli.checkpoint.header import read_header, shown
-from loco_cli.checkpoint.patcher import Digest, copy_patched, hash_file, iter_content
+from loco_cli.checkpoint.patcher import Digest, hash_file, iter_content, write_patched
 from loco_cli.checkpoint.staging import new_file, put_files, put_folder, staging
 from loco_cli.checkpoint.undo import Undo, read_undo
 from loco_cli.errors import CheckpointError, RequestError, VerificationError
@@ -86,7 +86,7 @@ def _restore(paths: OutputPaths, undo: Undo, record: FileRecord, staged: Path) -
         if not kept:
             is_edited = bool(undo.tensors(record.path))
             patches = undo.patches(record.path, read_header(source)) if is_edited else ()
-            made = copy_patched(source, file, patches).result
+            made = write_patched(source, file, patches)
     made = hash_file(target) if kept else made
     if made != Digest(record.bytes, record.sha256):
         raise VerificationError(

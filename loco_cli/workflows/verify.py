@@ -8,7 +8,7 @@ manifest, and undoing gives the hashes of the base, so that nothing else has cha
 from pathlib import Path
 
 from loco_cli.checkpoint.header import read_header, shown
-from loco_cli.checkpoint.patcher import Copied, FileRange, Patch, copy_patched, hash_content
+from loco_cli.checkpoint.patcher import Digest, FileRange, Patch, hash_content, hash_patched
 from loco_cli.checkpoint.tree import list_files
 from loco_cli.checkpoint.undo import Undo, read_undo
 from loco_cli.errors import CheckpointError, VerificationError
@@ -122,10 +122,10 @@ class _Check:
                 self._fail(path, f"is not listed, so the base's `{shown(base.path)}` is unproven")
 
     def _check_file(self, path: Path, record: FileRecord, base: FileRecord | None) -> None:
-        copied = copy_patched(path, None, self._undo_patches(path, base))
-        is_undone = base is None or (copied.result and copied.result.sha256 == base.sha256)
-        if copied.source.sha256 != record.sha256:
-            self._fail(path, self._what_is_wrong(path, record, copied, bool(is_undone)))
+        there, undone = hash_patched(path, self._undo_patches(path, base))
+        is_undone = base is None or undone.sha256 == base.sha256
+        if there.sha256 != record.sha256:
+            self._fail(path, self._what_is_wrong(path, record, there, is_undone))
         elif not is_undone:
             self._fail(path, "does not give back the base's hash when it is undone")
 
@@ -134,11 +134,9 @@ class _Check:
             return ()
         return self._undo.patches(base.path, read_header(path))
 
-    def _what_is_wrong(
-        self, path: Path, record: FileRecord, copied: Copied, is_undone: bool
-    ) -> str:
-        if copied.source.n_bytes != record.bytes:
-            return f"has {copied.source.n_bytes} bytes, {record.bytes} were written"
+    def _what_is_wrong(self, path: Path, record: FileRecord, there: Digest, is_undone: bool) -> str:
+        if there.n_bytes != record.bytes:
+            return f"has {there.n_bytes} bytes, {record.bytes} were written"
         if path == self._paths.undo and self._undo:
             damaged = [
                 tensor.key

@@ -1,40 +1,36 @@
-"""Write an edited copy of a checkpoint, its undo file and its manifest: all of it or nothing."""
+"""
+Write an edited copy of a checkpoint, its undo file and its manifest: all of it or nothing.
 
-import os
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+The base is copied and hashed while the edit is still being solved, and each new weight goes into
+the place that the copy left open for it. What remains is to stamp the edited files with the digest
+of the manifest, which holds the base's hashes, and to hash what came of it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from loco_cli import __version__
-from loco_cli.checkpoint.edits import EditedTensor, FileEdit, plan_file_edits
-from loco_cli.checkpoint.header import render_header, shown
+from loco_cli.checkpoint.edits import EditedTensor, plan_edits
+from loco_cli.checkpoint.header import shown
 from loco_cli.checkpoint.layout import Checkpoint
-from loco_cli.checkpoint.patcher import Digest, FileRange, Patch, copy_patched, hash_file
+from loco_cli.checkpoint.patcher import Digest, FileRange, hash_file
 from loco_cli.checkpoint.slot import TensorSlot
-from loco_cli.checkpoint.staging import new_file, put_files, put_folder, staging
-from loco_cli.checkpoint.tree import Entry
+from loco_cli.checkpoint.staging import (
+    new_file,
+    put_files,
+    put_folder,
+    staged_folder,
+    write_errors,
+)
 from loco_cli.checkpoint.undo import FILE_TENSOR, Original, write_undo
-from loco_cli.errors import CheckpointError, VerificationError
-from loco_cli.manifest import (
-    STAMP_KEY,
-    VERSION_KEY,
-    Base,
-    FileRecord,
-    Manifest,
-    Output,
-    Parent,
-    render_manifest,
-)
-from loco_cli.workflows.outputs import (
-    OutputPaths,
-    check_output,
-    needed_bytes,
-    output_paths,
-    read_manifest,
-)
-
-_BLANK_DIGEST = "0" * 64  # keeps the stamp's place until the manifest is known
+from loco_cli.errors import EditError
+from loco_cli.manifest import Base, FileRecord, Manifest, Output, render_manifest
+from loco_cli.workflows.background import Background
+from loco_cli.workflows.copying import BaseCopy, FileCopy
+from loco_cli.workflows.outputs import OutputPaths, check_output, needed_bytes, output_paths
+from loco_cli.workflows.parents import parent_of
 
 
 @dataclass(frozen=True)
@@ -53,6 +49,21 @@ class WrittenEdit:
     manifest: Manifest
 
 
+@dataclass(frozen=True)
+class WriteOptions:
+    """
+    How to write: `WriteOptions(what="Remove the style of Van Gogh", stamp=True, force=False)`.
+
+    `what` goes into the title of files that have one; `with_card` tells that a folder gets a model
+    card in place of the base's.
+    """
+
+    what: str = "edited"
+    stamp: bool = True
+    force: bool = False
+    with_card: bool = True
+
+
 def write_edit(
     base: Checkpoint,
     output: Path,
@@ -60,36 +71,189 @@ def write_edit(
     make_manifest: Callable[[BaseFacts], Manifest],
     extra_files: Mapping[str, str | bytes],
     *,
+    what: str = "edited",
     stamp: bool = True,
     force: bool = False,
 ) -> WrittenEdit:
-    """
-    Write `base` with `patches` to `output`, in the base's layout, and return what was written.
+    """Write `base` with `patches` to `output`, where all of them are known, as `edited_copy`."""
+    options = WriteOptions(what, stamp, force, with_card="card" in extra_files)
+    with edited_copy(base, output, tuple(patches), options) as copy:
+        for slot, content in patches.items():
+            copy.put(slot, content)
+        return copy.finish(make_manifest, extra_files)
 
-    Every byte that no patch names is the base's, but for the stamp in the headers of edited files.
-    `make_manifest` is called once, when the base is hashed, and lists exactly the tensors that it
-    is given; the output's files are filled in afterwards. `extra_files` are by role: "recipe",
-    "report", and "card", which only a folder has. Nothing appears under its final name before all
-    of it is whole and on disk, and the manifest comes last. On any failure, Ctrl-C included,
-    nothing is left behind and what was there before stays.
+
+@contextmanager
+def edited_copy(
+    base: Checkpoint,
+    output: Path,
+    slots: tuple[TensorSlot, ...],
+    options: WriteOptions = WriteOptions(),
+) -> Iterator["EditedCopy"]:
+    """
+    Begin to copy `base` to `output`, in the base's layout, with `slots` left open.
+
+    Every byte outside of the slots is the base's, but for the stamp in the headers of their files.
+    Nothing appears under its final name before all of it is whole and on disk, and the manifest
+    comes last. On any failure, Ctrl-C included, or if the copy is never finished, nothing is left
+    behind and what was there before stays.
 
     Raises:
-        EditError: no patch changes anything, or one has not the size of its slot.
         OutputExists, RequestError, MachineError: as `check_output`, or the disk fills meanwhile.
         CheckpointError: the base cannot be read, or changed since it was opened.
     """
-    paths = output_paths(output, base.is_folder)
-    room = needed_bytes(base, sum(len(content) for content in patches.values()))
-    check_output(base.root, paths, needed_bytes=room, force=force)
-    edits = plan_file_edits(base, patches)
-    with staging(paths.root) as staged:
-        writer = _Writer(base, edits, output_paths(staged / paths.root.name, base.is_folder), stamp)
-        writer.copy_base("card" in extra_files)
-        writer.write_undo()
-        writer.write_extra(extra_files)
-        manifest = writer.write_manifest(make_manifest)
-        put_in_place(writer.paths, paths)
-    return WrittenEdit(paths, manifest)
+    final = output_paths(output, base.is_folder)
+    room = needed_bytes(base, sum(slot.end - slot.begin for slot in slots))
+    check_output(base.root, final, needed_bytes=room, force=options.force)
+    with staged_folder(final.root) as folder, Background() as background:
+        staged = output_paths(folder / final.root.name, base.is_folder)
+        with write_errors(final.root):
+            copy = EditedCopy(base, slots, options, (staged, final), background)
+        yield copy
+
+
+class EditedCopy:
+    """An output on its way, in its staging folder: `put` every slot, then `finish`."""
+
+    def __init__(
+        self,
+        base: Checkpoint,
+        slots: tuple[TensorSlot, ...],
+        options: WriteOptions,
+        places: tuple[OutputPaths, OutputPaths],  # where it is staged, where it will be
+        background: Background,
+    ) -> None:
+        self._base, self._options, self._background = base, options, background
+        self._staged, self._final = places
+        self._open = set(slots)
+        what = options.what if options.stamp else None
+        self._edits = {edit.file.path: edit for edit in plan_edits(base, slots, what)}
+        self._copies = tuple(self._file_copies())
+        self._copying = BaseCopy(self._copies, background)
+
+    def put(self, slot: TensorSlot, content: bytes) -> None:
+        """
+        Fill the place of a slot.
+
+        Raises:
+            EditError: the content is not as long as the slot.
+            MachineError, CheckpointError: the copy has failed meanwhile.
+        """
+        if len(content) != slot.end - slot.begin:
+            raise EditError(
+                f"the patch of `{shown(slot.key)}` has {len(content)} bytes, "
+                f"its place has {slot.end - slot.begin}"
+            )
+        with write_errors(self._final.root):
+            self._background.raise_failure()
+            with self._target(slot.file).open("r+b") as file:
+                file.seek(slot.begin + self._edits[slot.file].shift)
+                file.write(content)
+        self._open.remove(slot)
+
+    def finish(
+        self,
+        make_manifest: Callable[[BaseFacts], Manifest],
+        extra_files: Mapping[str, str | bytes],
+    ) -> WrittenEdit:
+        """
+        Write all that belongs to the output, give it its final names, and return what it is.
+
+        `make_manifest` is called once and lists exactly the tensors that it is given; the output's
+        files are filled in afterwards. `extra_files` are by role: "recipe", "report", and "card",
+        which only a folder has.
+
+        Raises:
+            EditError: no tensor has changed.
+            MachineError: something could not be written.
+            CheckpointError: the base cannot be read, has changed since the copy began, or since
+                its own manifest was written.
+        """
+        assert not self._open
+        with write_errors(self._final.root):
+            facts = self._facts()
+        manifest = make_manifest(facts)
+        assert manifest.base == facts.base
+        assert {t.key for t in manifest.tensors} == {f"{t.file}:{t.name}" for t in facts.tensors}
+        with write_errors(self._final.root):
+            manifest = manifest.with_output(self._write(manifest.digest(), facts, extra_files))
+            with new_file(self._staged.manifest) as file:
+                file.write(render_manifest(manifest).encode())
+            self._copying.check_unchanged()
+            put_in_place(self._staged, self._final)
+        return WrittenEdit(self._final, manifest)
+
+    def _file_copies(self) -> Iterator[FileCopy]:
+        """Yield every file to copy; a base's file whose name the output needs is only hashed."""
+        ours = {path.name for path in self._staged.beside} if self._base.is_folder else set()
+        if not self._options.with_card and self._staged.card:
+            ours.remove(self._staged.card.name)
+        for entry in self._base.entries:
+            if entry.path in ours:
+                yield FileCopy(entry)
+            elif entry.path not in self._base.left_out:
+                yield FileCopy(entry, self._target(entry.path), self._edits.get(entry.path))
+
+    def _facts(self) -> BaseFacts:
+        digests = self._copying.digests()
+        base = Base(
+            files=_records(digests),
+            parent=parent_of(self._base, digests),
+            name=self._base.root.resolve().name or "base",
+            left_out=self._base.left_out,
+        )
+        found = [
+            self._background.start(edit.edited, name, self._target(edit.file.path))
+            for edit in self._edits.values()
+            for name in edit.tensors
+        ]
+        tensors = tuple(one.result() for one in found)
+        changed = tuple(one for one in tensors if one.sha256_before != one.sha256_after)
+        if not changed:
+            raise EditError(
+                f"the edit changes nothing: all of its {len(tensors)} tensors keep their bytes"
+            )
+        return BaseFacts(base, changed)
+
+    def _write(
+        self, digest: str, facts: BaseFacts, extra_files: Mapping[str, str | bytes]
+    ) -> Output:
+        """Write what depends on the base's hashes, hash all that is new, and return the records."""
+        background, made = self._background, dict[Path, Future[Digest]]()
+        for edit in self._edits.values():
+            target = self._target(edit.file.path)
+            edit.stamp(target, digest)
+            made[target] = background.start(hash_file, target, background.stop)
+            background.flush(target)  # the disk writes while we hash
+        made[self._staged.undo] = background.start(self._write_undo, facts)
+        for role, content in extra_files.items():
+            path = self._staged.named(role)
+            if path:
+                made[path] = background.start(_write_small, path, content)
+        background.finish()
+        digests = {path: one.result() for path, one in made.items()}
+        for copy in self._copies:
+            if copy.target and not copy.edit:
+                digests[copy.target] = self._copying.digests()[copy.entry.path]
+        home = self._staged.home
+        by_name = {path.relative_to(home).as_posix(): one for path, one in digests.items()}
+        return Output(files=_records(by_name), stamped=self._options.stamp)
+
+    def _write_undo(self, facts: BaseFacts) -> Digest:
+        kept = [
+            Original.raw(
+                copy.entry.path, FILE_TENSOR, FileRange(copy.entry.source, 0, copy.entry.n_bytes)
+            )
+            for copy in self._copies
+            if not copy.target
+        ]
+        edited = [one for edit in self._edits.values() for one in edit.originals(facts.tensors)]
+        with new_file(self._staged.undo) as file:
+            write_undo(file, (*kept, *edited), facts.base)
+        return hash_file(self._staged.undo, self._background.stop)
+
+    def _target(self, path: str) -> Path:
+        return self._staged.root / path if self._staged.is_folder else self._staged.root
 
 
 def put_in_place(staged: OutputPaths, final: OutputPaths) -> None:
@@ -103,134 +267,14 @@ def put_in_place(staged: OutputPaths, final: OutputPaths) -> None:
     put_files(written, stale)
 
 
-class _Writer:
-    """One output on its way, in its staging folder."""
-
-    def __init__(
-        self, base: Checkpoint, edits: Mapping[str, FileEdit], paths: OutputPaths, stamp: bool
-    ) -> None:
-        self.paths = paths
-        self._base, self._edits, self._stamp = base, edits, stamp
-        self._base_files: list[FileRecord] = []
-        self._output_files: list[FileRecord] = []
-        self._originals: list[Original] = []
-
-    def copy_base(self, with_card: bool) -> None:
-        ours = {path.name for path in self.paths.beside if with_card or path != self.paths.card}
-        for entry in self._base.entries:
-            if entry.path in self._base.left_out:
-                continue
-            if entry.path in self._edits:
-                self._copy_edited(entry, self._edits[entry.path])
-            elif self._base.is_folder and entry.path in ours:
-                self._keep_for_undo(entry)
-            else:
-                self._copy_whole(entry)
-
-    def write_undo(self) -> None:
-        with new_file(self.paths.undo) as file:
-            write_undo(file, self._originals, self._base_record())
-        self._add_output(self.paths.undo, hash_file(self.paths.undo))
-
-    def write_extra(self, extra_files: Mapping[str, str | bytes]) -> None:
-        for role, content in extra_files.items():
-            path = self.paths.named(role)
-            if path is None:
-                continue
-            with new_file(path) as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-            self._add_output(path, hash_file(path))
-
-    def write_manifest(self, make_manifest: Callable[[BaseFacts], Manifest]) -> Manifest:
-        tensors = tuple(tensor for edit in self._edits.values() for tensor in edit.tensors)
-        facts = BaseFacts(self._base_record(), tensors)
-        manifest = make_manifest(facts)
-        assert manifest.base == facts.base
-        assert {t.key for t in manifest.tensors} == {f"{t.file}:{t.name}" for t in tensors}
-        for edit in self._edits.values() if self._stamp else ():
-            self._write_stamp(edit, manifest.digest())
-        files = tuple(sorted(self._output_files, key=lambda record: record.path))
-        manifest = manifest.with_output(Output(files=files, stamped=self._stamp))
-        with new_file(self.paths.manifest) as file:
-            file.write(render_manifest(manifest).encode())
-        return manifest
-
-    def _copy_whole(self, entry: Entry) -> None:
-        target = self._target(entry.path)
-        with new_file(target) as file:
-            copied = copy_patched(entry.source, file, ())
-        self._add_base(entry, copied.source)
-        self._add_output(target, copied.source)
-
-    def _copy_edited(self, entry: Entry, edit: FileEdit) -> None:
-        target, patches = self._target(entry.path), edit.patches
-        if self._stamp:
-            blank = _stamped_header(edit, _BLANK_DIGEST)
-            patches = (Patch(0, edit.file.header.data_start, blank), *patches)
-        # a stamped file is hashed and flushed when its stamp is known
-        with new_file(target, is_synced=not self._stamp) as file:
-            copied = copy_patched(entry.source, file, patches, with_result=not self._stamp)
-        if copied.source.n_bytes != edit.file.header.file_bytes:
-            raise CheckpointError(f"`{shown(entry.source)}` changed while it was copied")
-        self._originals += edit.originals()
-        self._add_base(entry, copied.source)
-        if copied.result:
-            self._add_output(target, copied.result)
-
-    def _keep_for_undo(self, entry: Entry) -> None:
-        content = FileRange(entry.source, 0, entry.n_bytes)
-        self._originals.append(Original.raw(entry.path, FILE_TENSOR, content))
-        self._add_base(entry, hash_file(entry.source))
-
-    def _write_stamp(self, edit: FileEdit, digest: str) -> None:
-        target = self._target(edit.file.path)
-        with target.open("r+b") as file, ThreadPoolExecutor(1) as thread:
-            file.write(_stamped_header(edit, digest))
-            file.flush()
-            synced = thread.submit(os.fsync, file.fileno())  # the disk writes while we hash
-            self._add_output(target, hash_file(target))
-            synced.result()
-
-    def _base_record(self) -> Base:
-        return Base(
-            files=tuple(sorted(self._base_files, key=lambda record: record.path)),
-            parent=_parent(self._base),
-            name=self._base.root.resolve().name or "base",
-            left_out=self._base.left_out,
-        )
-
-    def _target(self, path: str) -> Path:
-        return self.paths.root / path if self.paths.is_folder else self.paths.root
-
-    def _add_base(self, entry: Entry, digest: Digest) -> None:
-        self._base_files.append(_record(entry.path, digest))
-
-    def _add_output(self, path: Path, digest: Digest) -> None:
-        self._output_files.append(_record(path.relative_to(self.paths.home).as_posix(), digest))
+def _write_small(path: Path, content: str | bytes) -> Digest:
+    with new_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+    return hash_file(path)
 
 
-def _record(path: str, digest: Digest) -> FileRecord:
-    return FileRecord(path=path, bytes=digest.n_bytes, sha256=digest.sha256)
-
-
-def _stamped_header(edit: FileEdit, digest: str) -> bytes:
-    header = edit.file.header
-    metadata = {**header.metadata, VERSION_KEY: __version__, STAMP_KEY: digest}
-    metadata.pop("modelspec.hash_sha256", None)  # of the tensors as they were
-    return render_header(header.tensors.values(), metadata)
-
-
-def _parent(base: Checkpoint) -> Parent | None:
-    """Return the edit that made the base: by its manifest, or by the stamp alone if that is all."""
-    stamps = {
-        file.header.metadata[STAMP_KEY] for file in base.files if STAMP_KEY in file.header.metadata
-    }
-    try:
-        found = read_manifest(base.root)
-    except VerificationError:
-        found = None
-    if found and (found.digest in stamps or not stamps):
-        return Parent(manifest=found.digest, recipe_sha256=found.manifest.recipe.sha256)
-    stamp = min(stamps, default="")
-    is_digest = len(stamp) == 64 and not set(stamp) - set("0123456789abcdef")
-    return Parent(manifest=stamp) if is_digest else None
+def _records(digests: Mapping[str, Digest]) -> tuple[FileRecord, ...]:
+    return tuple(
+        FileRecord(path=path, bytes=one.n_bytes, sha256=one.sha256)
+        for path, one in sorted(digests.items())
+    )

@@ -1,25 +1,31 @@
 """
 Localize every concept of the world and hold the result against the answer key.
 
-    python -m tests.benchmarks.answer_key [--model tiny-plain] [--width 2] [--seeds 4]
+    python -m tests.benchmarks.answer_key [--model tiny-plain] [--width auto] [--seeds 4]
+        [--output DIR] [--shard 0/2 --threads 1]
 
 A concept counts as found where the best range and the key share at least half of their union; it
 is clear where its score is three standard errors ahead of every range that does not touch the key.
 `tiny-plain` has no key: its table shows what the best range does, beside all layers.
+
+What `--output` holds already is not measured again, so that two processes can share the work and
+a third print it all; other weights need another folder.
 """
 
 import argparse
 import json
 from pathlib import Path
 
+import torch
+
 from loco_cli.localization import Localization
 from loco_cli.models import registry
-from loco_cli.recipe import LocalizeSettings
+from loco_cli.recipe import EditEntry, LocalizeSettings, slug
 from loco_cli.runtime.sample import choose_batch_size
 from loco_cli.workflows.locate import locate
 from loco_cli.workflows.machine import Machine, load_model, load_scorer
 from loco_cli.workflows.sweep import Bench, localize
-from tests.benchmarks.world import entries
+from tests.benchmarks.world import add_options, chosen_entries
 
 
 def key_of(model: str) -> dict[str, list[int]]:
@@ -47,31 +53,51 @@ def lead(found: Localization, key: list[int]) -> float:
     )
 
 
-def main() -> None:
+def known_localization(folder: Path | None, model: str, entry: EditEntry) -> Localization | None:
+    """Return what `folder` holds of a concept, None where it was not measured yet."""
+    path = _path(folder, model, entry) if folder else None
+    if path is None or not path.exists():
+        return None
+    return Localization.from_json(json.loads(path.read_text()))
+
+
+def localization_of(
+    bench: Bench, entry: EditEntry, settings: LocalizeSettings, folder: Path | None
+) -> Localization:
+    """Return the localization of a concept, made once where there is a folder to keep it."""
+    model = bench.located.name
+    found = known_localization(folder, model, entry)
+    if found is None:
+        found = localize(bench, entry, settings).localization
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+            _path(folder, model, entry).write_text(json.dumps(found.to_json(), indent=2))
+    assert len(found.seeds) == settings.seeds, f"{folder} holds {len(found.seeds)} seeds"
+    return found
+
+
+def main(arguments: list[str] | None = None) -> None:
     """Print a line for each concept, and the shares."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="tiny")
-    parser.add_argument("--width", type=int, default=2)
+    add_options(parser)
+    parser.add_argument("--width", type=_width, default="auto")
     parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--kind", action="append", help="only these kinds")
-    parser.add_argument("--output", type=Path, help="a folder for every localization.json")
-    args = parser.parse_args()
+    parser.add_argument("--output", type=Path, help="a folder for every localization")
+    args = parser.parse_args(arguments)
+    if args.threads:
+        torch.set_num_threads(args.threads)
     located, machine = locate(args.model), Machine()
     pipeline = load_model(located, machine)
     bench = Bench(
         located, pipeline, load_scorer(located, machine), choose_batch_size("auto", pipeline)
     )
     settings = LocalizeSettings(width=args.width, seeds=args.seeds, search="exhaustive")
-    keys, found_of = key_of(args.model), []
-    for entry in entries(tuple(args.kind or ("style", "object", "fact"))):
-        found = localize(bench, entry, settings).localization
-        print(line(found, keys.get(entry.kind)), flush=True)
-        found_of.append((found, keys.get(entry.kind)))
-        if args.output:
-            args.output.mkdir(exist_ok=True)
-            path = args.output / f"{entry.kind}-{entry.subject.replace(' ', '-')}.json"
-            path.write_text(json.dumps(found.to_json(), indent=2))
-    judged = [(share(f, key) >= 0.5, lead(f, key) >= 3) for f, key in found_of if key]
+    keys, judged = key_of(args.model), []
+    for entry in chosen_entries(args):
+        found, key = localization_of(bench, entry, settings, args.output), keys.get(entry.kind)
+        print(line(found, key), flush=True)
+        if key:
+            judged.append((share(found, key) >= 0.5, lead(found, key) >= 3))
     if judged:
         n = len(judged)
         print(f"found {sum(a for a, _ in judged)} of {n}, clear {sum(b for _, b in judged)} of {n}")
@@ -87,6 +113,14 @@ def line(found: Localization, key: list[int] | None) -> str:
     if key is None:
         return text
     return f"{text}  key {key} share {share(found, key):.2f} lead {lead(found, key):5.1f}"
+
+
+def _width(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+def _path(folder: Path, model: str, entry: EditEntry) -> Path:
+    return folder / f"{model}-{entry.kind}-{slug(entry.subject)}.json"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
-"""Every concept of the drawn world as an edit entry, and what each goes to."""
+"""Every concept of the drawn world as an edit entry, and the options that measurements share."""
+
+import argparse
+from collections.abc import Sequence
 
 from loco_cli.models import known
 from loco_cli.recipe import EditEntry
 
+KINDS = ("style", "object", "fact")
 # what a thing is replaced by: a plainer one where there is one, else a near neighbour
 REPLACED_BY = {
     "a cat": "a dog",
@@ -28,8 +32,8 @@ SUCCEEDED_BY = {
 }
 
 
-def entries(kinds: tuple[str, ...] = ("style", "object", "fact")) -> list[EditEntry]:
-    """Return an edit for every style, object and office of the world."""
+def entries(kinds: Sequence[str] = KINDS, subjects: Sequence[str] | None = None) -> list[EditEntry]:
+    """Return an edit for every style, object and office of the world, or for those named."""
     found: list[EditEntry] = []
     for names in known.TINY["style"]:
         found.append(EditEntry(kind="style", subject=names[0], to="painting"))
@@ -39,4 +43,24 @@ def entries(kinds: tuple[str, ...] = ("style", "object", "fact")) -> list[EditEn
         if names[0] in SUCCEEDED_BY:
             to = SUCCEEDED_BY[names[0]]
             found.append(EditEntry(kind="fact", subject=names[0], was=names[1], to=to))
-    return [entry for entry in found if entry.kind in kinds]
+    unknown = set(subjects or ()) - {entry.subject for entry in found}
+    assert not unknown, f"the world has no {', '.join(sorted(unknown))}"
+    return [e for e in found if e.kind in kinds and (not subjects or e.subject in subjects)]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add which concepts of which model are measured, and by how many processes."""
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--kind", action="append", choices=KINDS, help="only these kinds")
+    parser.add_argument("--subject", action="append", help="only these subjects")
+    parser.add_argument(
+        "--shard", default="0/1", metavar="I/N", help="part I of N, for N processes: 0/2 and 1/2"
+    )
+    parser.add_argument("--threads", type=int, help="threads of this process")
+
+
+def chosen_entries(args: argparse.Namespace) -> list[EditEntry]:
+    """Return the entries that the options name; the shards take turns."""
+    index, count = map(int, args.shard.split("/"))
+    assert 0 <= index < count, f"there is no part {index} of {count}"
+    return entries(args.kind or KINDS, args.subject)[index::count]

@@ -1,9 +1,9 @@
-"""The rank of a change, seen through the rounding of the dtype that stores it."""
+"""The size and the rank of a change, seen through the rounding of the dtype that stores it."""
 
 import numpy as np
 import pytest
 
-from loco_cli.checkpoint.change import measure, numerical_rank
+from loco_cli.checkpoint.change import Change, measure
 
 
 def edited(rng, shape, rank, relative, dtype):
@@ -15,7 +15,8 @@ def edited(rng, shape, rank, relative, dtype):
 
 
 @pytest.mark.parametrize(
-    ("shape", "rank"), [((24, 40), 1), ((24, 40), 4), ((320, 160), 1), ((320, 160), 40)]
+    ("shape", "rank"),
+    [((24, 40), 1), ((24, 40), 4), ((320, 160), 1), ((320, 160), 40), ((520, 600), 60)],
 )
 @pytest.mark.parametrize(("dtype", "name"), [(np.float16, "F16"), (np.float32, "F32")])
 @pytest.mark.parametrize("relative", [0.1, 0.01])
@@ -25,20 +26,46 @@ def test_rounding_adds_no_rank(shape, rank, dtype, name, relative):
     """
     before, after = edited(np.random.default_rng(rank), shape, rank, relative, dtype)
 
-    change = measure(before, after, name)
+    change = measure([(before, after)], name)
 
     assert change.rank == rank
     assert change.relative == pytest.approx(relative, rel=0.03)
 
 
-def test_a_change_of_full_rank_is_one():
+@pytest.mark.parametrize("shape", [(300, 280), (140, 600)])
+def test_a_change_of_full_rank_is_one(shape):
     """
     A matrix that is wholly replaced has full rank, beyond what a sketch can tell.
     """
     rng = np.random.default_rng(0)
-    before, after = (rng.standard_normal((300, 280)).astype(np.float32) for _ in range(2))
+    before, after = (rng.standard_normal(shape).astype(np.float32) for _ in range(2))
 
-    assert numerical_rank(after.astype(float) - before, after, "F32") == 280
+    assert measure([(before, after)], "F32").rank == min(shape)
+
+
+def test_rows_that_stayed_add_no_noise():
+    """
+    A small change beside large weights keeps its rank: only what moved was rounded.
+    """
+    before, after = edited(np.random.default_rng(0), (64, 48), 3, 0.1, np.float16)
+    large = np.full((64, 48), 1000, np.float16)
+
+    change = measure([(np.vstack([large, before]), np.vstack([large, after]))], "F16")
+
+    assert change.rank == 3
+
+
+def test_blocks_make_no_difference():
+    """
+    However a tensor is cut into blocks of rows, its change is the same.
+    """
+    before, after = edited(np.random.default_rng(1), (60, 50), 5, 0.1, np.float16)
+
+    whole = measure([(before, after)], "F16")
+    cut = measure(zip(np.split(before, 12), np.split(after, 12), strict=True), "F16")
+
+    assert (cut.max_abs, cut.rank, cut.share) == (whole.max_abs, whole.rank, whole.share)
+    assert cut.relative == pytest.approx(whole.relative, rel=1e-6)
 
 
 def test_the_smallest_change_has_rank_one():
@@ -49,7 +76,7 @@ def test_the_smallest_change_has_rank_one():
     after = before.copy()
     after[3, 3] = np.nextafter(after[3, 3], np.float16(2))
 
-    change = measure(before, after, "F16")
+    change = measure([(before, after)], "F16")
 
     assert (change.rank, change.share) == (1, 1 / 64)
 
@@ -58,6 +85,17 @@ def test_a_vector_has_no_rank():
     """
     Rank is for matrices; a weight of zeros has no relative change.
     """
-    change = measure(np.zeros(4, np.float32), np.ones(4, np.float32), "F32")
+    change = measure([(np.zeros(4, np.float32), np.ones(4, np.float32))], "F32")
 
-    assert (change.rank, change.relative, change.max_abs) == (None, None, 1.0)
+    assert change == Change(relative=None, max_abs=1.0, rank=None, share=1.0)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, 1e38])
+def test_what_is_not_finite_has_no_figures(odd):
+    """
+    NaN, Inf and what overflows leave the share of elements alone.
+    """
+    before = np.ones((4, 4), np.float32)
+    after = before * np.float32(odd)
+
+    assert measure([(before, after)], "BF16") == Change(None, None, None, share=1.0)

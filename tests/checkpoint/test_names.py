@@ -137,3 +137,14 @@ def test_labels_blocks_as_people_know_them(component, name, expected):
     A UNet block has its diffusers name and its IN, M or OUT label.
     """
     assert block_of(component, name) == expected
+
+
+def test_blocks_of_deepfloyd_have_no_label():
+    """
+    IN, M and OUT count in a layout that DeepFloyd never had, with two layers per block.
+    """
+    name = "down_blocks.1.attentions.2.add_k_proj.weight"
+    layer = "encoder.block.7.layer.0.SelfAttention.o.weight"
+
+    assert block_of("unet", name, "if") == ("down_blocks.1.attentions.2", None)
+    assert block_of("text_encoder", layer, "if") == ("encoder.block.7", None)

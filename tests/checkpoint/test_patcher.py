@@ -3,13 +3,22 @@
 import hashlib
 import io
 import os
+from concurrent.futures import CancelledError
+from threading import Event
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loco_cli.checkpoint import patcher
-from loco_cli.checkpoint.patcher import Digest, FileRange, Patch, copy_patched, hash_file
+from loco_cli.checkpoint.patcher import (
+    Digest,
+    FileRange,
+    Patch,
+    hash_file,
+    hash_patched,
+    write_patched,
+)
 from loco_cli.errors import CheckpointError
 
 
@@ -26,19 +35,30 @@ def digest_of(content):
 )
 def test_replaces_ranges_and_nothing_else(content, cuts, first, second, tmp_path_factory):
     """
-    The result is the source with each range exchanged, and both digests are of just those bytes.
+    The result is the source with each range exchanged, and every digest is of just those bytes.
     """
     path = tmp_path_factory.getbasetemp() / "source"
     path.write_bytes(content)
     a, b, c, d = sorted(cuts)
     expected = content[:a] + first + content[b:c] + second + content[d:]
+    patches = [Patch(c, d, second), Patch(a, b, first)]
     sink = io.BytesIO()
 
-    copied = copy_patched(path, sink, [Patch(c, d, second), Patch(a, b, first)])
-
+    assert write_patched(path, sink, patches) == digest_of(expected)
+    assert hash_patched(path, patches) == (digest_of(content), digest_of(expected))
     assert sink.getvalue() == expected
-    assert copied.source == digest_of(content)
-    assert copied.result == digest_of(expected)
+
+
+def test_stops_between_two_chunks(tmp_path):
+    """
+    A copy that is told to stop ends with an error, never with a digest.
+    """
+    (tmp_path / "source").write_bytes(bytes(9))
+    stop = Event()
+    stop.set()
+
+    with pytest.raises(CancelledError):
+        hash_file(tmp_path / "source", stop)
 
 
 def test_streams_files_larger_than_its_buffers(tmp_path, monkeypatch):
@@ -51,12 +71,12 @@ def test_streams_files_larger_than_its_buffers(tmp_path, monkeypatch):
     source.write_bytes(content)
     other.write_bytes(content[::-1])
     expected = content[:5] + content[::-1][100:90_100] + content[50_000:]
+    patches = [Patch(5, 50_000, FileRange(other, 100, 90_100))]
     sink = io.BytesIO()
 
-    copied = copy_patched(source, sink, [Patch(5, 50_000, FileRange(other, 100, 90_100))])
-
+    assert write_patched(source, sink, patches) == digest_of(expected)
     assert sink.getvalue() == expected
-    assert (copied.source, copied.result) == (digest_of(content), digest_of(expected))
+    assert hash_patched(source, patches) == (digest_of(content), digest_of(expected))
     assert hash_file(source) == digest_of(content)
 
 
@@ -69,7 +89,7 @@ def test_refuses_patches_that_overlap(tmp_path):
 
     for patches in ([Patch(0, 5, b""), Patch(4, 6, b"")], [Patch(8, 12, b"")]):
         with pytest.raises(CheckpointError, match="overlap or lie beyond its end"):
-            copy_patched(path, None, patches)
+            hash_patched(path, patches)
 
 
 def test_tells_a_source_that_cannot_be_read(tmp_path):
@@ -81,4 +101,4 @@ def test_tells_a_source_that_cannot_be_read(tmp_path):
     with pytest.raises(CheckpointError, match="cannot read"):
         hash_file(tmp_path / "nothing")
     with pytest.raises(CheckpointError, match="became shorter"):
-        copy_patched(tmp_path / "short", None, [Patch(0, 4, FileRange(tmp_path / "short", 2, 8))])
+        hash_patched(tmp_path / "short", [Patch(0, 4, FileRange(tmp_path / "short", 2, 8))])

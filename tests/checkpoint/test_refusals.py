@@ -12,7 +12,7 @@ from safetensors.torch import save_file as save_torch
 
 from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.errors import CheckpointError, RequestError
-from tests.checkpoints import K_ORIGINAL, K, write_folder
+from tests.checkpoints import K_ORIGINAL, K, write_folder, write_single_file
 
 
 def sd1_tensors(weights):
@@ -112,6 +112,48 @@ def test_refuses_fp8(weights, tmp_path):
     error = refusal(tmp_path / "fp8.safetensors")
 
     assert f"`{K_ORIGINAL}` is F8_E4M3, loco edits F32, F16, BF16" in error.message
+
+
+def test_refuses_numbers_that_it_cannot_round_to(weights, tmp_path):
+    """
+    Double precision is no quantised model, and is refused in other words.
+    """
+    tensors = {w.original: w.value for w in weights}
+    tensors[K_ORIGINAL] = tensors[K_ORIGINAL].astype(np.float64)
+    save_file(tensors, tmp_path / "f64.safetensors")
+
+    assert "cannot be edited: tensor" in refusal(tmp_path / "f64.safetensors").message
+
+
+def test_refuses_an_ema_copy_that_it_could_not_edit(weights, tmp_path):
+    """
+    An averaged copy is edited with its tensor; where that one is missing, none is left behind.
+    """
+    tensors = sd1_tensors(weights)
+    ema = {f"model_ema.{name.removeprefix('model.').replace('.', '')}" for name in tensors}
+    alone = {name: np.ones((1,), np.float16) for name in ema}
+    save_file(alone, tmp_path / "alone.safetensors")
+    stray = "model_ema.diffusion_modelinput_blocks991transformer_blocks0attn2to_kweight"
+    save_file({**tensors, stray: tensors[K_ORIGINAL]}, tmp_path / "stray.safetensors")
+
+    assert "only the averaged copy (EMA)" in refusal(tmp_path / "alone.safetensors").message
+    assert f"has the averaged copy `{stray}`" in refusal(tmp_path / "stray.safetensors").message
+
+
+def test_refuses_a_folder_of_models(weights, tmp_path):
+    """
+    Models that only lie in one folder are not copies of each other; variants and shards are.
+    """
+    for name in ("dreams", "photos"):
+        write_single_file(tmp_path / f"{name}.safetensors", weights)
+
+    error = refusal(tmp_path)
+
+    assert "holds 2 models, among them `dreams.safetensors` and `photos.safetensors`" in (
+        error.message
+    )
+    (tmp_path / "photos.safetensors").rename(tmp_path / "dreams.fp16.safetensors")
+    assert len(open_checkpoint(tmp_path).slots("unet", K)) == 2
 
 
 def test_refuses_parts_that_do_not_belong_together(weights, tmp_path):

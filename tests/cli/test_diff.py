@@ -37,25 +37,31 @@ def test_an_edit_differs_in_what_its_manifest_lists(edited):
 
 def test_a_difference_is_a_table(edited):
     """
-    A terminal shows each tensor with its block, and a verdict.
+    A terminal shows each tensor under its block, what became of it, and a verdict.
     """
     result = loco("diff", "tiny", edited)
 
     assert result.exit_code == 1
-    words = "".join(result.stdout.split())  # a long name goes on in the next line
-    assert "up_blocks.1.attentions.1.transformer_blocks.0.attn2.to_k.weight" in words
+    header, block, keys, values, *_ = (line.split() for line in result.stdout.splitlines())
+    assert header == ["status", "|Δ|/|W|", "max", "|Δ|", "rank", "share", "tensor"]
+    assert block == ["unet", "up_blocks.1.attentions.1", "(OUT04)"]
+    assert [keys[0], keys[-1]] == ["changed", "transformer_blocks.0.attn2.to_k.weight"]
+    assert [values[0], values[-1]] == ["changed", "transformer_blocks.0.attn2.to_v.weight"]
     assert "4 changed" in result.stdout
+    assert "metadata `unet/diffusion_pytorch_model.safetensors:loco.version`: – → " in result.stdout
     assert "the changed tensors are exactly those of the manifest" in result.stdout
 
 
 def test_a_model_is_no_different_from_itself():
     """
-    No difference is exit code 0.
+    No difference is exit code 0, and a sentence in place of a table.
     """
     result = loco("diff", "tiny", "tiny")
 
     assert result.exit_code == 0
-    assert "changed" not in result.stdout
+    sides, counts = result.stdout.splitlines()
+    assert sides.startswith("tiny (sd1 folder, ")
+    assert counts.endswith(" identical")
 
 
 def test_other_layouts_and_widths_can_be_compared(tmp_path):

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from loco_cli.cli.app import app
 from loco_cli.recipe import load_recipe
 
+BESIDE = ("loco.json", "loco.yaml")  # a LoRA
+
 
 def edit(*arguments):
     return CliRunner().invoke(app, ["edit", *arguments])
@@ -74,6 +76,19 @@ def test_options_reach_the_edit(here):
     assert saved.preserve == "none"
 
 
+def test_a_lora_is_a_file_of_its_own(here):
+    """
+    With `--as lora` the change alone is written, and nothing is there to undo.
+    """
+    result = edit("van gogh style", "--layers", "8", "--as", "lora", "--json")
+
+    assert result.exit_code == 0, result.stderr
+    names = {path.name for path in here.iterdir()}
+    assert names == {f"tiny-van-gogh-style.{end}" for end in ("safetensors", *BESIDE)}
+    assert json.loads(result.stdout)["output"]["kind"] == "lora"
+    assert "and its manifest tiny-van-gogh-style.loco.json; the base stays" in result.stderr
+
+
 def test_the_time_of_a_build_is_fixed(here, monkeypatch):
     """
     `SOURCE_DATE_EPOCH` is the time in the manifest.
@@ -103,7 +118,12 @@ def test_the_price_of_finding_layers_is_told_first(here):
     assert result.exit_code == 0, result.stderr
     first, *rest = result.stderr.splitlines()
     assert first == "first finding the layers: 2 pictures, 4 UNet evaluations"
-    assert "localizing van gogh 2/2" in rest
+    told = [line.split() for line in rest[rest.index("localizing van gogh 2/2") + 1 :]]
+    assert told[0][:5] == ["style", "`van", "gogh`", "in", "tiny:"]
+    assert told[1] == ["layers", "score", "±", "stderr", "effect"]
+    assert told[2][:2] == ["[0,", "16]"]
+    assert told[2][-2:] == ["◀", "chosen"]
+    assert told[3] == ["solving", "0/1"]
     document = json.loads(result.stdout)
     assert document["localizations"][0]["layer_range"] == [0, 16]
     assert document["edits"][0]["layer_range"] == [0, 16]

@@ -1,11 +1,14 @@
 import json
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
 from loco_cli.errors import UnknownName
 from loco_cli.models import registry
+from tests.families.original import write_file
+from tests.families.small import small_model
 
 
 def loco(*arguments):
@@ -73,6 +76,56 @@ def test_an_unknown_model_names_them_all():
     assert all(name in result.stderr for name in registry.names())
     with pytest.raises(UnknownName):
         registry.get("sd41")
+
+
+@pytest.mark.parametrize("name", ["sdxl", "sdxl-turbo", "deepfloyd"])
+def test_what_no_edit_reaches_is_told(name):
+    """
+    Where the prompt has a way past the layers, `show` says which, and so does the document.
+    """
+    document = json.loads(loco("show", name, "--json").stdout)
+
+    assert document["unreachable"] == list(registry.get(name).unreachable)
+    for one in registry.get(name).unreachable:
+        assert f"not reached by an edit: {one}" in loco("show", name).stdout
+
+
+def test_what_the_layers_read_is_told():
+    """
+    Encoders, the map and norm between, and the projections that change are named.
+    """
+    lines = loco("show", "deepfloyd").stdout
+    document = json.loads(loco("show", "sdxl", "--json").stdout)
+
+    assert "text_encoder (t5, last) → encoder_hid_proj → norm_cross" in lines
+    assert "add_k_proj, add_v_proj, whose biases stay" in lines
+    assert document["projections"] == ["to_k", "to_v"]
+    assert document["context"] == (
+        "text_encoder (clip, penultimate) + text_encoder_2 (clip, penultimate)"
+    )
+
+
+def test_blocks_of_deepfloyd_have_no_number():
+    """
+    IN and OUT count the blocks of Stable Diffusion alone.
+    """
+    layers = json.loads(loco("show", "deepfloyd", "--json").stdout)["layers"]
+
+    assert {row["block"] for row in layers} == {"-"}
+
+
+def test_a_checkpoint_may_be_shown_by_its_path(tmp_path):
+    """
+    A UNet alone has a layer table, read off its header.
+    """
+    model = small_model("sdxl")
+    bare = write_file(tmp_path / "unet.safetensors", model.tensors["unet"], torch.float16)
+
+    document = json.loads(loco("show", str(bare), "--json").stdout)
+
+    assert (document["name"], document["family"], document["here"]) == ("unet", "sdxl", True)
+    assert len(document["layers"]) == 70
+    assert loco("show", str(tmp_path / "none.safetensors")).exit_code == 2
 
 
 def test_what_ships_has_a_folder_in_the_package():

@@ -1,9 +1,13 @@
 """Interventions are hooks that are there while a block is open, and never after."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from loco_cli.runtime.hooks import give_contexts
+from loco_cli.runtime.hooks import give_contexts, on_every_call
+
+OWN, GIVEN = torch.ones(1, 77, 96), torch.full((1, 77, 96), 2.0)
 
 
 class Interrupted(Exception):
@@ -16,51 +20,67 @@ def unet(pipeline):
 
 
 def hooks_of(unet):
-    return [name for name, module in unet.named_modules() if module._forward_pre_hooks]
+    return [
+        name
+        for name, module in unet.named_modules()
+        if module._forward_pre_hooks or module._forward_hooks
+    ]
 
 
-def keys_of(unet, layer, context):
-    """Return what the key projection of a layer answers to a context."""
-    module = unet.get_submodule(layer.module_path).to_k
+def attend(unet, layer, context):
+    """Return what a layer makes of a picture and a context."""
+    attention = unet.get_submodule(layer.module_path)
+    picture = torch.linspace(-1, 1, 4 * attention.query_dim).reshape(1, 4, -1)
     with torch.no_grad():
-        return module(context)
+        return attention(picture, encoder_hidden_states=context)
 
 
 def test_a_named_layer_reads_the_given_context(unet, tiny):
     """
-    Inside, a projection of a named layer answers to the given context, the others to their own.
+    Inside, a named layer answers to the given context, the others to their own.
     """
-    own, given = torch.ones(1, 77, 96), torch.full((1, 77, 96), 2.0)
-    before = [keys_of(unet, layer, given) for layer in tiny.spec.layers]
+    eighth, ninth = tiny.spec.layers[8:10]
+    answer, other_answer = attend(unet, eighth, GIVEN), attend(unet, ninth, OWN)
 
-    with give_contexts(unet, tiny.spec.layers, {8: given}):
-        swapped = keys_of(unet, tiny.spec.layers[8], own)
-        other = keys_of(unet, tiny.spec.layers[9], own)
+    with give_contexts(unet, tiny.spec.layers, {8: GIVEN}):
+        swapped, other = attend(unet, eighth, OWN), attend(unet, ninth, OWN)
 
-    assert torch.equal(swapped, before[8])
-    assert not torch.equal(other, before[9])
+    assert torch.equal(swapped, answer)
+    assert not torch.equal(swapped, attend(unet, eighth, OWN))
+    assert torch.equal(other, other_answer)
 
 
-def test_hooks_are_on_keys_and_values_alone(unet, tiny):
+def test_a_given_context_reaches_keys_and_values_alone(unet, tiny):
     """
-    Two projections a layer carry a hook, and nothing else of the UNet does.
+    The queries of a layer come from the picture, whatever it is given.
     """
-    context = torch.zeros(1, 77, 96)
+    attention = unet.get_submodule(tiny.spec.module_paths[8])
+    read = {}
+    handles = [
+        getattr(attention, name).register_forward_pre_hook(
+            lambda _, args, name=name: read.update({name: args[0]})
+        )
+        for name in ("to_q", "to_k", "to_v")
+    ]
 
-    with give_contexts(unet, tiny.spec.layers, {8: context, 0: context}):
+    with give_contexts(unet, tiny.spec.layers, {8: GIVEN}):
+        attend(unet, tiny.spec.layers[8], OWN)
+    for handle in handles:
+        handle.remove()
+
+    assert read["to_k"] is GIVEN
+    assert read["to_v"] is GIVEN
+    assert read["to_q"].shape == (1, 4, attention.query_dim)
+
+
+def test_hooks_are_on_the_named_layers_and_gone_at_the_end(unet, tiny):
+    """
+    One hook a layer and nothing else of the UNet carries one; none is left when the block is left.
+    """
+    with give_contexts(unet, tiny.spec.layers, {8: GIVEN, 0: GIVEN}):
         found = hooks_of(unet)
 
-    paths = [tiny.spec.module_paths[i] for i in (0, 8)]
-    assert found == [f"{path}.{end}" for path in paths for end in ("to_k", "to_v")]
-
-
-def test_hooks_are_gone_at_the_end(unet, tiny):
-    """
-    Nothing is left on the UNet when the block is left.
-    """
-    with give_contexts(unet, tiny.spec.layers, {8: torch.zeros(1, 77, 96)}):
-        pass
-
+    assert found == [tiny.spec.module_paths[i] for i in (0, 8)]
     assert hooks_of(unet) == []
 
 
@@ -68,9 +88,11 @@ def test_hooks_are_gone_after_an_exception(unet, tiny):
     """
     Nothing is left on the UNet when the block breaks.
     """
-    context = torch.zeros(1, 77, 96)
-
-    with pytest.raises(Interrupted), give_contexts(unet, tiny.spec.layers, {8: context}):
+    with (
+        pytest.raises(Interrupted),
+        on_every_call(unet, lambda: None),
+        give_contexts(unet, tiny.spec.layers, {8: GIVEN}),
+    ):
         raise Interrupted
 
     assert hooks_of(unet) == []
@@ -80,12 +102,9 @@ def test_a_layer_that_is_not_there_leaves_no_hook(unet, tiny):
     """
     A UNet that lacks one of the modules is left as it was, the modules before it included.
     """
-    from dataclasses import replace
-
     layers = (*tiny.spec.layers[:9], replace(tiny.spec.layers[9], module_path="mid_block.nothing"))
-    context = torch.zeros(1, 77, 96)
 
-    with pytest.raises(AttributeError), give_contexts(unet, layers, {8: context, 9: context}):
+    with pytest.raises(AttributeError), give_contexts(unet, layers, {8: GIVEN, 9: GIVEN}):
         pass
 
     assert hooks_of(unet) == []
@@ -97,6 +116,20 @@ def test_an_unknown_layer_is_refused(unet, tiny):
     """
     with (
         pytest.raises(ValueError, match=r"no cross-attention layers \[16\]"),
-        give_contexts(unet, tiny.spec.layers, {16: torch.zeros(1, 77, 96)}),
+        give_contexts(unet, tiny.spec.layers, {16: GIVEN}),
     ):
         pass
+
+
+def test_every_call_is_told():
+    """
+    A module is watched while the block is open, and answers as ever.
+    """
+    module, calls = torch.nn.Identity(), []
+
+    with on_every_call(module, lambda: calls.append(1)):
+        answers = [module(1), module(2)]
+    module(3)
+
+    assert answers == [1, 2]
+    assert calls == [1, 1]

@@ -86,6 +86,7 @@ def test_measures_what_changed(weights, tmp_path):
     (tensor,) = compare.run(a, b).tensors
 
     assert (tensor.name, tensor.status, tensor.dtype) == (K_ORIGINAL, "changed", "F32")
+    assert tensor.canonical_name == K
     assert (tensor.block, tensor.label) == ("down_blocks.0.attentions.0", "IN01")
     assert tensor.relative_change == pytest.approx(
         np.linalg.norm(step) / np.linalg.norm(before), rel=1e-6

@@ -1,6 +1,7 @@
 """Evaluations of the model that ships: what is paired, counted and written."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,11 +9,11 @@ import torch
 from loco_cli.errors import CheckFailed, OutputExists, RequestError
 from loco_cli.evaluation import Evaluation
 from loco_cli.recipe import load_recipe
-from loco_cli.workflows import edit, evaluate, judge
+from loco_cli.workflows import edit, evaluate
 from loco_cli.workflows.checks import EditOptions
 from loco_cli.workflows.evaluate import Evaluated, figures_in_words
-from loco_cli.workflows.judge import edited_pipeline
-from loco_cli.workflows.machine import Machine, load_scorer
+from loco_cli.workflows.judge import Bench, Exam, Judges, edited_pipeline
+from loco_cli.workflows.machine import Machine, load_judge, load_scorer
 from loco_cli.workflows.questions import Labels, Question, questions
 from loco_cli.workflows.solve import new_weights, solve
 from tests.checkpoints import sd1_weights, write_folder
@@ -103,6 +104,27 @@ def test_an_edit_in_memory_leaves_no_trace(tiny, pipeline, encoder, recipe):
         assert torch.equal(inside[name], stored.get(name, before[name]))
 
 
+def test_a_bench_draws_a_model_once(recipe, in_memory, tiny, pipeline, encoder):
+    """
+    Edits judged on one bench share the pictures before, and are judged as each by itself.
+    """
+    told = []
+    scorer = load_scorer(tiny, CPU)
+    judges = Judges(scorer, load_judge(tiny, CPU, scorer))
+    bench = Bench(tiny, pipeline, judges, batch_size=8, notify=told.append)
+    whole = Exam.of(tiny.spec, recipe)
+    exam = replace(whole, questions=whole.questions[:4])
+
+    other = bench.judge(exam, solve(tiny, recipe, ((2, 3),), encoder)).evaluation
+    found = bench.judge(exam, solve(tiny, recipe, ((6, 7),), encoder)).evaluation
+
+    begun = [progress.stage for progress in told if progress.done == 0]
+    assert begun == ["pictures before", "pictures after", "pictures after"]
+    assert [row.before for row in other.forget] == [row.before for row in found.forget]
+    for mine, theirs in zip(found.forget, in_memory.evaluation.forget, strict=True):
+        assert mine.model_dump() == pytest.approx(theirs.model_dump(), abs=1e-4)
+
+
 def test_the_first_label_is_right(tiny):
     """
     A picture is recognised where the judge calls it by its own prompt, and became the target
@@ -116,7 +138,7 @@ def test_the_first_label_is_right(tiny):
 
     def judged(texts, target):
         question = Question("a cat", "a cat", "object", 0, Labels(texts, target))
-        return judge._judge(question, image, image, scorer, scorer)
+        return Judges(scorer, scorer).look(question, image, image)
 
     assert judged(right, 1).recognised_after
     assert judged(right, 1).became is False

@@ -119,6 +119,23 @@ def test_a_best_window_that_is_weak_is_no_winner():
     assert "makes 25% of what" in first
 
 
+@pytest.mark.parametrize(
+    ("pooled", "said"),
+    [(None, None), (False, "keys and values alone were swapped"), (True, "was swapped with every")],
+)
+def test_it_is_said_what_became_of_the_pooled_prompt(pooled, said):
+    """
+    Where a model pools its prompt past the layers, the last sentence tells whether it was swapped.
+    """
+    found = localization([(7, 0.79), (8, 0.25)]).model_copy(update={"pooled_swapped": pooled})
+
+    _, first, *rest = localize.conclusion(found)
+
+    assert first == "layer 8 is m8"
+    assert len(rest) == (pooled is not None)
+    assert said is None or said in rest[0]
+
+
 def test_a_concept_that_is_not_known_is_said_to_be_so():
     """
     Where even the full swap changes less than the noise there is nothing to find.

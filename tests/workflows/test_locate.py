@@ -1,15 +1,20 @@
 """A model by any of its names."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.errors import CheckpointError, ModelUnavailable, RequestError, UnknownName
 from loco_cli.models import registry
 from loco_cli.workflows.hub import fetch
-from loco_cli.workflows.locate import find, locate
-from tests.checkpoints import WIDTHS, sd1_weights, write_folder, write_single_file
+from loco_cli.workflows.locate import find, locate, said_of
+from tests.checkpoints import WIDTHS, K, sd1_weights, write_folder, write_single_file
+from tests.families.layouts import write_folder as write_relative
+from tests.families.small import small_model
 
 
 @pytest.fixture
@@ -116,19 +121,129 @@ def test_a_file_of_unknown_widths_has_no_configuration(tmp_path):
         _ = located.config
 
 
-def test_another_family_is_said_to_be_one(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "family", "n_layers", "d_text"),
+    [
+        ("sd15", "sd1", 16, 64),
+        ("sd21", "sd2", 16, 128),
+        ("sdxl", "sdxl", 70, 192),
+        ("deepfloyd", "if", 22, 64),
+    ],
+)
+def test_every_family_is_known_by_its_tensors(name, family, n_layers, d_text, tmp_path):
     """
-    A checkpoint that loco reads but cannot edit yet is refused by its family.
+    A model of any family and width has that family's layers, under its own name.
+    """
+    located = locate(str(write_relative(tmp_path / "mine", small_model(name), torch.float16)))
+
+    assert (located.name, located.spec.name, located.spec.family) == ("mine", family, family)
+    assert (located.spec.n_layers, located.spec.d_text) == (n_layers, d_text)
+    assert located.texts is located
+    assert located.spec.unreachable == registry.get(name).unreachable
+
+
+def test_what_tensors_do_not_say_is_read_beside_them(tmp_path):
+    """
+    SD 2.1 and its base differ by their scheduler, SDXL and its Turbo by how it spaces its steps.
+    """
+    base = write_relative(tmp_path / "base", small_model("sd21-base"), torch.float16)
+    plain = write_relative(tmp_path / "sdxl", small_model("sdxl"), torch.float16)
+    turbo = write_relative(tmp_path / "turbo", small_model("sdxl"), torch.float16)
+    scheduler = turbo / "scheduler" / "scheduler_config.json"
+    scheduler.write_text('{"timestep_spacing": "trailing"}')
+
+    facts = {path.name: said_of(open_checkpoint(path)) for path in (base, plain, turbo)}
+
+    assert facts["base"] == (None, "epsilon")
+    assert facts["sdxl"] == (None, "epsilon")
+    assert facts["turbo"] == ("stable-diffusion-xl-turbo-v1", None)
+
+
+@pytest.mark.parametrize("said", ["v", "epsilon"])
+def test_a_file_says_in_its_metadata_what_it_is(said, tmp_path):
+    """
+    `modelspec.*` of a single file counts as a folder's scheduler does.
+    """
+    metadata = {"modelspec.architecture": "stable-diffusion-v2-512"}
+    metadata |= {"modelspec.prediction_type": said}
+    file = write_single_file(tmp_path / "a.safetensors", sd1_weights(), metadata=metadata)
+
+    architecture, prediction = said_of(open_checkpoint(file))
+
+    assert architecture == "stable-diffusion-v2-512"
+    assert prediction == {"v": "v_prediction", "epsilon": "epsilon"}[said]
+
+
+def test_a_projection_of_another_width_is_named(tmp_path):
+    """
+    A key projection that does not fit its block is refused with both shapes.
     """
     weights = [
-        _flat(weight) if weight.name.endswith(("proj_in.weight", "proj_out.weight")) else weight
+        replace(weight, value=weight.value[:4]) if weight.name == K else weight
         for weight in sd1_weights()
     ]
-    folder = write_folder(tmp_path / "two", weights)
+    folder = write_folder(tmp_path / "small", weights)
 
-    with pytest.raises(CheckpointError, match="is of family `sd2`, which loco can compare but not"):
+    with pytest.raises(CheckpointError, match=r"attn2.to_k.weight` .* is \[4, 12\], its block"):
         locate(str(folder))
-    assert find(str(folder)).path == folder
+
+
+@pytest.mark.parametrize(("alias", "message"), [("sd15", "tensor `down"), ("sdxl", "of family")])
+def test_a_model_is_what_it_is_called(tiny, home, alias, message):
+    """
+    An alias whose place holds another model is refused, with what both have and the way out.
+    """
+    put_places(home, f"{alias}: {tiny.path}\n")
+
+    with pytest.raises(CheckpointError, match=f"is no `{alias}`: .*{message}") as caught:
+        locate(alias)
+
+    assert "give the path itself as the model" in caught.value.hint
+    assert locate(str(tiny.path)).spec is tiny.spec
+
+
+def test_a_user_has_places_of_his_own(tiny, home, cached):
+    """
+    `models.yaml` says where an alias is: in a folder, or in another repository.
+    """
+    put_places(home, f"tiny: {tiny.path}\ntiny-plain: me/a-mirror\n")
+    snapshot = cached("me/a-mirror")
+
+    assert find("tiny").path == tiny.path
+    assert locate("tiny").name == "tiny"
+    assert find("tiny-plain").path == snapshot
+    assert locate("me/a-mirror").spec.name == "tiny-plain"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sd12: me/mirror", "has a place for `sd12`, which is no known model"),
+        ("sd15: [1]", "has no place for `sd15`"),
+        ("- sd15", "holds no names of models"),
+        ("sd15: [", "cannot be read as YAML"),
+        ("\0", "cannot be read as YAML"),
+    ],
+)
+def test_places_that_are_none_are_refused(home, text, message):
+    """
+    A file of places that cannot be meant is one sentence with its path.
+    """
+    put_places(home, text)
+
+    with pytest.raises(RequestError, match=message):
+        locate("tiny")
+
+
+def test_a_vanished_repository_says_where_to_put_another(home):
+    """
+    What is not on the hub any more may be elsewhere: the error says where to write that down.
+    """
+    with pytest.raises(ModelUnavailable) as caught:
+        locate("sd21")
+
+    assert "name another place for `sd21`" in caught.value.hint
+    assert str(home / "config" / "loco" / "models.yaml") in caught.value.hint
 
 
 def test_the_hubs_cache_is_enough(cached):
@@ -146,12 +261,14 @@ def test_the_hubs_cache_is_enough(cached):
 
 def test_an_alias_comes_from_the_cache(cached):
     """
-    An alias of a model on the hub is found in the cache under its hub id.
+    An alias of a model on the hub is found in the cache under its hub id, and is held against it.
     """
     snapshot = cached("CompVis/stable-diffusion-v1-4")
 
     assert find("sd14").path == snapshot
-    assert locate("sd14").spec.name == "sd14"
+    for model in ("sd14", "CompVis/stable-diffusion-v1-4"):
+        with pytest.raises(CheckpointError, match="is no `sd14`: tensor"):
+            locate(model)
 
 
 def test_a_cache_without_weights_is_not_enough(cached):
@@ -198,7 +315,6 @@ def test_what_is_no_model_is_one_sentence(model, kind, message, tmp_path, monkey
     assert caught.value.message.startswith(message) or message in caught.value.message
 
 
-def _flat(weight):
-    from dataclasses import replace
-
-    return replace(weight, value=weight.value.reshape(weight.value.shape[:2]))
+def put_places(home, text):
+    (home / "config" / "loco").mkdir(parents=True, exist_ok=True)
+    (home / "config" / "loco" / "models.yaml").write_text(text)

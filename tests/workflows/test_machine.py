@@ -2,12 +2,10 @@
 
 import pytest
 
-from loco_cli.concept import PromptPair
-from loco_cli.errors import ConceptError, ModelUnavailable, RequestError
+from loco_cli.errors import ModelUnavailable, RequestError
 from loco_cli.workflows.locate import locate
 from loco_cli.workflows.machine import (
     Machine,
-    check_subjects,
     find_scorer,
     load_judge,
     load_scorer,
@@ -66,19 +64,6 @@ def test_elsewhere_the_judge_is_the_scorer(tmp_path):
     scorer = load_scorer(other, Machine(device="cpu", scorer="tiny"))
 
     assert load_judge(other, CPU, scorer) is scorer
-
-
-def test_subjects_are_checked_by_the_tokenizer_alone(tiny):
-    """
-    A subject that is cut off is refused, and so is a target prompt.
-    """
-    long = "very " * 90
-    check_subjects(tiny, [PromptPair("a cat " + long, "a dog", "a cat")])
-
-    with pytest.raises(ConceptError, match="`a cat` is cut off"):
-        check_subjects(tiny, [PromptPair(long + "a cat", "a dog", "a cat")])
-    with pytest.raises(ConceptError, match="is cut off"):
-        check_subjects(tiny, [PromptPair("a cat", long + "a dog", "a cat")])
 
 
 def test_ticks_are_added_up():

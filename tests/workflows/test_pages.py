@@ -3,7 +3,7 @@
 import pytest
 
 from loco_cli.errors import MachineError
-from loco_cli.workflows.pages import write_folder, write_new
+from loco_cli.workflows.pages import promised, write_folder, write_new
 
 
 def names(folder):
@@ -65,3 +65,33 @@ def test_a_place_below_a_file_is_one_sentence(tmp_path):
 
     with pytest.raises(MachineError, match=r"cannot write `.*file/r.yaml`: "):
         write_new(tmp_path / "file" / "r.yaml", "loco: 1\n")
+
+
+def test_a_promised_file_comes_with_what_it_was_promised_with(tmp_path):
+    """
+    The file has its name when the rest has succeeded, and is gone when that fails.
+    """
+    with promised(tmp_path / "r.yaml", "loco: 1\n"):
+        assert not (tmp_path / "r.yaml").exists()
+    with pytest.raises(KeyboardInterrupt), promised(tmp_path / "s.yaml", "loco: 1\n"):
+        raise KeyboardInterrupt
+    with promised(None, "loco: 1\n"):
+        pass
+
+    assert (tmp_path / "r.yaml").read_text() == "loco: 1\n"
+    assert names(tmp_path) == ["r.yaml"]
+
+
+def test_a_promise_that_cannot_be_kept_is_refused_first(tmp_path):
+    """
+    What cannot be written is told before anything else is done.
+    """
+    done = []
+
+    with (
+        pytest.raises(MachineError, match=r"cannot write `.*file/r.yaml`: "),
+        promised(tmp_path / "file" / "r.yaml", "loco: 1\n"),
+    ):
+        done.append("the rest")
+
+    assert done == []

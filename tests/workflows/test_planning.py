@@ -35,6 +35,16 @@ def test_an_edit_with_layers_names_its_tensors(tiny, here):
     assert not here.joinpath("tiny-r").exists()
 
 
+def test_a_lora_is_a_file_even_of_a_folder():
+    """
+    The plan says what will be written; how large a LoRA is shows when it is solved.
+    """
+    plan = planning.edit(recipe_of(), EditOptions(form="lora"))
+
+    assert (plan.form, plan.output, plan.output_bytes) == ("lora", "tiny-r.safetensors", None)
+    assert "write tiny-r.safetensors as a LoRA" in "\n".join(planning.in_words(plan))
+
+
 def test_an_edit_without_layers_has_a_price():
     """
     An edit whose layers must be found says how many pictures that takes.

@@ -163,6 +163,7 @@ def test_a_subject_that_is_cut_off_is_refused_before_the_model_loads(tiny):
     [
         ({"method": "neurons"}, "method `neurons` is not there yet"),
         ({"search": "fast"}, "search `fast` is not there yet"),
+        ({"pooled": True}, "`tiny` has no pooled prompt to swap"),
         ({"width": 17}, "window width 17 is not between 1 and 16"),
         ({"steps": 1001}, "1001 steps are asked for, a model has at most 1000"),
     ],

@@ -1,12 +1,20 @@
 """Edits that cannot be written, and places where none may go: what was there before stays."""
 
+from contextlib import contextmanager
+
 import pytest
 
 from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.checkpoint.reader import read_bytes
-from loco_cli.errors import EditError, MachineError, OutputExists, RequestError
+from loco_cli.errors import (
+    CheckpointError,
+    EditError,
+    MachineError,
+    OutputExists,
+    RequestError,
+)
 from loco_cli.workflows import compare, verify
-from loco_cli.workflows.write import write_edit
+from loco_cli.workflows.write import edited_copy, write_edit
 from tests.checkpoints import K, sd1_weights, tree_bytes, write_folder, write_single_file
 from tests.edits import EXTRA_FILES, NAMES, edit, manifest_of, patch_of
 
@@ -23,6 +31,18 @@ def base_file(tmp_path):
 
 def listing(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+@contextmanager
+def room_for(n_bytes):
+    """Have the system refuse to make any file longer than this."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_an_edit_without_effect_is_an_error(base, tmp_path):
@@ -69,6 +89,109 @@ def test_an_interruption_leaves_nothing(error, base, tmp_path):
         write_edit(checkpoint, tmp_path / "out", patches, interrupt, EXTRA_FILES)
 
     assert listing(tmp_path) == ["base"]
+
+
+def test_a_copy_that_is_not_finished_leaves_nothing(base, tmp_path):
+    """
+    Whatever goes wrong while the edit is solved, with the copy on its way, leaves no trace.
+    """
+    checkpoint = open_checkpoint(base)
+
+    with (
+        pytest.raises(OSError, match="no such model"),
+        edited_copy(checkpoint, tmp_path / "out", checkpoint.slots("unet", K)),
+    ):
+        raise OSError("no such model")
+
+    assert listing(tmp_path) == ["base"]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.999])
+def test_a_disk_that_fills_up_leaves_what_was_there(share, base_file, tmp_path):
+    """
+    A write that fails halfway is one sentence, nothing of it stays, and an old output does.
+    """
+    old = edit(base_file, tmp_path / "out", names=NAMES[:1]).paths
+    before = {name: (tmp_path / name).read_bytes() for name in listing(tmp_path)}
+
+    with (
+        room_for(int(share * base_file.stat().st_size)),
+        pytest.raises(MachineError, match=r"^cannot write `.*out\.safetensors`: File too large$"),
+    ):
+        edit(base_file, old.root, force=True)
+
+    assert {name: (tmp_path / name).read_bytes() for name in listing(tmp_path)} == before
+
+
+def test_a_patch_of_another_size_is_refused(base, tmp_path):
+    """
+    A new tensor is as long as the one that it replaces.
+    """
+    checkpoint = open_checkpoint(base)
+    (slot,) = checkpoint.slots("unet", K)
+
+    with pytest.raises(EditError, match=r"to_k\.weight` has 3 bytes, its place has 192"):
+        write_edit(checkpoint, tmp_path / "out", {slot: b"abc"}, lambda facts: None, {})
+
+
+def flip_last_byte(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("file", ["model_index.json", "unet/diffusion_pytorch_model.safetensors"])
+def test_a_base_that_changes_meanwhile_is_refused(file, base, tmp_path):
+    """
+    A file that is written to after its hash was taken would make the manifest a lie.
+    """
+    checkpoint = open_checkpoint(base)
+    patches = {slot: patch_of(slot) for slot in checkpoint.slots("unet", K)}
+
+    def change(facts):
+        flip_last_byte(base / file)
+        return manifest_of(checkpoint, facts)
+
+    with pytest.raises(CheckpointError, match="changed while it was copied"):
+        write_edit(checkpoint, tmp_path / "out", patches, change, EXTRA_FILES)
+
+    assert listing(tmp_path) == ["base"]
+
+
+def test_a_base_that_is_no_longer_what_was_opened_is_refused(base, tmp_path):
+    """
+    Tensors would be looked for in the wrong places of a file that was exchanged.
+    """
+    checkpoint = open_checkpoint(base)
+    path = base / "unet" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes().replace(b"conv_in.bias", b"bias.conv_in"))
+
+    with (
+        pytest.raises(CheckpointError, match="changed since it was opened"),
+        edited_copy(checkpoint, tmp_path / "out", checkpoint.slots("unet", K)),
+    ):
+        pass
+
+    assert listing(tmp_path) == ["base"]
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_a_base_that_its_manifest_belies_is_refused(is_file, base, base_file, tmp_path):
+    """
+    An output that was changed after it was written is no base, unless its manifest goes.
+    """
+    first = edit(base_file if is_file else base, tmp_path / "first", names=NAMES[:2]).paths
+    flip_last_byte(
+        first.root if is_file else first.root / "vae/diffusion_pytorch_model.safetensors"
+    )
+
+    with pytest.raises(CheckpointError, match="changed since its manifest was written") as told:
+        edit(first.root, tmp_path / "second")
+
+    assert first.manifest.name in told.value.hint
+    assert not any("second" in name for name in listing(tmp_path))
+    first.manifest.unlink()
+    assert edit(first.root, tmp_path / "second").manifest.base.parent
 
 
 @pytest.mark.parametrize("place", ["base", "base/out", "base/unet/out"])

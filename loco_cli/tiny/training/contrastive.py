@@ -14,7 +14,7 @@ from loco_cli.tiny.training.vae import to_tensor
 from loco_cli.tiny.world.captions import matches, tell, word
 from loco_cli.tiny.world.picture import Scene
 
-BATCH = 96
+BATCH, PEAK = 96, 1e-3
 
 
 def make_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
@@ -79,7 +79,7 @@ def train_contrastive(
     work: Path,
     n_steps: int,
     seed: int,
-    peak: float = 1e-3,
+    peak: float = PEAK,
 ) -> None:
     """Train CLIP or judge in place and leave the averaged weights in it."""
 

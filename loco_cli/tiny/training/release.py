@@ -1,17 +1,38 @@
-"""What ships: diffusers folders in float16, scorer and judge, answer key and settings."""
+"""What ships: diffusers folders in float16, scorer and judge, answer key, settings and figures."""
 
 import json
+import platform
 import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
+from loco_cli.metrics.clip_score import ClipScorer
+from loco_cli.tiny.training import contrastive, unet, vae
+from loco_cli.tiny.training.figures import autoencoder_error, generate, recognition
+from loco_cli.tiny.training.pictures import load_pictures
 from loco_cli.tiny.training.unet import LAYERS, PLANT, make_scheduler
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
+MODELS = ("tiny", "tiny-plain")
+N_HELD_OUT = 3000
+N_ROUNDS = 2  # of pictures of every scene
+PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "numpy", "pillow")
+# pictures in a batch, and the highest learning rate
+RATES = {
+    "vae": (vae.BATCH, vae.PEAK),
+    "decoder": (vae.DECODER_BATCH, vae.DECODER_PEAK),
+    "clip": (contrastive.BATCH, contrastive.PEAK),
+    "judge": (contrastive.BATCH, contrastive.PEAK),
+    "tiny-plain": (unet.BATCH, unet.PEAK),
+    "tiny": (unet.BATCH, unet.PEAK),
+}
 _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 
 
@@ -25,7 +46,7 @@ def text_encoder_of(clip: CLIPModel) -> CLIPTextModel:
 
 def release(work: Path) -> None:
     """Write everything that is trained so far under `loco_cli/tiny/weights`."""
-    for name in ("tiny", "tiny-plain"):
+    for name in MODELS:
         if (work / name).exists():
             _write_pipeline(work, name)
     for source, name in (("clip", "scorer"), ("judge", "judge")):
@@ -35,6 +56,12 @@ def release(work: Path) -> None:
             pixels = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_normalize": True}
             (WEIGHTS / name / "preprocessor_config.json").write_text(json.dumps(pixels, indent=2))
     (WEIGHTS / "answer_key.json").write_text(json.dumps(answer_key(), indent=2) + "\n")
+
+
+def finest_vae(work: Path) -> Path:
+    """Return the autoencoder that ships: with the decoder that was trained on, if there is one."""
+    trained_on = work / "decoder"
+    return trained_on if trained_on.exists() else work / "vae"
 
 
 def answer_key() -> dict:
@@ -49,11 +76,71 @@ def answer_key() -> dict:
     }
 
 
+def write_training(
+    work: Path, n_pictures: int, steps: Mapping[str, int], seeds: Mapping[str, int]
+) -> None:
+    """Measure what was released, and write how it was made beside it, as `training.json`."""
+    document = {
+        **training_settings(n_pictures, steps, seeds),
+        "history": _history(work),
+        "figures": measure(work),
+    }
+    (WEIGHTS / "training.json").write_text(json.dumps(document, indent=2) + "\n")
+
+
+def training_settings(
+    n_pictures: int, steps: Mapping[str, int], seeds: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return how every part is trained, and with which packages."""
+    return {
+        "command": "python -m loco_cli.tiny.training --work DIR",
+        "pictures": {"train": n_pictures, "held_out": N_HELD_OUT},
+        "optimizer": "AdamW, weight decay 0.01, one-cycle rate, averaged weights",
+        "stages": {
+            name: {
+                "steps": n_steps,
+                "batch": RATES[name][0],
+                "peak_rate": RATES[name][1],
+                "seed": seeds[name],
+            }
+            for name, n_steps in steps.items()
+        },
+        "unet": {"widths": list(unet.WIDTHS), "d_text": unet.D_TEXT},
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in PACKAGES},
+        },
+    }
+
+
+def measure(work: Path) -> dict[str, Any]:
+    """Return how well drawings, and what the released models generate, are recognised."""
+    towers = {name: ClipScorer(WEIGHTS / name) for name in ("scorer", "judge")}
+    pictures, scenes = load_pictures(work, "held-out", N_HELD_OUT)
+    drawn = (vae.to_tensor(pictures) + 1) / 2
+    figures: dict[str, Any] = {
+        "autoencoder": {
+            "mean_absolute_error": autoencoder_error(WEIGHTS / "tiny" / "vae", drawn[:500])
+        },
+        "drawn": {name: recognition(tower, drawn, scenes) for name, tower in towers.items()},
+    }
+    for model in MODELS:
+        images, asked = generate(WEIGHTS / model, N_ROUNDS)
+        figures[model] = {name: recognition(tower, images, asked) for name, tower in towers.items()}
+    return figures
+
+
+def _history(work: Path) -> list[str]:
+    """Return what `history.txt` says of how the training went, where it was not in one piece."""
+    path = work / "history.txt"
+    return path.read_text().splitlines() if path.exists() else []
+
+
 def _write_pipeline(work: Path, name: str) -> None:
     folder = WEIGHTS / name
     shutil.rmtree(folder, ignore_errors=True)
     pipe = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(work / "vae").half(),
+        vae=AutoencoderKL.from_pretrained(finest_vae(work)).half(),
         text_encoder=text_encoder_of(CLIPModel.from_pretrained(work / "clip")).half(),
         tokenizer=CLIPTokenizer.from_pretrained(work / "tokenizer"),
         unet=UNet2DConditionModel.from_pretrained(work / name).half(),

@@ -25,7 +25,7 @@ WIDTHS = (32, 64, 64, 64)
 D_TEXT = 96
 LAYERS = sd1_layers(WIDTHS)
 PLANT = {"object": (4, 6), "fact": (6, 8), "style": (8, 10)}  # half-open layer ranges
-BATCH = 32
+BATCH, PEAK = 32, 1.2e-3
 UNSAID = 0.1  # share of captions left out, for guidance
 
 
@@ -86,7 +86,7 @@ def train_unet(
     work: Path,
     n_steps: int,
     seed: int,
-    peak: float = 1.2e-3,
+    peak: float = PEAK,
 ) -> None:
     """Train a UNet in place on velocity prediction and leave the averaged weights in it."""
     scheduler = make_scheduler()

@@ -6,12 +6,15 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from loco_cli.tiny.training.loop import train
 
+BATCH, PEAK = 24, 2e-3
+DECODER_BATCH, DECODER_PEAK = 32, 1e-3
 KL_WEIGHT = 1e-6
+LATENT_NOISE = 0.05  # of the latents' own spread: about what a UNet leaves in them
 
 
 def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:  # [n, h, w, 3] -> [n, 3, h, w], -1 to 1
@@ -42,21 +45,69 @@ def train_vae(
     vae = make_vae()
 
     def loss(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
-        batch = to_tensor(pictures[np.sort(rng.integers(0, len(pictures), 24))])
+        batch = to_tensor(pictures[np.sort(rng.integers(0, len(pictures), BATCH))])
         posterior = vae.encode(batch).latent_dist
         back = vae.decode(posterior.sample(generator)).sample
-        edges = sum(
-            (torch.diff(back, dim=d) - torch.diff(batch, dim=d)).abs().mean() for d in (2, 3)
-        )
-        error = (back - batch).abs().mean() + functional.mse_loss(back, batch) + 0.5 * edges
+        error = pixel_error(back, batch) + 0.5 * edge_error(back, batch)
         return error + KL_WEIGHT * posterior.kl().mean()
 
-    ema = train(vae, loss, name="vae", work=work, n_steps=n_steps, peak=2e-3, seed=seed)
+    ema = train(vae, loss, name="vae", work=work, n_steps=n_steps, peak=PEAK, seed=seed)
     vae.load_state_dict(ema.state)
     with torch.no_grad():
         sample = vae.encode(to_tensor(pictures[:512])).latent_dist.mean
     vae.register_to_config(scaling_factor=round(1 / sample.std().item(), 5))
     return vae
+
+
+def train_decoder(
+    work: Path, pictures: NDArray[np.uint8], latents: Tensor, n_steps: int, seed: int = 60
+) -> AutoencoderKL:
+    """
+    Return `work/vae` with its decoder trained on, from scaled latents [n, 4, 16, 16] of pictures.
+
+    The encoder and the latents stay what they are, and with them every UNet. Beside the pixels
+    and edges themselves the error counts how strong the edges are in each patch, wherever they
+    lie: a blurred patch has too little of them even where its edges can't be placed.
+    """
+    vae = AutoencoderKL.from_pretrained(work / "vae")
+    decoder = nn.ModuleDict({"post_quant_conv": vae.post_quant_conv, "decoder": vae.decoder})
+
+    def loss(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
+        index = np.sort(rng.integers(0, len(pictures), DECODER_BATCH))
+        batch, clean = to_tensor(pictures[index]), latents[torch.from_numpy(index)].float()
+        noisy = clean + LATENT_NOISE * torch.randn(clean.shape, generator=generator)
+        with torch.autocast("cpu", torch.bfloat16):  # half the time
+            back = vae.decode(noisy / vae.config.scaling_factor).sample
+        back = back.float()
+        edges = edge_error(back, batch) + edge_strength_error(back, batch)
+        return pixel_error(back, batch) + edges
+
+    ema = train(
+        decoder, loss, name="decoder", work=work, n_steps=n_steps, peak=DECODER_PEAK, seed=seed
+    )
+    decoder.load_state_dict(ema.state)
+    return vae
+
+
+def pixel_error(back: Tensor, batch: Tensor) -> Tensor:
+    """Return the mean absolute and squared error of pictures [n, 3, h, w]."""
+    return (back - batch).abs().mean() + functional.mse_loss(back, batch)
+
+
+def edge_error(back: Tensor, batch: Tensor) -> Tensor:
+    """Return the mean absolute error of the differences of neighbouring pixels."""
+    return sum((torch.diff(back, dim=d) - torch.diff(batch, dim=d)).abs().mean() for d in (2, 3))
+
+
+def edge_strength_error(back: Tensor, batch: Tensor, patch: int = 4) -> Tensor:
+    """Return the error of how much neighbouring pixels differ within each patch."""
+    return sum(
+        functional.avg_pool2d(torch.diff(back, dim=d).abs(), patch)
+        .sub(functional.avg_pool2d(torch.diff(batch, dim=d).abs(), patch))
+        .abs()
+        .mean()
+        for d in (2, 3)
+    )
 
 
 @torch.no_grad()

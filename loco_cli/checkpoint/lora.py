@@ -1,0 +1,250 @@
+"""
+A LoRA file: changes of linear maps, each in two factors.
+
+Every module has the same rank, padded with zeros, and alpha equal to it: of a file whose modules
+differ in it, diffusers applies one alpha to all.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from loco_cli.checkpoint.header import Header, TensorInfo, read_header, render_header, shown
+from loco_cli.checkpoint.layout import Checkpoint
+from loco_cli.checkpoint.lora_names import (
+    KOHYA,
+    PEFT,
+    ends_of,
+    lora_name,
+    read_names,
+    silent_partners,
+)
+from loco_cli.checkpoint.reader import read_tensor
+from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.errors import CheckpointError
+from loco_cli.models.spec import Family, ModelSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_BASE_VERSIONS = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
+# whose names the modules have, as kohya's own files say it
+_IMPLEMENTATIONS = {
+    "sd1": "diffusers",
+    "sd2": "diffusers",
+    "sdxl": "https://github.com/Stability-AI/generative-models",
+}
+_LEGACY_BEGIN, _LEGACY_END = 1 << 20, (1 << 20) + (64 << 10)
+_ROLES = {KOHYA.up: "up", KOHYA.down: "down", ".alpha": "alpha", PEFT.up: "up", PEFT.down: "down"}
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """
+    The change of one linear map: `LowRank("unet", "mid_block...attn2.to_k", up, down)`.
+
+    The map `W` becomes `W + up @ down`, with `up` [d_out, r] and `down` [r, d_in].
+    """
+
+    component: str
+    module: str
+    up: "Tensor"
+    down: "Tensor"
+
+
+@dataclass(frozen=True)
+class LoraPart:
+    """
+    Where a LoRA file holds the change of one tensor: `LoraPart("unet", "...to_k.weight", ...)`.
+
+    Without `alpha` the change is the factors' product as it is.
+    """
+
+    component: str
+    name: str
+    up: TensorSlot
+    down: TensorSlot
+    alpha: TensorSlot | None
+
+    def read(self) -> "Tensor":  # [d_out, d_in]
+        """Return the change in float64; a convolution's is flat."""
+        up, down = (read_tensor(slot).double().flatten(1) for slot in (self.up, self.down))
+        scale = read_tensor(self.alpha).item() / len(down) if self.alpha else 1.0
+        return scale * (up @ down)
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA file that fits a base: `open_lora(Path("no-monet.safetensors"), base)`."""
+
+    path: Path
+    parts: tuple[LoraPart, ...]
+
+
+def lora_tensors(family: Family, changes: Sequence[LowRank]) -> dict[str, "Tensor"]:
+    """Return the tensors of a LoRA by name, in the order of their names: float32, of one rank."""
+    import torch
+    from torch.nn.functional import pad
+
+    ends = ends_of(family)
+    rank = max(change.up.shape[1] for change in changes)
+    tensors = {}
+    for change in (*changes, *_partners(family, changes)):
+        name = lora_name(family, change.component, change.module)
+        spare = rank - change.up.shape[1]
+        tensors[name + ends.up] = pad(change.up.float(), (0, spare))  # [d_out, rank]
+        tensors[name + ends.down] = pad(change.down.float(), (0, 0, 0, spare))  # [rank, d_in]
+        if ends.alpha:
+            tensors[name + ends.alpha] = torch.tensor(float(rank))
+    return dict(sorted(tensors.items()))
+
+
+def lora_metadata(
+    spec: ModelSpec, *, rank: int, name: str, title: str, base: str
+) -> dict[str, str]:
+    """
+    Return what tells A1111, Forge and ComfyUI which model a LoRA is for.
+
+    `name` is what a prompt calls it by, `base` the model that it was made from. No such program
+    runs IF, and there is nothing to tell.
+    """
+    if spec.family == "if":
+        return {}
+    is_v = spec.prediction == "v_prediction"
+    return {
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(rank),
+        "ss_network_alpha": str(rank),
+        "ss_base_model_version": _BASE_VERSIONS[spec.family] + ("_v" if is_v else ""),
+        "ss_v2": str(spec.family == "sd2"),
+        "ss_output_name": name,
+        "ss_sd_model_name": base,
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": f"{spec.architecture}/lora",
+        "modelspec.implementation": _IMPLEMENTATIONS[spec.family],
+        "modelspec.title": title,
+        "modelspec.resolution": f"{spec.resolution}x{spec.resolution}",
+        "modelspec.prediction_type": "v" if is_v else "epsilon",
+        "modelspec.usage_hint": "strength 1 is the whole edit; there is no word to trigger it",
+    }
+
+
+def write_lora(
+    file: BinaryIO, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str]
+) -> None:
+    """Write the file; to kohya's and modelspec's keys, if there are any, their hashes are added."""
+    infos = tuple(_infos(tensors))
+    file.write(render_header(infos, {**metadata, **_hashes(infos, tensors, metadata)}))
+    for tensor in tensors.values():
+        file.write(_content(tensor))
+
+
+def is_lora(path: Path) -> bool:
+    """Tell whether a file holds a LoRA and nothing else; raises CheckpointError."""
+    names = read_header(path).tensors
+    return bool(names) and all(_split(name)[1] for name in names)
+
+
+def open_lora(path: Path, base: Checkpoint) -> Lora:
+    """
+    Return what a LoRA file changes of `base`; only its header is read.
+
+    Raises:
+        CheckpointError: a tensor belongs to no module of `base`, is missing, or does not fit.
+    """
+    header = read_header(path)
+    known = {
+        stem: (component, name)
+        for component, name in base.slots_by_name
+        if name.endswith(".weight") and component in ("unet", "text_encoder", "text_encoder_2")
+        for stem in read_names(base.family, component, name.removesuffix(".weight"))
+    }
+    found: dict[str, dict[str, TensorSlot]] = {}
+    for tensor in header.tensors:
+        stem, end = _split(tensor)
+        if stem not in known or not end:
+            raise CheckpointError(
+                f"LoRA `{shown(path)}` does not fit `{shown(base.root)}`: "
+                f"tensor `{shown(tensor)}` belongs to none of its modules"
+            )
+        found.setdefault(stem, {})[_ROLES[end]] = _slot(path, header, tensor, *known[stem])
+    parts = (_part(path, base, slots, *known[stem]) for stem, slots in found.items())
+    return Lora(path, tuple(parts))
+
+
+def _partners(family: Family, changes: Sequence[LowRank]) -> Iterator[LowRank]:
+    """Yield changes of nothing for the modules that must stand beside a changed one."""
+    written = {(change.component, change.module) for change in changes}
+    for change in changes:
+        for module in silent_partners(family, change.component, change.module):
+            if (change.component, module) not in written:
+                written.add((change.component, module))
+                yield LowRank(change.component, module, 0 * change.up, 0 * change.down)
+
+
+def _infos(tensors: Mapping[str, "Tensor"]) -> Iterator[TensorInfo]:
+    begin = 0
+    for name, tensor in tensors.items():
+        end = begin + tensor.nbytes
+        yield TensorInfo(name, "F32", tuple(tensor.shape), begin, end)
+        begin = end
+
+
+def _content(tensor: "Tensor") -> bytes:
+    return tensor.contiguous().numpy().astype("<f4", copy=False).tobytes()
+
+
+def _hashes(
+    infos: Sequence[TensorInfo], tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str]
+) -> dict[str, str]:
+    """
+    Return the hash of the data as modelspec and kohya spell it, and the one that came before.
+
+    That was of 64 KiB, 1 MiB into the file as it would be with kohya's keys alone.
+    """
+    own = {key: value for key, value in metadata.items() if key.startswith("ss_")}
+    if not own:
+        return {}
+    sha256, legacy = hashlib.sha256(), hashlib.sha256()
+    begin = len(render_header(infos, own))
+    for tensor in tensors.values():
+        content = _content(tensor)
+        sha256.update(content)
+        legacy.update(content[max(_LEGACY_BEGIN - begin, 0) : max(_LEGACY_END - begin, 0)])
+        begin += len(content)
+    return {
+        "modelspec.hash_sha256": f"0x{sha256.hexdigest()}",
+        "sshs_model_hash": sha256.hexdigest(),
+        "sshs_legacy_hash": legacy.hexdigest()[:8],
+    }
+
+
+def _split(tensor: str) -> tuple[str, str]:
+    """Return a tensor's module and what follows it; the latter is empty where it is no LoRA's."""
+    end = next((end for end in _ROLES if tensor.endswith(end)), "")
+    return tensor.removesuffix(end), end
+
+
+def _slot(path: Path, header: Header, tensor: str, component: str, name: str) -> TensorSlot:
+    info = header.tensors[tensor]
+    span = header.span(tensor)
+    return TensorSlot(component, name, path.name, tensor, info.dtype, info.shape, path, *span)
+
+
+def _part(
+    path: Path, base: Checkpoint, slots: Mapping[str, TensorSlot], component: str, name: str
+) -> LoraPart:
+    where = f"LoRA `{shown(path)}`: the change of `{shown(name)}`"
+    if not {"up", "down"} <= slots.keys():
+        raise CheckpointError(f"{where} lacks one of its two factors")
+    up, down = slots["up"].shape, slots["down"].shape
+    d_out, *d_in = base.slots(component, name)[0].canonical_shape
+    change = (up[0], math.prod(down[1:])) if up and down else ()
+    if change != (d_out, math.prod(d_in)) or math.prod(up[1:]) != down[0]:
+        raise CheckpointError(
+            f"{where} is {list(up)} times {list(down)}, the tensor of the model is {[d_out, *d_in]}"
+        )
+    return LoraPart(component, name, slots["up"], slots["down"], slots.get("alpha"))

@@ -1,0 +1,46 @@
+"""What a localization found, as a table with a bar for each effect."""
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from loco_cli.cli.console import plain, table
+
+if TYPE_CHECKING:
+    from loco_cli.localization import Localization
+
+BAR_WIDTH = 24
+
+
+def heading(found: "Localization") -> Text:
+    """Return a line that says what was looked for, and with how much."""
+    concept = found.concept
+    return plain(
+        f"{concept.kind} `{concept.subject}` in {found.model.name}: "
+        f"{len(found.prompts)} prompts, {len(found.seeds)} seeds, {found.steps} steps",
+        "bold",
+    )
+
+
+def scores_table(found: "Localization", n_best: int | None = None) -> Table:
+    """Return every range in the order of its layers, or the `n_best` from the best on."""
+    shown = table("layers", "score", "± stderr", "effect", "")
+    chosen = tuple(layer.layer for layer in found.layers)
+    for score in found.scores if n_best is None else found.ranked()[:n_best]:
+        is_chosen = score.layer_set == chosen
+        shown.add_row(
+            str(list(score.layer_range or score.layer_set)),
+            f"{score.score:.3f}",
+            f"{score.stderr:.3f}",
+            "–" if score.effect is None else f"{score.effect:.2f}",
+            _bar(score.effect or 0.0, is_chosen),
+            style="bold" if is_chosen else "",
+        )
+    return shown
+
+
+def _bar(effect: float, is_chosen: bool) -> Text:
+    filled = round(min(max(effect, 0.0), 1.0) * BAR_WIDTH)
+    bar = Text("█" * filled, "dark_orange" if is_chosen else "bright_black")
+    return bar.append(" ◀ chosen" if is_chosen else "", "bold")

@@ -1,0 +1,53 @@
+"""A single file as a pipeline: what it lacks comes from a configuration, nothing from a network."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from diffusers import DiffusionPipeline
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from loco_cli.models import registry
+from loco_cli.models.spec import ModelSpec, TextEncoderSpec
+
+Tensors = Callable[[str], Mapping[str, Tensor]]  # of a component, as diffusers names them
+
+
+def read_single_file(
+    kind: Any, path: Path, spec: ModelSpec, config: Path, tensors: Tensors, options: dict[str, Any]
+) -> DiffusionPipeline:
+    """
+    Return the pipeline, of diffusers' class `kind`, of a file with its `config` folder.
+
+    Text encoders are made of the file's own tensors here, since diffusers knows but some of the
+    names that files have for them.
+    """
+    encoders = {
+        encoder.component: _encoder(encoder, config, tensors, options["dtype"])
+        for encoder in spec.context.encoders
+    }
+    return kind.from_single_file(
+        str(path), config=str(config), **encoders, **_tokenizers(config), **options
+    )
+
+
+def _encoder(encoder: TextEncoderSpec, config: Path, tensors: Tensors, dtype: Any) -> CLIPTextModel:
+    kind = CLIPTextModelWithProjection if encoder.has_projection else CLIPTextModel
+    return kind.from_pretrained(
+        None,
+        config=kind.config_class.from_pretrained(config / encoder.component),
+        state_dict=dict(tensors(encoder.component)),
+        dtype=dtype,
+    )
+
+
+def _tokenizers(config: Path) -> dict[str, CLIPTokenizer]:
+    """Return the tokenizers of a folder that leaves their vocabulary to the package."""
+    files = {"vocab": str(registry.CLIP_VOCABULARY), "merges": str(registry.CLIP_MERGES)}
+    return {
+        settings.parent.name: CLIPTokenizer(**files, **json.loads(settings.read_text("utf-8")))
+        for settings in sorted(config.glob("tokenizer*/tokenizer_config.json"))
+        if not (settings.parent / "vocab.json").exists()
+    }

@@ -1,0 +1,225 @@
+"""
+Edit every concept of the world, in memory, and judge each edit as `loco evaluate` does.
+
+    python -m tests.benchmarks.edits --output edits.jsonl [--model tiny-plain] [--form paper]
+        [--layers key | found | 8-9] [--localizations DIR] [--shard 0/2 --threads 1]
+    python -m tests.benchmarks.edits --choosing --output choosing.jsonl \\
+        --form default --form edit.ridge=0.1x --form "edit.ridge=1x preserve=none"
+    python -m tests.benchmarks.edits --table edits.jsonl
+
+A form is a name of `FORMS`, or recipe keys to set, or both; `--set` sets a key in all of them.
+What `--output` holds already is not measured again. `--choosing` asks less than `loco evaluate`,
+in other words and with other seeds, so that what was chosen by it can be judged by the rest.
+"""
+
+import argparse
+import json
+import shlex
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from loco_cli.layers import parse_layers
+from loco_cli.localization import Localization
+from loco_cli.models.spec import ModelSpec
+from loco_cli.recipe import EditEntry, LocalizeSettings, Override, Recipe, load_recipe, slug
+from loco_cli.runtime.encode import TextEncoder
+from loco_cli.templates import Kind, fill
+from loco_cli.workflows import sweep
+from loco_cli.workflows.encoders import encoder_of
+from loco_cli.workflows.judge import Bench, Exam, Judged
+from loco_cli.workflows.locate import locate
+from loco_cli.workflows.machine import Machine
+from loco_cli.workflows.neighbours import names_of
+from loco_cli.workflows.preserve import preserved_prompts
+from loco_cli.workflows.questions import Question, kept_concepts, labels_of
+from loco_cli.workflows.show import evaluation_sheet
+from loco_cli.workflows.solve import new_weights, solve
+from tests.benchmarks.answer_key import key_of, localization_of
+from tests.benchmarks.outcome import (
+    FIGURES,
+    Outcome,
+    Trial,
+    append_outcome,
+    base_share,
+    kept_shares,
+    listing,
+    read_outcomes,
+    summary,
+)
+from tests.benchmarks.world import add_options, chosen_entries
+
+FORMS = {
+    "default": (),
+    "paper": ("edit.tokens=last-subject", "preserve=none", "edit.ridge=0.01"),
+}
+# other words than those that localize, edit and evaluate
+CHOOSING: dict[Kind, tuple[str, ...]] = {
+    "style": (
+        "a painting of a truck in the style of {subject}",
+        "a picture of a fish by {subject}",
+    ),
+    "object": ("a nice photo of {subject}", "a drawing of {subject}"),
+    "fact": ("a nice photo of {subject}", "an image of {subject}"),
+}
+FIRST_CHOOSING_SEED = 500
+
+
+def settings_of(form: str) -> tuple[str, ...]:
+    """Return the recipe keys that a form sets: `"paper edit.ridge=1x"` sets four."""
+    words = shlex.split(form)
+    return tuple(key for word in words for key in FORMS.get(word, (word,)))
+
+
+def recipe_of(entry: EditEntry, model: str, settings: tuple[str, ...], n_seeds: int) -> Recipe:
+    """Return the recipe of one edit with some keys set."""
+    document = {
+        "loco": 1,
+        "model": model,
+        "edits": [entry.model_dump(mode="json", exclude_unset=True)],
+        "evaluate": {"seeds": n_seeds},
+    }
+    overrides = [Override.parse(setting) for setting in settings]
+    return load_recipe(json.dumps(document), f"{entry.subject} {entry.kind}", overrides)
+
+
+def exam_of(spec: ModelSpec, recipe: Recipe, *, is_choosing: bool) -> Exam:
+    """Return what `loco evaluate` asks, or for choosing less and something else."""
+    exam = Exam.of(spec, recipe)
+    if not is_choosing:
+        return exam
+    (concept,) = recipe.concepts()
+    asked = []
+    for template in CHOOSING[concept.kind]:
+        prompt = fill(template, "subject", concept.subject)
+        labels = labels_of(spec, recipe, concept.kind, prompt, template, names_of(concept), concept)
+        asked.append(Question(prompt, concept.subject, concept.kind, 0, labels))
+    for index, (kind, name) in enumerate(kept_concepts(spec, recipe)):
+        template = CHOOSING[kind][index % 2]
+        prompt = fill(template, "subject", name)
+        labels = labels_of(spec, recipe, kind, prompt, template, (name,))
+        asked.append(Question(prompt, name, kind, None, labels))
+    seeds = tuple(range(FIRST_CHOOSING_SEED, FIRST_CHOOSING_SEED + len(exam.seeds)))
+    return replace(exam, questions=tuple(asked), seeds=seeds)
+
+
+def layers_for(
+    bench: Bench, entry: EditEntry, where: str, folder: Path | None, n_seeds: int
+) -> tuple[tuple[int, ...], Localization | None]:
+    """Return the layers to edit: the key's, those named, or those that a localization found."""
+    if where == "key":
+        return tuple(range(*key_of(bench.located.name)[entry.kind])), None
+    if where != "found":
+        return parse_layers(where), None
+    sweeping = sweep.Bench(bench.located, bench.pipeline, bench.judges.scorer, bench.batch_size)
+    found = localization_of(sweeping, entry, LocalizeSettings(seeds=n_seeds), folder)
+    return found.layer_set, found
+
+
+def measure(
+    bench: Bench, encoder: TextEncoder, trial: Trial, entry: EditEntry, args: argparse.Namespace
+) -> tuple[Outcome, Judged]:
+    """Return what came of one edit, and its pictures."""
+    started, located = time.monotonic(), bench.located
+    recipe = recipe_of(entry, located.name, settings_of(trial.form), trial.n_seeds)
+    layers, found = layers_for(bench, entry, trial.where, args.localizations, args.localize_seeds)
+    solved = solve(located, recipe, (layers,), encoder)
+    judged = bench.judge(exam_of(located.spec, recipe, is_choosing=trial.is_choosing), solved)
+    preserved = preserved_prompts(located.spec, recipe, solved.preserved)
+    inside, outside = kept_shares(judged, preserved)
+    outcome = Outcome(
+        trial=trial,
+        layers=layers,
+        effect=found.effect if found else None,
+        ridge=solved.records[0].ridge or 0.0,
+        moved=max(weight.relative_change for weight in new_weights(located, solved)),
+        base=base_share(judged.pictures),
+        **judged.evaluation.figures,
+        kept_preserved=inside,
+        kept_others=outside,
+        seconds=round(time.monotonic() - started, 1),
+    )
+    return outcome, judged
+
+
+def trials_of(args: argparse.Namespace) -> list[tuple[Trial, EditEntry]]:
+    """Return what the options ask for, one concept after the other in every form."""
+    return [
+        (
+            Trial(
+                model=args.model,
+                form=" ".join((form, *args.set)),
+                where=args.layers,
+                kind=entry.kind,
+                subject=entry.subject,
+                to=entry.concept().to,
+                n_seeds=args.seeds,
+                is_choosing=args.choosing,
+            ),
+            entry,
+        )
+        for entry in chosen_entries(args)
+        for form in args.form or FORMS
+    ]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure what is not measured yet, a line for each edit; or print tables of what is."""
+    args = parser().parse_args(arguments)
+    if args.table:
+        outcomes = read_outcomes(args.table)
+        print(f"{summary(outcomes)}\n\n{listing(outcomes)}")
+        return
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    done = {one.trial for one in read_outcomes([args.output] if args.output else [])}
+    todo = [(trial, entry) for trial, entry in trials_of(args) if trial not in done]
+    if not todo:
+        return
+    located = locate(args.model)
+    bench, encoder = Bench.load(located, Machine()), encoder_of(located)
+    for trial, entry in todo:
+        outcome, judged = measure(bench, encoder, trial, entry, args)
+        print(line(outcome), flush=True)
+        if args.output:
+            append_outcome(args.output, outcome)
+        if args.sheets:
+            args.sheets.mkdir(parents=True, exist_ok=True)
+            name = slug(" ".join((trial.model, trial.form, trial.where, trial.subject)))
+            (args.sheets / f"{name}.png").write_bytes(evaluation_sheet(judged))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the options."""
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_options(made)
+    made.add_argument("--form", action="append", help="default, paper, or keys to set; repeatable")
+    made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    made.add_argument("--layers", default="found", help="key, found, or a list such as 1-3,10")
+    made.add_argument("--localizations", type=Path, help="the --output of answer_key")
+    made.add_argument("--localize-seeds", type=int, default=4, help="those of --localizations")
+    made.add_argument("--seeds", type=int, default=4)
+    made.add_argument("--choosing", action="store_true", help="ask what `evaluate` does not ask")
+    made.add_argument("--output", type=Path, help="a file of JSON lines to add to")
+    made.add_argument("--sheets", type=Path, help="a folder for a sheet of each edit's pictures")
+    made.add_argument("--table", type=Path, nargs="+", help="print what these files hold")
+    return made
+
+
+def line(one: Outcome) -> str:
+    """Return what is printed of one edit."""
+    trial = one.trial
+    shares = ["–" if getattr(one, f) is None else f"{getattr(one, f):.2f}" for f in FIGURES]
+    return (
+        f"{trial.form:<24}{trial.kind:<7}{trial.subject:<36}{list(one.layers)!s:<10}"
+        f"{'  '.join(f'{share:>4}' for share in shares)}"
+        f"  moved {one.moved:5.2f}  {one.seconds:5.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""What the measurements ask and how they count; the measurements themselves are run by hand."""
+
+import argparse
+
+import pytest
+
+from loco_cli.evaluation import Evaluation, ForgetImages, JudgedImage, KeepImages
+from loco_cli.models import registry
+from loco_cli.report.pictures import BeforeAfter
+from loco_cli.templates import EDIT, FORGET, LOCALIZE
+from loco_cli.workflows.judge import Judged
+from tests.benchmarks.edits import CHOOSING, exam_of, recipe_of, settings_of
+from tests.benchmarks.outcome import (
+    Outcome,
+    Trial,
+    append_outcome,
+    kept_shares,
+    read_outcomes,
+    summary,
+)
+from tests.benchmarks.world import chosen_entries, entries
+
+TINY = registry.get("tiny")
+ENTRIES = entries()
+
+
+def outcome(subject="monet", **figures):
+    known = {"forgotten": 1.0, "became": 1.0, "kept": 1.0, "kept_others": 1.0, **figures}
+    return Outcome(
+        trial=Trial("tiny", "paper", "key", "style", subject, "painting", 4, False),
+        layers=(8, 9),
+        effect=None,
+        ridge=0.01,
+        moved=0.5,
+        base=1.0,
+        kept_preserved=None,
+        seconds=1.0,
+        **known,
+    )
+
+
+def test_the_papers_form_is_exact():
+    """
+    The paper's form is the last subject token, nothing preserved, ridge 0.01; keys set behind a
+    form's name win over it.
+    """
+    recipe = recipe_of(ENTRIES[0], "tiny", settings_of("paper"), 4)
+    other = recipe_of(ENTRIES[0], "tiny", settings_of("paper edit.ridge=0.5x"), 4)
+
+    assert (recipe.edit.tokens, recipe.preserve) == ("last-subject", "none")
+    assert (recipe.edit.ridge.value, recipe.edit.ridge.is_relative) == (0.01, False)
+    assert (other.edit.ridge.value, other.edit.ridge.is_relative) == (0.5, True)
+    assert other.edit.tokens == "last-subject"
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.subject)
+def test_what_chooses_is_not_what_judges(entry):
+    """
+    The prompts and seeds for choosing a form are none of those that localize, edit or evaluate.
+    """
+    recipe = recipe_of(entry, "tiny", (), 4)
+    judging = exam_of(TINY, recipe, is_choosing=False)
+    choosing = exam_of(TINY, recipe, is_choosing=True)
+
+    used = {template for table in (EDIT, FORGET, LOCALIZE) for template in table[entry.kind]}
+    assert not used & set(CHOOSING[entry.kind])
+    prompts = {question.prompt for question in judging.questions}
+    assert not prompts & {question.prompt for question in choosing.questions}
+    assert not set(judging.seeds) & set(choosing.seeds)
+    assert {q.concept for q in judging.questions} == {q.concept for q in choosing.questions}
+
+
+def test_the_shards_are_the_whole():
+    """
+    Every concept is measured by exactly one process.
+    """
+    options = {"kind": None, "subject": None}
+    parts = [
+        chosen_entries(argparse.Namespace(**options, shard=f"{index}/3")) for index in range(3)
+    ]
+
+    assert sorted(e.subject for part in parts for e in part) == sorted(e.subject for e in ENTRIES)
+    assert len(ENTRIES) == 26
+
+
+def test_what_is_kept_is_split_by_the_preserve_set():
+    """
+    A kept concept is inside the preserve set where one of its prompts speaks of it, in whole words;
+    pictures that the base gets wrong do not count.
+    """
+    verdicts = {"monet": (True, True), "klimt": (True, False), "a cat": (False, False)}
+    keep = [
+        KeepImages(name, f"a boat by {name}", (JudgedImage(0.3, 0.3, *verdict),))
+        for name, verdict in verdicts.items()
+    ]
+    forget = [ForgetImages(0, "style", "seurat", (JudgedImage(0.3, 0.1, True, False, True),))]
+    pictures = tuple(
+        BeforeAfter("keep", one.prompt, 1000, b"", b"", 0.3, 0.3, *verdicts[one.concept])
+        for one in keep
+    )
+    judged = Judged(Evaluation.of(forget, keep, (1000,)), pictures)
+
+    assert kept_shares(judged, ("a boat, monet style", "a catalogue")) == (1.0, 0.0)
+    assert kept_shares(judged, ()) == (None, 0.5)
+
+
+def test_outcomes_are_read_as_they_were_written(tmp_path):
+    """
+    A file of outcomes is added to line by line, and one that is not there holds none.
+    """
+    path = tmp_path / "new" / "edits.jsonl"
+    both = [outcome(), outcome("klimt", became=None)]
+
+    for one in both:
+        append_outcome(path, one)
+
+    assert read_outcomes([path, tmp_path / "none.jsonl"]) == both
+
+
+def test_the_summary_counts_what_is_enough():
+    """
+    A figure that is not known is left out of the mean, and is not enough.
+    """
+    rows = summary([outcome(), outcome("klimt", became=None), outcome("picasso", kept=0.9)])
+
+    *_, row = rows.splitlines()
+    assert row == (
+        "| tiny | paper | key | style | 1.00 | 1.00 | 0.97 | – | 1.00 | 0.99 | 1 of 3 | 0.50 |"
+    )

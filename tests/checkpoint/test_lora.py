@@ -1,0 +1,373 @@
+"""LoRA files: their names, their numbers as diffusers applies them, and what they say of them."""
+
+import hashlib
+import io
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save, save_file
+
+from loco_cli.checkpoint.header import read_header
+from loco_cli.checkpoint.layout import open_checkpoint
+from loco_cli.checkpoint.lora import (
+    LowRank,
+    is_lora,
+    lora_metadata,
+    lora_tensors,
+    open_lora,
+    write_lora,
+)
+from loco_cli.checkpoint.lora_names import lora_name, original_module, silent_partners
+from loco_cli.checkpoint.original import unet_name
+from loco_cli.errors import CheckpointError
+from loco_cli.models import registry
+from tests.families.layouts import write_folder
+from tests.families.pictures import load_folder
+from tests.families.small import small_model
+
+ATTN2 = "transformer_blocks.0.attn2.to_k"
+SELF_ATTN = "text_model.encoder.layers.0.self_attn"
+# parts of each small model that an edit may reach beside the UNet
+ENCODERS = {
+    "sd15": ("text_encoder",),
+    "sd21": ("text_encoder",),
+    "sdxl": ("text_encoder", "text_encoder_2"),
+    "deepfloyd": (),
+}
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def changes_of(model):
+    """Return changes of every key and value projection, of ranks 1 to 4, and of an out_proj."""
+    modules = [("unet", name.removesuffix(".weight")) for name in projections(model)]
+    modules += [(encoder, f"{SELF_ATTN}.out_proj") for encoder in ENCODERS[model.name]]
+    changes = []
+    for seed, (component, module) in enumerate(modules):
+        d_out, d_in = model.tensors[component][f"{module}.weight"].shape
+        rank = 1 + seed % 4
+        up, down = random(d_out, rank, seed=seed), random(rank, d_in, seed=1000 + seed)
+        changes.append(LowRank(component, module, up, down))
+    return changes
+
+
+def projections(model):
+    # IF has K and V of the picture as well, which are named otherwise
+    ends = (".add_k_proj.weight", ".add_v_proj.weight", ".attn2.to_k.weight", ".attn2.to_v.weight")
+    return [name for name in model.tensors["unet"] if name.endswith(ends)]
+
+
+def write(path, tensors, metadata=None):
+    with path.open("wb") as file:
+        write_lora(file, tensors, metadata or {})
+    return path
+
+
+@pytest.fixture(scope="module", params=["sd15", "sd21", "sdxl", "deepfloyd"])
+def made(request, tmp_path_factory):
+    """A small model's folder, changes of it, and the LoRA that holds them; only read."""
+    model = small_model(request.param)
+    root = tmp_path_factory.mktemp(request.param)
+    folder = write_folder(root / "base", model, torch.float32)
+    changes = changes_of(model)
+    path = write(root / "lora.safetensors", lora_tensors(model.family, changes))
+    return model, folder, changes, path
+
+
+@pytest.mark.filterwarnings("ignore:.*")  # diffusers and peft say what they do not need
+def test_base_and_lora_are_the_edited_model(made):
+    """
+    Through `load_lora_weights` every map becomes `W + up down`, and nothing else moves.
+    """
+    model, folder, changes, path = made
+    pipe = load_folder(folder, model)
+    parts = ["unet", *ENCODERS[model.name]]
+    before = {part: states(pipe, part) for part in parts}
+
+    pipe.load_lora_weights(path)
+    pipe.fuse_lora(components=parts)
+    pipe.unload_lora_weights()
+
+    changed = {(change.component, f"{change.module}.weight"): change for change in changes}
+    for part in parts:
+        for name, after in states(pipe, part).items():
+            change = changed.get((part, name))
+            if change is None:
+                assert torch.equal(after, before[part][name]), name
+            else:
+                wanted = before[part][name] + change.up @ change.down
+                torch.testing.assert_close(after, wanted, rtol=0, atol=2e-6)
+
+
+def states(pipe, part):
+    """Return the tensors of a part of a pipeline, under the names that files have."""
+    state = {name: value.clone() for name, value in getattr(pipe, part).state_dict().items()}
+    is_bare = part == "text_encoder" and "final_layer_norm.weight" in state
+    return {f"text_model.{name}" if is_bare else name: value for name, value in state.items()}
+
+
+def test_what_was_written_is_read_again(made):
+    """
+    `open_lora` finds every change under the base's own name, and its numbers.
+    """
+    _, folder, changes, path = made
+
+    parts = open_lora(path, open_checkpoint(folder)).parts
+
+    assert is_lora(path)
+    read = {(part.component, part.name): part.read() for part in parts}
+    moved = {key: change for key, change in read.items() if change.any()}
+    assert set(moved) == {(c.component, f"{c.module}.weight") for c in changes}
+    for change in changes:
+        found = read[change.component, f"{change.module}.weight"]
+        wanted = change.up.double() @ change.down.double()
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+
+
+def test_every_module_has_one_rank(made):
+    """
+    Ranks are padded to the largest, alpha is the rank, and everything is float32.
+    """
+    model, _, _, path = made
+    tensors = load_file(path)
+
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    ups = [t for name, t in tensors.items() if name.endswith(("lora_up.weight", "lora_B.weight"))]
+    downs = [t for n, t in tensors.items() if n.endswith(("lora_down.weight", "lora_A.weight"))]
+    assert {up.shape[1] for up in ups} == {down.shape[0] for down in downs} == {4}
+    alphas = [t for name, t in tensors.items() if name.endswith(".alpha")]
+    assert [alpha.item() for alpha in alphas] == [4.0] * (0 if model.family == "if" else len(ups))
+    assert all(alpha.shape == () for alpha in alphas)
+
+
+@pytest.mark.parametrize(
+    ("family", "component", "module", "name"),
+    [
+        (
+            "sd1",
+            "unet",
+            f"down_blocks.0.attentions.1.{ATTN2}",
+            "lora_unet_down_blocks_0_attentions_1_transformer_blocks_0_attn2_to_k",
+        ),
+        (
+            "sd2",
+            "unet",
+            f"mid_block.attentions.0.{ATTN2}",
+            "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k",
+        ),
+        (
+            "sdxl",
+            "unet",
+            f"down_blocks.1.attentions.0.{ATTN2}",
+            "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k",
+        ),
+        (
+            "sdxl",
+            "unet",
+            f"mid_block.attentions.0.{ATTN2}",
+            "lora_unet_middle_block_1_transformer_blocks_0_attn2_to_k",
+        ),
+        (
+            "sdxl",
+            "unet",
+            f"up_blocks.1.attentions.2.{ATTN2}",
+            "lora_unet_output_blocks_5_1_transformer_blocks_0_attn2_to_k",
+        ),
+        (
+            "sd1",
+            "text_encoder",
+            f"{SELF_ATTN}.out_proj",
+            "lora_te_text_model_encoder_layers_0_self_attn_out_proj",
+        ),
+        (
+            "sd2",
+            "text_encoder",
+            "encoder.layers.7.mlp.fc1",
+            "lora_te_text_model_encoder_layers_7_mlp_fc1",
+        ),
+        (
+            "sdxl",
+            "text_encoder",
+            f"{SELF_ATTN}.v_proj",
+            "lora_te1_text_model_encoder_layers_0_self_attn_v_proj",
+        ),
+        (
+            "sdxl",
+            "text_encoder_2",
+            f"{SELF_ATTN}.v_proj",
+            "lora_te2_text_model_encoder_layers_0_self_attn_v_proj",
+        ),
+        (
+            "if",
+            "unet",
+            "mid_block.attentions.0.add_k_proj",
+            "unet.mid_block.attentions.0.add_k_proj",
+        ),
+    ],
+)
+def test_modules_have_the_names_that_programs_read(family, component, module, name):
+    """
+    Kohya's names, with SDXL's UNet as its original file spells it; PEFT's for IF.
+    """
+    assert lora_name(family, component, module) == name
+
+
+def test_original_names_are_those_that_checkpoints_have():
+    """
+    Every layer of SDXL goes to the original layout and comes back.
+    """
+    for layer in registry.get("sdxl").layers:
+        for name in layer.tensor_names():
+            assert unet_name(original_module(name)) == name
+
+
+def test_an_open_clip_attention_is_written_whole():
+    """
+    A1111 ignores an OpenCLIP attention of which a projection is missing: it is written as nothing.
+    """
+    change = LowRank("text_encoder", f"{SELF_ATTN}.out_proj", random(8, 2), random(2, 8))
+
+    sd1, sd2 = lora_tensors("sd1", [change]), lora_tensors("sd2", [change, change])
+
+    assert len(sd1) == 3
+    stem = "lora_te_text_model_encoder_layers_0_self_attn"
+    names = [f"{stem}_{p}_proj.lora_up.weight" for p in ("k", "out", "q", "v")]
+    ups = {name: tensor for name, tensor in sd2.items() if name.endswith("lora_up.weight")}
+    assert list(ups) == names
+    assert [bool(up.any()) for up in ups.values()] == [False, True, False, False]
+    assert silent_partners("sdxl", "text_encoder", f"{SELF_ATTN}.out_proj") == ()
+    assert silent_partners("sd2", "text_encoder", "text_model.encoder.layers.0.mlp.fc1") == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("sd15", ("sd_v1", "False", "stable-diffusion-v1/lora", "512x512", "epsilon")),
+        ("sd21-base", ("sd_v2", "True", "stable-diffusion-v2-512/lora", "512x512", "epsilon")),
+        ("sd21", ("sd_v2_v", "True", "stable-diffusion-v2-768-v/lora", "768x768", "v")),
+        (
+            "sdxl",
+            ("sdxl_base_v1-0", "False", "stable-diffusion-xl-v1-base/lora", "1024x1024", "epsilon"),
+        ),
+        (
+            "sdxl-turbo",
+            ("sdxl_base_v1-0", "False", "stable-diffusion-xl-turbo-v1/lora", "512x512", "epsilon"),
+        ),
+    ],
+)
+def test_metadata_files_it_under_its_model(model, said):
+    """
+    A1111 asks whether the version begins with `sdxl_` and whether `ss_v2` is `True`; Forge and
+    ComfyUI read modelspec.
+    """
+    metadata = lora_metadata(registry.get(model), rank=4, name="out", title="No Monet", base="m")
+
+    keys = ("ss_base_model_version", "ss_v2", "modelspec.architecture", "modelspec.resolution")
+    assert tuple(metadata[key] for key in (*keys, "modelspec.prediction_type")) == said
+    assert metadata["ss_network_module"] == "networks.lora"
+    assert metadata["ss_network_dim"] == metadata["ss_network_alpha"] == "4"
+    assert (metadata["ss_output_name"], metadata["modelspec.title"]) == ("out", "No Monet")
+    assert "lora_adapter_metadata" not in metadata  # diffusers refuses it beside alphas
+
+
+def test_a_lora_of_if_says_nothing():
+    """
+    None of the programs that read these keys runs IF.
+    """
+    said = lora_metadata(registry.get("deepfloyd"), rank=4, name="out", title="t", base="m")
+
+    assert said == {}
+
+
+def test_hashes_are_kohyas(tmp_path):
+    """
+    The hash is that of the tensors alone, and the old one that of 64 KiB after the first MiB.
+    """
+    changes = [LowRank("unet", f"mid_block.attentions.0.{ATTN2}", random(900, 300), random(300, 9))]
+    tensors = lora_tensors("sd1", changes)
+    own = {"ss_network_dim": "300"}
+    path = write(tmp_path / "a.safetensors", tensors, {**own, "loco.version": "1"})
+
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    bare = io.BytesIO(save(tensors, own))  # as kohya hashes: the file with no key but its own
+    n_header = int.from_bytes(bare.read(8), "little")
+    bare.seek(8 + n_header)
+    sha256 = hashlib.sha256(bare.read()).hexdigest()
+    bare.seek(1 << 20)
+    legacy = hashlib.sha256(bare.read(64 << 10)).hexdigest()[:8]
+    assert metadata["sshs_model_hash"] == sha256
+    assert metadata["modelspec.hash_sha256"] == f"0x{sha256}"
+    assert metadata["sshs_legacy_hash"] == legacy
+    assert metadata["loco.version"] == "1"
+
+
+def test_the_header_is_as_programs_read_it(tmp_path):
+    """
+    A1111 wants the metadata behind the first two bytes; without any there is none.
+    """
+    tensors = lora_tensors("if", [LowRank("unet", "a", random(2, 1), random(1, 2))])
+    with_some = write(tmp_path / "a.safetensors", tensors, {"ss_v2": "False"})
+    without = write(tmp_path / "b.safetensors", tensors)
+
+    assert with_some.read_bytes()[8:].startswith(b'{"__metadata__":{"ss_v2":"False"')
+    assert json.loads(without.read_bytes()[8:].split(b"}}")[0] + b"}}").keys() == set(tensors)
+    assert read_header(without).metadata == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "up", "down", "message"),
+    [
+        ("lora_unet_conv_out_of_place", 8, 64, "belongs to none of its modules"),
+        ("lora_unet_input_blocks_1_1_proj_in", 8, 64, "belongs to none of its modules"),
+        (f"unet.down_blocks.0.attentions.0.{ATTN2}", 9, 64, "is [9, 2] times [2, 64], the tensor"),
+        (f"unet.down_blocks.0.attentions.0.{ATTN2}", None, 64, "lacks one of its two factors"),
+    ],
+    ids=["no module", "names of SDXL", "another shape", "half"],
+)
+def test_a_lora_that_does_not_fit_is_refused(tmp_path, name, up, down, message):
+    """
+    What belongs to another model is said, with both shapes where they differ.
+    """
+    base = write_folder(tmp_path / "base", small_model("sd15"), torch.float16)
+    tensors = {f"{name}.lora_down.weight": random(2, down)}
+    if up:
+        tensors[f"{name}.lora_up.weight"] = random(up, 2)
+    save_file(tensors, tmp_path / "lora.safetensors")
+
+    with pytest.raises(CheckpointError) as error:
+        open_lora(tmp_path / "lora.safetensors", open_checkpoint(base))
+
+    assert message in error.value.message
+    assert is_lora(tmp_path / "lora.safetensors")
+
+
+def test_a_convolution_and_a_scale_are_read(tmp_path):
+    """
+    A LoRA of other hands may move convolutions, and scale by alpha over rank.
+    """
+    model = small_model("sd15")
+    base = write_folder(tmp_path / "base", model, torch.float16)
+    up, down = random(8, 2, 1, 1), random(2, 4, 3, 3, seed=1)
+    ends = {"lora_up.weight": up, "lora_down.weight": down, "alpha": torch.tensor(1.0)}
+    tensors = {f"lora_unet_conv_in.{end}": tensor for end, tensor in ends.items()}
+    save_file(tensors, tmp_path / "lora.safetensors")
+
+    (part,) = open_lora(tmp_path / "lora.safetensors", open_checkpoint(base)).parts
+
+    assert (part.component, part.name) == ("unet", "conv_in.weight")
+    wanted = 0.5 * torch.einsum("or,rihw->oihw", up[..., 0, 0], down).double()
+    torch.testing.assert_close(part.read().reshape(8, 4, 3, 3), wanted, rtol=0, atol=1e-6)
+
+
+def test_a_model_is_no_lora(tmp_path):
+    """
+    Only a file of nothing but factors and alphas is one.
+    """
+    save_file({"conv_in.weight": random(2, 2)}, tmp_path / "a.safetensors")
+
+    assert not is_lora(tmp_path / "a.safetensors")

@@ -1,0 +1,132 @@
+"""Small models as diffusers runs them: loaded from a folder or a file, and what they draw."""
+
+import functools
+import warnings
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    DiffusionPipeline,
+    IFPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from torch import Tensor, nn
+
+from loco_cli.runtime.pipeline import hushed
+from tests.families.small import SmallModel
+
+_PIPELINES = {
+    "sd1": StableDiffusionPipeline,
+    "sd2": StableDiffusionPipeline,
+    "sdxl": StableDiffusionXLPipeline,
+    "if": IFPipeline,
+}
+
+
+def load_folder(
+    path: Path, model: SmallModel, variant: str | None = None, **parts: Any
+) -> DiffusionPipeline:
+    """Return the float32 pipeline of a diffusers folder; `parts` are taken as they are."""
+    with hushed():
+        pipe = _PIPELINES[model.family].from_pretrained(
+            path,
+            variant=variant,
+            use_safetensors=True,
+            local_files_only=True,
+            dtype=torch.float32,
+            **_unsafe(model),
+            **parts,
+        )
+    return _settled(pipe)
+
+
+def load_file(path: Path, model: SmallModel, config: Path, **parts: Any) -> DiffusionPipeline:
+    """Return the float32 pipeline of a single file, built as the folder `config` says."""
+    with hushed():
+        pipe = _PIPELINES[model.family].from_single_file(
+            str(path),
+            config=str(config),
+            local_files_only=True,
+            dtype=torch.float32,
+            **_unsafe(model),
+            **parts,
+        )
+    return _settled(pipe)
+
+
+def load_unet(path: Path, config: Path) -> UNet2DConditionModel:
+    """Return the float32 UNet of a single file."""
+    with hushed():
+        unet = UNet2DConditionModel.from_single_file(
+            str(path),
+            config=str(config),
+            subfolder="unet",
+            local_files_only=True,
+            dtype=torch.float32,
+        )
+    _copy_weights(unet)
+    return unet
+
+
+def draw(pipe: DiffusionPipeline, *prompts: str) -> Tensor:  # [n, 3, h, w]
+    """Return the picture of each prompt, after one guided step from seed 0."""
+    options = {"clean_caption": False} if isinstance(pipe, IFPipeline) else {}
+    with warnings.catch_warnings():
+        # Euler's scheduler hands tensors to numpy in a way that numpy 2 warns of
+        warnings.filterwarnings("ignore", "__array__", DeprecationWarning)
+        return pipe(
+            list(prompts),
+            num_inference_steps=1,
+            guidance_scale=4.0,
+            generator=[torch.Generator().manual_seed(0) for _ in prompts],
+            output_type="pt",
+            **options,
+        ).images
+
+
+def contexts_of(
+    pipe: DiffusionPipeline, paths: Iterable[str], prompts: Sequence[str]
+) -> dict[str, Tensor]:  # each [n, n_tokens, d]
+    """Return what maps of the UNet read of some prompts, by path, while pictures are drawn."""
+    read: dict[str, Tensor] = {}
+    with ExitStack() as handles:
+        for path in paths:
+            watch = functools.partial(_watch, read, path)
+            handles.enter_context(pipe.unet.get_submodule(path).register_forward_pre_hook(watch))
+        draw(pipe, *prompts)
+    return {path: given[len(prompts) :] for path, given in read.items()}  # guidance comes first
+
+
+def end_of(pipe: DiffusionPipeline, prompt: str) -> int:
+    """Return the position of a prompt's end token, counting every tokenizer's alike."""
+    ids = pipe.tokenizer(prompt).input_ids
+    return ids.index(pipe.tokenizer.eos_token_id)
+
+
+def _watch(read: dict[str, Tensor], path: str, _: nn.Module, args: tuple[Tensor, ...]) -> None:
+    read[path] = args[0].detach()
+
+
+def _unsafe(model: SmallModel) -> dict[str, Any]:
+    if model.family == "sdxl":
+        return {}
+    return {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+
+
+def _settled(pipe: DiffusionPipeline) -> DiffusionPipeline:
+    pipe.set_progress_bar_config(disable=True)
+    for part in pipe.components.values():
+        if isinstance(part, nn.Module):
+            _copy_weights(part)
+    return pipe
+
+
+def _copy_weights(module: nn.Module) -> None:
+    # a mapped file leaves them at odd addresses, where sums are rounded in another order
+    for parameter in module.parameters():
+        parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)

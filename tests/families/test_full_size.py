@@ -1,0 +1,81 @@
+"""Models at their published size, as files of a header and a hole: recognised, or refused."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from loco_cli.checkpoint.header import TensorInfo, render_header
+from loco_cli.cli.app import app
+from loco_cli.models import registry
+from loco_cli.workflows.locate import locate
+from tests.families.original import original_tensors
+from tests.families.small import full_model
+
+N_BYTES = {"sd15": 2_132_473_088, "sd21": 2_610_000_000, "sdxl": 6_938_000_000}
+STYLE = ["edit", "van gogh style", "--set", "edit.layer_range=published", "--dry-run"]
+
+
+def hollow(name, root):
+    """Write a float16 file of a known model in the original layout, without its numbers."""
+    infos, begin = [], 0
+    for tensor, value in original_tensors(full_model(name)).items():
+        end = begin + 2 * value.numel()
+        infos.append(TensorInfo(tensor, "F16", tuple(value.shape), begin, end))
+        begin = end
+    header = render_header(infos, {})
+    path = root / f"{name}.safetensors"
+    with path.open("wb") as file:
+        file.write(header)
+        file.truncate(len(header) + begin)
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    root = tmp_path_factory.mktemp("hollow")
+    return {name: hollow(name, root) for name in N_BYTES}
+
+
+@pytest.mark.parametrize("name", N_BYTES)
+def test_a_file_of_the_published_size_is_that_model(files, name):
+    """
+    Names and shapes of the original layout lead to the known model, and to all that it needs.
+    """
+    spec = registry.get(name)
+
+    found = locate(str(files[name]))
+
+    assert found.path.stat().st_size == pytest.approx(N_BYTES[name], rel=0.01)
+    assert (found.spec.family, found.spec.d_text) == (spec.family, spec.d_text)
+    assert found.spec.layers == spec.layers
+    assert found.config == registry.config_folder(spec)
+    assert found.has_encoders
+
+
+@pytest.mark.parametrize("name", N_BYTES)
+def test_what_an_edit_would_change_is_told_from_the_header(files, name):
+    """
+    A dry run of gigabytes names the tensors of the published layers and reads no number.
+    """
+    done = CliRunner().invoke(app, [*STYLE, "--model", str(files[name]), "--json"])
+
+    assert done.exit_code == 0, done.stderr
+    plan = json.loads(done.stdout)
+    layers = registry.get(name).layers[slice(*registry.get(name).published_ranges["style"])]
+    assert plan["tensors"] == [tensor for layer in layers for tensor in layer.tensor_names()]
+
+
+def test_another_model_does_not_pass_for_the_one_that_is_named(files, home):
+    """
+    An SD 2 file where `sd15` should be is refused, saying what both are.
+    """
+    (home / "config" / "loco").mkdir(parents=True)
+    (home / "config" / "loco" / "models.yaml").write_text(f"sd15: {files['sd21']}\n")
+
+    done = CliRunner().invoke(app, [*STYLE, "--model", "sd15"])
+
+    assert done.exit_code == 1
+    message, hint = done.stderr.rstrip("\n").split("\n\n")
+    assert "sd21.safetensors` is no `sd15`: it is of family `sd2`" in message
+    assert "this looks like Stable Diffusion 2.1" in hint

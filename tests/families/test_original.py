@@ -1,0 +1,81 @@
+"""Single files in the original layout: diffusers reads them as the folders they are made of."""
+
+import pytest
+import torch
+
+from loco_cli.checkpoint.layout import open_checkpoint
+from loco_cli.checkpoint.reader import read_tensor
+from tests.families.layouts import write_folder
+from tests.families.original import original_tensors, write_file
+from tests.families.pictures import draw, load_file, load_folder
+from tests.families.small import small_model
+
+SINGLE = ("sd15", "sd21", "sd21-base", "sdxl")
+PROMPT = "a house in the style of van gogh"
+ONLY_IN_FILES = ("logit_scale", "encoder.layers.23.", "position_ids", "text_projection")
+
+
+@pytest.fixture(scope="module", params=SINGLE)
+def model(request):
+    return small_model(request.param)
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("folder"), model, torch.float16)
+
+
+@pytest.fixture(scope="module")
+def file(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("file") / "one.safetensors"
+    return write_file(path, original_tensors(model), torch.float16)
+
+
+def test_diffusers_draws_with_the_file_what_it_draws_with_the_folder(model, folder, file):
+    """
+    `from_single_file` finds every weight of the folder under its original name, bit for bit.
+    """
+    one = load_folder(folder, model)
+    tokenizers = {name: part for name, part in one.components.items() if "tokenizer" in name}
+
+    other = load_file(file, model, folder, **tokenizers)
+
+    for part in model.tensors:
+        ours, theirs = (getattr(pipe, part).state_dict() for pipe in (one, other))
+        assert ours.keys() == theirs.keys()
+        assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+    assert torch.equal(draw(one, PROMPT), draw(other, PROMPT))
+
+
+def test_each_tensor_is_found_under_its_canonical_name(model, file):
+    """
+    What the folder names is found in the file, with the same numbers; nothing else claims a name.
+    """
+    checkpoint = open_checkpoint(file)
+
+    assert checkpoint.family == model.family
+    for part, tensors in model.tensors.items():
+        for name, expected in tensors.items():
+            (slot,) = checkpoint.slots(part, name)
+            found = read_tensor(slot).reshape(expected.shape)
+            dtype = torch.float16 if expected.is_floating_point() else expected.dtype
+            assert torch.equal(found, expected.to(dtype)), name
+        rest = set(checkpoint.names(part)) - set(tensors)
+        assert [name for name in rest if not any(word in name for word in ONLY_IN_FILES)] == []
+    assert checkpoint.names("") == ("alphas_cumprod",)
+
+
+def test_the_encoder_of_sd_turbo_is_found(tmp_path):
+    """
+    A file that has SD 2's encoder where SDXL has its first is SD 2 all the same.
+    """
+    model = small_model("sd21-base")
+    moved = {
+        name.replace("cond_stage_model.model.", "conditioner.embedders.0.model."): value
+        for name, value in original_tensors(model).items()
+    }
+
+    checkpoint = open_checkpoint(write_file(tmp_path / "turbo.safetensors", moved, torch.float16))
+
+    assert checkpoint.family == "sd2"
+    assert set(model.tensors["text_encoder"]) <= set(checkpoint.names("text_encoder"))

@@ -1,0 +1,121 @@
+"""
+Every command block of the README is run.
+
+`.ci/run` runs the two marked `demo` and `tests`, each in a bare clone. The others are run here, as
+they stand, in a folder where the demo has been: those that need a real model (`dry`) on a small
+checkpoint in its place, and with `--dry-run`.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from typer.main import get_command
+
+from loco_cli.cli.app import app
+from loco_cli.models import registry
+from loco_cli.recipe import Override, read_recipe
+from loco_cli.workflows import edit
+from loco_cli.workflows.checks import EditOptions
+from loco_cli.workflows.machine import Machine
+from tests.families.layouts import write_folder
+from tests.families.small import small_model
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"(?:^<!-- run: (?P<mark>\w+) -->\n)?^```bash\n(?P<code>.*?)^```$", re.M | re.S)
+BLOCKS = [
+    (found["mark"] or "after", found["code"])
+    for found in BLOCK.finditer((ROOT / "README.md").read_text("utf-8"))
+]
+IN_A_CLONE = ("demo", "tests")  # run by `.ci/run`
+LIKE = {"sd14": "sd15", "openjourney": "sd15", "sdxl-turbo": "sdxl"}  # of the same shape
+# what `.venv/bin/loco` is here: the entry point, with other words in place of some
+LOCO = """#!{python}
+import sys
+sys.path.insert(0, {root!r})
+from loco_cli.cli.app import main
+sys.argv[1:] = [{small!r}.get(word, word) for word in sys.argv[1:]] + {more!r}
+main()
+"""
+
+
+def marked(mark):
+    """Return the blocks of a mark as parameters, named after their first line."""
+    return [pytest.param(code, id=code.splitlines()[0]) for name, code in BLOCKS if name == mark]
+
+
+@pytest.fixture
+def here(tmp_path):
+    """A folder with a `loco` to run and an edited `tiny`, as the demo leaves it."""
+    recipe = read_recipe("remove_style", overrides=[Override("edit.layers", [8, 9], "--layers")])
+    edit.run(recipe, EditOptions(tmp_path / "edited"), Machine(device="cpu"))
+    return tmp_path
+
+
+def run_block(folder, code, *, small=None, more=()):
+    """Run a block as a shell does that stops at the first failure."""
+    loco = folder / ".venv" / "bin" / "loco"
+    loco.parent.mkdir(parents=True)
+    words = {"python": sys.executable, "root": str(ROOT), "small": small or {}, "more": list(more)}
+    loco.write_text(LOCO.format(**words))
+    loco.chmod(0o755)
+    shell = ["bash", "-euo", "pipefail", "-c", code]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        shell, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_every_block_is_run_by_somebody():
+    """
+    No block is in another language or under an unknown mark, and the two of a bare clone stand
+    once each.
+    """
+    marks = [mark for mark, _ in BLOCKS]
+    fences = re.findall(r"^```(\w*)$", (ROOT / "README.md").read_text("utf-8"), re.M)
+
+    assert fences == ["bash", ""] * len(BLOCKS)
+    assert set(marks) <= {*IN_A_CLONE, "after", "dry"}
+    for mark in IN_A_CLONE:
+        assert marks.count(mark) == 1
+        assert f"run_block {mark}" in (ROOT / ".ci" / "run").read_text("utf-8")
+
+
+def test_every_command_is_in_the_table():
+    """
+    The table of commands lists what `loco --help` lists.
+    """
+    listed = re.findall(r"^\| `loco (\w+)", (ROOT / "README.md").read_text("utf-8"), re.M)
+
+    assert sorted(listed) == sorted(get_command(app).commands)
+
+
+@pytest.mark.parametrize("code", marked("after"))
+def test_a_block_runs_after_the_demo(here, code):
+    """
+    What the README shows beside the two marked blocks ends well, on what the demo made.
+    """
+    done = run_block(here, code)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("code", marked("dry"))
+def test_a_block_for_real_models_is_planned(tmp_path, code):
+    """
+    What the README shows of models that are not shipped is a plan on a small one of their shape.
+    """
+    real = set(registry.names()) & set(code.split()) - {"tiny", "tiny-plain"}
+    small = {
+        name: str(write_folder(tmp_path / name, small_model(LIKE.get(name, name)), torch.float16))
+        for name in real
+    }
+
+    done = run_block(tmp_path, code, small=small, more=["--dry-run"])
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert real

@@ -1,0 +1,128 @@
+"""How the figures of the shipped models are counted, and on what."""
+
+from collections import defaultdict
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from loco_cli.metrics.clip_score import ClipScorer
+from loco_cli.tiny.training import release
+from loco_cli.tiny.training.__main__ import N_PICTURES, SEEDS, STEPS
+from loco_cli.tiny.training.figures import Verdict, recognise, shares, unseen_prompts
+from loco_cli.tiny.training.vae import make_vae, to_tensor, train_decoder
+from loco_cli.tiny.world.captions import (
+    PERSON,
+    PLAIN,
+    STYLED,
+    STYLED_UNSEEN,
+    all_scenes,
+    is_person,
+    with_article,
+)
+from loco_cli.tiny.world.objects import OBJECTS
+from loco_cli.tiny.world.picture import Scene, draw
+from loco_cli.tiny.world.styles import STYLES
+
+
+def test_no_prompt_was_trained_on():
+    """
+    Every scene is asked for, in none of the wordings of training.
+    """
+    asked = list(unseen_prompts(2))
+
+    assert {scene for scene, _ in asked} == set(all_scenes())
+    for scene, prompt in asked:
+        known = STYLED if scene.style else PERSON if is_person(scene.subject) else PLAIN
+        for name in {with_article(scene.subject), scene.subject.removeprefix("the ")}:
+            assert prompt not in {w.format(subject=name, style=scene.style) for w in known}
+
+
+def test_every_style_and_thing_meets_every_wording():
+    """
+    One round asks for each style and for each thing in a style in all wordings kept unseen.
+    """
+    met = defaultdict(set)
+    for scene, prompt in unseen_prompts(1):
+        if scene.style:
+            wordings = {w for w in STYLED_UNSEEN if prompt == _filled(w, scene)}
+            met[scene.style] |= wordings
+            met[scene.subject] |= wordings
+
+    assert met.keys() == {*STYLES, *OBJECTS}
+    assert all(wordings == set(STYLED_UNSEEN) for wordings in met.values())
+
+
+def _filled(wording, scene):
+    return wording.format(subject=with_article(scene.subject), style=scene.style)
+
+
+def test_shares_are_by_kind():
+    """
+    A person has no style, a plain picture is no style's, and weak concepts are named.
+    """
+    verdicts = [
+        Verdict(Scene("cat", "monet"), True, True),
+        Verdict(Scene("cat", "klimt"), False, True),
+        Verdict(Scene("dog"), True, False),
+        Verdict(Scene("tim cook"), True, None),
+    ]
+
+    assert shares(verdicts) == {
+        "facts": 1.0,
+        "objects": 0.6667,
+        "plain": 0.0,
+        "styles": 1.0,
+        "subjects": 0.75,
+        "n_pictures": 4,
+        "weak": {"cat": 0.5, "no style": 0.0},
+    }
+
+
+def test_a_drawing_is_recognised():
+    """
+    The scorer that ships knows drawings of a plain thing, a thing in a style, and an office.
+    """
+    scenes = [Scene("cat"), Scene("castle", "mondrian"), Scene("the british monarch")]
+    drawn = np.stack([draw(scene, np.random.default_rng(7)) for scene in scenes])
+
+    found = recognise(ClipScorer(release.WEIGHTS / "scorer"), (to_tensor(drawn) + 1) / 2, scenes)
+
+    assert found == [
+        Verdict(scenes[0], True, True),
+        Verdict(scenes[1], True, True),
+        Verdict(scenes[2], True, None),
+    ]
+
+
+def test_every_stage_is_recorded():
+    """
+    Each stage that is trained has its steps, batch, rate and seed in the settings.
+    """
+    stages = release.training_settings(N_PICTURES, STEPS, SEEDS)["stages"]
+
+    assert stages.keys() == STEPS.keys()
+    assert {name: stage["steps"] for name, stage in stages.items()} == STEPS
+
+
+def test_only_the_decoder_learns(tmp_path):
+    """
+    Training the decoder on leaves the encoder, and so every latent, as it was; what it made is
+    what ships.
+    """
+    torch.manual_seed(0)
+    make_vae(scaling_factor=0.8).save_pretrained(tmp_path / "vae")
+    before = AutoencoderKL.from_pretrained(tmp_path / "vae").state_dict()
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
+
+    vae = train_decoder(tmp_path, pictures, torch.randn(8, 4, 16, 16).half(), n_steps=1)
+    vae.save_pretrained(tmp_path / "decoder")
+
+    changed = {
+        name.partition(".")[0]
+        for name, value in vae.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+    assert changed == {"decoder", "post_quant_conv"}
+    assert release.finest_vae(tmp_path) == tmp_path / "decoder"
