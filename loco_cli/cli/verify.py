@@ -19,7 +19,7 @@ def verify(
     debug: o.Debug = False,
 ) -> None:
     """
-    Hold an output against its manifest: its hashes, and that undoing it gives the base's.
+    Hold an output against its manifest: its hashes, and that what undoes it gives the base.
 
     Example: loco verify edited
     """
@@ -27,8 +27,6 @@ def verify(
 
     terminal: Terminal = ctx.obj
     found = workflow.run(output)
-    sentences = found.failures or (
-        f"`{output}` holds: its hashes are the manifest's, undoing gives the base",
-    )
+    sentences = found.failures or (f"`{output}` holds: its hashes are those of the manifest",)
     terminal.show(found.to_json(), *map(plain, sentences))
     raise typer.Exit(0 if found.ok else 1)

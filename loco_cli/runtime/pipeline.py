@@ -18,6 +18,7 @@ from loco_cli.models.spec import Family, ModelSpec
 from loco_cli.runtime.conditioning import PromptReader
 from loco_cli.runtime.quiet import hushed
 from loco_cli.runtime.single_file import Tensors, read_single_file
+from loco_cli.runtime.vocabulary import piece_tokenizers
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _ALIGNED = 64  # bytes that a CPU reads at a time
@@ -140,7 +141,8 @@ def _read(
 ) -> DiffusionPipeline:
     kind = getattr(diffusers, _KINDS[spec.family].name)
     if path.is_dir():
-        return kind.from_pretrained(path, use_safetensors=True, variant=_variant(path), **options)
+        options = {"use_safetensors": True, **piece_tokenizers(path, spec), **options}
+        return kind.from_pretrained(path, variant=_variant(path), **options)
     return read_single_file(kind, path, spec, config, tensors, options)
 
 

@@ -1,16 +1,15 @@
 """A single file as a pipeline: what it lacks comes from a configuration, nothing from a network."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from diffusers import DiffusionPipeline
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from loco_cli.models import registry
 from loco_cli.models.spec import ModelSpec, TextEncoderSpec
+from loco_cli.runtime.vocabulary import packaged_tokenizers
 
 Tensors = Callable[[str], Mapping[str, Tensor]]  # of a component, as diffusers names them
 
@@ -29,7 +28,7 @@ def read_single_file(
         for encoder in spec.context.encoders
     }
     return kind.from_single_file(
-        str(path), config=str(config), **encoders, **_tokenizers(config), **options
+        str(path), config=str(config), **encoders, **packaged_tokenizers(config), **options
     )
 
 
@@ -41,13 +40,3 @@ def _encoder(encoder: TextEncoderSpec, config: Path, tensors: Tensors, dtype: An
         state_dict=dict(tensors(encoder.component)),
         dtype=dtype,
     )
-
-
-def _tokenizers(config: Path) -> dict[str, CLIPTokenizer]:
-    """Return the tokenizers of a folder that leaves their vocabulary to the package."""
-    files = {"vocab": str(registry.CLIP_VOCABULARY), "merges": str(registry.CLIP_MERGES)}
-    return {
-        settings.parent.name: CLIPTokenizer(**files, **json.loads(settings.read_text("utf-8")))
-        for settings in sorted(config.glob("tokenizer*/tokenizer_config.json"))
-        if not (settings.parent / "vocab.json").exists()
-    }

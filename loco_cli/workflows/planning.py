@@ -171,7 +171,7 @@ def in_words(plan: Plan) -> tuple[str, ...]:
         lines.append(f"  {edit.kind} `{edit.subject}` → `{edit.to or 'nothing'}`, {where}")
         lines += [f"    {a!r} → {b!r}" for a, b in zip(edit.source, edit.target, strict=True)]
     if plan.localize:
-        lines.append(f"  find the layers: {price_in_words(plan.localize)}")
+        lines.append(f"  find the layers: at most {price_in_words(plan.localize)}")
     if plan.pictures:
         lines.append(f"  make pictures: {price_in_words(plan.pictures)}")
     lines += [f"  change {name}" for name in plan.tensors]

@@ -3,8 +3,8 @@ What edit, diff and solve take on checkpoints of full size, beside a plain copy 
 
     python -m tests.benchmarks.checkpoints --work DIR [--model sdxl] [--repeat 3] [--output JSON]
 
-It makes its own files, with random weights: SDXL has 6.9 GB, SD 1.5 2.1 GB. At most four files of
-that size are in DIR at once, which is emptied of them at the end. Each command is a process of its
+It makes its own files, with random weights: SDXL has 6.9 GB, SD 1.5 2.1 GB. At most three of
+that size are in DIR at once, and none at the end. Each command is a process of its
 own, and they take turns; what is compared are medians. `--small` runs all of it at reduced widths.
 """
 
@@ -59,7 +59,7 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     """Run everything and print a table for each model."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="a folder with room for 28 GB")
+    parser.add_argument("--work", type=Path, required=True, help="a folder with room for 22 GB")
     parser.add_argument("--model", action="append", choices=tuple(LAYERS))
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--small", action="store_true", help="reduced widths, in seconds")

@@ -59,8 +59,8 @@ def test_a_dry_run_prints_the_plan(here):
     document = localize("van gogh style", "--dry-run", "--json")
 
     assert words.exit_code == document.exit_code == 0
-    assert "find the layers: 272 pictures, 10880 UNet evaluations" in words.stdout
-    assert "'a boat, van gogh style' → 'a painting'" in words.stdout
+    assert "find the layers: at most 960 pictures, 38400 UNet evaluations" in words.stdout
+    assert "'a picture by van gogh' → 'a painting'" in words.stdout
     assert json.loads(document.stdout)["schema"] == "loco.plan/1"
     assert list(here.iterdir()) == []
 

@@ -41,7 +41,7 @@ def test_an_edit_holds(edited):
 
     assert result.exit_code == 0
     assert result.stdout == (
-        f"`{edited}` holds: its hashes are the manifest's, undoing gives the base\n"
+        f"`{edited}` holds: its hashes are those of the manifest\n"
     )
 
 
