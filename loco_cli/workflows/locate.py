@@ -73,6 +73,14 @@ class Located:
         encoders = self.spec.context.encoders
         return {encoder.component for encoder in encoders} <= self.checkpoint.components
 
+    @property
+    def d_states(self) -> int:
+        """How wide the states are that the UNet is given, before any map of its own."""
+        name = self.spec.context.hid_proj
+        if name is None:
+            return self.spec.d_text
+        return self.checkpoint.slots("unet", f"{name}.weight")[0].shape[-1]
+
     @cached_property
     def texts(self) -> "Located":
         """
@@ -85,7 +93,7 @@ class Located:
             return self
         for spec in sorted(known_models(), key=lambda one: one.name != self.spec.name):
             lender = _here(spec) if spec.family == self.spec.family else None
-            if lender and lender.has_encoders and lender.spec.d_text == self.spec.d_text:
+            if lender and lender.has_encoders and lender.d_states == self.d_states:
                 return lender
         raise EditError(
             f"`{shown(self.path)}` has not all of its text encoders, and an edit needs the "

@@ -211,7 +211,8 @@ class EditedCopy:
         changed = tuple(one for one in tensors if one.sha256_before != one.sha256_after)
         if not changed:
             raise EditError(
-                f"the edit changes nothing: all of its {len(tensors)} tensors keep their bytes"
+                f"the edit changes nothing: all of its {len(tensors)} tensors keep their bytes",
+                "lower `--ridge`",
             )
         return BaseFacts(base, changed)
 

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from platformdirs import user_config_dir
+from transformers import CLIPTokenizer
 from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
@@ -192,11 +194,6 @@ REQUESTS = {
         "search `fast` is not there yet",
         "use `--search exhaustive`",
     ),
-    "a form to come": (
-        [*EDIT, "--as", "lora"],
-        "`--as lora` is not there yet",
-        "leave `--as` out to write a checkpoint",
-    ),
     "a method to come, evaluated": (
         ["evaluate", "remove_style", "--set", "edit.method=neurons"],
         "method `neurons` is not there yet",
@@ -377,7 +374,8 @@ FILES = {
         ["generate", "a cat", "--model", "sd15"],
         "model `stable-diffusion-v1-5/stable-diffusion-v1-5` is not on this machine, "
         "and the hub cannot be reached",
-        "give the path of a folder or `.safetensors` file, or connect to the network",
+        "give the path of a folder or `.safetensors` file, or connect to the network, "
+        "or name another place for `sd15` in `CONFIG/models.yaml`",
     ),
     "an output that was never one": (
         ["verify", "small"],
@@ -391,7 +389,7 @@ FILES = {
     ),
     "an edit without effect": (
         [*EDIT, "--ridge", "1e12"],
-        "the edit changes nothing: all of its 4 tensors keep their values",
+        "the edit changes nothing: all of its 4 tensors keep their bytes",
         "lower `--ridge`",
     ),
 }
@@ -458,12 +456,12 @@ def test_a_wrong_request_is_found_by_a_dry_run(here, case):
 
 
 @pytest.mark.parametrize("case", LATER)
-def test_a_wrong_request_that_takes_a_tokenizer(here, case, encoder):
+def test_a_wrong_request_that_takes_a_tokenizer(here, case, tiny):
     """
     What only tokenizer, scorer or device can tell is found before a model is loaded.
     """
     arguments, message, hint = LATER[case]
-    n_tokens = len(encoder.tokenizer(LONG).input_ids)
+    n_tokens = len(CLIPTokenizer.from_pretrained(tiny.path / "tokenizer")(LONG).input_ids)
 
     refused(here, [*arguments, "--quiet"], 2, message.format(n=n_tokens), hint)
 
@@ -474,6 +472,8 @@ def test_wrong_files(here, case):
     Wrong files, or a machine that lacks something, are one sentence and exit code 1.
     """
     arguments, message, hint = FILES[case]
+    if hint is not None:
+        hint = hint.replace("CONFIG", user_config_dir("loco"))
 
     refused(here, [*arguments, "--quiet"], 1, message, hint)
 

@@ -40,9 +40,7 @@ def test_an_edit_holds(edited):
     result = loco("verify", edited)
 
     assert result.exit_code == 0
-    assert result.stdout == (
-        f"`{edited}` holds: its hashes are those of the manifest\n"
-    )
+    assert result.stdout == (f"`{edited}` holds: its hashes are those of the manifest\n")
 
 
 def test_a_flipped_byte_is_told(broken):
