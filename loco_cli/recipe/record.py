@@ -25,8 +25,8 @@ from loco_cli.recipe.values import (
     Width,
 )
 
-# of 0.01 and of 0.03, 0.1, 0.3 and 1 times the keys' norm, on ten concepts of `tiny`: none forgot
-# or kept more, and larger ones begin to let neighbours drift (`tests.benchmarks.edits --choosing`)
+# of 0.01 and of 0.1 and 0.3 times the keys' norm, on eight concepts of `tiny`: none forgot or kept
+# more, and neighbours begin to drift at 0.3 (`python -m tests.benchmarks.edits --choosing`)
 AUTO_RIDGE = Ridge(0.1, is_relative=True)
 
 
