@@ -59,7 +59,7 @@ def test_runs_at_reduced_widths(tmp_path):
     command = (sys.executable, "-m", "tests.benchmarks.checkpoints", "--small", "--repeat", "1")
 
     subprocess.run(
-        [*command, "--model", "sdxl", "--work", work, "--output", output],
+        [*command, "--model", "sd15", "--work", work, "--output", output],
         check=True,
         stdout=subprocess.DEVNULL,
     )

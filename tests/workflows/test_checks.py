@@ -83,8 +83,7 @@ def test_an_edit_is_checked_to_the_last_file(tiny, tmp_path):
     (tmp_path / "r.yaml").write_text("")
 
     check_edit(tiny, recipe, EditOptions(tmp_path / "out"))
-    with pytest.raises(RequestError, match="`--as lora` is not there yet"):
-        check_edit(tiny, recipe, EditOptions(tmp_path / "out", form="lora"))
+    check_edit(tiny, recipe, EditOptions(tmp_path / "out.safetensors", form="lora"))
     with pytest.raises(OutputExists, match=r"r.yaml` exists"):
         check_edit(tiny, recipe, EditOptions(tmp_path / "out", save_recipe=tmp_path / "r.yaml"))
     assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"]

@@ -49,7 +49,7 @@ def test_an_edit_without_layers_has_a_price():
     """
     An edit whose layers must be found says how many pictures that takes.
     """
-    plan = planning.edit(recipe_of("{layer_range: auto}"), EditOptions())
+    plan = planning.edit(recipe_of("{layer_range: auto}", "localize: {width: 2}\n"), EditOptions())
 
     # 15 windows, the original and the full swap; 4 prompts, 4 seeds, 20 steps, guided
     assert plan.localize.n_pictures == 17 * 4 * 4
