@@ -5,13 +5,12 @@ import json
 import shutil
 import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from click.testing import Result
 from diffusers import DiffusionPipeline
 from torch import Tensor
 from typer.testing import CliRunner
@@ -20,6 +19,16 @@ from loco_cli.cli.app import app
 from loco_cli.models.family import layers_of
 from loco_cli.models.spec import CrossAttention
 from tests.checkpoints import tree_bytes
+from tests.families.in_memory import (
+    PROMPT,
+    RIDGE,
+    SUBJECT,
+    TEMPLATES,
+    TO,
+    InMemory,
+    edit_in_memory,
+    rows_of,
+)
 from tests.families.layouts import (
     BF16,
     F16,
@@ -32,18 +41,18 @@ from tests.families.layouts import (
     write_folder,
 )
 from tests.families.original import as_novelai, only_unet, with_ema
-from tests.families.pictures import contexts_of, draw, end_of, load_file, load_folder, load_unet
+from tests.families.pictures import draw, load_file, load_folder, load_unet
 from tests.families.small import SmallModel, small_model
 
 FOLDERS = {
     "folder": in_folder(F16),
     "shards": in_folder(BF16, n_shards=3),
     "variants": in_folder(F32, F16),
-    "sharded variants": in_folder(F32, F16, n_shards=2),
     "variant alone": in_folder(F16, variant="fp16"),
 }
 FILES = {"file": in_file(F16), "unet": in_file(F16, only_unet), "diffusers unet": in_unet_file(F16)}
 ONLY_SD1 = {
+    "sharded variants": in_folder(F32, F16, n_shards=2),
     "links": in_hub_cache(F16),
     "ema": in_file(F32, with_ema),
     "novelai": in_file(F16, as_novelai),
@@ -57,10 +66,6 @@ LAYOUTS: dict[str, dict[str, Layout]] = {
 }
 CELLS = [(name, layout) for name, layouts in LAYOUTS.items() for layout in layouts]
 LAYERS = {"sd1": (8, 14), "sd2": (8, 14), "sdxl": (30, 50), "if": (8, 14)}
-SUBJECT, TO = "van gogh", "painting"
-PROMPT = "a house in the style of {}"
-TEMPLATES = ("{}", PROMPT)
-RIDGE = 0.01
 RECIPE = {
     "loco": 1,
     "edits": [
@@ -106,25 +111,32 @@ def edited_layers(model: SmallModel) -> tuple[CrossAttention, ...]:
     return layers_of(model.family, widths)[slice(*LAYERS[model.family])]
 
 
-def loco(*arguments: object) -> Result:
+def loco(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+@pytest.fixture(scope="module")
+def companions(tmp_path_factory):
+    """A whole float16 folder of each small model, written once."""
+    root = tmp_path_factory.mktemp("companions")
+    return functools.cache(lambda name: write_folder(root / name, small_model(name), F16))
+
+
 @pytest.fixture(scope="module", params=CELLS, ids="-".join)
-def cell(request, tmp_path_factory):
-    name, layout = request.param
-    model, layout = small_model(name), LAYOUTS[name][layout]
+def cell(request, tmp_path_factory, companions):
+    name, label = request.param
+    model, layout, companion = small_model(name), LAYOUTS[name][label], companions(name)
     root = tmp_path_factory.mktemp("cell")
     base = layout.write(root, model)
-    companion = write_folder(root / "companion", model, F16)
-    (root / "loco").mkdir()
-    (root / "loco" / "models.yaml").write_text(json.dumps({name: str(companion)}))
+    if "unet" in label:  # which has no text encoder, and borrows one of a model that the user has
+        (root / "loco").mkdir()
+        (root / "loco" / "models.yaml").write_text(json.dumps({name: str(companion)}))
     (root / "recipe.yaml").write_text(json.dumps(RECIPE))
     output = root / f"edited{base.suffix}"
     asked = ("edit", root / "recipe.yaml", "--model", base, "--output", output)
 
     with pytest.MonkeyPatch.context() as home:
-        home.setenv("XDG_CONFIG_HOME", str(root))  # where a UNet alone finds its text encoder
+        home.setenv("XDG_CONFIG_HOME", str(root))
         done = loco(*asked, "--layer-range", *LAYERS[model.family])
 
     assert done.exit_code == 0, done.stderr
@@ -191,7 +203,7 @@ def test_it_draws_what_the_edit_in_memory_draws(cell, in_memory):
     for variant, dtype in cell.layout.dtypes.items():
         expected = in_memory(cell.model.name, finest, dtype)
 
-        found = load(cell, variant)
+        found = load(cell, variant, **expected.tokenizers)
 
         for path, weight in expected.weights.items():
             error = found.unet.get_submodule(path).weight - weight
@@ -217,24 +229,14 @@ def tensors_of(content: bytes) -> tuple[list[str], dict[str, tuple[str, list[int
     }
 
 
-def load(cell: Cell, variant: str | None) -> DiffusionPipeline:
+def load(cell: Cell, variant: str | None, **parts: Any) -> DiffusionPipeline:
     if cell.layout.kind == "folder":
-        return load_folder(cell.output, cell.model, variant)
+        return load_folder(cell.output, cell.model, variant, **parts)
     if cell.layout.kind == "file":
-        return load_file(cell.output, cell.model, cell.companion)
-    pipe = load_folder(cell.companion, cell.model)
+        return load_file(cell.output, cell.model, cell.companion, **parts)
+    pipe = load_folder(cell.companion, cell.model, **parts)
     pipe.unet = load_unet(cell.output, cell.companion)
     return pipe
-
-
-@dataclass(frozen=True)
-class InMemory:
-    """A pipeline before and after its edit: what it draws, weights and how far they went."""
-
-    before: Tensor
-    picture: Tensor
-    weights: Mapping[str, Tensor]
-    steps: Mapping[str, Tensor]
 
 
 @pytest.fixture(scope="module")
@@ -256,42 +258,3 @@ def in_memory(tmp_path_factory):
         return edit_in_memory(pipe_of(name, dtype), rows(name, finest), dtype)
 
     return edited
-
-
-def rows_of(
-    pipe: DiffusionPipeline, layers: Iterable[CrossAttention]
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return keys and targets [n, d] of each projection: prompts at their last word's position."""
-    paths = [f"{layer.module_path}.{p.name}" for layer in layers for p in layer.projections]
-    prompts = [template.format(word) for word in (SUBJECT, TO) for template in TEMPLATES]
-    last = torch.tensor([end_of(pipe, prompt) - 1 for prompt in prompts])
-    contexts = contexts_of(pipe, paths, prompts)
-    return {
-        path: context[torch.arange(len(prompts)), last].double().chunk(2)
-        for path, context in contexts.items()
-    }
-
-
-@torch.no_grad()
-def edit_in_memory(
-    pipe: DiffusionPipeline, rows: Mapping[str, tuple[Tensor, Tensor]], dtype: torch.dtype
-) -> InMemory:
-    """Edit projections, rounded to the dtype of their file, draw, and put back what was there."""
-    weights = {path: pipe.unet.get_submodule(path).weight for path in rows}
-    originals = {path: weight.clone() for path, weight in weights.items()}
-    before = draw(pipe, PROMPT.format(SUBJECT))
-    for path, (keys, targets) in rows.items():
-        weight = originals[path].double()
-        weights[path].copy_(published_form(weight, keys, targets @ weight.T).to(dtype))
-    picture = draw(pipe, PROMPT.format(SUBJECT))
-    edited = {path: weight.clone() for path, weight in weights.items()}
-    for path, weight in originals.items():
-        weights[path].copy_(weight)
-    steps = {path: (edited[path] - weight).norm() for path, weight in originals.items()}
-    return InMemory(before, picture, edited, steps)
-
-
-def published_form(weight: Tensor, keys: Tensor, values: Tensor) -> Tensor:  # [d_out, d]
-    """Return (ridge W + values^T keys) (ridge I + keys^T keys)^-1, arXiv:2405.01008."""
-    gram = RIDGE * torch.eye(keys.shape[1], dtype=keys.dtype) + keys.T @ keys
-    return torch.linalg.solve(gram, (RIDGE * weight + values.T @ keys).T).T
