@@ -9,6 +9,7 @@ from loco_cli.checkpoint.pairs import pair_slots
 from loco_cli.checkpoint.slot import TensorSlot
 from loco_cli.diff import Counts, Diff, Side, TensorDelta, Verdict
 from loco_cli.manifest import Manifest
+from loco_cli.models.spec import Family
 from loco_cli.workflows.outputs import read_manifest
 from loco_cli.workflows.progress import Notify, Progress, silent
 
@@ -38,7 +39,7 @@ def run(a: Path, b: Path, notify: Notify = silent) -> Diff:
         a=_side(left),
         b=_side(right),
         counts=Counts(**n_by_status),
-        tensors=tuple(_delta(compared) for compared in different),
+        tensors=tuple(_delta(compared, left.family) for compared in different),
         metadata=metadata_changes(left, right),
         manifest=_verdict(left, right, different),
     )
@@ -55,13 +56,13 @@ def _side(checkpoint: Checkpoint) -> Side:
     )
 
 
-def _delta(compared: Compared) -> TensorDelta:
+def _delta(compared: Compared, family: Family) -> TensorDelta:
     a, b, change = compared.pair.a, compared.pair.b, compared.change
     slot = b or a
     assert slot
     assert compared.status
     is_same_name = a is None or b is None or a.tensor == b.tensor
-    block, label = block_of(slot.component, slot.name)
+    block, label = block_of(slot.component, slot.name, family)
     return TensorDelta(
         name=slot.tensor if is_same_name else slot.name,
         shape=slot.shape,

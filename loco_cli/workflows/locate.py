@@ -1,6 +1,7 @@
 """A model by any of its names: what it is, and where its files are on this machine."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,14 +87,14 @@ class Located:
         """
         The model whose text encoders it is read with: itself, if it has them.
 
-        A UNet alone borrows those of a known model of its family and width that is on this
-        machine. Raises EditError where there is none.
+        A UNet alone borrows those of the diffusers folder that it lies in, else of a known model
+        of its family and width that is on this machine. Raises EditError where there is none.
         """
         if self.has_encoders:
             return self
-        for spec in sorted(known_models(), key=lambda one: one.name != self.spec.name):
-            lender = _here(spec) if spec.family == self.spec.family else None
-            if lender and lender.has_encoders and lender.d_states == self.d_states:
+        for lender in _lenders(self.path, self.spec):
+            is_kin = lender.spec.family == self.spec.family and lender.d_states == self.d_states
+            if is_kin and lender.has_encoders:
                 return lender
         raise EditError(
             f"`{shown(self.path)}` has not all of its text encoders, and an edit needs the "
@@ -249,16 +250,26 @@ def _by_alias(spec: ModelSpec) -> Place:
     return Place(spec.name, root, root.name)
 
 
-def _here(spec: ModelSpec) -> Located | None:
-    """Return a known model if it is on this machine and can be read; nothing is fetched."""
-    shipped = registry.shipped_folder(spec)
-    where = str(spec.hub_id)
-    path = shipped or (_expanded(where) if is_path(where) else cached(where, MODEL_FILES))
-    if path is None:
-        return None
+def _lenders(path: Path, spec: ModelSpec) -> Iterator[Located]:
+    """Yield the models that a UNet alone may belong to, the likeliest first; none is fetched."""
+    for folder in path.absolute().parents[:2]:  # of `unet/`, and of a file in it
+        if (folder / "model_index.json").is_file() and (found := _read(folder.name, folder)):
+            yield found
+    kin = (one for one in known_models() if one.family == spec.family)
+    for one in sorted(kin, key=lambda one: one.name != spec.name):
+        where = str(one.hub_id)
+        here = registry.shipped_folder(one) or (
+            _expanded(where) if is_path(where) else cached(where, MODEL_FILES)
+        )
+        if here and (found := _read(one.name, here)):
+            yield found
+
+
+def _read(name: str, path: Path) -> Located | None:
+    """Return the model at `path`, None where it cannot be read."""
     try:
         checkpoint = open_checkpoint(path)
-        return Located(spec.name, spec_of(checkpoint), checkpoint)
+        return Located(name, spec_of(checkpoint), checkpoint)
     except LocoError:
         return None
 

@@ -113,8 +113,7 @@ def model_document(model: KnownModel) -> dict[str, Any]:
 
 
 def _layer_row(layer: CrossAttention, family: Family) -> LayerRow:
-    # IN04 and its like count the blocks of Stable Diffusion, which DeepFloyd has not
-    block = None if family == "if" else block_of("unet", layer.module_path)[1]
+    _, block = block_of("unet", layer.module_path, family)
     return LayerRow(layer.index, layer.module_path, block or "-", layer.projections[0].d_out)
 
 

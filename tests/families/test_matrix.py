@@ -174,6 +174,9 @@ def test_it_verifies_and_the_diff_is_the_plan(cell):
     found = json.loads(compared.stdout)
     assert {tensor["name"] for tensor in found["tensors"]} == cell.planned
     assert {tensor["status"] for tensor in found["tensors"]} == {"changed"}
+    # IN04 and its like count in the original layout, which DeepFloyd never had
+    is_labelled = cell.model.family != "if"
+    assert {tensor.get("label") is not None for tensor in found["tensors"]} == {is_labelled}
     assert found["manifest"]["matches"] is True
     counts = found["counts"]
     assert counts.pop("changed") == len(found["tensors"])

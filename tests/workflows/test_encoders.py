@@ -1,6 +1,7 @@
 """A checkpoint's text encoders, in every family and layout, held against transformers' modules."""
 
 import json
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -202,6 +203,16 @@ def test_a_bare_unet_borrows_the_encoder_of_its_family(sd15, home, tmp_path):
     assert locate(str(bare)).texts.name == "sd15"
     for found, expected in zip(states_of(bare), states_of(sd15), strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_a_unet_in_its_folder_has_the_encoder_beside_it(sd15, tmp_path):
+    """
+    The `unet` of a diffusers folder, or a file in it, is read with the encoder of that folder.
+    """
+    folder = shutil.copytree(sd15, tmp_path / "whole")
+
+    for bare in (folder / "unet", *(folder / "unet").glob("*.safetensors")):
+        assert locate(str(bare)).texts.path == folder
 
 
 def cut(value):
