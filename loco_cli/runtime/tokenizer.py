@@ -7,7 +7,8 @@ transformers would cost more than everything else that an edit does before it wr
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def load_clip_tokenizer(
     """Return a CLIP tokenizer of these files; raises CheckpointError."""
     tokens = {role: _content(settings.get(role), word) for role, word in _CLIP_TOKENS.items()}
     start, eos, unknown = (tokens[role] for role in ("bos_token", "eos_token", "unk_token"))
-    try:
+    with _reading(vocabulary.parent):
         backend = Tokenizer(
             models.BPE.from_file(
                 str(vocabulary), str(merges), unk_token=unknown, end_of_word_suffix="</w>"
@@ -115,8 +116,6 @@ def load_clip_tokenizer(
         backend.post_processor = processors.TemplateProcessing(
             single=[start, "$A", eos], special_tokens=ends
         )
-    except Exception as error:  # the Rust library raises nothing narrower
-        raise _unreadable(vocabulary.parent) from error
     return _of(backend, settings, tokens, n_positions, start=1)
 
 
@@ -125,17 +124,13 @@ def load_t5_tokenizer(
 ) -> PromptTokenizer:
     """Return a T5 tokenizer of a sentencepiece model; raises CheckpointError."""
     tokens = {role: _content(settings.get(role), word) for role, word in _T5_TOKENS.items()}
-    try:
+    with _reading(pieces.parent):
         backend = _unigram(read_piece_model(pieces))
         _add_tokens(backend, settings, tokens)
         eos = tokens["eos_token"]
         backend.post_processor = processors.TemplateProcessing(
             single=["$A", eos], special_tokens=[(eos, backend.token_to_id(eos))]
         )
-    except CheckpointError:
-        raise
-    except Exception as error:  # the Rust library raises nothing narrower
-        raise _unreadable(pieces.parent) from error
     return _of(backend, settings, tokens, n_positions, start=0, is_lowered=True)
 
 
@@ -153,10 +148,8 @@ def load_tokenizer(folder: Path, kind: str, n_positions: int) -> PromptTokenizer
         )
     if kind == "t5" and (folder / "spiece.model").is_file() and not whole.is_file():
         return load_t5_tokenizer(settings, folder / "spiece.model", n_positions)
-    try:
+    with _reading(folder):
         backend = Tokenizer.from_file(str(whole))
-    except Exception as error:  # the Rust library raises nothing narrower
-        raise _unreadable(folder) from error
     backend.no_padding()
     backend.no_truncation()
     default = _CLIP_TOKENS if kind == "clip" else _T5_TOKENS
@@ -271,5 +264,12 @@ def _read_object(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _unreadable(folder: Path) -> CheckpointError:
-    return CheckpointError(f"folder `{folder}` holds no tokenizer that can be read")
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Raise CheckpointError for whatever the library finds wrong with the files of a folder."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:  # the Rust library raises `Exception` itself, nothing narrower
+        raise CheckpointError(f"folder `{folder}` holds no tokenizer that can be read") from error
