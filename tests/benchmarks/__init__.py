@@ -1,1 +1,5 @@
-"""Measurements, run by hand: `python -m tests.benchmarks.answer_key`; pytest never runs them."""
+"""
+Measurements, run by hand: `python -m tests.benchmarks.answer_key`.
+
+The tests only see that they run.
+"""

@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
@@ -11,14 +10,6 @@ from tests.checkpoints import sd1_weights, write_folder, write_single_file
 
 def loco(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-@pytest.fixture(scope="module")
-def edited(tmp_path_factory):
-    output = tmp_path_factory.mktemp("edited") / "edited"
-    result = loco("edit", "van gogh style", "--layers", "8,9", "--output", output)
-    assert result.exit_code == 0, result.stderr
-    return output
 
 
 def test_an_edit_differs_in_what_its_manifest_lists(edited):

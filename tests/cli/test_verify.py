@@ -13,15 +13,6 @@ def loco(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-@pytest.fixture(scope="module")
-def edited(tmp_path_factory):
-    """`tiny` without the style of Van Gogh; only read."""
-    output = tmp_path_factory.mktemp("edited") / "edited"
-    result = loco("edit", "van gogh style", "--layers", "8,9", "--output", output)
-    assert result.exit_code == 0, result.stderr
-    return output
-
-
 @pytest.fixture
 def broken(edited, tmp_path):
     """The same with one byte of a tensor flipped."""
