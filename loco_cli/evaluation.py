@@ -6,6 +6,7 @@ held against the image of the same prompt and seed after the edit. A figure is m
 per kept concept first and then averaged, so that a concept with more prompts weighs no more.
 """
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,9 @@ from loco_cli.concept import ConceptKind
 from loco_cli.errors import RequestError
 
 FIGURES = ("forgotten", "became", "kept")
+_Z = statistics.NormalDist().inv_cdf(0.975)  # of a 95 % interval
+
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,9 @@ class Evaluation(_Record):
     """
     All prompts and the three figures, as `loco.evaluation/1`.
 
-    A figure is None where the base gets nothing right that it could be counted over.
+    A figure is None where the base gets nothing right that it could be counted over; `intervals`
+    holds the 95 % interval of every other by its name. That of the harmonic mean takes all three
+    at their lower, and all at their upper ends, and so is rather wide.
     """
 
     schema_: Literal["loco.evaluation/1"] = Field("loco.evaluation/1", alias="schema")
@@ -110,23 +116,31 @@ class Evaluation(_Record):
     kept: float | None
     harmonic_mean: float | None
     seeds: tuple[int, ...]
+    intervals: dict[str, Interval] = {}
 
     @classmethod
     def of(
         cls, forget: Sequence[ForgetImages], keep: Sequence[KeepImages], seeds: Sequence[int]
     ) -> "Evaluation":
         """Return rows and figures of all judged images."""
-        forgotten = _mean_over_edits(forget, _is_forgotten)
-        became = _mean_over_edits(forget, lambda kind, image: bool(image.became))
-        kept = _mean_over_concepts(keep)
+        shares = {
+            "forgotten": _of_edits(forget, _is_forgotten),
+            "became": _of_edits(forget, lambda kind, image: bool(image.became)),
+            "kept": _of_concepts(keep),
+        }
+        figures = {name: _mean(groups) for name, groups in shares.items()}
+        intervals = {name: interval(groups) for name, groups in shares.items() if groups}
+        if len(intervals) == len(shares):
+            ends = zip(*intervals.values(), strict=True)
+            low, high = (statistics.harmonic_mean(end) for end in ends)
+            intervals["harmonic_mean"] = (low, high)
         return cls(
             forget=tuple(ForgetRow.of(one) for one in forget),
             keep=tuple(KeepRow.of(one) for one in keep),
-            forgotten=forgotten,
-            became=became,
-            kept=kept,
-            harmonic_mean=harmonic_mean((forgotten, became, kept)),
+            **figures,
+            harmonic_mean=harmonic_mean(tuple(figures.values())),
             seeds=tuple(seeds),
+            intervals=intervals,
         )
 
     @property
@@ -159,6 +173,20 @@ def harmonic_mean(figures: Sequence[float | None]) -> float | None:
     return statistics.harmonic_mean(known) if len(known) == len(figures) else None
 
 
+def interval(groups: Sequence[Sequence[bool]]) -> Interval:
+    """
+    Return the 95 % interval of a mean of shares, one for each group of images; none is empty.
+
+    Wilson's score interval, E. B. Wilson 1927, at `1 / sum(1 / (k^2 n_i))` images for k groups of
+    n_i. Pictures of one prompt are alike: it is narrower than one over new prompts would be.
+    """
+    share = statistics.fmean(map(statistics.fmean, groups))
+    n = len(groups) ** 2 / sum(1 / len(group) for group in groups)
+    middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z * math.sqrt(share * (1 - share) / n + (_Z / (2 * n)) ** 2) / (1 + _Z**2 / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
 def parse_limits(text: str) -> dict[str, float]:
     """Return the limits of `"forgotten=0.9,kept=0.95"`, each a share from 0 to 1."""
     limits: dict[str, float] = {}
@@ -183,27 +211,28 @@ def _is_forgotten(kind: ConceptKind, image: JudgedImage) -> bool:
     return bool(image.became) if kind == "fact" else not image.recognised_after
 
 
-def _mean_over_edits(
+def _of_edits(
     forget: Sequence[ForgetImages], counts: Callable[[ConceptKind, JudgedImage], bool]
-) -> float | None:
+) -> list[list[bool]]:
+    """Return for each edit which of its images count; nothing where one edit has none."""
     edits: defaultdict[int, list[bool]] = defaultdict(list)
     for one in forget:
         edits[one.edit] += [counts(one.kind, i) for i in one.images if i.recognised_before]
     # an edit that cannot be judged must not pass as the mean of the others
-    return (
-        statistics.fmean(map(statistics.fmean, edits.values()))
-        if edits and all(edits.values())
-        else None
-    )
+    return list(edits.values()) if all(edits.values()) else []
 
 
-def _mean_over_concepts(keep: Sequence[KeepImages]) -> float | None:
+def _of_concepts(keep: Sequence[KeepImages]) -> list[list[bool]]:
+    """Return for each concept that the base gets right which of its images are still right."""
     concepts: defaultdict[str, list[bool]] = defaultdict(list)
     for one in keep:
         kept = [bool(i.recognised_after) for i in one.images if i.recognised_before]
         concepts[one.concept] += kept
-    judged = [statistics.fmean(kept) for kept in concepts.values() if kept]
-    return statistics.fmean(judged) if judged else None
+    return [kept for kept in concepts.values() if kept]
+
+
+def _mean(groups: Sequence[Sequence[bool]]) -> float | None:
+    return statistics.fmean(map(statistics.fmean, groups)) if groups else None
 
 
 def _shares(images: Sequence[JudgedImage]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from loco_cli.evaluation import (
     JudgedImage,
     KeepImages,
     harmonic_mean,
+    interval,
     parse_limits,
 )
 
@@ -90,6 +91,44 @@ def test_an_edit_that_cannot_be_judged_makes_the_figure_none():
     assert judged.kept == 1
 
 
+@pytest.mark.parametrize(
+    ("groups", "low", "high"),
+    [
+        ([[True] * 10], 0.7225, 1.0),  # n / (n + z^2)
+        ([[True] * 5 + [False] * 5], 0.2366, 0.7634),
+        ([[False] * 10], 0.0, 0.2775),
+        ([[True] * 5, [True] * 5], 0.7225, 1.0),
+    ],
+)
+def test_a_share_has_wilsons_interval(groups, low, high):
+    """
+    Ten of ten are no proof of all; equal groups together tell as much as one of their size.
+    """
+    assert interval(groups) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_a_small_group_widens_the_interval():
+    """
+    Groups weigh alike, so that one with few images makes their mean uncertain.
+    """
+    even, odd = interval([[True] * 8] * 2), interval([[True] * 15, [True]])
+
+    assert odd[0] < even[0]
+
+
+def test_every_known_figure_has_its_interval():
+    """
+    A figure lies within its interval; one that is None has none.
+    """
+    judged = Evaluation.of([forget(GONE, KEPT)], [keep(KEPT)], [1000])
+    unknown = Evaluation.of([forget(GONE)], [keep(image(before=False))], [1000])
+
+    for name, figure in {**judged.figures, "harmonic_mean": judged.harmonic_mean}.items():
+        low, high = judged.intervals[name]
+        assert low <= figure <= high
+    assert set(unknown.intervals) == {"forgotten", "became"}
+
+
 def test_nothing_right_is_none_not_zero():
     """
     Without one image that the base gets right a figure is None.
@@ -134,6 +173,7 @@ def test_document_has_the_keys_of_the_interface_in_order():
 
     assert list(document) == [
         "schema", "forget", "keep", "forgotten", "became", "kept", "harmonic_mean", "seeds",
+        "intervals",
     ]  # fmt: skip
     assert list(document["forget"][0]) == [
         "edit", "prompt", "before", "after", "recognised_before", "recognised_after", "became",

@@ -72,11 +72,15 @@ def run(
 
 
 def figures_in_words(evaluation: Evaluation) -> str:
-    """Return the figures as one line."""
-    figures = {**evaluation.figures, "harmonic mean": evaluation.harmonic_mean}
-    return ", ".join(
-        f"{name} {'–' if value is None else f'{value:.2f}'}" for name, value in figures.items()
-    )
+    """Return the figures as one line, each with its 95 % interval."""
+    figures = {**evaluation.figures, "harmonic_mean": evaluation.harmonic_mean}
+    words = []
+    for name, value in figures.items():
+        share = "–" if value is None else f"{value:.2f}"
+        between = evaluation.intervals.get(name)
+        ends = f" ({between[0]:.2f}–{between[1]:.2f})" if between else ""
+        words.append(f"{name.replace('_', ' ')} {share}{ends}")
+    return ", ".join(words)
 
 
 def _failures(evaluation: Evaluation, limits: Mapping[str, float]) -> tuple[str, ...]:

@@ -176,10 +176,12 @@ def test_a_figure_that_could_not_be_counted_fails():
 
 def test_figures_are_one_line():
     """
-    A figure that is not known is a dash.
+    Each has its interval behind it; a figure that is not known is a dash.
     """
-    assert figures_in_words(evaluation(became=None, harmonic_mean=None)) == (
-        "forgotten 1.00, became –, kept 0.90, harmonic mean –"
+    figures = evaluation(became=None, harmonic_mean=None, intervals={"kept": (0.8, 0.95)})
+
+    assert figures_in_words(figures) == (
+        "forgotten 1.00, became –, kept 0.90 (0.80–0.95), harmonic mean –"
     )
 
 
