@@ -8,12 +8,33 @@ matters beyond their size: keys that are nearly parallel give factors whose larg
 the product, and a float32 of such a part has rounded off more than the product holds.
 """
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 # half a unit in the last place of float32, which exported factors are rounded to: a part of the
 # change that is smaller than that is not missed
 _NEGLIGIBLE = 2.0**-25
+
+
+class Update(Protocol):
+    """
+    What an editor adds to a weight, or to each of several that read alike.
+
+    `d_in` is how many numbers such a weight reads. `triangle` is what stands for the right factor
+    where ranks are counted: the triangular factor of its transpose, which all weights share.
+    """
+
+    @property
+    def d_in(self) -> int: ...
+
+    @property
+    def triangle(self) -> Tensor: ...  # [*, m]
+
+    def change(self, weight: Tensor) -> tuple[Tensor, Tensor]:  # [d_out, m], [m, d_in], float64
+        """Return the change of a weight [d_out, d_in] in two factors."""
+        ...
 
 
 def shorten(

@@ -64,6 +64,12 @@ class Solution:
     residual: float
     drift: float
 
+    @property
+    def d_in(self) -> int:
+        """How many numbers a projection reads."""
+        d_in: int = self.directions.shape[1]
+        return d_in
+
     @cached_property
     def triangle(self) -> Tensor:  # [m, m] or [d_text, m]
         """The triangular factor of the directions, in which all projections share their rank."""

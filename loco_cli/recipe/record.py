@@ -1,9 +1,11 @@
 """
 A recipe as frozen records: one class per section of the file, one field per key.
 
-The defaults stand here and nowhere else; `AUTO_RIDGE` is what `ridge: auto` stands for.
+The defaults stand here and nowhere else; `AUTO_RIDGES` are what `ridge: auto` stands for,
+by method.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
@@ -27,7 +29,7 @@ from loco_cli.recipe.values import (
 
 # of 0.01 and of 0.1 and 0.3 times the keys' norm, on eight concepts of `tiny`: none forgot or kept
 # more, and neighbours begin to drift at 0.3 (`python -m tests.benchmarks.edits --choosing`)
-AUTO_RIDGE = Ridge(0.1, is_relative=True)
+AUTO_RIDGES: Mapping[str, Ridge] = {"locoedit": Ridge(0.1, is_relative=True)}
 
 
 class Section(BaseModel):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from loco_cli.checkpoint.lora import LoraPart
 from loco_cli.runtime.conditioning import PromptReader
 from loco_cli.runtime.pipeline import Pipeline
-from loco_cli.runtime.weights import replaced_weights
+from loco_cli.runtime.weights import parameter_of, replaced_weights
 
 
 @contextmanager
@@ -25,11 +25,8 @@ def with_lora(pipeline: Pipeline, parts: Sequence[LoraPart]) -> Iterator[Pipelin
 
 
 def _merged(module: nn.Module, parts: Sequence[LoraPart]) -> dict[str, Tensor]:
-    weights = dict(module.named_parameters())
     merged = {}
     for part in parts:
-        # in memory a `CLIPTextModel` leaves out what its files begin their names with
-        name = part.name if part.name in weights else part.name.removeprefix("text_model.")
-        weight = weights[name].detach().cpu().double()
-        merged[name] = weight + part.read().reshape(weight.shape)
+        weight = parameter_of(module, part.name).detach().cpu().double()
+        merged[part.name] = weight + part.read().reshape(weight.shape)
     return merged

@@ -10,6 +10,7 @@ from loco_cli.errors import MachineError, OutputExists, RequestError
 from loco_cli.layers import LayerWindow, sliding_windows
 from loco_cli.recipe import LocalizeSettings, Recipe
 from loco_cli.workflows.locate import Located
+from loco_cli.workflows.methods import check_method
 from loco_cli.workflows.outputs import (
     OutputPaths,
     check_output,
@@ -82,10 +83,7 @@ def check_edit(located: Located, recipe: Recipe, options: EditOptions) -> None:
 def check_solve(located: Located, recipe: Recipe) -> None:
     """Raise where the edit cannot be made as asked, wherever it goes."""
     _ = located.texts  # before layers are looked for, which can take hours
-    if recipe.edit.method != "locoedit":
-        raise RequestError(
-            f"method `{recipe.edit.method}` is not there yet", "use `--method locoedit`"
-        )
+    check_method(located, recipe)
     for entry in recipe.preserve if isinstance(recipe.preserve, tuple) else ():
         if any(concept.is_named(entry) for concept in recipe.concepts()):
             raise RequestError(f"`{entry}` is both edited and under `preserve`")

@@ -9,15 +9,17 @@ from loco_cli.manifest import Manifest
 from loco_cli.recipe import Recipe, render_recipe
 from loco_cli.report.pictures import Swept
 from loco_cli.report.words import edited_layers, layer_words
+from loco_cli.workflows.changes import Solved, edited_slots, iter_new_weights
 from loco_cli.workflows.checks import EditOptions, check_edit, named_layers
 from loco_cli.workflows.encoders import encoder_of
 from loco_cli.workflows.export_lora import write_adapter
 from loco_cli.workflows.locate import Located, locate
 from loco_cli.workflows.machine import Machine
+from loco_cli.workflows.methods import touched
 from loco_cli.workflows.pages import promised
 from loco_cli.workflows.progress import Notify, Progress, silent
 from loco_cli.workflows.record import Figures, Job, Record
-from loco_cli.workflows.solve import Solved, edited_slots, iter_new_weights, solve
+from loco_cli.workflows.solve import solve
 from loco_cli.workflows.texts import check_subjects
 from loco_cli.workflows.write import WriteOptions, WrittenEdit, edited_copy
 
@@ -89,8 +91,8 @@ def run(
         if options.form == "lora":
             written = write_adapter(job, solved)
         else:
-            layers = [layer for layers in layers_of for layer in layers]
-            written = _write_copy(job, edited_slots(located, layers), solved)
+            slots = edited_slots(located, touched(located, recipe, layers_of))
+            written = _write_copy(job, slots, solved)
     notify(Progress("writing", 1, 1))
     return Edited(written, sweeps, (*_doubts(sweeps), *_losses(written.manifest)))
 

@@ -32,12 +32,12 @@ from loco_cli.manifest import (
     render_manifest,
 )
 from loco_cli.workflows.background import Background
+from loco_cli.workflows.changes import Solved, read_change
 from loco_cli.workflows.encoders import finest
 from loco_cli.workflows.locate import Located
 from loco_cli.workflows.outputs import OutputPaths, check_output, output_paths
 from loco_cli.workflows.parents import parent_of
 from loco_cli.workflows.record import Figures, Job, Record
-from loco_cli.workflows.solve import Solved, read_change
 from loco_cli.workflows.write import BaseFacts, WrittenEdit, put_in_place
 
 
@@ -99,17 +99,15 @@ def adapt(located: Located, solved: Solved) -> Adapter:
     """
     changes: list[LowRank] = []
     moved: list[Moved] = []
-    for layer, solution in solved.solution_of.items():
-        for name in located.spec.layers[layer].tensor_names():
-            # programs load no EMA copy, and a LoRA moves whichever variant they do load
-            slots = [s for s in located.checkpoint.slots("unet", name) if s.component == "unet"]
-            _, left, right = read_change(finest(slots), solution)
-            up, down = (factor.float() for factor in shorten(left, right))
-            if up.shape[1]:
-                changes.append(LowRank("unet", name.removesuffix(".weight"), up, down))
-                moved += [
-                    _moved(located.checkpoint, slot, left @ right, up, down) for slot in slots
-                ]
+    for change in solved.changes:
+        # programs load no EMA copy, and a LoRA moves whichever variant they do load
+        copies = located.checkpoint.slots(change.component, change.name)
+        slots = [slot for slot in copies if slot.component == change.component]
+        _, left, right = read_change(finest(slots), change.update)
+        up, down = (factor.float() for factor in shorten(left, right))
+        if up.shape[1]:
+            changes.append(LowRank(change.component, change.name.removesuffix(".weight"), up, down))
+            moved += [_moved(located.checkpoint, slot, left @ right, up, down) for slot in slots]
     if not any(one.tensor.sha256_before != one.tensor.sha256_after for one in moved):
         raise EditError(
             f"the edit changes nothing: all of its {len(moved)} tensors keep their values",

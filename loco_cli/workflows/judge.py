@@ -1,8 +1,8 @@
 """Generate before and after an edit, score and recognise, and count."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -15,15 +15,16 @@ from loco_cli.metrics.clip_score import ClipScorer
 from loco_cli.models.spec import ModelSpec
 from loco_cli.recipe import Recipe
 from loco_cli.report.pictures import BeforeAfter
+from loco_cli.runtime.conditioning import PromptReader
 from loco_cli.runtime.pipeline import Pipeline
 from loco_cli.runtime.sample import choose_batch_size, count_steps, sample, to_png
 from loco_cli.runtime.weights import replaced_weights
 from loco_cli.workflows.apply_lora import with_lora
+from loco_cli.workflows.changes import NewWeight, Solved, new_weights
 from loco_cli.workflows.locate import Located
 from loco_cli.workflows.machine import Machine, load_judge, load_model, load_scorer, ticking
 from loco_cli.workflows.progress import Notify, silent
 from loco_cli.workflows.questions import Question, questions
-from loco_cli.workflows.solve import NewWeight, Solved, new_weights
 
 FIRST_SEED = 1000  # choosing uses seeds from 0
 
@@ -120,8 +121,8 @@ class Bench:
     def judge(self, exam: Exam, solved: Solved) -> Judged:
         """Return the evaluation of a solved edit, which is made in memory and taken back."""
         before = self.before(exam)
-        with edited_pipeline(self.pipeline, self.located, solved):
-            after = self._draw(exam, exam.runs, "after")
+        with edited_pipeline(self.pipeline, self.located, solved) as edited:
+            after = replace(self, pipeline=edited)._draw(exam, exam.runs, "after")
         return _judged(exam, before, after, self.judges)
 
     def _draw(self, exam: Exam, runs: Sequence[Run], when: str) -> list[Tensor]:
@@ -152,18 +153,29 @@ def evaluate(
 
 
 @contextmanager
-def edited_pipeline(pipeline: Pipeline, located: Located, solved: Solved) -> Iterator[None]:
-    """While open, the pipeline has the edit's weights, rounded as the file would have them."""
-    chosen: dict[str, NewWeight] = {}
+def edited_pipeline(pipeline: Pipeline, located: Located, solved: Solved) -> Iterator[Pipeline]:
+    """
+    Give the pipeline with the edit's weights, rounded as the file would have them.
+
+    After it, the weights are what they were.
+    """
+    chosen: dict[tuple[str, str], NewWeight] = {}
     for weight in new_weights(located, solved):
         # of `x.safetensors` and `x.fp16.safetensors` the pipeline has read the first
-        here = chosen.get(weight.slot.name, weight)
-        is_plainer = weight.slot.file.count(".") <= here.slot.file.count(".")
-        if weight.slot.component == "unet" and is_plainer:  # and no EMA copy
-            chosen[weight.slot.name] = weight
-    stored = {name: weight.stored for name, weight in chosen.items()}
-    with replaced_weights(pipeline.pipe.unet, stored):
-        yield
+        key = (weight.slot.component, weight.slot.name)
+        here = chosen.get(key, weight)
+        if weight.slot.file.count(".") <= here.slot.file.count("."):
+            chosen[key] = weight
+    components = sorted({change.component for change in solved.changes})
+    with ExitStack() as stack:
+        for component in components:  # and no EMA copy
+            stored = {name: new.stored for (of, name), new in chosen.items() if of == component}
+            module = getattr(pipeline.pipe, component)
+            stack.enter_context(replaced_weights(module, stored))
+        # with another encoder the prompts that were read so far read otherwise
+        is_reading_alike = components == ["unet"]
+        reader = pipeline.reader if is_reading_alike else PromptReader(pipeline.pipe, pipeline.spec)
+        yield replace(pipeline, reader=reader)
 
 
 def _pictures(

@@ -29,6 +29,7 @@ from loco_cli.workflows.checks import (
     named_layers,
 )
 from loco_cli.workflows.locate import Located, locate
+from loco_cli.workflows.methods import touched
 from loco_cli.workflows.outputs import needed_bytes
 from loco_cli.workflows.questions import questions
 from loco_cli.workflows.texts import check_subjects
@@ -73,7 +74,6 @@ def edit(recipe: Recipe, options: EditOptions) -> Plan:
     check_edit(located, recipe, options)
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.edit_pairs()))
     layers_of = named_layers(located, recipe)
-    touched = sorted({layer for layers in layers_of or () for layer in layers})
     return Plan(
         command="edit",
         model=located.name,
@@ -82,9 +82,7 @@ def edit(recipe: Recipe, options: EditOptions) -> Plan:
         edits=_planned_edits(located, recipe),
         method=recipe.edit.method,
         localize=None if layers_of else _price(located, recipe),
-        tensors=tuple(
-            name for layer in touched for name in located.spec.layers[layer].tensor_names()
-        ),
+        tensors=tuple(name for _, name in touched(located, recipe, layers_of or ())),
         form=options.form,
         output=_relative(options.paths(located, recipe).root),
         # how long the factors of a LoRA are is known when the edit is solved

@@ -22,10 +22,10 @@ from loco_cli.recipe import Recipe
 from loco_cli.report.card import render_card
 from loco_cli.report.html import render_edit_report
 from loco_cli.report.pictures import Swept
+from loco_cli.workflows.changes import Solved
 from loco_cli.workflows.checks import EditOptions
 from loco_cli.workflows.locate import Located
 from loco_cli.workflows.outputs import OutputPaths
-from loco_cli.workflows.solve import Solved
 from loco_cli.workflows.write import BaseFacts
 
 

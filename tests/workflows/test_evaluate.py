@@ -10,12 +10,13 @@ from loco_cli.errors import CheckFailed, OutputExists, RequestError
 from loco_cli.evaluation import Evaluation
 from loco_cli.recipe import load_recipe
 from loco_cli.workflows import edit, evaluate
+from loco_cli.workflows.changes import new_weights
 from loco_cli.workflows.checks import EditOptions
 from loco_cli.workflows.evaluate import Evaluated, figures_in_words
 from loco_cli.workflows.judge import Bench, Exam, Judges, edited_pipeline
 from loco_cli.workflows.machine import Machine, load_judge, load_scorer
 from loco_cli.workflows.questions import Labels, Question, questions
-from loco_cli.workflows.solve import new_weights, solve
+from loco_cli.workflows.solve import solve
 from tests.checkpoints import sd1_weights, write_folder
 
 CPU = Machine(device="cpu")

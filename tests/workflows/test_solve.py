@@ -9,10 +9,11 @@ from loco_cli.editors.ridge import key_scale, ridge_update
 from loco_cli.errors import EditError
 from loco_cli.recipe import load_recipe
 from loco_cli.runtime.weights import replaced_weights
+from loco_cli.workflows.changes import new_weights
 from loco_cli.workflows.contexts import Contexts
 from loco_cli.workflows.encoders import encoder_of
 from loco_cli.workflows.locate import locate
-from loco_cli.workflows.solve import new_weights, solve
+from loco_cli.workflows.solve import solve
 from tests.families.layouts import write_folder
 from tests.families.small import small_model
 
@@ -32,6 +33,12 @@ def key_weight(tiny, layer):
 
 def solved(tiny, encoder, recipe, *layers_of):
     return solve(tiny, recipe, layers_of or ((8, 9),), encoder)
+
+
+def solutions(located, found):
+    """Return the solution of each layer that changes."""
+    layer_of = {name: one.index for one in located.spec.layers for name in one.tensor_names()}
+    return {layer_of[change.name]: change.update for change in found.changes}
 
 
 def test_the_papers_form_is_the_published_formula(tiny, encoder):
@@ -54,7 +61,7 @@ def test_the_papers_form_is_the_published_formula(tiny, encoder):
     weight = key_weight(tiny, 8)
     keys, targets = torch.stack(keys).double(), torch.stack(targets).double()
 
-    left, right = solved(tiny, encoder, recipe, (8,)).solution_of[8].change(weight)
+    left, right = solutions(tiny, solved(tiny, encoder, recipe, (8,)))[8].change(weight)
 
     published = ridge_update(weight, keys, targets @ weight.T, 0.01)
     torch.testing.assert_close(weight + left @ right, published, rtol=0, atol=1e-7)
@@ -66,7 +73,7 @@ def test_source_prompts_read_as_their_targets(tiny, encoder):
     """
     recipe = recipe_of(edit="{layers: [8], tokens: last-subject, ridge: 1e-6x}", preserve="none")
     weight = key_weight(tiny, 8)
-    left, right = solved(tiny, encoder, recipe, (8,)).solution_of[8].change(weight)
+    left, right = solutions(tiny, solved(tiny, encoder, recipe, (8,)))[8].change(weight)
     edited = weight + left @ right
 
     pair = recipe.edits[0].edit_pairs()[1]
@@ -82,7 +89,7 @@ def test_the_empty_prompt_hardly_moves(tiny, encoder):
     What guidance subtracts is preserved: the edit moves a source prompt more.
     """
     recipe = recipe_of()
-    solution = solved(tiny, encoder, recipe).solution_of[8]
+    solution = solutions(tiny, solved(tiny, encoder, recipe))[8]
     weight = key_weight(tiny, 8)
     left, right = solution.change(weight)
     empty, source = encoder.encode(["", "a painting in the style of van gogh"])
@@ -101,7 +108,8 @@ def test_a_relative_ridge_is_in_units_of_the_keys(tiny, encoder):
     price = one.records[0].ridge
     other = solved(tiny, encoder, recipe_of(edit=f"{{layers: [8], ridge: {price!r}}}"), (8,))
 
-    torch.testing.assert_close(one.solution_of[8].directions, other.solution_of[8].directions)
+    first, second = (solutions(tiny, found)[8] for found in (one, other))
+    torch.testing.assert_close(first.directions, second.directions)
     assert price > 0.01 * 0.1
     assert key_scale(torch.ones(2, 4)) == 4.0
 
@@ -114,13 +122,14 @@ def test_two_edits_touch_the_union_of_their_layers(tiny, encoder):
 
     found = solved(tiny, encoder, recipe, (8, 9), (4, 9))
 
-    assert sorted(found.solution_of) == [4, 8, 9]
+    solution_of = solutions(tiny, found)
+    assert sorted(solution_of) == [4, 8, 9]
     style, thing = found.records
     assert (style.layer_range, style.layers) == ((8, 10), None)
     assert (thing.layer_range, thing.layers) == (None, (4, 9))
-    assert found.solution_of[8].n_keys == style.n_keys
-    assert found.solution_of[4].n_keys == thing.n_keys
-    assert found.solution_of[9].n_keys == style.n_keys + thing.n_keys
+    assert solution_of[8].n_keys == style.n_keys
+    assert solution_of[4].n_keys == thing.n_keys
+    assert solution_of[9].n_keys == style.n_keys + thing.n_keys
 
 
 def test_new_weights_are_keys_and_values_of_the_layers(tiny, encoder):
@@ -237,9 +246,9 @@ def test_each_layer_of_deepfloyd_has_a_solution_of_its_own(relative):
     """
     found = solve(relative, recipe_of(preserve="none"), ((1, 2),), encoder_of(relative))
 
-    shares = found.solution_of[1] is found.solution_of[2]
-    assert shares == (relative.spec.family != "if")
-    assert found.records[0].ridge == found.solution_of[1].ridge
+    solution_of = solutions(relative, found)
+    assert (solution_of[1] is solution_of[2]) == (relative.spec.family != "if")
+    assert found.records[0].ridge == solution_of[1].ridge
 
 
 def test_what_is_preserved_stays_in_every_layer(relative):
@@ -252,7 +261,7 @@ def test_what_is_preserved_stays_in_every_layer(relative):
     prompts = encoder.encode(["", "a painting in the style of van gogh"])
 
     for layer in (1, 5):
-        read, solution = contexts.of_layer(layer), found.solution_of[layer]
+        read, solution = contexts.of_layer(layer), solutions(relative, found)[layer]
         moved = [
             (read(contexts.shared(one).states).double() @ solution.directions.T @ solution.shift)
             for one in prompts

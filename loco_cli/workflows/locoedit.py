@@ -1,0 +1,65 @@
+"""LocoEdit in a checkpoint: keys and values of layers, solved once per set of edits."""
+
+from collections.abc import Sequence
+
+from loco_cli.editors import locoedit
+from loco_cli.recipe import Recipe
+from loco_cli.runtime.encode import TextEncoder
+from loco_cli.workflows.changes import Change, Solved, edit_record
+from loco_cli.workflows.contexts import Contexts
+from loco_cli.workflows.locate import Located
+from loco_cli.workflows.preserve import chosen_neighbours, preserved_prompts
+from loco_cli.workflows.problem import Problem, encode_problem
+
+
+def solve(
+    located: Located, recipe: Recipe, layers_of: Sequence[tuple[int, ...]], encoder: TextEncoder
+) -> Solved:
+    """
+    Return the solved edit of a recipe whose edits touch the given layers, one tuple for each edit.
+
+    Edits are solved together in every layer that they share.
+    """
+    contexts = Contexts(located)
+    chosen = chosen_neighbours(located.spec, recipe, encoder)
+    kept = preserved_prompts(located.spec, recipe, chosen)
+    problem = encode_problem(
+        recipe, kept, encoder, contexts.shared, reads_padding=contexts.norm is not None
+    )
+    solution_of = _solutions(problem, layers_of, contexts)
+    changes = tuple(
+        Change("unet", name, solution)
+        for layer, solution in solution_of.items()
+        for name in located.spec.layers[layer].tensor_names()
+    )
+    records = tuple(
+        edit_record(
+            entry,
+            recipe,
+            layers,
+            ridge=solution_of[layers[0]].ridge,
+            tokens=recipe.edit.tokens,
+            n_keys=len(problem.rows(i, contexts.of_layer(layers[0]))[0]),
+        )
+        for i, (entry, layers) in enumerate(zip(recipe.edits, layers_of, strict=True))
+    )
+    return Solved(changes, records, chosen)
+
+
+def _solutions(
+    problem: Problem, layers_of: Sequence[tuple[int, ...]], contexts: Contexts
+) -> dict[int, locoedit.Solution]:
+    """
+    Return the solution of each layer that changes.
+
+    Where all layers read alike, those of the same edits share a solution; else each has its own.
+    """
+    solutions: dict[tuple[tuple[int, ...], int | None], locoedit.Solution] = {}
+    solution_of: dict[int, locoedit.Solution] = {}
+    for layer in sorted({layer for layers in layers_of for layer in layers}):
+        edits = tuple(i for i, layers in enumerate(layers_of) if layer in layers)
+        key = (edits, layer if contexts.norm else None)
+        if key not in solutions:
+            solutions[key] = problem.solve(edits, contexts.of_layer(layer))
+        solution_of[layer] = solutions[key]
+    return solution_of
