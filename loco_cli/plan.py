@@ -11,7 +11,8 @@ class _Record(BaseModel):
 
 class PlannedEdit(_Record):
     """
-    One edit and where it will be made; `layers` is None where a localization has to find them.
+    One edit and where it will be made: `layers` is None where a localization has to find them, and
+    empty where the edit is one of the text encoder.
 
     `module_paths` stand beside the layers, in the same order.
     """

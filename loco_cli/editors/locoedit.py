@@ -109,7 +109,7 @@ def solve(
     """
     scale = key_scale(keys) if relative else 1.0
     price = ridge * scale
-    shift = (targets - keys).double()
+    shift = targets.double() - keys.double()
     directions = _directions(keys, torch.cat([keys, preserved]), price)
     moved = keys.double() @ directions.T @ shift  # [m, d_text]
     residual = ((moved - shift).norm() / shift.norm()).item()

@@ -29,7 +29,10 @@ from loco_cli.recipe.values import (
 
 # of 0.01 and of 0.1 and 0.3 times the keys' norm, on eight concepts of `tiny`: none forgot or kept
 # more, and neighbours begin to drift at 0.3 (`python -m tests.benchmarks.edits --choosing`)
-AUTO_RIDGES: Mapping[str, Ridge] = {"locoedit": Ridge(0.1, is_relative=True)}
+AUTO_RIDGES: Mapping[str, Ridge] = {
+    "locoedit": Ridge(0.1, is_relative=True),
+    "diffquickfix": Ridge(0.1, is_relative=True),
+}
 
 
 class Section(BaseModel):
@@ -112,6 +115,10 @@ class EditSettings(Section):
     )
     tokens: Literal["last-subject", "subject-to-end", "all"] = Field(
         "subject-to-end", description="Which positions of a prompt are keys."
+    )
+    encoders: Literal["single", "all"] = Field(
+        "single",
+        description="For diffquickfix: a model's single text encoder, or all where it has several.",
     )
 
     @model_validator(mode="before")

@@ -53,12 +53,13 @@ def render_card(
     """
     name = title or f"{model}, edited"
     kinds = dict.fromkeys(record.kind for record in records)
-    limits = (*_LIMITS, *map(_sentence, spec.unreachable))
+    in_layers = any(map(edited_layers, records))
+    limits = (*_LIMITS, *map(_sentence, spec.unreachable if in_layers else ()))
     parts = (
         _front_matter(spec, model, tuple(kinds)),
         f"# {_plain(name)}",
         f"This is {_described(spec, model)} after a closed-form edit by loco {_plain(version)}. "
-        "Nothing was trained: only the tensors of the layers named below differ from the base's, "
+        "Nothing was trained: only the tensors named below differ from the base's, "
         "every other one is the same, byte for byte.",
         "## What was edited",
         _edits_table(records),
@@ -110,7 +111,7 @@ def _edits_table(records: Sequence[EditRecord]) -> str:
 def _layers_table(spec: ModelSpec, records: Sequence[EditRecord]) -> str:
     layers = sorted({layer for record in records for layer in edited_layers(record)})
     if not layers:
-        return "In the text encoder."
+        return "In the output projection of each text encoder's first self-attention."
     rows = (
         f"| {layer} | `{spec.layers[layer].module_path}` | {_concepts_in(layer, records)} |"
         for layer in layers

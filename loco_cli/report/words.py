@@ -31,6 +31,11 @@ def layer_words(layers: Sequence[int]) -> str:
     return f"layers {', '.join(map(str, found[:-1]))} and {found[-1]}" if found else "no layers"
 
 
+def place_words(layers: Sequence[int]) -> str:
+    """Return where an edit is, in a sentence: its layers, or without any the text encoder."""
+    return layer_words(layers) if layers else "the text encoder"
+
+
 def range_words(layers: Sequence[int]) -> str:
     """Return layers as the recipe has them: `layer_range: [8, 10]` or `layers: [1, 2, 10]`."""
     window = as_window(layers)

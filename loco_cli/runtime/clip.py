@@ -44,14 +44,15 @@ class ClipShape:
     """
     What tensors do not say of an encoder: `ClipShape(n_layers=12, n_heads=12)`.
 
-    `n_layers` counts those that run; the final norm follows where `states` is `last`.
+    `n_layers` counts those that run; the final norm follows where `states` is `last`. Where it is
+    `mixed` the states are what the first attention has mixed of them, before its `out_proj`.
     """
 
     n_layers: int
     n_heads: int
     activation: str = "quick_gelu"
     epsilon: float = 1e-5
-    states: Literal["last", "penultimate"] = "last"
+    states: Literal["last", "penultimate", "mixed"] = "last"
 
     def tensor_shapes(self, d: int, d_inner: int, n_positions: int) -> dict[str, tuple[int, ...]]:
         """Return the tensors that are read but for the tokens' rows, as files name them."""
@@ -89,7 +90,7 @@ def clip_states(
     shape: ClipShape,
     read: Read,
 ) -> Tensor:  # [n, t, d]
-    """Return the states that reach the UNet, of every row of tokens."""
+    """Return the states that reach the UNet, or are asked for, of every row of tokens."""
     states = tokens + read(CLIP_POSITIONS)[prefixes.positions]
     for number in range(shape.n_layers):
         weights = {
@@ -97,7 +98,10 @@ def clip_states(
             for end in (*_MAPS, *_NORMS)
             for kind in _KINDS
         }
-        states = states + _mixed(states, prefixes, weights, shape)
+        mixed = _mixed(states, prefixes, weights, shape)
+        if shape.states == "mixed":
+            return mixed[prefixes.paths]
+        states = states + _map(mixed, weights, "self_attn.out_proj")
         states = torch.cat([_widened(chunk, weights, shape) for chunk in states.split(ROWS)])
     if shape.states == "last":
         final = {f"{_FINAL}.{kind}": read(f"{_FINAL}.{kind}") for kind in _KINDS}
@@ -108,7 +112,7 @@ def clip_states(
 def _mixed(
     states: Tensor, prefixes: Prefixes, weights: dict[str, Tensor], shape: ClipShape
 ) -> Tensor:  # [u, d]
-    """Return what attention adds to each state, from the states before it on its path."""
+    """Return what attention makes of each state and those before it on its path."""
     normed = _norm(states, weights, "layer_norm1", shape.epsilon)
     projected = [_map(normed, weights, f"self_attn.{name}_proj") for name in "qkv"]
     n_tokens, found = prefixes.paths.shape[1], []
@@ -119,7 +123,7 @@ def _mixed(
         first = begin * n_tokens
         homes = prefixes.homes[(prefixes.homes >= first) & (prefixes.homes < first + paths.numel())]
         found.append(mixed.transpose(1, 2).flatten(2).flatten(0, 1)[homes - first])
-    return _map(torch.cat(found), weights, "self_attn.out_proj")
+    return torch.cat(found)
 
 
 def _widened(x: Tensor, weights: dict[str, Tensor], shape: ClipShape) -> Tensor:

@@ -10,7 +10,7 @@ from loco_cli.errors import MachineError, OutputExists, RequestError
 from loco_cli.layers import LayerWindow, sliding_windows
 from loco_cli.recipe import LocalizeSettings, Recipe
 from loco_cli.workflows.locate import Located
-from loco_cli.workflows.methods import check_method
+from loco_cli.workflows.methods import check_method, is_in_layers
 from loco_cli.workflows.outputs import (
     OutputPaths,
     check_output,
@@ -92,7 +92,13 @@ def check_solve(located: Located, recipe: Recipe) -> None:
 
 
 def named_layers(located: Located, recipe: Recipe) -> tuple[tuple[int, ...], ...] | None:
-    """Return the layers that recipe or papers name for each edit, None where they must be found."""
+    """
+    Return the layers that recipe or papers name for each edit, None where they must be found.
+
+    A method that edits no layers has none for each.
+    """
+    if not is_in_layers(recipe):
+        return ((),) * len(recipe.edits)
     named = recipe.edit.layer_range
     if named == "auto":
         return None

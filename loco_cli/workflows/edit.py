@@ -8,14 +8,14 @@ from loco_cli.localization import Localization
 from loco_cli.manifest import Manifest
 from loco_cli.recipe import Recipe, render_recipe
 from loco_cli.report.pictures import Swept
-from loco_cli.report.words import edited_layers, layer_words
+from loco_cli.report.words import edited_layers, layer_words, place_words
 from loco_cli.workflows.changes import Solved, edited_slots, iter_new_weights
 from loco_cli.workflows.checks import EditOptions, check_edit, named_layers
 from loco_cli.workflows.encoders import encoder_of
 from loco_cli.workflows.export_lora import write_adapter
 from loco_cli.workflows.locate import Located, locate
 from loco_cli.workflows.machine import Machine
-from loco_cli.workflows.methods import touched
+from loco_cli.workflows.methods import doubts, touched
 from loco_cli.workflows.pages import promised
 from loco_cli.workflows.progress import Notify, Progress, silent
 from loco_cli.workflows.record import Figures, Job, Record
@@ -48,7 +48,7 @@ class Edited:
         """Return a sentence for each edit."""
         return tuple(
             f"{edit.kind} `{edit.subject}` → `{edit.to or 'nothing'}` "
-            f"in {layer_words(edited_layers(edit))}: "
+            f"in {place_words(edited_layers(edit))}: "
             f"{edit.n_keys} keys, ridge {edit.ridge or 0:.3g}"
             for edit in self.written.manifest.edits
         )
@@ -94,7 +94,8 @@ def run(
             slots = edited_slots(located, touched(located, recipe, layers_of))
             written = _write_copy(job, slots, solved)
     notify(Progress("writing", 1, 1))
-    return Edited(written, sweeps, (*_doubts(sweeps), *_losses(written.manifest)))
+    warnings = (*doubts(located, recipe), *_doubts(sweeps), *_losses(written.manifest))
+    return Edited(written, sweeps, warnings)
 
 
 def find_layers(

@@ -16,7 +16,7 @@ from loco_cli.layers import sliding_windows
 from loco_cli.localizers import locogen
 from loco_cli.plan import Plan, PlannedEdit, PlannedRuns
 from loco_cli.recipe import EditEntry, Recipe
-from loco_cli.report.words import layer_words
+from loco_cli.report.words import place_words
 from loco_cli.workflows.checks import (
     RESULT_FILES,
     EditOptions,
@@ -29,7 +29,7 @@ from loco_cli.workflows.checks import (
     named_layers,
 )
 from loco_cli.workflows.locate import Located, locate
-from loco_cli.workflows.methods import touched
+from loco_cli.workflows.methods import touched, unreached
 from loco_cli.workflows.outputs import needed_bytes
 from loco_cli.workflows.questions import questions
 from loco_cli.workflows.texts import check_subjects
@@ -87,7 +87,7 @@ def edit(recipe: Recipe, options: EditOptions) -> Plan:
         output=_relative(options.paths(located, recipe).root),
         # how long the factors of a LoRA are is known when the edit is solved
         output_bytes=needed_bytes(located.checkpoint, 0) if options.form == "checkpoint" else None,
-        limits=located.spec.unreachable,
+        limits=unreached(located, recipe),
     )
 
 
@@ -165,7 +165,7 @@ def in_words(plan: Plan) -> tuple[str, ...]:
     """Return the lines that a terminal shows of a plan."""
     lines = [f"{plan.command} with {plan.model} ({plan.family}) at {plan.path}"]
     for edit in plan.edits:
-        where = "layers to be found" if edit.layers is None else layer_words(edit.layers)
+        where = "layers to be found" if edit.layers is None else place_words(edit.layers)
         lines.append(f"  {edit.kind} `{edit.subject}` → `{edit.to or 'nothing'}`, {where}")
         lines += [f"    {a!r} → {b!r}" for a, b in zip(edit.source, edit.target, strict=True)]
     if plan.localize:

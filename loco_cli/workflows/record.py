@@ -25,6 +25,7 @@ from loco_cli.report.pictures import Swept
 from loco_cli.workflows.changes import Solved
 from loco_cli.workflows.checks import EditOptions
 from loco_cli.workflows.locate import Located
+from loco_cli.workflows.methods import unreached
 from loco_cli.workflows.outputs import OutputPaths
 from loco_cli.workflows.write import BaseFacts
 
@@ -84,7 +85,7 @@ class Record:
                 name=located.name,
                 family=located.spec.family,
                 revision=located.revision,
-                unreachable=located.spec.unreachable,
+                unreachable=unreached(located, recipe),
                 texts=None if located.has_encoders else located.texts.name,
             ),
             base=facts.base,
