@@ -18,8 +18,8 @@ LocoEdit solves for keys and values, and the same rows take part: `tokens`, seve
 once, prompts that keep their answers. The first self-attention reads nothing but tokens and
 positions, so no layer has to run before it.
 
-Basu et al. 2024, arXiv:2310.13730, section 5. Their code fits to `z_i`, and the bias is then added
-to answers that hold it already.
+Basu et al. 2024, arXiv:2310.13730. Their code fits to `z_i`, and the bias is then added to answers
+that hold it already.
 """
 
 from collections.abc import Sequence

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+from loco_cli.checkpoint.lora import open_lora
 from loco_cli.checkpoint.reader import read_tensor
 from loco_cli.errors import EditError, RequestError
 from loco_cli.interventions import Run
@@ -13,6 +14,7 @@ from loco_cli.recipe import load_recipe
 from loco_cli.runtime.sample import sample_batch
 from loco_cli.runtime.weights import replaced_weights
 from loco_cli.workflows import edit, planning
+from loco_cli.workflows.apply_lora import with_lora
 from loco_cli.workflows.changes import new_weights
 from loco_cli.workflows.checks import EditOptions, check_solve
 from loco_cli.workflows.diffquickfix import up_to_out_proj
@@ -297,6 +299,23 @@ def test_the_folder_draws_what_the_edit_in_memory_draws(written, tiny, pipeline)
     assert torch.equal(from_file, in_memory)
     assert not torch.equal(from_file, before)
     assert torch.equal(pictures(pipeline), before)
+
+
+def test_a_running_model_takes_it_as_a_lora(tmp_path, tiny, pipeline):
+    """
+    The LoRA of an encoder's edit draws what the edit in memory draws, up to the file's rounding.
+    """
+    recipe, runs = recipe_of(preserve="auto"), [Run(PROMPTS[0], 3)]
+    options = EditOptions(tmp_path / "lora.safetensors", form="lora")
+    lora = open_lora(edit.run(recipe, options, CPU).written.paths.root, tiny.checkpoint)
+
+    before = sample_batch(pipeline, runs, steps=2, guidance=4.0)
+    with edited_pipeline(pipeline, tiny, solved(tiny, recipe)) as edited:
+        wanted = sample_batch(edited, runs, steps=2, guidance=4.0)
+    with with_lora(pipeline, lora.parts) as edited:
+        found = sample_batch(edited, runs, steps=2, guidance=4.0)
+
+    assert (found - wanted).norm() < 1e-2 * (wanted - before).norm()
 
 
 def test_sdxl_is_edited_with_a_warning(tmp_path):
