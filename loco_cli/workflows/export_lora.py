@@ -5,7 +5,7 @@ The manifest lists what the LoRA moves. The hash after the edit is that of the b
 the LoRA merged into it at strength 1: their sum, rounded once to the tensor's dtype.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from hashlib import sha256
@@ -26,17 +26,16 @@ from loco_cli.manifest import (
     STAMP_KEY,
     VERSION_KEY,
     Base,
-    FileRecord,
     Manifest,
     Output,
     render_manifest,
 )
 from loco_cli.workflows.background import Background
+from loco_cli.workflows.bases import base_record, file_records
 from loco_cli.workflows.changes import Solved, read_change
 from loco_cli.workflows.encoders import finest
 from loco_cli.workflows.locate import Located
 from loco_cli.workflows.outputs import OutputPaths, check_output, output_paths
-from loco_cli.workflows.parents import parent_of
 from loco_cli.workflows.record import Figures, Job, Record
 from loco_cli.workflows.write import BaseFacts, WrittenEdit, put_in_place
 
@@ -73,7 +72,8 @@ def write_adapter(job: Job, solved: Callable[[], Solved]) -> WrittenEdit:
         hashing = _begin_hashing(base, background)
         found = solved()
         adapter = adapt(job.located, found)
-        facts = BaseFacts(_base_record(base, hashing), tuple(one.tensor for one in adapter.moved))
+        digests = {path: one.result() for path, one in hashing.items()}
+        facts = BaseFacts(base_record(base, digests), tuple(one.tensor for one in adapter.moved))
     manifest = Record(job, found, [one.figures for one in adapter.moved]).manifest(facts)
     tensors = lora_tensors(job.located.spec.family, adapter.changes)
     room = sum(tensor.nbytes for tensor in tensors.values())
@@ -151,16 +151,6 @@ def _begin_hashing(base: Checkpoint, background: Background) -> dict[str, "Futur
     }
 
 
-def _base_record(base: Checkpoint, hashing: Mapping[str, "Future[Digest]"]) -> Base:
-    digests = {path: one.result() for path, one in hashing.items()}
-    return Base(
-        files=_records(digests),
-        parent=parent_of(base, digests),
-        name=base.root.resolve().name or "base",
-        left_out=base.left_out,
-    )
-
-
 def _metadata(job: Job, base: Base, adapter: Adapter, manifest: Manifest) -> dict[str, str]:
     checkpoint, spec = job.located.checkpoint, job.located.spec
     metadata = lora_metadata(
@@ -182,11 +172,4 @@ def _metadata(job: Job, base: Base, adapter: Adapter, manifest: Manifest) -> dic
 
 def _output(staged: OutputPaths, is_stamped: bool) -> Output:
     digests = {path.name: hash_file(path) for path in (staged.root, staged.recipe)}
-    return Output(files=_records(digests), kind="lora", stamped=is_stamped)
-
-
-def _records(digests: Mapping[str, Digest]) -> tuple[FileRecord, ...]:
-    return tuple(
-        FileRecord(path=path, bytes=one.n_bytes, sha256=one.sha256)
-        for path, one in sorted(digests.items())
-    )
+    return Output(files=file_records(digests), kind="lora", stamped=is_stamped)

@@ -26,11 +26,11 @@ from loco_cli.checkpoint.staging import (
 )
 from loco_cli.checkpoint.undo import FILE_TENSOR, Original, write_undo
 from loco_cli.errors import EditError
-from loco_cli.manifest import Base, FileRecord, Manifest, Output, render_manifest
+from loco_cli.manifest import Base, Manifest, Output, render_manifest
 from loco_cli.workflows.background import Background
+from loco_cli.workflows.bases import base_record, file_records
 from loco_cli.workflows.copying import BaseCopy, FileCopy
 from loco_cli.workflows.outputs import OutputPaths, check_output, needed_bytes, output_paths
-from loco_cli.workflows.parents import parent_of
 
 
 @dataclass(frozen=True)
@@ -195,13 +195,7 @@ class EditedCopy:
                 yield FileCopy(entry, self._target(entry.path), self._edits.get(entry.path))
 
     def _facts(self) -> BaseFacts:
-        digests = self._copying.digests()
-        base = Base(
-            files=_records(digests),
-            parent=parent_of(self._base, digests),
-            name=self._base.root.resolve().name or "base",
-            left_out=self._base.left_out,
-        )
+        base = base_record(self._base, self._copying.digests())
         found = [
             self._background.start(edit.edited, name, self._target(edit.file.path))
             for edit in self._edits.values()
@@ -238,7 +232,7 @@ class EditedCopy:
                 digests[copy.target] = self._copying.digests()[copy.entry.path]
         home = self._staged.home
         by_name = {path.relative_to(home).as_posix(): one for path, one in digests.items()}
-        return Output(files=_records(by_name), stamped=self._options.stamp)
+        return Output(files=file_records(by_name), stamped=self._options.stamp)
 
     def _write_undo(self, facts: BaseFacts) -> Digest:
         kept = [
@@ -272,10 +266,3 @@ def _write_small(path: Path, content: str | bytes) -> Digest:
     with new_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
     return hash_file(path)
-
-
-def _records(digests: Mapping[str, Digest]) -> tuple[FileRecord, ...]:
-    return tuple(
-        FileRecord(path=path, bytes=one.n_bytes, sha256=one.sha256)
-        for path, one in sorted(digests.items())
-    )

@@ -1,4 +1,4 @@
-"""The edit that made a base, where a base is itself the output of one."""
+"""What a manifest says of a base: its files, and the edit that made it, if one did."""
 
 from collections.abc import Mapping
 
@@ -6,8 +6,26 @@ from loco_cli.checkpoint.header import shown
 from loco_cli.checkpoint.layout import Checkpoint
 from loco_cli.checkpoint.patcher import Digest
 from loco_cli.errors import CheckpointError, VerificationError
-from loco_cli.manifest import STAMP_KEY, Parent
+from loco_cli.manifest import STAMP_KEY, Base, FileRecord, Parent
 from loco_cli.workflows.outputs import FoundManifest, output_paths, read_manifest
+
+
+def base_record(base: Checkpoint, digests: Mapping[str, Digest]) -> Base:
+    """Return the record of a base from the digest of each file; raises as `parent_of`."""
+    return Base(
+        files=file_records(digests),
+        parent=parent_of(base, digests),
+        name=base.root.resolve().name or "base",
+        left_out=base.left_out,
+    )
+
+
+def file_records(digests: Mapping[str, Digest]) -> tuple[FileRecord, ...]:
+    """Return the records of files whose digests are given by path, in the order of their paths."""
+    return tuple(
+        FileRecord(path=path, bytes=one.n_bytes, sha256=one.sha256)
+        for path, one in sorted(digests.items())
+    )
 
 
 def parent_of(base: Checkpoint, digests: Mapping[str, Digest]) -> Parent | None:
