@@ -6,7 +6,7 @@ time, so that no encoder has to be in memory whole.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,11 +52,14 @@ class EncodedPrompt:
 class TextEncoder(Protocol):
     """Whatever makes embeddings of prompts."""
 
-    def encode(self, prompts: Sequence[str], *, padded: bool = True) -> list[EncodedPrompt]:
+    def encode(
+        self, prompts: Sequence[str], *, padded: bool | Collection[str] = True
+    ) -> list[EncodedPrompt]:
         """
         Return each prompt's embeddings, float32, on the CPU.
 
-        Without `padded` they stop at the end token, which costs a fraction of all positions.
+        Those that are not `padded` stop at their end token, which costs a fraction of all
+        positions.
         """
         ...
 
@@ -74,17 +77,18 @@ class EncoderPart:
     read: Callable[[str], Tensor]
     read_rows: Callable[[Sequence[int]], Tensor]
 
-    def states(self, prompts: Sequence[Tokens], n_tokens: int | None) -> Tensor:  # [n, t, d]
+    def states(self, prompts: Sequence[Tokens], sizes: Sequence[int]) -> Tensor:  # [n, t, d]
         """
-        Return the states of prompts, padded to so many tokens.
+        Return the states of prompts, each padded to its size in tokens.
 
-        None stands for the most that one of them has; nothing is said of the states behind an end.
+        Nothing is said of the states behind that.
         """
         ids, pad = [prompt.ids for prompt in prompts], self.tokenizer.pad
         if isinstance(self.shape, ClipShape):
-            prefixes = prefixes_of([_filled(row, n_tokens or 0, pad) for row in ids])
+            rows_of = [_filled(row, size, pad) for row, size in zip(ids, sizes, strict=True)]
+            prefixes = prefixes_of(rows_of)
             return clip_states(self._embedded(prefixes.tokens), prefixes, self.shape, self.read)
-        n_tokens = n_tokens or max(map(len, ids))
+        n_tokens = max(sizes)
         is_word = torch.arange(n_tokens) < torch.tensor([len(row) for row in ids])[:, None]
         rows = torch.tensor([_filled(row, n_tokens, pad) for row in ids])  # [n, t]
         return t5_states(self._embedded(rows), is_word, self.shape, self.read)
@@ -100,7 +104,9 @@ class CheckpointEncoder:
     def __init__(self, parts: Sequence[EncoderPart]) -> None:
         self.parts = tuple(parts)
 
-    def encode(self, prompts: Sequence[str], *, padded: bool = True) -> list[EncodedPrompt]:
+    def encode(
+        self, prompts: Sequence[str], *, padded: bool | Collection[str] = True
+    ) -> list[EncodedPrompt]:
         """Return what the UNet is given for each prompt, each encoded once."""
         unique = list(dict.fromkeys(prompts))
         if not unique:
@@ -109,18 +115,23 @@ class CheckpointEncoder:
         first = tokens[0]
         if any([t.end for t in others] != [t.end for t in first] for others in tokens[1:]):
             raise CheckpointError("the tokenizers of the text encoders do not agree")
-        n_tokens = min(part.tokenizer.limit for part in self.parts) if padded else None
+        limit = min(part.tokenizer.limit for part in self.parts)
+        whole = unique if padded is True else padded or ()
+        sizes = [
+            limit if prompt in whole else one.end + 1
+            for prompt, one in zip(unique, first, strict=True)
+        ]
         states = torch.cat(
             [
-                part.states([_cut(one, n_tokens) for one in own], n_tokens)
+                part.states([_cut(*one) for one in zip(own, sizes, strict=True)], sizes)
                 for part, own in zip(self.parts, tokens, strict=True)
             ],
             dim=-1,
         )
         start = self.parts[0].tokenizer.start
         encoded = {
-            prompt: _encoded(own, of_prompt, start, padded)
-            for prompt, own, of_prompt in zip(unique, first, states, strict=True)
+            prompt: _encoded(own, of_prompt, size, start)
+            for prompt, own, of_prompt, size in zip(unique, first, states, sizes, strict=True)
         }
         return [encoded[prompt] for prompt in prompts]
 
@@ -136,16 +147,14 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _encoded(tokens: Tokens, states: Tensor, start: int, padded: bool) -> EncodedPrompt:
-    n_tokens = len(states) if padded else tokens.end + 1
-    offsets = (*tokens.offsets, *[(0, 0)] * len(states))[:n_tokens]
-    return EncodedPrompt(tokens.text, states[:n_tokens], offsets, tokens.end, start)
+def _encoded(tokens: Tokens, states: Tensor, size: int, start: int) -> EncodedPrompt:
+    offsets = (*tokens.offsets, *[(0, 0)] * size)[:size]
+    return EncodedPrompt(tokens.text, states[:size], offsets, tokens.end, start)
 
 
-def _cut(tokens: Tokens, n_tokens: int | None) -> Tokens:
+def _cut(tokens: Tokens, size: int) -> Tokens:
     # an end token that was typed closes a prompt early
-    n_kept = n_tokens or tokens.end + 1
-    return Tokens(tokens.text, tokens.ids[:n_kept], tokens.offsets[:n_kept], tokens.end)
+    return Tokens(tokens.text, tokens.ids[:size], tokens.offsets[:size], tokens.end)
 
 
 def _filled(row: tuple[int, ...], n_tokens: int, pad: int) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +98,7 @@ def load_clip_tokenizer(
     tokens = {role: _content(settings.get(role), word) for role, word in _CLIP_TOKENS.items()}
     start, eos, unknown = (tokens[role] for role in ("bos_token", "eos_token", "unk_token"))
     with _reading(vocabulary.parent):
-        backend = Tokenizer(
-            models.BPE.from_file(
-                str(vocabulary), str(merges), unk_token=unknown, end_of_word_suffix="</w>"
-            )
-        )
+        backend = Tokenizer(_read_merges(vocabulary, merges, unknown, _stamp(vocabulary, merges)))
         backend.normalizer = normalizers.Sequence(
             [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
         )
@@ -200,6 +197,20 @@ def check_fits(tokenizer: PromptTokenizer, prompt: str, subject: str) -> None:
 def shortened(text: str, width: int = 60) -> str:
     """Return a text, or its beginning and three dots."""
     return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+@lru_cache(maxsize=4)
+def _read_merges(vocabulary: Path, merges: Path, unknown: str, stamp: object) -> models.BPE:
+    # a tenth of a second, for what a command asks for again and again; tokenizers may share it
+    return models.BPE.from_file(
+        str(vocabulary), str(merges), unk_token=unknown, end_of_word_suffix="</w>"
+    )
+
+
+def _stamp(*paths: Path) -> tuple[tuple[int, ...], ...]:
+    """Return what changes when one of these files is written to."""
+    found = (path.stat() for path in paths)
+    return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
 
 
 def _unigram(model: PieceModel) -> Tokenizer:

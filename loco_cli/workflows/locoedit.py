@@ -8,7 +8,7 @@ from loco_cli.runtime.encode import TextEncoder
 from loco_cli.workflows.changes import Change, Solved, edit_record
 from loco_cli.workflows.contexts import Contexts
 from loco_cli.workflows.locate import Located
-from loco_cli.workflows.preserve import chosen_neighbours, preserved_prompts
+from loco_cli.workflows.preserve import chosen_neighbours, preserved_prompts, whole_prompts
 from loco_cli.workflows.problem import Problem, encode_problem
 
 
@@ -23,9 +23,9 @@ def solve(
     contexts = Contexts(located)
     chosen = chosen_neighbours(located.spec, recipe, encoder)
     kept = preserved_prompts(located.spec, recipe, chosen)
-    problem = encode_problem(
-        recipe, kept, encoder, contexts.shared, reads_padding=contexts.norm is not None
-    )
+    # a norm over all tokens needs all of them, wherever they stand
+    padded = True if contexts.norm else whole_prompts(recipe, chosen)
+    problem = encode_problem(recipe, kept, encoder, contexts.shared, padded=padded)
     solution_of = _solutions(problem, layers_of, contexts)
     changes = tuple(
         Change("unet", name, solution)

@@ -6,6 +6,7 @@ leaves out are as near as those it takes, and can show in an evaluation what nob
 """
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import torch
 
@@ -17,6 +18,12 @@ from loco_cli.templates import EDIT, fill
 from loco_cli.workflows.neighbours import kinds_of, neighbours
 
 MAX_PRESERVED = 8  # neighbours of one concept in `preserve: auto`
+# wordings of an edit, and its nearest neighbours, that count to the last position: on 26 concepts
+# of `tiny` keys and values of others drift by no more than with all prompts whole, for a sixth of
+# the positions; with fewer wordings less is forgotten in the padding, with fewer neighbours less
+# is kept there
+WHOLE_WORDINGS = 2
+WHOLE_NEIGHBOURS = 4
 EVERYDAY = ("a photo of {subject}", "a painting of {subject}")  # how other kinds are spoken of
 N_OTHERS = 4  # known concepts of each other kind that stay as they are
 
@@ -30,12 +37,13 @@ def chosen_neighbours(
     if recipe.preserve == "none":
         return ()
     if recipe.preserve == "auto":
-        found: list[Preserved] = []
+        found: list[list[Preserved]] = []
         for concept in recipe.concepts():
             names = [thing[0] for thing in neighbours(spec, recipe, concept.kind)]
             near = _nearest_first(concept.subject, names, encoder)
-            found += [(concept.kind, name) for name in near[::2][:MAX_PRESERVED]]
-        return tuple(dict.fromkeys(found))
+            found.append([(concept.kind, name) for name in near[::2][:MAX_PRESERVED]])
+        in_turns = (one for turn in zip_longest(*found) for one in turn if one)
+        return tuple(dict.fromkeys(in_turns))
     return tuple(
         (kind, entry)
         for entry in recipe.preserve
@@ -69,6 +77,32 @@ def preserved_prompts(
             ]
     sources = {pair.source for pair in pairs}
     return tuple(prompt for prompt in dict.fromkeys(prompts) if prompt not in sources)
+
+
+def whole_prompts(recipe: Recipe, chosen: Sequence[Preserved]) -> frozenset[str]:
+    """
+    Return the prompts that count to the last of their positions; others count to their end token.
+
+    What follows the end token is padding, most of a prompt's positions and much alike in all of
+    its wordings, so that a few prompts speak for the others: the first wordings of every edit with
+    their targets, the empty prompt, the first wording of the nearest neighbours or of all that
+    the recipe lists, and listed prompts.
+    """
+    whole: set[str] = set()
+    for entry in recipe.edits:
+        pairs = entry.edit_pairs()
+        n_wordings = len(pairs) // len(entry.concept().names)
+        first = [pair for i, pair in enumerate(pairs) if i % n_wordings < WHOLE_WORDINGS]
+        if recipe.edit.tokens != "last-subject":
+            whole |= {prompt for pair in first for prompt in (pair.source, pair.target)}
+        elif recipe.preserve != "none":
+            whole |= {pair.target for pair in first}
+    if recipe.preserve == "none":
+        return frozenset(whole)
+    if recipe.preserve == "auto":
+        chosen = chosen[: WHOLE_NEIGHBOURS * len(recipe.edits)]
+    bare = (name if kind is None else _wordings(kind, name, recipe)[0] for kind, name in chosen)
+    return frozenset({"", *whole, *bare})
 
 
 def _wordings(kind: ConceptKind, name: str, recipe: Recipe) -> list[str]:

@@ -1,6 +1,6 @@
 """The prompts of a recipe, encoded, as a system to solve: what moves where, and what stays."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -60,18 +60,17 @@ def encode_problem(
     encoder: TextEncoder,
     shared: Callable[[EncodedPrompt], EncodedPrompt] = lambda prompt: prompt,
     *,
-    reads_padding: bool = False,
+    padded: bool | Collection[str] = True,
 ) -> Problem:
     """
-    Return all prompts of a recipe encoded in one pass, and no further than they are needed.
+    Return all prompts of a recipe encoded in one pass.
 
-    `shared` makes of a prompt what all tensors are given; with `reads_padding` what they read of a
-    word depends on the padding too.
+    `shared` makes of a prompt what all tensors are given; those that are not `padded` stop at their
+    end token.
     """
     pairs = [entry.edit_pairs() for entry in recipe.edits]
     prompts = [prompt for edit in pairs for pair in edit for prompt in (pair.source, pair.target)]
-    is_padded = recipe.edit.tokens != "last-subject" or bool(kept) or reads_padding
-    encoded = encoder.encode([*prompts, *kept], padded=is_padded)
+    encoded = encoder.encode([*prompts, *kept], padded=padded)
     states = {prompt: shared(one) for prompt, one in zip([*prompts, *kept], encoded, strict=True)}
     aligned = tuple(
         tuple(_aligned(pair, states[pair.source], states[pair.target]) for pair in edit)

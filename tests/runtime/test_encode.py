@@ -45,6 +45,22 @@ def test_without_padding_the_words_are_the_same(encoder):
         torch.testing.assert_close(short.states, whole.states[: whole.end + 1], rtol=0, atol=1e-5)
 
 
+def test_padding_of_some_is_that_of_all(encoder):
+    """
+    Of prompts that are named, and of no others, the padding is encoded too: the same states.
+    """
+    prompts = ["a cat", "a painting of a house in the style of hokusai", ""]
+
+    mixed = encoder.encode(prompts, padded=[prompts[1]])
+
+    for some, whole, is_padded in zip(
+        mixed, encoder.encode(prompts), (False, True, False), strict=True
+    ):
+        size = 77 if is_padded else whole.end + 1
+        assert len(some.states) == len(some.offsets) == size
+        torch.testing.assert_close(some.states, whole.states[:size], rtol=0, atol=1e-5)
+
+
 def test_each_prompt_is_encoded_once(encoder):
     """
     Prompts come out in the order in which they went in, and a repeated one is not run again.

@@ -1,6 +1,7 @@
 """Prompts to tokens, held against transformers, which reads the same files its own way."""
 
 import json
+import shutil
 import struct
 from functools import cache
 
@@ -92,6 +93,20 @@ def test_a_folder_has_its_own_tokenizer(tiny, tiny_tokenizer):
 
     for prompt in PROMPTS:
         assert tiny_tokenizer.read(prompt).ids == tuple(theirs(prompt, truncation=True).input_ids)
+
+
+def test_files_that_were_written_to_are_read_again(tiny, tmp_path):
+    """
+    Two tokenizers of the same files share what was read of them, until the files change.
+    """
+    folder = tmp_path / "tokenizer"
+    shutil.copytree(tiny.path / "tokenizer", folder)
+    first = load_tokenizer(folder, "clip", 77)
+    assert load_tokenizer(folder, "clip", 77).read("a cat").ids == first.read("a cat").ids
+
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+
+    assert load_tokenizer(folder, "clip", 77).read("a cat").ids != first.read("a cat").ids
 
 
 def test_a_tokenizer_in_one_file_is_read(tiny, tiny_tokenizer, tmp_path):

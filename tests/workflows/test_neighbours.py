@@ -2,9 +2,17 @@
 
 import pytest
 
+from loco_cli.models import registry
 from loco_cli.recipe import load_recipe
+from loco_cli.runtime.prefixes import prefixes_of
+from loco_cli.runtime.tokenizer import load_clip_tokenizer
 from loco_cli.workflows.neighbours import is_same, kinds_of, listed, neighbours
-from loco_cli.workflows.preserve import MAX_PRESERVED, chosen_neighbours, preserved_prompts
+from loco_cli.workflows.preserve import (
+    MAX_PRESERVED,
+    chosen_neighbours,
+    preserved_prompts,
+    whole_prompts,
+)
 from loco_cli.workflows.questions import kept_concepts
 
 FACT = "{kind: fact, subject: the british monarch, was: queen elizabeth, to: king charles}"
@@ -162,3 +170,70 @@ def test_what_is_edited_is_never_preserved(tiny, encoder):
     sources = {pair.source for entry in recipe.edits for pair in entry.edit_pairs()}
     assert "a photo of a dog" in sources
     assert not sources & set(prompts)
+
+
+def test_few_prompts_count_to_their_last_position():
+    """
+    The first wordings of an edit and of its nearest neighbours speak for the padding of all.
+    """
+    recipe = recipe_of("{kind: object, subject: snoopy, to: a dog, aliases: [the beagle]}")
+    near = tuple(("object", f"a {name}") for name in ("cat", "car", "tree", "boat", "fish"))
+
+    assert whole_prompts(recipe, near) == {
+        "",
+        *("snoopy", "a photo of snoopy", "the beagle", "a photo of the beagle"),
+        *("a dog", "a photo of a dog"),
+        *("a cat", "a car", "a tree", "a boat"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("preserve", "tokens", "whole"),
+    [
+        ("none", "last-subject", set()),
+        ("none", "subject-to-end", {"van gogh", "by van gogh", "painting"}),
+        ("[monet, a house]", "last-subject", {"", "painting", "monet", "a house"}),
+    ],
+)
+def test_what_the_recipe_says_counts(preserve, tokens, whole):
+    """
+    Everything that is listed is whole; the paper's form reads no padding at all.
+    """
+    text = f"""
+loco: 1
+edits: [{{kind: style, subject: van gogh, source: ["{{subject}}", "by {{subject}}"]}}]
+preserve: {preserve}
+edit: {{tokens: {tokens}}}
+"""
+    listed = (("style", "monet"), (None, "a house")) if preserve != "none" else ()
+
+    assert whole_prompts(load_recipe(text, "r.yaml"), listed) == whole
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "{kind: style, subject: van gogh}",
+        "{kind: object, subject: snoopy, to: a dog}",
+        "{kind: fact, subject: the british monarch, to: king charles}",
+    ],
+)
+def test_an_edit_of_a_large_model_encodes_few_positions(edit):
+    """
+    SDXL's encoders take 1.4 GFLOP for a position: a thousand cost a processor ten seconds or so.
+    """
+    spec, recipe = registry.get("sdxl"), recipe_of(edit)
+    (concept,) = recipe.concepts()
+    names = [names[0] for names in neighbours(spec, recipe, concept.kind)]
+    chosen = tuple((concept.kind, name) for name in names[:MAX_PRESERVED])
+    pairs = recipe.edits[0].edit_pairs()
+    prompts = {one for pair in pairs for one in (pair.source, pair.target)}
+    tokenizer = load_clip_tokenizer({}, registry.CLIP_VOCABULARY, registry.CLIP_MERGES, 77)
+    ids = {
+        one: tokenizer.read(one).ids for one in {*prompts, *preserved_prompts(spec, recipe, chosen)}
+    }
+
+    whole = whole_prompts(recipe, chosen)
+    rows = [(*row, *[tokenizer.pad] * (77 - len(row)) * (one in whole)) for one, row in ids.items()]
+
+    assert len(prefixes_of(rows).tokens) < 1000
