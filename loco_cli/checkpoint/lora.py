@@ -168,7 +168,8 @@ def open_lora(path: Path, base: Checkpoint) -> Lora:
         if stem not in known or not end:
             raise CheckpointError(
                 f"LoRA `{shown(path)}` does not fit `{shown(base.root)}`: "
-                f"tensor `{shown(tensor)}` belongs to none of its modules"
+                f"tensor `{shown(tensor)}` belongs to none of its modules",
+                "give the base that it was made from",
             )
         found.setdefault(stem, {})[_ROLES[end]] = _slot(path, header, tensor, *known[stem])
     parts = (_part(path, base, slots, *known[stem]) for stem, slots in found.items())
@@ -245,6 +246,8 @@ def _part(
     change = (up[0], math.prod(down[1:])) if up and down else ()
     if change != (d_out, math.prod(d_in)) or math.prod(up[1:]) != down[0]:
         raise CheckpointError(
-            f"{where} is {list(up)} times {list(down)}, the tensor of the model is {[d_out, *d_in]}"
+            f"{where} is {list(up)} times {list(down)}, "
+            f"the tensor of the model is {[d_out, *d_in]}",
+            "give the base that it was made from",
         )
     return LoraPart(component, name, slots["up"], slots["down"], slots.get("alpha"))

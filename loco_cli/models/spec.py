@@ -156,6 +156,12 @@ class ModelSpec:
         """The module path of every layer, in order."""
         return tuple(layer.module_path for layer in self.layers)
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The components without which it makes no pictures."""
+        encoders = (encoder.component for encoder in self.context.encoders)
+        return ("unet", *encoders, *(("vae",) if self.family != "if" else ()))
+
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every key and value projection, its bias with it, by name."""
         shapes: dict[str, tuple[int, ...]] = {}

@@ -61,12 +61,6 @@ class Pipeline:
         return guidance > 1 and self.pipe.unet.config.get("time_cond_proj_dim") is None
 
 
-def parts_of(spec: ModelSpec) -> tuple[str, ...]:
-    """Return the components without which a model of this kind makes no pictures."""
-    encoders = (encoder.component for encoder in spec.context.encoders)
-    return ("unet", *encoders, *(("vae",) if spec.family != "if" else ()))
-
-
 def choose_device(device: str) -> str:
     """Return the device that `auto` means here, or `device` if it is usable."""
     usable = {
@@ -160,7 +154,7 @@ def _check_whole(
 ) -> None:
     missing = [
         f"{part}/{name}"
-        for part in parts_of(spec)
+        for part in spec.parts
         for name in _absent(getattr(pipe, part), partial(holds, part))
     ]
     if missing:

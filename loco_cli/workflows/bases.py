@@ -1,11 +1,14 @@
 """What a manifest says of a base: its files, and the edit that made it, if one did."""
 
 from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
 
 from loco_cli.checkpoint.header import shown
 from loco_cli.checkpoint.layout import Checkpoint
 from loco_cli.checkpoint.patcher import Digest
-from loco_cli.errors import CheckpointError, VerificationError
+from loco_cli.checkpoint.reader import read_range
+from loco_cli.errors import CheckpointError, RequestError, VerificationError
 from loco_cli.manifest import STAMP_KEY, Base, FileRecord, Parent
 from loco_cli.workflows.outputs import FoundManifest, output_paths, read_manifest
 
@@ -61,4 +64,29 @@ def _check_unchanged(base: Checkpoint, found: FoundManifest, digests: Mapping[st
                 f"`{shown(file.path)}` is not the file that it lists",
                 f"`loco verify {shown(base.root)}` says what has changed; "
                 f"without `{shown(found.path.name)}` it is a base like any other",
+            )
+
+
+def check_made_from(lora: Path, base: Checkpoint) -> None:
+    """
+    Raise RequestError where the manifest beside a LoRA lists other tensors than the base has.
+
+    A LoRA without manifest, and a base in another layout than the one it was made from, pass: the
+    names and shapes of its tensors have to be enough.
+    """
+    found = read_manifest(lora)
+    if found is None:
+        return
+    of_name = {name: file for file in base.files for name in file.header.tensors}
+    for tensor in found.manifest.tensors:
+        file = of_name.get(tensor.name)
+        if file is None or (base.is_folder and file.path != tensor.file):
+            continue
+        content = read_range(file.source, *file.header.span(tensor.name))
+        if sha256(content).hexdigest() != tensor.sha256_before:
+            raise RequestError(
+                f"LoRA `{shown(lora)}` was made from another base: tensor `{shown(tensor.name)}` "
+                f"of `{shown(base.root)}` is not the one that its manifest lists",
+                "give the base that it was made from with `--base`; "
+                f"without `{shown(found.path.name)}` any base that it fits is taken",
             )

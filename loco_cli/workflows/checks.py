@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from loco_cli.checkpoint.header import shown
-from loco_cli.errors import MachineError, OutputExists, RequestError
+from loco_cli.errors import CheckpointError, MachineError, OutputExists, RequestError
 from loco_cli.layers import LayerWindow, sliding_windows
 from loco_cli.recipe import LocalizeSettings, Recipe
 from loco_cli.workflows.locate import Located
@@ -44,7 +44,8 @@ class EditOptions:
 
 
 def check_localize(located: Located, settings: LocalizeSettings) -> None:
-    """Raise RequestError where the sweep cannot be made as asked."""
+    """Raise where the sweep cannot be made as asked, or the model makes no pictures."""
+    check_parts(located)
     if settings.method != "locogen":
         raise RequestError(f"method `{settings.method}` is not there yet", "use `--method locogen`")
     if settings.search != "exhaustive":
@@ -59,6 +60,16 @@ def check_localize(located: Located, settings: LocalizeSettings) -> None:
             "leave `--pooled` out",
         )
     check_steps(settings.steps)
+
+
+def check_parts(located: Located) -> None:
+    """Raise CheckpointError where a checkpoint lacks a component that pictures need."""
+    missing = [part for part in located.spec.parts if part not in located.checkpoint.components]
+    if missing:
+        raise CheckpointError(
+            f"`{shown(located.path)}` has no {' and no '.join(missing)}, so it makes no pictures",
+            "give the whole checkpoint; `loco edit` with `--layers` needs no pictures",
+        )
 
 
 def check_edit(located: Located, recipe: Recipe, options: EditOptions) -> None:
@@ -77,7 +88,19 @@ def check_edit(located: Located, recipe: Recipe, options: EditOptions) -> None:
         force=options.force,
     )
     if options.save_recipe:
+        _check_apart(options.save_recipe, options.paths(located, recipe))
         check_file(options.save_recipe, force=options.force)
+
+
+def _check_apart(saved: Path, paths: OutputPaths) -> None:
+    """Raise RequestError where a recipe is to be saved in the place of an output, or inside it."""
+    place, root = saved.resolve(), paths.root.resolve()
+    beside = () if paths.is_folder else (path.resolve() for path in paths.beside)
+    if place == root or root in place.parents or place in beside:
+        raise RequestError(
+            f"the recipe to save, `{shown(saved)}`, lies in the output `{shown(paths.root)}`",
+            f"choose another `--save-recipe`; the output has its recipe in `{paths.recipe.name}`",
+        )
 
 
 def check_solve(located: Located, recipe: Recipe) -> None:

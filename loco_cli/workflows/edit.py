@@ -94,8 +94,9 @@ def run(
             slots = edited_slots(located, touched(located, recipe, layers_of))
             written = _write_copy(job, slots, solved)
     notify(Progress("writing", 1, 1))
-    warnings = (*doubts(located, recipe), *_doubts(sweeps), *_losses(written.manifest))
-    return Edited(written, sweeps, warnings)
+    warnings = (*doubts(located, recipe), *_doubts(sweeps))
+    measured = (*_losses(written.manifest), *_limits(written.manifest))
+    return Edited(written, sweeps, (*warnings, *measured))
 
 
 def find_layers(
@@ -142,3 +143,7 @@ def _losses(manifest: Manifest) -> tuple[str, ...]:
     if lost <= COARSE:
         return ()
     return (f"rounding to {worst.dtype} loses {lost:.0%} of the change of `{worst.key}`",)
+
+
+def _limits(manifest: Manifest) -> tuple[str, ...]:
+    return tuple(f"the edit does not reach {limit}" for limit in manifest.model.unreachable)

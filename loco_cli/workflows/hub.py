@@ -4,7 +4,8 @@ from pathlib import Path
 
 from loco_cli.errors import ModelUnavailable, UnknownName
 
-MODEL_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
+# of folders alone: a repository has its single files, the same model again, beside them
+MODEL_FILES = ("*.json", "*.txt", "*.model", "*/*.safetensors")
 SCORER_FILES = ("*.json", "*.txt", "model.safetensors")
 _ABSENT = "is not on this machine, and the hub cannot be reached"
 

@@ -97,8 +97,8 @@ class Located:
             if is_kin and lender.has_encoders:
                 return lender
         raise EditError(
-            f"`{shown(self.path)}` has not all of its text encoders, and an edit needs the "
-            "embeddings of its prompts",
+            f"`{shown(self.path)}` has not all of its text encoders, "
+            "and without them no prompt can be read",
             f"give the whole checkpoint, or name the place of one in `{places_file()}`, "
             f"such as `{standard_model(self.spec.family).name}: /models/whole.safetensors`",
         )

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loco_cli.checkpoint.reader import read_tensor
-from loco_cli.errors import CheckpointError, RequestError
+from loco_cli.errors import RequestError
 from loco_cli.models import registry
+from loco_cli.workflows.checks import check_parts
 from loco_cli.workflows.hub import SCORER_FILES, fetch
 from loco_cli.workflows.locate import Located
 from loco_cli.workflows.progress import Notify, Progress, silent
@@ -43,7 +44,7 @@ def load_model(located: Located, machine: Machine, notify: Notify = silent) -> "
 
     stage = f"loading {located.name}"
     notify(Progress(stage, 0, 1))
-    _check_parts(located)
+    check_parts(located)
     pipeline = load_pipeline(
         located.path,
         located.spec,
@@ -112,14 +113,3 @@ def _tensors(located: Located, component: str) -> dict[str, "Tensor"]:
         name: read_tensor(checkpoint.slots(component, name)[0])
         for name in checkpoint.names(component)
     }
-
-
-def _check_parts(located: Located) -> None:
-    from loco_cli.runtime.pipeline import parts_of
-
-    missing = [part for part in parts_of(located.spec) if part not in located.checkpoint.components]
-    if missing:
-        raise CheckpointError(
-            f"`{located.path}` has no {', no '.join(missing)}, so it makes no pictures",
-            "give the whole checkpoint",
-        )

@@ -17,6 +17,7 @@ from loco_cli.localizers import locogen
 from loco_cli.plan import Plan, PlannedEdit, PlannedRuns
 from loco_cli.recipe import EditEntry, Recipe
 from loco_cli.report.words import place_words
+from loco_cli.workflows.bases import check_made_from
 from loco_cli.workflows.checks import (
     RESULT_FILES,
     EditOptions,
@@ -127,7 +128,9 @@ def check_evaluate(
         return None
     file = Path(edited)
     if file.suffix == ".safetensors" and file.is_file() and is_lora(file):
-        return open_lora(file, located.checkpoint)
+        found = open_lora(file, located.checkpoint)
+        check_made_from(file, located.checkpoint)
+        return found
     other = locate(edited)
     if (other.spec.layers, other.spec.d_text) != (located.spec.layers, located.spec.d_text):
         raise RequestError(

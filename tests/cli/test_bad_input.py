@@ -357,7 +357,8 @@ FILES = {
     "a pickle": (
         [*EDIT, "--model", "model.ckpt"],
         "`model.ckpt` is a pickle, which may run code when it is read",
-        "convert it to safetensors first",
+        "convert it to safetensors first: `torch.load` with `weights_only=True` runs none of it, "
+        "and `safetensors.torch.save_file` writes what it reads",
     ),
     "a scorer that is none": (
         ["localize", "van gogh style", "--scorer", "folder"],

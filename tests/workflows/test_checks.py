@@ -1,17 +1,21 @@
 """What must hold before any model is loaded."""
 
+import shutil
+
 import pytest
 
-from loco_cli.errors import OutputExists, RequestError
+from loco_cli.errors import CheckpointError, OutputExists, RequestError
 from loco_cli.recipe import load_recipe
 from loco_cli.workflows.checks import (
     EditOptions,
     check_edit,
     check_file,
     check_folder,
+    check_localize,
     check_solve,
     named_layers,
 )
+from loco_cli.workflows.locate import locate
 
 STYLE = "{kind: style, subject: van gogh}"
 OBJECT = "{kind: object, subject: snoopy, to: a dog}"
@@ -87,6 +91,40 @@ def test_an_edit_is_checked_to_the_last_file(tiny, tmp_path):
     with pytest.raises(OutputExists, match=r"r.yaml` exists"):
         check_edit(tiny, recipe, EditOptions(tmp_path / "out", save_recipe=tmp_path / "r.yaml"))
     assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("form", "saved"),
+    [
+        ("checkpoint", "out/r.yaml"),
+        ("checkpoint", "out"),
+        ("checkpoint", "out/../out/deep/r.yaml"),
+        ("lora", "out.safetensors"),
+        ("lora", "out.loco.yaml"),
+    ],
+)
+def test_a_recipe_is_saved_apart_from_the_output(tiny, tmp_path, form, saved):
+    """
+    What would be replaced by the output, or make it hold a file that is not its own, is refused.
+    """
+    options = EditOptions(tmp_path / "out", force=True, form=form, save_recipe=tmp_path / saved)
+
+    with pytest.raises(RequestError, match="lies in the output") as caught:
+        check_edit(tiny, recipe_of("{layers: [8]}"), options)
+    assert "loco" in caught.value.hint
+
+
+def test_what_makes_no_pictures_is_not_localized(tiny, tmp_path):
+    """
+    A UNet alone is refused before anything is loaded, with what it lacks and the way out.
+    """
+    shutil.copytree(tiny.path / "unet", tmp_path / "unet")
+
+    with pytest.raises(CheckpointError, match=r"has no text_encoder and no vae, so it makes") as no:
+        check_localize(locate(str(tmp_path / "unet")), recipe_of("{layers: [8]}").localize)
+    assert (
+        no.value.hint == "give the whole checkpoint; `loco edit` with `--layers` needs no pictures"
+    )
 
 
 def test_a_folder_for_results_may_exist(tmp_path):

@@ -7,7 +7,8 @@ from PIL import Image
 
 from loco_cli.layers import LayerWindow
 from loco_cli.recipe import recipe_from_text
-from loco_cli.workflows import evaluate, generate, sweep
+from loco_cli.workflows import edit, evaluate, generate, sweep
+from loco_cli.workflows.checks import EditOptions
 from loco_cli.workflows.machine import Machine, load_scorer
 from loco_cli.workflows.planning import PictureRequest
 from tests.pipelines import FAMILIES, located, running
@@ -74,6 +75,25 @@ def test_the_pooled_prompt_is_swapped_where_that_is_asked(name):
     assert swapped.pooled_swapped is True
     assert swapped.original_score == kept.original_score
     assert swapped.target_score != kept.target_score
+
+
+@pytest.mark.parametrize("name", POOLING)
+def test_an_edit_says_what_it_does_not_reach(name, tmp_path):
+    """
+    A prompt that is read past the layers too is a warning of every edit.
+    """
+    model = located(name)
+    recipe = recipe_of(model)
+    where = recipe.edit.model_copy(update={"layer_range": LayerWindow(8, 10)})
+
+    found = edit.run(
+        recipe.model_copy(update={"edit": where}),
+        EditOptions(tmp_path / "out", form="lora"),
+        MACHINE,
+    )
+
+    said = [f"the edit does not reach {one}" for one in model.spec.unreachable]
+    assert [one for one in found.warnings if "reach" in one] == said
 
 
 def test_an_edit_is_judged():

@@ -319,3 +319,19 @@ def test_a_lora_of_another_model_is_not_evaluated(written, tmp_path):
 
     with pytest.raises(CheckpointError, match=r"is \[64, 64\] times \[64, 96\], the tensor"):
         planning.evaluate(recipe, edited=str(written.paths.root))
+
+
+def test_a_lora_that_was_made_from_another_base_is_not_evaluated(written, tiny, tmp_path):
+    """
+    Its manifest says which tensors it moves: others of the same shape are no base of it.
+    """
+    recipe = style(
+        8, 9, model=str(edit.run(style(9), EditOptions(tmp_path / "other"), CPU).written.paths.root)
+    )
+    lora = str(written.paths.root)
+
+    with pytest.raises(RequestError, match="was made from another base: tensor `up_blocks"):
+        planning.evaluate(recipe, edited=lora)
+
+    shutil.copy(lora, tmp_path / "alone.safetensors")
+    planning.evaluate(recipe, edited=str(tmp_path / "alone.safetensors"))

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
 
 from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.errors import CheckpointError, ModelUnavailable, RequestError, UnknownName
 from loco_cli.models import registry
-from loco_cli.workflows.hub import fetch
+from loco_cli.workflows.hub import MODEL_FILES, fetch
 from loco_cli.workflows.locate import find, locate, said_of
 from tests.checkpoints import WIDTHS, K, sd1_weights, write_folder, write_single_file
 from tests.families.layouts import write_folder as write_relative
@@ -318,3 +319,20 @@ def test_what_is_no_model_is_one_sentence(model, kind, message, tmp_path, monkey
 def put_places(home, text):
     (home / "config" / "loco").mkdir(parents=True, exist_ok=True)
     (home / "config" / "loco" / "models.yaml").write_text(text)
+
+
+def test_the_same_model_is_not_fetched_twice():
+    """
+    Of a repository with a diffusers folder the single files at its root stay where they are.
+    """
+    ours = [
+        "model_index.json",
+        "unet/config.json",
+        "unet/a.fp16.safetensors",
+        "tokenizer/merges.txt",
+    ]
+    theirs = ["sd_xl_base_1.0.safetensors", "v1-5-pruned.ckpt", "unet/diffusion_pytorch_model.bin"]
+
+    found = filter_repo_objects([*ours, *theirs], allow_patterns=list(MODEL_FILES))
+
+    assert list(found) == ours
