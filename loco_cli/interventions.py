@@ -40,3 +40,70 @@ class Run:
         """The prompt that is read past the layers."""
         swap = self.swap
         return swap.prompt if swap and swap.with_pooled and swap.layers else self.prompt
+
+
+@dataclass(frozen=True)
+class Corrupt:
+    """
+    Add Gaussian noise to the word embeddings of some tokens: `Corrupt((7, 8), level=3.0, seed=0)`.
+
+    `level` counts standard deviations of those embeddings. Every text encoder of a model is given
+    noise of its own.
+
+    Meng et al. 2022, arXiv:2202.05262.
+    """
+
+    positions: tuple[int, ...]
+    level: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Restore:
+    """
+    Give a module the output of the clean run: `Restore("text_encoder", "...self_attn", (8,))`.
+
+    In the UNet at every step, on the conditional half. Without `positions` all of it is restored.
+    """
+
+    component: str
+    module_path: str
+    positions: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class TracedRun:
+    """
+    One picture of a causal tracing: clean, corrupted, or corrupted with some states restored.
+
+    Basu et al. 2023, arXiv:2310.13730.
+    """
+
+    prompt: str
+    seed: int
+    corrupt: Corrupt | None = None
+    restore: tuple[Restore, ...] = ()
+
+
+@dataclass(frozen=True)
+class TracedBatch:
+    """
+    Runs of one prompt and seed that are made together, and the clean run that they restore from.
+
+    All of them are encoded beside the clean run. It is also drawn, wanted or not, where a state of
+    the UNet is restored, since that is another one at every step.
+    """
+
+    clean: TracedRun
+    runs: tuple[TracedRun, ...]
+
+    @property
+    def encoded(self) -> tuple[TracedRun, ...]:
+        """What the text encoders read: the clean run first, and each run once."""
+        return tuple(dict.fromkeys((self.clean, *self.runs)))
+
+    @property
+    def drawn(self) -> tuple[TracedRun, ...]:
+        """What the UNet reads, in the same order."""
+        has_unet = any(one.component == "unet" for run in self.runs for one in run.restore)
+        return self.encoded if has_unet else tuple(dict.fromkeys(self.runs))

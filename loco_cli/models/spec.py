@@ -82,6 +82,12 @@ class TextEncoderSpec:
             return f"encoder.block.{layer}.layer.0.SelfAttention"
         return f"text_model.encoder.layers.{layer}.self_attn"
 
+    def feed_forward(self, layer: int) -> str:
+        """Return the tensors' prefix of a layer's two maps behind its self-attention."""
+        if self.kind == "t5":
+            return f"encoder.block.{layer}.layer.1.DenseReluDense"
+        return f"text_model.encoder.layers.{layer}.mlp"
+
     @property
     def out_projection(self) -> tuple[str, bool]:
         """The name of a self-attention's last linear map, and whether it has a bias."""

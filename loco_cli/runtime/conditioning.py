@@ -90,10 +90,11 @@ class PromptReader:
         if has_pooled:
             arguments["pooled_prompt_embeds"] = self._pooled(past)
         if is_guided:
-            arguments |= self._negative(len(runs))
+            arguments |= self.negative(len(runs))
         return BatchConditioning(arguments, context_of)
 
-    def _negative(self, n: int) -> dict[str, Tensor]:
+    def negative(self, n: int) -> dict[str, Tensor]:
+        """Return the pipeline's arguments for what guidance leads away from, `n` times."""
         nothing = self.read_nothing()
         negative = {"negative_prompt_embeds": torch.stack([nothing.states] * n)}
         if nothing.pooled is not None:

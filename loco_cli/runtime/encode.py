@@ -18,7 +18,7 @@ from loco_cli.errors import CheckpointError, ConceptError
 from loco_cli.runtime.clip import ClipShape, clip_states
 from loco_cli.runtime.prefixes import prefixes_of
 from loco_cli.runtime.t5 import T5Shape, t5_states
-from loco_cli.runtime.tokenizer import PromptTokenizer, Tokens, last_mention, shortened
+from loco_cli.runtime.tokenizer import PromptTokenizer, Tokens, positions_in, shortened
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,7 @@ class EncodedPrompt:
 
     def positions_of(self, subject: str) -> tuple[int, ...]:
         """Return the positions of the subject's tokens, its last mention; raises ConceptError."""
-        start, stop = last_mention(self.text, subject)
-        found = tuple(
-            position
-            for position, (first, last) in enumerate(self.offsets[: self.end])
-            if max(start, first) < min(stop, last)
-        )
+        found = positions_in(self.text, self.offsets[: self.end], subject)
         if not found:
             raise ConceptError(f"prompt `{shortened(self.text)}` holds no token of `{subject}`")
         return found

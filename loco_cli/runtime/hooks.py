@@ -37,6 +37,51 @@ def give_contexts(
         yield
 
 
+@contextmanager
+def blur_rows(
+    module: nn.Module, noise: Mapping[int, tuple[Sequence[int], Tensor]]
+) -> Iterator[None]:
+    """
+    While open, noise is added to some rows of the output [n, n_tokens, d] of a module.
+
+    `noise` holds by row the positions and the noise [n_positions, d] for them, in standard
+    deviations of what stands there.
+    """
+
+    def blur(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        changed = output.clone()
+        for row, (positions, added) in noise.items():
+            blurred = output[row, list(positions)].float()
+            changed[row, list(positions)] = blurred.addcmul(added.to(blurred), blurred.std()).to(
+                output
+            )
+        return changed
+
+    with module.register_forward_hook(blur):
+        yield
+
+
+@contextmanager
+def restore_rows(
+    root: nn.Module,
+    restored: Mapping[str, Mapping[int, Sequence[int] | None]],
+    *,
+    clean: int,
+) -> Iterator[None]:
+    """
+    While open, rows of the outputs of some modules of `root` are those of the row `clean`.
+
+    `restored` holds by module path and row the positions, or None for the whole row. Of a module
+    that answers with several things the first is its output. A path that is not there raises
+    AttributeError.
+    """
+    with ExitStack() as hooks:
+        for path, rows in restored.items():
+            module = root.get_submodule(path)
+            hooks.enter_context(module.register_forward_hook(_copying(rows, clean)))
+        yield
+
+
 def on_every_call(module: nn.Module, tell: Callable[[], None]) -> AbstractContextManager[Any]:
     """Return a block; while it is open, `tell` is called after every forward pass of `module`."""
     return module.register_forward_hook(lambda *_: tell())
@@ -47,3 +92,18 @@ def _reading(context: Tensor) -> Callable[[nn.Module, tuple[Any, ...], dict[str,
         return args, {**kwargs, "encoder_hidden_states": context}
 
     return swap
+
+
+def _copying(
+    rows: Mapping[int, Sequence[int] | None], clean: int
+) -> Callable[[nn.Module, tuple[Any, ...], Any], Any]:
+    def copy(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        states = (output[0] if isinstance(output, tuple) else output).clone()
+        for row, positions in rows.items():
+            if positions is None:
+                states[row] = states[clean]
+            else:
+                states[row, list(positions)] = states[clean, list(positions)]
+        return (states, *output[1:]) if isinstance(output, tuple) else states
+
+    return copy

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -77,17 +77,30 @@ def sample_batch(
     tick: Tick = lambda n: None,
 ) -> Tensor:  # [n, 3, h, w], 0 to 1
     """Return the pictures of some runs, made together; raises MachineError without memory."""
-    unet = pipeline.pipe.unet
     given = pipeline.reader.read_batch(runs, is_guided=pipeline.is_guided(guidance))
+    seeds = [run.seed for run in runs]
+    with give_contexts(pipeline.pipe.unet, pipeline.spec.layers, given.contexts):
+        return draw(pipeline, given.arguments, seeds, steps=steps, guidance=guidance, tick=tick)
+
+
+def draw(
+    pipeline: Pipeline,
+    arguments: Mapping[str, Tensor],
+    seeds: Sequence[int],
+    *,
+    steps: int,
+    guidance: float,
+    tick: Tick = lambda n: None,
+) -> Tensor:  # [n, 3, h, w], 0 to 1
+    """Return a picture per seed of what the pipeline is given; raises MachineError."""
     with (
-        give_contexts(unet, pipeline.spec.layers, given.contexts),
-        on_every_call(unet, lambda: tick(len(runs))),
-        _told_of_memory(len(runs)),
+        on_every_call(pipeline.pipe.unet, lambda: tick(len(seeds))),
+        _told_of_memory(len(seeds)),
         without_advice(),
     ):
         output = pipeline.pipe(
-            **given.arguments,
-            generator=[torch.Generator().manual_seed(run.seed) for run in runs],
+            **arguments,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             num_inference_steps=steps,
             guidance_scale=guidance,
             output_type="pt",

@@ -7,7 +7,7 @@ transformers would cost more than everything else that an edit does before it wr
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -52,6 +52,10 @@ class Tokens:
     ids: tuple[int, ...]
     offsets: tuple[tuple[int, int], ...]
     end: int
+
+    def positions_of(self, subject: str) -> tuple[int, ...]:
+        """Return the positions of a subject's tokens, its last mention; none if there is none."""
+        return positions_in(self.text, self.offsets[: self.end], subject)
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,16 @@ def last_mention(prompt: str, subject: str) -> tuple[int, int]:
         if mentions:
             return mentions[-1].span()
     return (0, 0)
+
+
+def positions_in(prompt: str, offsets: Sequence[tuple[int, int]], subject: str) -> tuple[int, ...]:
+    """Return which tokens, by the characters they stand for, are the subject's last mention."""
+    start, stop = last_mention(prompt, subject)
+    return tuple(
+        position
+        for position, (first, last) in enumerate(offsets)
+        if max(start, first) < min(stop, last)
+    )
 
 
 def check_fits(tokenizer: PromptTokenizer, prompt: str, subject: str) -> None:
