@@ -1,6 +1,6 @@
 """`loco localize`: find the layers that hold a concept."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -8,9 +8,16 @@ from rich.text import Text
 
 from loco_cli.cli import groups as g
 from loco_cli.cli import options as o
+from loco_cli.cli import traces
 from loco_cli.cli.console import Terminal, plain
 from loco_cli.cli.request import command_line, recipe_of
 from loco_cli.cli.scores import heading, scores_table
+
+if TYPE_CHECKING:
+    from loco_cli.recipe import Recipe
+    from loco_cli.workflows import localize as localize_workflow
+    from loco_cli.workflows import trace as trace_workflow
+    from loco_cli.workflows.machine import Machine
 
 
 @g.spread
@@ -62,12 +69,33 @@ def localize(
             show_default=False,
         ),
     ] = None,
+    component: Annotated[
+        Literal["unet", "text-encoder"] | None,
+        typer.Option(
+            "--component",
+            help="Where causal tracing restores states.",
+            show_default="text-encoder",
+        ),
+    ] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(
+            "--noise",
+            metavar="F",
+            min=0.0,
+            help="Causal tracing's noise, in standard deviations of the word embeddings.",
+            show_default="3",
+        ),
+    ] = None,
 ) -> None:
     """
     Find the layers that hold a concept.
 
     Every range of cross-attention layers is given the target prompt in turn; the range after
     whose swap the picture fits the source prompt least holds the concept.
+
+    With --method causal-trace the subject's words are blurred by noise instead, and one state of
+    the model at a time is restored from the clean run: what brings the concept back carries it.
 
     Example: loco localize "van gogh style" --output found
     """
@@ -83,21 +111,38 @@ def localize(
         localize_search=search,
         localize_width=_width(width),
         localize_pooled=pooled,
+        localize_component=component,
+        localize_noise=noise,
         **running.overrides("localize"),
     )
     terminal: Terminal = ctx.obj
     from loco_cli.workflows import planning
 
-    plan = planning.localize(recipe, result.output, force=result.force)
+    plan = planning.localize(
+        recipe, result.output, force=result.force, batch_size=computing.batch_size
+    )
     if result.dry_run:
         terminal.show(plan.to_json(), *map(plain, planning.in_words(plan)))
         return
+    is_trace = recipe.localize.method == "causal-trace"
+    work = _trace if is_trace else _sweep
+    if is_trace and plan.localize:
+        terminal.say(f"tracing takes at most {planning.price_in_words(plan.localize)}")
+    found, parts = work(terminal, recipe, computing.machine(running.scorer), result)
+    terminal.show(found.to_json(), *parts)
+    if found.files:
+        terminal.say(f"wrote {', '.join(map(str, found.files))}")
+
+
+def _sweep(
+    terminal: Terminal, recipe: "Recipe", machine: "Machine", result: g.Result
+) -> "tuple[localize_workflow.Found, list[Text | Table]]":
     from loco_cli.workflows import localize as workflow
 
     with terminal.progress() as notify:
         found = workflow.run(
             recipe,
-            computing.machine(running.scorer),
+            machine,
             result.output,
             force=result.force,
             command=command_line(),
@@ -106,9 +151,28 @@ def localize(
     parts: list[Text | Table] = []
     for one in found.localizations:
         parts += [heading(one), scores_table(one), *map(plain, workflow.conclusion(one))]
-    terminal.show(found.to_json(), *parts)
-    if found.files:
-        terminal.say(f"wrote {', '.join(map(str, found.files))}")
+    return found, parts
+
+
+def _trace(
+    terminal: Terminal, recipe: "Recipe", machine: "Machine", result: g.Result
+) -> "tuple[trace_workflow.Found, list[Text | Table]]":
+    from loco_cli.workflows import trace as workflow
+
+    with terminal.progress() as notify:
+        found = workflow.run(
+            recipe,
+            machine,
+            result.output,
+            force=result.force,
+            command=command_line(),
+            notify=notify,
+        )
+    parts: list[Text | Table] = []
+    for one in found.traces:
+        parts += [traces.heading(one), traces.states_table(one)]
+        parts += map(plain, workflow.conclusion(one))
+    return found, parts
 
 
 def _width(text: str | None) -> int | str | None:

@@ -94,6 +94,14 @@ class LocalizeSettings(Section):
     pooled: StrictBool = Field(
         False, description="Whether a prompt that the model pools past its layers is swapped too."
     )
+    component: Literal["unet", "text-encoder"] | None = Field(
+        None, description="Where causal tracing restores states; default text-encoder."
+    )
+    noise: Number | None = Field(
+        None,
+        description="Causal tracing's noise on the subject, in standard deviations of the word "
+        "embeddings; default 3.",
+    )
 
 
 class EditSettings(Section):

@@ -20,6 +20,7 @@ from loco_cli.report import words
 from loco_cli.report.chart import Chart, describe, layer_chart
 from loco_cli.report.pictures import BeforeAfter, Swept, data_uri
 from loco_cli.report.strips import Strip, ask_again, swap_strips
+from loco_cli.report.traced import Traced
 
 Item = TypeVar("Item")
 
@@ -84,6 +85,14 @@ def render_localization_report(sweeps: Sequence[Swept], *, command: Sequence[str
     names = words.listed(dict.fromkeys(one.record.concept.subject for one in found))
     title = f"Where {model} keeps {names}"
     return _render("localization.html", title=title, found=found, command=command)
+
+
+def render_trace_report(traced: Sequence[Traced], *, command: Sequence[str] = ()) -> str:
+    """Return the page of one or several traces: heat maps, pictures, every score."""
+    first = traced[0].trace
+    names = words.listed(dict.fromkeys(one.trace.concept.subject for one in traced))
+    title = f"Which states of {first.model.name} carry {names}"
+    return _render("trace.html", title=title, traced=traced, command=command)
 
 
 def render_edit_report(

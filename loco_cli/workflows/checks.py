@@ -45,6 +45,16 @@ class EditOptions:
 
 def check_localize(located: Located, settings: LocalizeSettings) -> None:
     """Raise where the sweep cannot be made as asked, or the model makes no pictures."""
+    if settings.method == "causal-trace":
+        raise RequestError(
+            "causal tracing names states, and no layers that an edit could be made in",
+            "use `--method locogen`, or name the layers with `--layers`",
+        )
+    for name in ("component", "noise"):
+        if getattr(settings, name) is not None:
+            raise RequestError(
+                f"`--{name}` belongs to causal tracing", "add `--method causal-trace`"
+            )
     check_parts(located)
     if settings.method != "locogen":
         raise RequestError(f"method `{settings.method}` is not there yet", "use `--method locogen`")

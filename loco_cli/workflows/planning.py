@@ -33,6 +33,7 @@ from loco_cli.workflows.locate import Located, locate
 from loco_cli.workflows.methods import touched, unreached
 from loco_cli.workflows.outputs import needed_bytes
 from loco_cli.workflows.questions import questions
+from loco_cli.workflows.states import check_trace, price_of
 from loco_cli.workflows.texts import check_subjects
 
 LOCALIZE_FILES = ("localization.json", *RESULT_FILES)
@@ -50,10 +51,20 @@ class PictureRequest:
     guidance: float | None = None
 
 
-def localize(recipe: Recipe, output: Path | None = None, *, force: bool = False) -> Plan:
-    """Return what a localization would do."""
+def localize(
+    recipe: Recipe,
+    output: Path | None = None,
+    *,
+    force: bool = False,
+    batch_size: int | None = None,
+) -> Plan:
+    """Return what a localization would do; a trace's price depends on the batch size."""
     located = locate(recipe.model)
-    check_localize(located, recipe.localize)
+    is_trace = recipe.localize.method == "causal-trace"
+    if is_trace:
+        check_trace(located, recipe.localize)
+    else:
+        check_localize(located, recipe.localize)
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
     if output:
         check_folder(output, LOCALIZE_FILES, force=force)
@@ -64,7 +75,7 @@ def localize(recipe: Recipe, output: Path | None = None, *, force: bool = False)
         path=_relative(located.path),
         edits=tuple(_planned(entry, entry.localize_pairs()) for entry in recipe.edits),
         method=recipe.localize.method,
-        localize=_price(located, recipe),
+        localize=price_of(located, recipe, batch_size) if is_trace else _price(located, recipe),
         output=_named(output),
     )
 
@@ -166,13 +177,14 @@ def generate(request: PictureRequest, output: Path | None = None, *, force: bool
 
 def in_words(plan: Plan) -> tuple[str, ...]:
     """Return the lines that a terminal shows of a plan."""
+    sought = "states" if plan.method == "causal-trace" else "layers"
     lines = [f"{plan.command} with {plan.model} ({plan.family}) at {plan.path}"]
     for edit in plan.edits:
-        where = "layers to be found" if edit.layers is None else place_words(edit.layers)
+        where = f"{sought} to be found" if edit.layers is None else place_words(edit.layers)
         lines.append(f"  {edit.kind} `{edit.subject}` → `{edit.to or 'nothing'}`, {where}")
         lines += [f"    {a!r} → {b!r}" for a, b in zip(edit.source, edit.target, strict=True)]
     if plan.localize:
-        lines.append(f"  find the layers: at most {price_in_words(plan.localize)}")
+        lines.append(f"  find the {sought}: at most {price_in_words(plan.localize)}")
     if plan.pictures:
         lines.append(f"  make pictures: {price_in_words(plan.pictures)}")
     lines += [f"  change {name}" for name in plan.tensors]

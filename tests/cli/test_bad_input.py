@@ -184,10 +184,25 @@ REQUESTS = {
         "method `neurons` is not there yet",
         "use `--method locoedit`",
     ),
-    "a method of localizing to come": (
-        ["localize", "van gogh style", "--method", "causal-trace"],
-        "method `causal-trace` is not there yet",
-        "use `--method locogen`",
+    "a trace to edit by": (
+        ["edit", "remove_style", "--set", "localize.method=causal-trace"],
+        "causal tracing names states, and no layers that an edit could be made in",
+        "use `--method locogen`, or name the layers with `--layers`",
+    ),
+    "a component without a trace": (
+        ["localize", "van gogh style", "--component", "unet"],
+        "`--component` belongs to causal tracing",
+        "add `--method causal-trace`",
+    ),
+    "noise without a trace": (
+        ["localize", "van gogh style", "--noise", "0"],
+        "`--noise` belongs to causal tracing",
+        "add `--method causal-trace`",
+    ),
+    "a trace of a pooled prompt": (
+        ["localize", "van gogh style", "--method", "causal-trace", "--pooled"],
+        "causal tracing swaps no prompt, so there is no pooled one",
+        "leave `--pooled` out",
     ),
     "a search to come": (
         ["edit", "remove_style", "--set", "localize.search=fast"],

@@ -83,3 +83,24 @@ def test_a_recipe_with_several_edits_gives_several(here):
     document = json.loads(result.stdout)
     assert document["schema"] == "loco.localizations/1"
     assert [one["layer_range"] for one in document["localizations"]] == [[0, 16]] * 2
+
+
+def test_a_trace_is_a_table_and_a_document(here):
+    """
+    Causal tracing shows the states that restore most, and the same as `loco.trace/1`.
+    """
+    quick = [*QUICK[:2], *QUICK[4:], "--method", "causal-trace", "--noise", "10"]
+    words = localize("monet style", *quick, "--guidance", "1", "--device", "cpu")
+    document = localize("monet style", *quick, "--guidance", "1", "--json", "--quiet")
+
+    assert words.exit_code == document.exit_code == 0, words.stderr
+    assert words.stdout.startswith("style `monet` in tiny, text-encoder: 1 prompts, 1 seeds")
+    assert "last subject" in words.stdout
+    assert "what the noise takes" in words.stdout
+    assert "tracing monet" in words.stderr
+    found = json.loads(document.stdout)
+    assert (found["schema"], found["component"], found["noise"]) == (
+        "loco.trace/1",
+        "text-encoder",
+        10.0,
+    )
