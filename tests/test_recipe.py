@@ -200,6 +200,17 @@ ERRORS = [
     ("the british monarch", "Vincent", 13, "edits 0 and 1 are both of `Vincent`", None),
     ('["{to}", "a painting"]', '["{to}"]\n    was: x', 6, "cannot have `was`", None),
     (
+        "king charles",
+        "Vincent",
+        12,
+        "edits 1 and 0 contradict: `the british monarch` goes to",
+        None,
+    ),
+    ("to: painting", "to: British Monarch", 6, "edits 0 and 1 contradict: `van gogh` goes", "drop"),
+    ("[monet,", "[The  Vincent,", 16, "`The  Vincent` is both edited and under `preserve`", None),
+    ("[monet,", "[queen elizabeth,", 16, "`queen elizabeth` is both edited and under", None),
+    ("[monet,", "[a Painting in the style of van gogh,", 16, "is both edited and under", None),
+    (
         '["{subject}",',
         "[{subject},",
         9,

@@ -14,6 +14,7 @@ from loco_cli.concept import (
     edit_pairs,
     localize_pairs,
     parse_concept,
+    same_name,
 )
 from loco_cli.errors import ConceptError, RecipeError
 from loco_cli.recipe.complaints import complain, complaint
@@ -39,6 +40,8 @@ def load_recipe(
     except ValidationError as error:
         raise complaint(error, tree) from None
     _check_edits(document, tree)
+    _check_targets(document, tree)
+    _check_preserve(document, tree)
     return Recipe(
         **dict(document),
         name=name or Path(where).stem,
@@ -107,3 +110,25 @@ def _check_edits(document: RecipeDocument, tree: Tree) -> None:
                 message = f"edits {first} and {index} are both of `{name}`"
                 raise complain(tree, ("edits", index, "subject"), message)
             seen[bare_name(name)] = index
+
+
+def _check_targets(document: RecipeDocument, tree: Tree) -> None:
+    """Raise RecipeError where one edit makes a thing of another that a second edit takes away."""
+    concepts = [entry.concept() for entry in document.edits]
+    for index, concept in enumerate(concepts):
+        for other, gone in enumerate(concepts):
+            if other != index and concept.to and any(same_name(concept.to, n) for n in gone.names):
+                message = f"edits {index} and {other} contradict: `{concept.subject}` goes to "
+                message += f"`{concept.to}`, and `{gone.subject}` to `{gone.to or 'nothing'}`"
+                hint = f"let edit {index} go where edit {other} does, or drop one"
+                raise complain(tree, _culprit(tree, index), message, hint)
+
+
+def _check_preserve(document: RecipeDocument, tree: Tree) -> None:
+    """Raise RecipeError where a preserved subject or prompt is one that is edited."""
+    for entry in document.preserve if isinstance(document.preserve, tuple) else ():
+        for edit in document.edits:
+            sources = (pair.source for pair in (*edit.edit_pairs(), *edit.localize_pairs()))
+            if edit.concept().is_named(entry) or any(same_name(entry, one) for one in sources):
+                message = f"`{entry}` is both edited and under `preserve`"
+                raise complain(tree, ("preserve",), message)

@@ -192,6 +192,16 @@ def positions_in(prompt: str, offsets: Sequence[tuple[int, int]], subject: str) 
     )
 
 
+def check_holds(tokenizer: PromptTokenizer, prompt: str, subject: str) -> None:
+    """Raise ConceptError where no token that is read of a prompt is the subject's."""
+    tokens = tokenizer.read_whole(prompt)
+    if not positions_in(tokens.text, tokens.offsets[: tokens.end], subject):
+        raise ConceptError(
+            f"the tokenizer reads nothing of `{shortened(subject)}` in `{shortened(prompt)}`",
+            "write the subject in words",
+        )
+
+
 def check_fits(tokenizer: PromptTokenizer, prompt: str, subject: str) -> None:
     """Raise ConceptError where the subject's tokens are cut off by the encoder's length."""
     tokens = tokenizer.read_whole(prompt)

@@ -117,9 +117,6 @@ def check_solve(located: Located, recipe: Recipe) -> None:
     """Raise where the edit cannot be made as asked, wherever it goes."""
     _ = located.texts  # before layers are looked for, which can take hours
     check_method(located, recipe)
-    for entry in recipe.preserve if isinstance(recipe.preserve, tuple) else ():
-        if any(concept.is_named(entry) for concept in recipe.concepts()):
-            raise RequestError(f"`{entry}` is both edited and under `preserve`")
     if named_layers(located, recipe) is None:
         check_localize(located, recipe.localize)
 

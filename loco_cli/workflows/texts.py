@@ -17,6 +17,7 @@ from loco_cli.models.spec import CLIP_POSITIONS, TextEncoderSpec
 from loco_cli.runtime.tokenizer import (
     PromptTokenizer,
     check_fits,
+    check_holds,
     load_clip_tokenizer,
     load_tokenizer,
     read_settings,
@@ -27,10 +28,14 @@ _FILES = ("vocab.json", "tokenizer.json", "spiece.model")
 
 
 def check_subjects(located: Located, pairs: Iterable[PromptPair]) -> None:
-    """Raise ConceptError where a tokenizer cuts off a subject, or the end of a target prompt."""
+    """
+    Raise ConceptError where a tokenizer cuts off a subject, or the end of a target prompt, or
+    makes nothing of a subject.
+    """
     tokenizers = tokenizers_of(located)
     for pair in pairs:
         for tokenizer in tokenizers:
+            check_holds(tokenizer, pair.source, pair.subject)
             check_fits(tokenizer, pair.source, pair.subject)
             check_fits(tokenizer, pair.target, pair.target)
 

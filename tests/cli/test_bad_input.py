@@ -110,8 +110,19 @@ REQUESTS = {
     ),
     "what is edited and preserved": (
         [*EDIT, "--set", "preserve=[van gogh]"],
-        "`van gogh` is both edited and under `preserve`",
+        "`--set preserve=[van gogh]`: `van gogh` is both edited and under `preserve`",
         None,
+    ),
+    "an edit to what another edit takes away": (
+        ["edit", "many_edits", "--layers", "8", "--set", "edits.2.to=r2d2"],
+        "`--set edits.2.to=r2d2`: edits 2 and 1 contradict: `the ceo of apple` goes to `r2d2`, "
+        "and `r2d2` to `a robot`",
+        "let edit 2 go where edit 1 does, or drop one",
+    ),
+    "a subject that the tokenizer makes nothing of": (
+        ["edit", "<|endoftext|>", "--layers", "8"],
+        "the tokenizer reads nothing of `<|endoftext|>` in `<|endoftext|>`",
+        "write the subject in words",
     ),
     "a layer that is not there": (
         ["edit", "remove_style", "--layers", "8,16"],

@@ -68,17 +68,6 @@ def test_published_layers_have_to_be_published():
         check_solve(locate("tiny-plain"), recipe_of("{layer_range: published}"))
 
 
-@pytest.mark.parametrize("entry", ["van gogh", "Van  Gogh"])
-def test_what_is_edited_cannot_be_preserved(tiny, entry):
-    """
-    A concept that stands under `edits` and under `preserve` is a contradiction.
-    """
-    recipe = recipe_of("{layers: [8]}", preserve=f"[monet, {entry}]")
-
-    with pytest.raises(RequestError, match=f"`{entry}` is both edited and under `preserve`"):
-        check_solve(tiny, recipe)
-
-
 def test_an_edit_is_checked_to_the_last_file(tiny, tmp_path):
     """
     Output, form and the recipe to save are held before anything is done.
