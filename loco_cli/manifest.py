@@ -114,7 +114,8 @@ class EditRecord(_Record):
     One edit of the recipe as it was solved.
 
     `layer_range` is None for a text-encoder edit and for a layer set, which `layers` then lists;
-    `ridge` is the λ that was used.
+    `ridge` is the λ that was used. `neurons` says how many of each projection an edit of neurons
+    holds; `residual` what share of the wanted change is missing, where it cannot be had whole.
     """
 
     kind: str
@@ -126,10 +127,13 @@ class EditRecord(_Record):
     tokens: str | None
     n_keys: Count
     layers: tuple[int, ...] | None = None
+    neurons: Count | None = None
+    residual: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entry as the document holds it: `layers` only where there is a set."""
-        return self.model_dump(mode="json", exclude=None if self.layers else {"layers"})
+        """Return the entry as the document holds it, without keys that say nothing of it."""
+        unset = {key for key in ("layers", "neurons", "residual") if getattr(self, key) is None}
+        return self.model_dump(mode="json", exclude=unset)
 
 
 class TensorRecord(_Record):

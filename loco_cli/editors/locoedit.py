@@ -13,7 +13,8 @@ take part is `tokens`:
 Both prompts run alike behind the subject, so position i of the source answers to position
 `i - shift` of the target, where `shift` is the difference of their end positions.
 
-Prompts to preserve are keys that must keep their values, at every position, in the same system.
+Prompts to preserve are keys that must keep their values, at every position, in the same system; or
+their words are kept exactly, the change being orthogonal to them, and their padding in the system.
 
 Basu et al. 2024, arXiv:2405.01008, section 4.
 """
@@ -26,7 +27,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from loco_cli.editors.ridge import key_scale, low_rank_change, solve_directions
+from loco_cli.editors.directions import find_directions
+from loco_cli.editors.ridge import low_rank_change
 from loco_cli.errors import EditError
 
 Tokens = Literal["last-subject", "subject-to-end", "all"]
@@ -85,7 +87,7 @@ def moving_rows(pairs: Sequence[Aligned], tokens: Tokens) -> tuple[Tensor, Tenso
     keys, targets = [], []
     for pair in pairs:
         for position in _positions(pair, tokens):
-            answer = _answering(pair, position)
+            answer = answering(pair, position)
             if not torch.equal(pair.source[position], pair.target[answer]):
                 keys.append(pair.source[position])
                 targets.append(pair.target[answer])
@@ -101,33 +103,27 @@ def solve(
     ridge: float,
     *,
     relative: bool,
+    fixed: Tensor | None = None,  # [f, d_text]
 ) -> Solution:
     """
     Return the edit that sends keys to the answers of targets and leaves preserved keys alone.
 
-    With `relative` the ridge is that multiple of the moving keys' mean squared norm.
+    Ridge, preserved and fixed keys are as in `find_directions`.
     """
-    scale = key_scale(keys) if relative else 1.0
-    price = ridge * scale
+    directions, price = find_directions(keys, preserved, fixed, ridge, relative=relative)
     shift = targets.double() - keys.double()
-    directions = _directions(keys, torch.cat([keys, preserved]), price)
     moved = keys.double() @ directions.T @ shift  # [m, d_text]
     residual = ((moved - shift).norm() / shift.norm()).item()
-    drift = 0.0
-    if len(preserved):
-        bent = preserved.double() @ directions.T @ shift
-        drift = (bent.norm(dim=1) / preserved.double().norm(dim=1)).max().item()
+    drift = max(_drift(rows, directions, shift) for rows in (preserved, fixed))
     return Solution(shift, directions, price, len(keys), residual, drift)
 
 
-def _directions(keys: Tensor, everything: Tensor, price: float) -> Tensor:  # [m, d_text]
-    try:
-        directions = solve_directions(keys, everything, price)
-    except torch.linalg.LinAlgError:
-        directions = torch.full_like(keys, torch.nan)
-    if not torch.isfinite(directions).all():
-        raise EditError(f"the solve has no finite answer at ridge {price:g}", "raise `--ridge`")
-    return directions
+def _drift(rows: Tensor | None, directions: Tensor, shift: Tensor) -> float:
+    """Return the largest shift of these rows, of their norm."""
+    if rows is None or not len(rows):
+        return 0.0
+    bent = rows.double() @ directions.T @ shift
+    return float((bent.norm(dim=1) / rows.double().norm(dim=1)).max())
 
 
 def _positions(pair: Aligned, tokens: Tokens) -> range:
@@ -137,7 +133,7 @@ def _positions(pair: Aligned, tokens: Tokens) -> range:
     return range(0 if tokens == "all" else last, len(pair.source))
 
 
-def _answering(pair: Aligned, position: int) -> int:
+def answering(pair: Aligned, position: int) -> int:
     """Return the target position that a source position should read as."""
     if position < pair.subject[0]:
         return min(position, pair.target_end)  # the prompts begin alike

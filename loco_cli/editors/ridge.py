@@ -22,6 +22,9 @@ at most as many ranks as there are keys that move.
 import torch
 from torch import Tensor
 
+# of the largest singular value: embeddings are float32, and below this a direction is rounding
+_RANK_TOLERANCE = 1e-6
+
 
 def ridge_update(
     weight: Tensor,  # [d_out, d_in]
@@ -63,6 +66,19 @@ def solve_directions(
         return torch.linalg.solve(gram, x)
     gram = x.T @ x + ridge * torch.eye(d_in, dtype=x.dtype)  # [d_in, d_in]
     return torch.linalg.solve(gram, m.T).T
+
+
+def free_basis(fixed: Tensor) -> Tensor:  # [f, d_in] -> [d_in, q], float64
+    """
+    Return Z, an orthonormal basis of all that is orthogonal to these rows.
+
+    The constraint `(W' - W) F^T = 0` leaves `W' - W = C Z^T`, and C solves the same problem for
+    the keys `X Z`: the limit of the ridge system as rows of F join it with a growing weight.
+    """
+    triangle = torch.linalg.qr(fixed.double(), mode="r")[1]  # rows may be many more than columns
+    _, sizes, vh = torch.linalg.svd(triangle, full_matrices=True)
+    rank = int((sizes > _RANK_TOLERANCE * sizes[:1]).sum())
+    return vh[rank:].T
 
 
 def low_rank_change(

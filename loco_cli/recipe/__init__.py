@@ -8,6 +8,7 @@ from loco_cli.recipe.catalog import CatalogEntry, entries, find, read_recipe, us
 from loco_cli.recipe.load import load_recipe, recipe_from_text, slug
 from loco_cli.recipe.overrides import Override
 from loco_cli.recipe.record import (
+    AUTO_NEURONS,
     AUTO_RIDGES,
     EditEntry,
     EditSettings,
@@ -19,6 +20,7 @@ from loco_cli.recipe.render import recipe_schema, render_recipe, render_starter
 from loco_cli.recipe.values import Ridge
 
 __all__ = [
+    "AUTO_NEURONS",
     "AUTO_RIDGES",
     "CatalogEntry",
     "EditEntry",

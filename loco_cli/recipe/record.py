@@ -16,6 +16,7 @@ from loco_cli.recipe.values import (
     Count,
     LayerList,
     LayerRange,
+    Neurons,
     Number,
     Preserve,
     Ridge,
@@ -32,7 +33,9 @@ from loco_cli.recipe.values import (
 AUTO_RIDGES: Mapping[str, Ridge] = {
     "locoedit": Ridge(0.1, is_relative=True),
     "diffquickfix": Ridge(0.1, is_relative=True),
+    "neurons": Ridge(0.1, is_relative=True),
 }
+AUTO_NEURONS = 0.5  # of a projection's channels
 
 
 class Section(BaseModel):
@@ -127,6 +130,15 @@ class EditSettings(Section):
     encoders: Literal["single", "all"] = Field(
         "single",
         description="For diffquickfix: a model's single text encoder, or all where it has several.",
+    )
+    preserve_form: Literal["ridge", "null-space"] = Field(
+        "ridge", description="Whether preserved keys are weighed, or their words kept exactly."
+    )
+    neurons: Neurons = Field(
+        "auto", description="How many channels of each key and value projection are held."
+    )
+    position: Literal["last-subject", "last"] = Field(
+        "last-subject", description="Where in a prompt neurons are told apart."
     )
 
     @model_validator(mode="before")

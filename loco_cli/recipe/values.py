@@ -99,6 +99,15 @@ def parse_width(value: Any) -> int | Literal["auto"]:
     return value
 
 
+def parse_neurons(value: Any) -> int | Literal["auto"]:
+    """Return the neurons of `auto` or a number of them."""
+    if value == "auto":
+        return "auto"
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"is {shown(value)}, not `auto` or a number from 1")
+    return value
+
+
 def parse_preserve(value: Any) -> Literal["auto", "none"] | tuple[str, ...]:
     """Return what to preserve: `auto`, `none` or subjects and prompts, each once."""
     if value == "auto" or value == "none":
@@ -185,6 +194,12 @@ LayerList = Annotated[
 Width = Annotated[
     int | Literal["auto"],
     PlainValidator(parse_width),
+    PlainSerializer(lambda value: value),
+    _schema(_words("auto"), {"type": "integer", "minimum": 1}),
+]
+Neurons = Annotated[
+    int | Literal["auto"],
+    PlainValidator(parse_neurons),
     PlainSerializer(lambda value: value),
     _schema(_words("auto"), {"type": "integer", "minimum": 1}),
 ]

@@ -67,6 +67,8 @@ def edit_record(
     ridge: float | None,
     tokens: str | None,
     n_keys: int,
+    neurons: int | None = None,
+    residual: float | None = None,
 ) -> EditRecord:
     """Return what a manifest says of an edit; one of a text encoder has no layers."""
     concept, window = entry.concept(), as_window(layers)
@@ -80,6 +82,8 @@ def edit_record(
         ridge=ridge,
         tokens=tokens,
         n_keys=n_keys,
+        neurons=neurons,
+        residual=residual,
     )
 
 

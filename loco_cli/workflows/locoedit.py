@@ -32,6 +32,7 @@ def solve(
         for layer, solution in solution_of.items()
         for name in located.spec.layers[layer].tensor_names()
     )
+    is_exact = recipe.edit.preserve_form == "null-space"
     records = tuple(
         edit_record(
             entry,
@@ -40,6 +41,7 @@ def solve(
             ridge=solution_of[layers[0]].ridge,
             tokens=recipe.edit.tokens,
             n_keys=len(problem.rows(i, contexts.of_layer(layers[0]))[0]),
+            residual=solution_of[layers[0]].residual if is_exact else None,
         )
         for i, (entry, layers) in enumerate(zip(recipe.edits, layers_of, strict=True))
     )

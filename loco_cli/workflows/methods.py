@@ -61,6 +61,11 @@ def doubts(located: Located, recipe: Recipe) -> tuple[str, ...]:
 
 def check_method(located: Located, recipe: Recipe) -> None:
     """Raise RequestError where a method does not apply to a model, or not as asked."""
+    if recipe.edit.preserve_form == "null-space" and recipe.preserve == "none":
+        raise RequestError(
+            "`preserve: none` leaves `edit.preserve_form: null-space` nothing to keep",
+            "list what to preserve, or leave `preserve_form` out",
+        )
     if recipe.edit.method == "diffquickfix":
         _check_encoders(located, recipe)
     elif recipe.edit.method != "locoedit":

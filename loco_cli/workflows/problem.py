@@ -30,6 +30,7 @@ class Problem:
     recipe: Recipe
     pairs: tuple[tuple[locoedit.Aligned, ...], ...]
     preserved: tuple[Tensor, ...]  # [n_tokens, d] each
+    preserved_ends: tuple[int, ...]  # where their words end
 
     @property
     def ridge(self) -> Ridge:
@@ -41,17 +42,36 @@ class Problem:
         """Return the solution of some edits together, for tensors that read so."""
         rows = [self.rows(i, read) for i in edits]
         keys, targets = (torch.cat(parts) for parts in zip(*rows, strict=True))
-        kept = torch.cat([keys[:0], *map(read, self.preserved)])
+        kept, fixed = self.stays(read)
         ridge = self.ridge
-        return locoedit.solve(keys, targets, kept, ridge.value, relative=ridge.is_relative)
+        relative = ridge.is_relative
+        return locoedit.solve(keys, targets, kept, ridge.value, relative=relative, fixed=fixed)
 
-    def rows(self, edit: int, read: Read = as_it_is) -> tuple[Tensor, Tensor]:  # [m, d] each
-        """Return the keys of an edit that move, and what they should read as."""
-        pairs = [
+    def stays(self, read: Read = as_it_is) -> tuple[Tensor, Tensor | None]:  # [p, d], [f, d]
+        """
+        Return the keys that are rows of the ridge system, and those that are kept exactly.
+
+        In the null-space form that is all up to the end of a prompt's words; the padding behind
+        it, which would fill every direction, stays in the system.
+        """
+        states = [read(one) for one in self.preserved]
+        nothing = read(self.pairs[0][0].source)[:0]
+        if self.recipe.edit.preserve_form == "ridge":
+            return torch.cat([nothing, *states]), None
+        prompts = list(zip(states, self.preserved_ends, strict=True))
+        padding = [one[end + 1 :] for one, end in prompts]
+        return torch.cat([nothing, *padding]), torch.cat([one[: end + 1] for one, end in prompts])
+
+    def aligned(self, edit: int, read: Read = as_it_is) -> list[locoedit.Aligned]:
+        """Return the pairs of an edit as a tensor reads them."""
+        return [
             replace(pair, source=read(pair.source), target=read(pair.target))
             for pair in self.pairs[edit]
         ]
-        return locoedit.moving_rows(pairs, self.recipe.edit.tokens)
+
+    def rows(self, edit: int, read: Read = as_it_is) -> tuple[Tensor, Tensor]:  # [m, d] each
+        """Return the keys of an edit that move, and what they should read as."""
+        return locoedit.moving_rows(self.aligned(edit, read), self.recipe.edit.tokens)
 
 
 def encode_problem(
@@ -76,7 +96,13 @@ def encode_problem(
         tuple(_aligned(pair, states[pair.source], states[pair.target]) for pair in edit)
         for edit in pairs
     )
-    return Problem(recipe, aligned, tuple(states[prompt].states for prompt in kept))
+    preserved = [states[prompt] for prompt in kept]
+    return Problem(
+        recipe,
+        aligned,
+        tuple(prompt.states for prompt in preserved),
+        tuple(prompt.end for prompt in preserved),
+    )
 
 
 def _aligned(pair: PromptPair, source: EncodedPrompt, target: EncodedPrompt) -> locoedit.Aligned:

@@ -97,3 +97,97 @@ def test_a_solve_without_finite_answer_is_one_sentence():
 
     assert caught.value.message.startswith("the solve has no finite answer at ridge ")
     assert caught.value.hint == "raise `--ridge`"
+
+
+@pytest.fixture
+def crowded():
+    """Five keys that move, and twelve of rank 9 that must not, in 16 directions."""
+    torch.manual_seed(0)
+    keys, targets = torch.randn(5, 16), torch.randn(5, 16)
+    return keys, targets, torch.randn(12, 9).double() @ torch.randn(9, 16).double()
+
+
+def moved_by(solution, rows):
+    return rows.double() @ solution.directions.T @ solution.shift
+
+
+def test_fixed_keys_are_kept_exactly(crowded):
+    """
+    No key of the span moves, however small the ridge; the drift says so.
+    """
+    keys, targets, fixed = crowded
+
+    solution = solve(keys, targets, torch.zeros(0, 16), 1e-6, relative=True, fixed=fixed)
+
+    assert moved_by(solution, fixed).abs().max() < 1e-9
+    assert solution.drift < 1e-9
+
+
+def test_moving_keys_go_as_far_as_the_room_allows(crowded):
+    """
+    Five keys with seven directions to themselves reach their targets; two directions are too few.
+    """
+    keys, targets, fixed = crowded
+    more = torch.cat([fixed, torch.randn(5, 16)])  # rank 14
+    nothing = torch.zeros(0, 16)
+
+    with_room = solve(keys, targets, nothing, 1e-9, relative=True, fixed=fixed)
+    without = solve(keys, targets, nothing, 1e-9, relative=True, fixed=more)
+
+    wanted = (targets - keys).double()
+    torch.testing.assert_close(moved_by(with_room, keys), wanted, rtol=0, atol=1e-6)
+    assert with_room.residual < 1e-7
+    # the least residual there can be: a projection on what two free directions reach
+    free = torch.linalg.svd(more.double()).Vh[14:]
+    reach, _ = torch.linalg.qr(keys.double() @ free.T)
+    least = (wanted - reach @ reach.T @ wanted).norm() / wanted.norm()
+    assert without.residual == pytest.approx(least.item(), abs=1e-6)
+
+
+def test_fixed_keys_are_rows_of_unbounded_weight(crowded):
+    """
+    The null-space form is the limit of the ridge form as preserved rows weigh more and more.
+    """
+    keys, targets, fixed = crowded
+    exact = solve(keys, targets, torch.zeros(0, 16), 0.1, relative=False, fixed=fixed)
+    errors = [
+        (
+            solve(keys, targets, weight * fixed, 0.1, relative=False).directions - exact.directions
+        ).norm()
+        / exact.directions.norm()
+        for weight in (1e1, 1e2, 1e3)
+    ]
+
+    assert errors[0] > 10 * errors[1] > 100 * errors[2]
+    assert errors[2] < 1e-5
+
+
+def test_preserved_rows_join_fixed_ones(crowded):
+    """
+    A row of the ridge system still pulls, within what the fixed keys leave free.
+    """
+    keys, targets, fixed = crowded
+    kept = torch.randn(4, 16)
+
+    alone = solve(keys, targets, kept[:0], 0.1, relative=True, fixed=fixed)
+    together = solve(keys, targets, kept, 0.1, relative=True, fixed=fixed)
+
+    assert moved_by(together, kept).norm() < moved_by(alone, kept).norm()
+    assert moved_by(together, fixed).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("fixed", "keys", "message"),
+    [
+        (torch.eye(4), torch.eye(4)[:1], "the 4 keys to be kept exactly fill all 4 directions"),
+        (torch.eye(4)[:2], torch.eye(4)[:1], "leave 2 of 4 directions of the text free, in which"),
+    ],
+)
+def test_no_room_is_one_sentence(fixed, keys, message):
+    """
+    Preserved keys that fill everything, or all that the moving keys have, leave nothing to edit.
+    """
+    with pytest.raises(EditError, match=message) as caught:
+        solve(keys, keys + 1, fixed[:0], 0.1, relative=True, fixed=fixed)
+
+    assert "ridge" in caught.value.hint

@@ -84,6 +84,33 @@ def test_source_prompts_read_as_their_targets(tiny, encoder):
     assert (edited @ key - wanted).norm() < 0.05 * (weight @ key - wanted).norm()
 
 
+def test_the_null_space_form_keeps_every_word_exactly(tiny, encoder):
+    """
+    Words of preserved prompts answer as before to the last digits, and the subject does not.
+    """
+    recipe = recipe_of(edit="{layers: [8], preserve_form: null-space}", preserve="[a cat]")
+    found = solved(tiny, encoder, recipe, (8,))
+    weight = key_weight(tiny, 8)
+    left, right = solutions(tiny, found)[8].change(weight)
+    source, cat = encoder.encode(["a painting in the style of van gogh", "a photo of a cat"])
+
+    moved = (source.states.double() @ (left @ right).T).norm()
+    words = cat.states[: cat.end + 1].double() @ (left @ right).T
+
+    assert words.norm() < 1e-4 * moved  # the keys are float32
+    assert 0 < found.records[0].residual < 1
+
+
+def test_words_that_fill_every_direction_leave_none(tiny, encoder):
+    """
+    Kept exactly, eight neighbours of a style in 96 numbers a token leave nothing to edit with.
+    """
+    recipe = recipe_of(edit="{layers: [8], preserve_form: null-space}")
+
+    with pytest.raises(EditError, match="to be kept exactly"):
+        solved(tiny, encoder, recipe, (8,))
+
+
 def test_the_empty_prompt_hardly_moves(tiny, encoder):
     """
     What guidance subtracts is preserved: the edit moves a source prompt more.
