@@ -22,6 +22,20 @@ class SwapPrompt:
 
 
 @dataclass(frozen=True)
+class FixChannels:
+    """
+    Hold channels of one projection: `FixChannels("...attn2.to_k", (3, 17), (0.2, -1.0))`.
+
+    Each of `channels` answers its value at every position of the prompt, on the conditional half
+    and at every step. Basu et al. 2024, arXiv:2405.01008, the section on neurons.
+    """
+
+    module_path: str
+    channels: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Run:
     """
     One picture to make: `Run("a cat by monet", seed=3, swap=SwapPrompt((8, 9), "a cat"))`.
@@ -30,6 +44,7 @@ class Run:
     prompt: str
     seed: int
     swap: SwapPrompt | None = None
+    fixed: tuple[FixChannels, ...] = ()
 
     def prompt_at(self, layer: int) -> str:
         """Return the prompt that a layer reads."""

@@ -27,6 +27,7 @@ def edit(
     recipe: o.RecipeArgument,
     concept: g.Concept,
     where: g.Where,
+    solving: g.Solving,
     running: g.Running,
     computing: g.Computing,
     result: g.Result,
@@ -34,16 +35,6 @@ def edit(
         Literal["checkpoint", "lora"],
         typer.Option("--as", help="What to write.", rich_help_panel="Output"),
     ] = "checkpoint",
-    method: Annotated[
-        Literal["locoedit", "diffquickfix", "neurons"] | None,
-        typer.Option("--method", help="How the weights are solved for.", show_default="locoedit"),
-    ] = None,
-    ridge: Annotated[
-        str | None,
-        typer.Option(
-            "--ridge", metavar="VALUE", help="auto, a number, or like 0.01x of the keys' scale."
-        ),
-    ] = None,
     no_stamp: Annotated[
         bool,
         typer.Option(
@@ -75,8 +66,7 @@ def edit(
         to=concept.to,
         kind=concept.kind,
         settings=running.settings,
-        edit_method=method,
-        edit_ridge=ridge,
+        **solving.overrides(),
         **where.overrides(),
         **running.overrides("localize"),
     )

@@ -43,6 +43,19 @@ class Where:
 
 
 @dataclass(frozen=True)
+class Solving:
+    """How the weights are solved for."""
+
+    method: o.EditMethod = None
+    ridge: o.RidgePrice = None
+    neurons: o.Neurons = None
+
+    def overrides(self) -> dict[str, Any]:
+        """Return what goes over the recipe."""
+        return {f"edit_{field.name}": getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True)
 class Running:
     """How a recipe is run otherwise than it says: its pictures, their scorer, any other key."""
 

@@ -100,6 +100,26 @@ Layers = Annotated[
         rich_help_panel=_HOW,
     ),
 ]
+EditMethod = Annotated[
+    Literal["locoedit", "diffquickfix", "neurons"] | None,
+    typer.Option("--method", help="How the weights are solved for.", show_default="locoedit"),
+]
+RidgePrice = Annotated[
+    str | None,
+    typer.Option(
+        "--ridge", metavar="VALUE", help="auto, a number, or like 0.01x of the keys' scale."
+    ),
+]
+Neurons = Annotated[
+    int | None,
+    typer.Option(
+        "--neurons",
+        metavar="N",
+        min=1,
+        help="Channels of each projection that `neurons` holds.",
+        show_default="half of them",
+    ),
+]
 Seeds = Annotated[
     int | None,
     typer.Option("--seeds", metavar="N", min=1, help="Images per prompt.", rich_help_panel=_HOW),

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from loco_cli.interventions import FixChannels
 from loco_cli.models.spec import CrossAttention
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -85,6 +87,35 @@ def restore_rows(
 def on_every_call(module: nn.Module, tell: Callable[[], None]) -> AbstractContextManager[Any]:
     """Return a block; while it is open, `tell` is called after every forward pass of `module`."""
     return module.register_forward_hook(lambda *_: tell())
+
+
+@contextmanager
+def fix_channels(unet: nn.Module, fixed: Sequence[Sequence[FixChannels]]) -> Iterator[None]:
+    """
+    While open, channels of projections have fixed values, run by run.
+
+    `fixed` has an entry for each run of the batch. Their rows are the last ones, as in the guided
+    batch, whose first half is unconditional and stays as it is.
+    """
+    by_path: dict[str, list[tuple[int, FixChannels]]] = {}
+    for row, of_run in enumerate(fixed, start=-len(fixed)):
+        for one in of_run:
+            by_path.setdefault(one.module_path, []).append((row, one))
+    with ExitStack() as hooks:
+        for path, rows in by_path.items():
+            module = unet.get_submodule(path)
+            hooks.enter_context(module.register_forward_hook(_holding(rows)))
+        yield
+
+
+def _holding(rows: Sequence[tuple[int, FixChannels]]) -> Callable[..., Tensor]:
+    def hold(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        held = output.clone()  # [batch, n_tokens, d_out]
+        for row, one in rows:
+            held[row, :, list(one.channels)] = torch.tensor(one.values).to(held)
+        return held
+
+    return hold
 
 
 def _reading(context: Tensor) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Arguments]:

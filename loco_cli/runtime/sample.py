@@ -11,7 +11,7 @@ from torch import Tensor
 
 from loco_cli.errors import MachineError
 from loco_cli.interventions import Run
-from loco_cli.runtime.hooks import give_contexts, on_every_call
+from loco_cli.runtime.hooks import fix_channels, give_contexts, on_every_call
 from loco_cli.runtime.pipeline import Pipeline
 from loco_cli.runtime.quiet import without_advice
 
@@ -78,8 +78,11 @@ def sample_batch(
 ) -> Tensor:  # [n, 3, h, w], 0 to 1
     """Return the pictures of some runs, made together; raises MachineError without memory."""
     given = pipeline.reader.read_batch(runs, is_guided=pipeline.is_guided(guidance))
-    seeds = [run.seed for run in runs]
-    with give_contexts(pipeline.pipe.unet, pipeline.spec.layers, given.contexts):
+    unet, seeds = pipeline.pipe.unet, [run.seed for run in runs]
+    with (
+        give_contexts(unet, pipeline.spec.layers, given.contexts),
+        fix_channels(unet, [run.fixed for run in runs]),
+    ):
         return draw(pipeline, given.arguments, seeds, steps=steps, guidance=guidance, tick=tick)
 
 

@@ -1,6 +1,7 @@
 """What must hold before any model is loaded; each failure is a sentence."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,6 @@ from loco_cli.workflows.outputs import (
 )
 
 MAX_STEPS = 1000  # of noise that a Stable Diffusion was trained with
-LOW_RANK = ("locoedit", "diffquickfix")  # methods whose change is a product of two factors
 RESULT_FILES = ("sheet.png", "report.html")  # beside the document of `localize` and `evaluate`
 
 
@@ -85,11 +85,6 @@ def check_parts(located: Located) -> None:
 def check_edit(located: Located, recipe: Recipe, options: EditOptions) -> None:
     """Raise where the edit cannot be made and written as asked."""
     is_copy = options.form == "checkpoint"
-    if not is_copy and recipe.edit.method not in LOW_RANK:
-        raise RequestError(
-            f"method `{recipe.edit.method}` makes no low-rank change, and a LoRA holds no other",
-            "leave `--as lora` out to write a checkpoint",
-        )
     check_solve(located, recipe)
     check_output(
         located.path,
@@ -117,8 +112,44 @@ def check_solve(located: Located, recipe: Recipe) -> None:
     """Raise where the edit cannot be made as asked, wherever it goes."""
     _ = located.texts  # before layers are looked for, which can take hours
     check_method(located, recipe)
-    if named_layers(located, recipe) is None:
+    layers_of = named_layers(located, recipe)
+    check_neurons(located, recipe, layers_of)
+    if layers_of is None:
         check_localize(located, recipe.localize)
+
+
+def check_neurons(
+    located: Located, recipe: Recipe, layers_of: Sequence[tuple[int, ...]] | None
+) -> None:
+    """
+    Raise RequestError where neurons are asked for that no layer of an edit has.
+
+    While the layers are still to be found, any of the model may be one of them.
+    """
+    asked = recipe.edit.neurons
+    if recipe.edit.method != "neurons":
+        if asked != "auto":
+            raise RequestError(
+                f"method `{recipe.edit.method}` holds no neurons, and {asked} are asked for",
+                "use `--method neurons`, or leave `--neurons` out",
+            )
+        return
+    for entry in recipe.edits:
+        if len(entry.edit_pairs()) < 2:
+            raise RequestError(
+                f"neurons of `{entry.subject}` are ranked by their spread over prompts, and there "
+                "is one source prompt",
+                "give more under `source`",
+            )
+    spec, everywhere = located.spec, tuple(range(located.spec.n_layers))
+    for layer in sorted({layer for layers in layers_of or (everywhere,) for layer in layers}):
+        d_out = min(projection.d_out for projection in spec.layers[layer].projections)
+        if asked != "auto" and asked > d_out:
+            raise RequestError(
+                f"{asked} neurons are asked for, layer {layer} of `{located.name}` has {d_out} in "
+                "each projection",
+                "ask for fewer with `--neurons`, or name the layers",
+            )
 
 
 def named_layers(located: Located, recipe: Recipe) -> tuple[tuple[int, ...], ...] | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from loco_cli.checkpoint.slot import TensorSlot
 from loco_cli.localization import Localization
-from loco_cli.manifest import Manifest
+from loco_cli.manifest import EditRecord, Manifest
 from loco_cli.recipe import Recipe, render_recipe
 from loco_cli.report.pictures import Swept
 from loco_cli.report.words import edited_layers, layer_words, place_words
@@ -49,7 +49,7 @@ class Edited:
         return tuple(
             f"{edit.kind} `{edit.subject}` → `{edit.to or 'nothing'}` "
             f"in {place_words(edited_layers(edit))}: "
-            f"{edit.n_keys} keys, ridge {edit.ridge or 0:.3g}"
+            f"{edit.n_keys} keys, ridge {edit.ridge or 0:.3g}{_rest(edit)}"
             for edit in self.written.manifest.edits
         )
 
@@ -135,6 +135,12 @@ def _doubts(sweeps: Sequence[Swept]) -> tuple[str, ...]:
         for found in (one.localization for one in sweeps)
         if not found.is_enough(DOUBTFUL)
     )
+
+
+def _rest(edit: EditRecord) -> str:
+    neurons = "" if edit.neurons is None else f", {edit.neurons} neurons a projection"
+    missing = "" if edit.residual is None else f", {edit.residual:.0%} of the change is missing"
+    return neurons + missing
 
 
 def _losses(manifest: Manifest) -> tuple[str, ...]:

@@ -68,10 +68,6 @@ def check_method(located: Located, recipe: Recipe) -> None:
         )
     if recipe.edit.method == "diffquickfix":
         _check_encoders(located, recipe)
-    elif recipe.edit.method != "locoedit":
-        raise RequestError(
-            f"method `{recipe.edit.method}` is not there yet", "use `--method locoedit`"
-        )
 
 
 def _check_encoders(located: Located, recipe: Recipe) -> None:

@@ -6,13 +6,17 @@ from dataclasses import replace
 
 from loco_cli.recipe import Recipe
 from loco_cli.runtime.encode import CheckpointEncoder
-from loco_cli.workflows import diffquickfix, locoedit
+from loco_cli.workflows import diffquickfix, locoedit, neurons
 from loco_cli.workflows.changes import Solved
 from loco_cli.workflows.locate import Located
 
 Solve = Callable[[Located, Recipe, Sequence[tuple[int, ...]], CheckpointEncoder], Solved]
 
-_METHODS: Mapping[str, Solve] = {"locoedit": locoedit.solve, "diffquickfix": diffquickfix.solve}
+_METHODS: Mapping[str, Solve] = {
+    "locoedit": locoedit.solve,
+    "diffquickfix": diffquickfix.solve,
+    "neurons": neurons.solve,
+}
 
 
 def solve(

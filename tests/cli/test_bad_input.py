@@ -190,10 +190,36 @@ REQUESTS = {
         "guidance `inf` is no finite number",
         None,
     ),
-    "a method to come": (
-        [*EDIT, "--method", "neurons"],
-        "method `neurons` is not there yet",
-        "use `--method locoedit`",
+    "more neurons than channels": (
+        [*EDIT, "--method", "neurons", "--neurons", "65"],
+        "65 neurons are asked for, layer 8 of `tiny` has 64 in each projection",
+        "ask for fewer with `--neurons`, or name the layers",
+    ),
+    "more neurons than layers that may be found have": (
+        ["edit", "remove_style", "--method", "neurons", "--neurons", "33"],
+        "33 neurons are asked for, layer 0 of `tiny` has 32 in each projection",
+        "ask for fewer with `--neurons`, or name the layers",
+    ),
+    "neurons for a method without": (
+        [*EDIT, "--neurons", "10"],
+        "method `locoedit` holds no neurons, and 10 are asked for",
+        "use `--method neurons`, or leave `--neurons` out",
+    ),
+    "neurons of a single prompt": (
+        [*EDIT, "--method", "neurons", "--set", "source=[by {subject}]"],
+        "neurons of `van gogh` are ranked by their spread over prompts, and there is one source "
+        "prompt",
+        "give more under `source`",
+    ),
+    "neurons that are none": (
+        [*EDIT, "--set", "edit.neurons=0"],
+        "`--set edit.neurons=0`: `edit.neurons` is `0`, not `auto` or a number from 1",
+        None,
+    ),
+    "nothing to keep exactly": (
+        [*EDIT, "--set", "preserve=none", "--set", "edit.preserve_form=null-space"],
+        "`preserve: none` leaves `edit.preserve_form: null-space` nothing to keep",
+        "list what to preserve, or leave `preserve_form` out",
     ),
     "a trace to edit by": (
         ["edit", "remove_style", "--set", "localize.method=causal-trace"],
@@ -221,8 +247,8 @@ REQUESTS = {
         "use `--search exhaustive`",
     ),
     "a method to come, evaluated": (
-        ["evaluate", "remove_style", "--set", "edit.method=neurons"],
-        "method `neurons` is not there yet",
+        ["evaluate", "remove_style", "--set", "edit.method=diffquickfix"],
+        "method `diffquickfix` is not there yet",
         "use `--method locoedit`",
     ),
     "a ridge that is none": (

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from loco_cli.runtime.hooks import give_contexts, on_every_call
+from loco_cli.interventions import FixChannels
+from loco_cli.runtime.hooks import fix_channels, give_contexts, on_every_call
 
 OWN, GIVEN = torch.ones(1, 77, 96), torch.full((1, 77, 96), 2.0)
 
@@ -133,3 +134,24 @@ def test_every_call_is_told():
 
     assert answers == [1, 2]
     assert calls == [1, 1]
+
+
+def test_channels_are_held_for_their_run_alone(unet, tiny):
+    """
+    At every position of that run's conditional row, and nowhere else.
+    """
+    path = f"{tiny.spec.module_paths[8]}.to_k"
+    projection, context = unet.get_submodule(path), torch.randn(6, 77, 96)  # guided, three runs
+    fixed = FixChannels(path, (3, 17), (0.5, -1.0))
+    with torch.no_grad():
+        before = projection(context)
+
+        with fix_channels(unet, [(), (fixed,), ()]):
+            held = projection(context)
+            found = hooks_of(unet)
+
+    expected = before.clone()
+    expected[4, :, 3], expected[4, :, 17] = 0.5, -1.0
+    assert torch.equal(held, expected)
+    assert found == [path]
+    assert hooks_of(unet) == []

@@ -47,7 +47,7 @@ def test_layers_are_named_for_each_edit(tiny, edit, layers):
         ("{layer_range: [15, 17]}", "layer 16 does not exist: `tiny` has layers 0 to 15"),
         ("{layers: [3, 40]}", "layer 40 does not exist"),
         ("{layer_range: [0, 99999999999]}", "layer 99999999998 does not exist"),
-        ("{method: neurons, layers: [8]}", "method `neurons` is not there yet"),
+        ("{method: neurons, neurons: 40, layers: [8, 13]}", "layer 13 of `tiny` has 32 in each"),
     ],
 )
 def test_what_cannot_be_solved_is_refused(tiny, edit, message):

@@ -1,0 +1,115 @@
+"""Neurons in a checkpoint: which channels of each projection, and what holding them changes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from loco_cli.checkpoint.reader import read_tensor
+from loco_cli.editors import neurons
+from loco_cli.editors.directions import find_directions
+from loco_cli.recipe import AUTO_NEURONS, Recipe
+from loco_cli.runtime.encode import TextEncoder
+from loco_cli.workflows.changes import Change, Solved, edit_record
+from loco_cli.workflows.contexts import Contexts
+from loco_cli.workflows.encoders import finest
+from loco_cli.workflows.locate import Located
+from loco_cli.workflows.preserve import chosen_neighbours, preserved_prompts
+from loco_cli.workflows.problem import Problem, encode_problem
+
+
+def solve(
+    located: Located, recipe: Recipe, layers_of: Sequence[tuple[int, ...]], encoder: TextEncoder
+) -> Solved:
+    """
+    Return the solved edit of a recipe whose edits touch the given layers, one tuple for each edit.
+
+    Edits are solved together in every layer that they share, each with channels of its own.
+    """
+    contexts = Contexts(located)
+    chosen = chosen_neighbours(located.spec, recipe, encoder)
+    kept = preserved_prompts(located.spec, recipe, chosen)
+    problem = _encode(recipe, kept, encoder, contexts)
+    held = _held(problem, layers_of, contexts)
+    records = tuple(
+        edit_record(
+            entry,
+            recipe,
+            layers,
+            ridge=held[layers[0]].ridge,
+            tokens=recipe.edit.tokens,
+            n_keys=len(problem.rows(i, contexts.of_layer(layers[0]))[0]),
+            neurons=max(held[layer].n for layer in layers),
+            residual=max(held[layer].residual for layer in layers),
+        )
+        for i, (entry, layers) in enumerate(zip(recipe.edits, layers_of, strict=True))
+    )
+    changes = tuple(change for layer in held.values() for change in layer.changes)
+    return Solved(changes, records, chosen)
+
+
+def n_neurons(recipe: Recipe, d_out: int) -> int:
+    """Return how many channels of a projection of `d_out` are held."""
+    asked = recipe.edit.neurons
+    return max(1, round(AUTO_NEURONS * d_out)) if asked == "auto" else asked
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer solved: its changes, its ridge, how many channels, the largest residual."""
+
+    changes: tuple[Change, ...]
+    ridge: float
+    n: int
+    residual: float
+
+
+def _encode(
+    recipe: Recipe, kept: Sequence[str], encoder: TextEncoder, contexts: Contexts
+) -> Problem:
+    reads_padding = contexts.norm is not None or recipe.edit.position == "last"
+    return encode_problem(recipe, kept, encoder, contexts.shared, reads_padding=reads_padding)
+
+
+def _held(
+    problem: Problem, layers_of: Sequence[tuple[int, ...]], contexts: Contexts
+) -> dict[int, _Layer]:
+    """Return each layer that changes, solved; layers of the same edits share their directions."""
+    found: dict[tuple[tuple[int, ...], int | None], tuple[Tensor, float]] = {}
+    held: dict[int, _Layer] = {}
+    for layer in sorted({layer for layers in layers_of for layer in layers}):
+        edits = tuple(i for i, layers in enumerate(layers_of) if layer in layers)
+        read = contexts.of_layer(layer)
+        keys = [problem.rows(i, read)[0] for i in edits]
+        key = (edits, layer if contexts.norm else None)
+        if key not in found:
+            ridge = problem.ridge
+            found[key] = find_directions(
+                torch.cat(keys), *problem.stays(read), ridge.value, relative=ridge.is_relative
+            )
+        contrasts = [
+            neurons.contrast_of(problem.aligned(i, read), problem.recipe.edit.position)
+            for i in edits
+        ]
+        held[layer] = _solved(contexts.located, problem.recipe, layer, contrasts, keys, *found[key])
+    return held
+
+
+def _solved(
+    located: Located,
+    recipe: Recipe,
+    layer: int,
+    contrasts: Sequence[neurons.Contrast],
+    keys: Sequence[Tensor],
+    directions: Tensor,
+    ridge: float,
+) -> _Layer:
+    changes, residuals = [], []
+    for name in located.spec.layers[layer].tensor_names():
+        weight = read_tensor(finest(located.checkpoint.slots("unet", name)))
+        n = n_neurons(recipe, len(weight))
+        held = neurons.hold(weight, contrasts, keys, directions, n)
+        changes.append(Change("unet", name, held))
+        residuals.append(held.residual(weight))
+    return _Layer(tuple(changes), ridge, n, max(residuals))
