@@ -50,6 +50,33 @@ class PromptNames(_Record):
     target: str
 
 
+class Neuron(_Record):
+    """
+    A channel that tells a concept from its plain prompts: its z-score, and its mean over those.
+
+    `module_path` is that of the projection, `value` what the channel was held at.
+    """
+
+    layer: int
+    module_path: str
+    channel: int
+    z: float
+    value: float
+
+
+class Neurons(_Record):
+    """
+    The channels that were held, strongest first in each projection.
+
+    `position` is where in a prompt they were told apart, `layer_effect` the effect of giving their
+    layers the target prompt instead.
+    """
+
+    position: str
+    layer_effect: float | None
+    channels: tuple[Neuron, ...]
+
+
 class WindowScore(_Record):
     """
     The mean score of swapping some layers: `WindowScore(layer_range=(8, 10), score=0.12, ...)`.
@@ -103,7 +130,8 @@ class Localization(_Record):
     `better` is "lower" where the score is against the source prompt (style, object), "higher"
     where it is against the target prompt (fact). `effect` is that of the chosen layers.
     `pooled_swapped` tells whether the target prompt was also read past the layers, where a model
-    pools its prompt; the document of one that does not has no such key.
+    pools its prompt; the document of one that does not has no such key. With `neurons` the score
+    is that of holding them in the layers, in place of a swap.
     """
 
     schema_: Literal["loco.localization/1"] = Field("loco.localization/1", alias="schema")
@@ -127,6 +155,7 @@ class Localization(_Record):
     unet_evaluations: int
     seconds: float
     pooled_swapped: bool | None = None
+    neurons: Neurons | None = None
 
     @property
     def layer_set(self) -> tuple[int, ...]:
@@ -157,8 +186,9 @@ class Localization(_Record):
         """Return the document, keys in the order of the interface."""
         document = self.model_dump(mode="json", by_alias=True)
         document["scores"] = [score.to_json() for score in self.scores]
-        if self.pooled_swapped is None:
-            del document["pooled_swapped"]
+        for key in ("pooled_swapped", "neurons"):
+            if document[key] is None:
+                del document[key]
         return document
 
     @classmethod

@@ -11,7 +11,7 @@ from loco_cli.cli import options as o
 from loco_cli.cli import traces
 from loco_cli.cli.console import Terminal, plain
 from loco_cli.cli.request import command_line, recipe_of
-from loco_cli.cli.scores import heading, scores_table
+from loco_cli.cli.scores import found_parts
 
 if TYPE_CHECKING:
     from loco_cli.recipe import Recipe
@@ -25,6 +25,7 @@ def localize(
     ctx: typer.Context,
     concept: o.ConceptArgument,
     asked: g.Concept,
+    where: g.Where,
     running: g.Running,
     computing: g.Computing,
     result: g.Result,
@@ -61,6 +62,7 @@ def localize(
             show_default="2",
         ),
     ] = None,
+    neurons: o.Neurons = None,
     pooled: Annotated[
         bool | None,
         typer.Option(
@@ -113,6 +115,8 @@ def localize(
         localize_pooled=pooled,
         localize_component=component,
         localize_noise=noise,
+        edit_neurons=neurons,
+        **where.overrides(),
         **running.overrides("localize"),
     )
     terminal: Terminal = ctx.obj
@@ -150,7 +154,7 @@ def _sweep(
         )
     parts: list[Text | Table] = []
     for one in found.localizations:
-        parts += [heading(one), scores_table(one), *map(plain, workflow.conclusion(one))]
+        parts += [*found_parts(one), *map(plain, workflow.conclusion(one))]
     return found, parts
 
 

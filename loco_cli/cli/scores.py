@@ -8,7 +8,7 @@ from rich.text import Text
 from loco_cli.cli.console import plain, table
 
 if TYPE_CHECKING:
-    from loco_cli.localization import Localization
+    from loco_cli.localization import Localization, Neuron, Neurons
 
 BAR_WIDTH = 24
 
@@ -36,6 +36,29 @@ def scores_table(found: "Localization", n_best: int | None = None) -> Table:
             "–" if score.effect is None else f"{score.effect:.2f}",
             _bar(score.effect or 0.0, is_chosen),
             style="bold" if is_chosen else "",
+        )
+    return shown
+
+
+def found_parts(found: "Localization") -> list[Text | Table]:
+    """Return all that a localization found: its heading, its scores, its neurons if it has some."""
+    listed = [neurons_table(found.neurons)] if found.neurons else []
+    return [heading(found), scores_table(found), *listed]
+
+
+def neurons_table(found: "Neurons", n_best: int = 8) -> Table:
+    """Return the strongest channels of each projection."""
+    shown = table("neurons", "z", "channels of largest |z|")
+    by_path: dict[str, list[Neuron]] = {}
+    for one in found.channels:
+        by_path.setdefault(one.module_path, []).append(one)
+    for path, channels in by_path.items():
+        best = channels[:n_best]
+        rest = f", {len(channels) - n_best} more" if len(channels) > n_best else ""
+        shown.add_row(
+            f"{channels[0].layer} {path.rpartition('.')[2]}",
+            f"{best[0].z:+.1f} to {best[-1].z:+.1f}",
+            ", ".join(str(one.channel) for one in best) + rest,
         )
     return shown
 

@@ -55,6 +55,11 @@ def check_localize(located: Located, settings: LocalizeSettings) -> None:
             raise RequestError(
                 f"`--{name}` belongs to causal tracing", "add `--method causal-trace`"
             )
+    if settings.method == "neurons":
+        raise RequestError(
+            "neurons are ranked in layers that are known, and find none",
+            "use `--set localize.method=locogen`, or name the layers",
+        )
     check_parts(located)
     if settings.method != "locogen":
         raise RequestError(f"method `{settings.method}` is not there yet", "use `--method locogen`")
@@ -80,6 +85,15 @@ def check_parts(located: Located) -> None:
             f"`{shown(located.path)}` has no {' and no '.join(missing)}, so it makes no pictures",
             "give the whole checkpoint; `loco edit` with `--layers` needs no pictures",
         )
+
+
+def check_find_neurons(located: Located, recipe: Recipe) -> None:
+    """Raise where the neurons of a recipe's concepts cannot be listed as asked."""
+    _ = located.texts
+    layers_of = named_layers(located, recipe)
+    check_neurons(located, recipe, layers_of)
+    # the layers are found by LocoGen where none are named
+    check_localize(located, recipe.localize.model_copy(update={"method": "locogen"}))
 
 
 def check_edit(located: Located, recipe: Recipe, options: EditOptions) -> None:
@@ -113,9 +127,26 @@ def check_solve(located: Located, recipe: Recipe) -> None:
     _ = located.texts  # before layers are looked for, which can take hours
     check_method(located, recipe)
     layers_of = named_layers(located, recipe)
-    check_neurons(located, recipe, layers_of)
+    if recipe.edit.method == "neurons":
+        check_neurons(located, recipe, layers_of)
+    elif recipe.edit.neurons != "auto":
+        raise RequestError(
+            f"method `{recipe.edit.method}` holds no neurons, and {recipe.edit.neurons} are asked "
+            "for",
+            "use `--method neurons`, or leave `--neurons` out",
+        )
     if layers_of is None:
         check_localize(located, recipe.localize)
+
+
+def check_unused(recipe: Recipe) -> None:
+    """Raise RequestError for layers or neurons of a localization that looks for layers."""
+    for key in ("edit.layer_range", "edit.layers", "edit.neurons"):
+        if key in recipe.overrides:
+            raise RequestError(
+                f"`{key}` is set, which method `{recipe.localize.method}` does not read",
+                "it is for `--method neurons`",
+            )
 
 
 def check_neurons(
@@ -127,13 +158,6 @@ def check_neurons(
     While the layers are still to be found, any of the model may be one of them.
     """
     asked = recipe.edit.neurons
-    if recipe.edit.method != "neurons":
-        if asked != "auto":
-            raise RequestError(
-                f"method `{recipe.edit.method}` holds no neurons, and {asked} are asked for",
-                "use `--method neurons`, or leave `--neurons` out",
-            )
-        return
     for entry in recipe.edits:
         if len(entry.edit_pairs()) < 2:
             raise RequestError(

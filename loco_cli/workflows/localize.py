@@ -9,7 +9,7 @@ from typing import Any
 from loco_cli.localization import Localization, Localizations
 from loco_cli.recipe import Recipe
 from loco_cli.report.words import layer_words, range_words
-from loco_cli.workflows import sweep
+from loco_cli.workflows import find_neurons, sweep
 from loco_cli.workflows.checks import check_folder
 from loco_cli.workflows.locate import locate
 from loco_cli.workflows.machine import Machine
@@ -48,7 +48,8 @@ def run(
     located = locate(recipe.model)
     if output:
         check_folder(output, LOCALIZE_FILES, force=force)
-    sweeps = sweep.run(located, recipe, machine, notify)
+    find = find_neurons if recipe.localize.method == "neurons" else sweep
+    sweeps = find.run(located, recipe, machine, notify)
     found = Found(tuple(one.localization for one in sweeps))
     if not output:
         return found
@@ -71,6 +72,14 @@ def conclusion(found: Localization) -> tuple[str, ...]:
     share = f"{found.effect or 0.0:.0%} of what swapping all layers does"
     paths = tuple(f"layer {layer.layer} is {layer.module_path}" for layer in found.layers)
     details = (*paths, *_past_the_layers(found))
+    if found.neurons:
+        whole = found.neurons.layer_effect or 0.0
+        n, n_all = len(found.neurons.channels), 2 * len(found.layers)
+        return (
+            f"holding {n} channels of {n_all} projections in {where} makes {share}; "
+            f"swapping these layers whole makes {whole:.0%}",
+            *details,
+        )
     if not found.is_enough(ENOUGH):
         return (f"no layer range holds the concept: the best, {where}, makes {share}", *details)
     return (f"the concept lies in {where}: swapping there makes {share}", *details)

@@ -1,6 +1,6 @@
 """Neurons in a checkpoint: which channels of each projection, and what holding them changes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from loco_cli.checkpoint.reader import read_tensor
 from loco_cli.editors import neurons
 from loco_cli.editors.directions import find_directions
+from loco_cli.interventions import FixChannels
 from loco_cli.recipe import AUTO_NEURONS, Recipe
 from loco_cli.runtime.encode import TextEncoder
 from loco_cli.workflows.changes import Change, Solved, edit_record
@@ -49,6 +50,34 @@ def solve(
     return Solved(changes, records, chosen)
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """
+    The strongest channels of one projection, as they are held at inference, and their z-scores.
+    """
+
+    layer: int
+    fixed: FixChannels
+    z: tuple[float, ...]
+
+
+def rank(
+    located: Located, recipe: Recipe, layers_of: Sequence[tuple[int, ...]], encoder: TextEncoder
+) -> tuple[tuple[Ranked, ...], ...]:
+    """Return for each edit the channels that it would hold in its layers, strongest first."""
+    contexts = Contexts(located)
+    problem = _encode(recipe, (), encoder, contexts)
+    found = []
+    for i, layers in enumerate(layers_of):
+        own: list[Ranked] = []
+        for layer in layers:
+            aligned = problem.aligned(i, contexts.of_layer(layer))
+            contrast = neurons.contrast_of(aligned, recipe.edit.position)
+            own += _ranked(located, recipe, layer, contrast)
+        found.append(tuple(own))
+    return tuple(found)
+
+
 def n_neurons(recipe: Recipe, d_out: int) -> int:
     """Return how many channels of a projection of `d_out` are held."""
     asked = recipe.edit.neurons
@@ -63,6 +92,21 @@ class _Layer:
     ridge: float
     n: int
     residual: float
+
+
+def _ranked(
+    located: Located, recipe: Recipe, layer: int, contrast: neurons.Contrast
+) -> Iterator[Ranked]:
+    spec = located.spec.layers[layer]
+    for projection in spec.projections:
+        path = f"{spec.module_path}.{projection.name}"
+        weight = read_tensor(finest(located.checkpoint.slots("unet", f"{path}.weight")))
+        z, values = contrast.z_scores(weight), contrast.means(weight)
+        if projection.has_bias:
+            values = values + read_tensor(finest(located.checkpoint.slots("unet", f"{path}.bias")))
+        chosen = neurons.strongest(z, n_neurons(recipe, len(weight)))
+        fixed = FixChannels(path, tuple(chosen.tolist()), tuple(values[chosen].tolist()))
+        yield Ranked(layer, fixed, tuple(z[chosen].tolist()))
 
 
 def _encode(

@@ -23,10 +23,12 @@ from loco_cli.workflows.checks import (
     EditOptions,
     check_edit,
     check_file,
+    check_find_neurons,
     check_folder,
     check_localize,
     check_solve,
     check_steps,
+    check_unused,
     named_layers,
 )
 from loco_cli.workflows.locate import Located, locate
@@ -61,21 +63,34 @@ def localize(
     """Return what a localization would do; a trace's price depends on the batch size."""
     located = locate(recipe.model)
     is_trace = recipe.localize.method == "causal-trace"
+    is_listing = recipe.localize.method == "neurons"
     if is_trace:
         check_trace(located, recipe.localize)
+    elif is_listing:
+        check_find_neurons(located, recipe)
     else:
         check_localize(located, recipe.localize)
+    if not is_listing:
+        check_unused(recipe)
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
     if output:
         check_folder(output, LOCALIZE_FILES, force=force)
+    layers_of = named_layers(located, recipe) if is_listing else None
+    price = price_of(located, recipe, batch_size) if is_trace else _price(located, recipe)
     return Plan(
         command="localize",
         model=located.name,
         family=located.spec.family,
         path=_relative(located.path),
-        edits=tuple(_planned(entry, entry.localize_pairs()) for entry in recipe.edits),
+        edits=tuple(
+            _planned(entry, entry.localize_pairs(), layers, located.spec.module_paths)
+            for entry, layers in zip(
+                recipe.edits, layers_of or (None,) * len(recipe.edits), strict=True
+            )
+        ),
         method=recipe.localize.method,
-        localize=price_of(located, recipe, batch_size) if is_trace else _price(located, recipe),
+        localize=None if layers_of else price,
+        pictures=_price_of_listing(located, recipe) if is_listing else None,
         output=_named(output),
     )
 
@@ -211,6 +226,14 @@ def _price(located: Located, recipe: Recipe) -> PlannedRuns:
     n_pairs = sum(len(entry.localize_pairs()) for entry in recipe.edits)
     n_pictures = len(locogen.candidates_of(windows, n_layers)) * n_pairs * settings.seeds
     return PlannedRuns.of(n_pictures, located.spec.sampling(settings.steps, settings.guidance))
+
+
+def _price_of_listing(located: Located, recipe: Recipe) -> PlannedRuns:
+    """Return what it takes to hold neurons, once their layers are known."""
+    settings = recipe.localize
+    n_pairs = sum(len(entry.localize_pairs()) for entry in recipe.edits)
+    sampling = located.spec.sampling(settings.steps, settings.guidance)
+    return PlannedRuns.of(4 * n_pairs * settings.seeds, sampling)
 
 
 def _planned_edits(located: Located, recipe: Recipe) -> tuple[PlannedEdit, ...]:

@@ -200,13 +200,23 @@ REQUESTS = {
         "33 neurons are asked for, layer 0 of `tiny` has 32 in each projection",
         "ask for fewer with `--neurons`, or name the layers",
     ),
+    "layers for a search that looks for them": (
+        ["localize", "remove_style", "--layers", "8,9"],
+        "`edit.layers` is set, which method `locogen` does not read",
+        "it is for `--method neurons`",
+    ),
+    "neurons that should find layers": (
+        ["edit", "remove_style", "--set", "localize.method=neurons"],
+        "neurons are ranked in layers that are known, and find none",
+        "use `--set localize.method=locogen`, or name the layers",
+    ),
     "neurons for a method without": (
         [*EDIT, "--neurons", "10"],
         "method `locoedit` holds no neurons, and 10 are asked for",
         "use `--method neurons`, or leave `--neurons` out",
     ),
     "neurons of a single prompt": (
-        [*EDIT, "--method", "neurons", "--set", "source=[by {subject}]"],
+        [*EDIT, "--method", "neurons", "--set", 'source=["by {subject}"]'],
         "neurons of `van gogh` are ranked by their spread over prompts, and there is one source "
         "prompt",
         "give more under `source`",
@@ -245,11 +255,6 @@ REQUESTS = {
         ["edit", "remove_style", "--set", "localize.search=fast"],
         "search `fast` is not there yet",
         "use `--search exhaustive`",
-    ),
-    "a method to come, evaluated": (
-        ["evaluate", "remove_style", "--set", "edit.method=diffquickfix"],
-        "method `diffquickfix` is not there yet",
-        "use `--method locoedit`",
     ),
     "a ridge that is none": (
         [*EDIT, "--ridge", "much"],

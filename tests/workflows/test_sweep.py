@@ -161,9 +161,9 @@ def test_a_subject_that_is_cut_off_is_refused_before_the_model_loads(tiny):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "neurons"}, "method `neurons` is not there yet"),
         ({"method": "causal-trace"}, "causal tracing names states, and no layers"),
         ({"noise": 3.0}, "`--noise` belongs to causal tracing"),
+        ({"method": "neurons"}, "neurons are ranked in layers that are known, and find none"),
         ({"search": "fast"}, "search `fast` is not there yet"),
         ({"pooled": True}, "`tiny` has no pooled prompt to swap"),
         ({"width": 17}, "window width 17 is not between 1 and 16"),
