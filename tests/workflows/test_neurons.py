@@ -7,6 +7,7 @@ import torch
 from loco_cli.checkpoint.reader import read_tensor
 from loco_cli.recipe import load_recipe
 from loco_cli.workflows.changes import new_weights
+from loco_cli.workflows.export_lora import adapt
 from loco_cli.workflows.solve import solve
 
 STYLE = "{kind: style, subject: van gogh, to: painting}"
@@ -93,3 +94,18 @@ def test_auto_is_a_share_of_the_channels(tiny, encoder):
     found = solve(tiny, recipe_of(), [(8, 13)], encoder)
 
     assert [new.rank for new in new_weights(tiny, found)] == [32, 32, 16, 16]
+
+
+def test_a_lora_holds_it_exactly(tiny, encoder):
+    """
+    N rows are N ranks: the factors of a LoRA make the change that was solved.
+    """
+    found = solve(tiny, recipe_of(neurons=6, preserve="[monet]"), [(8,)], encoder)
+
+    adapter = adapt(tiny, found)
+
+    for change, factors in zip(found.changes, adapter.changes, strict=True):
+        left, right = change.update.change(weight_of(tiny, change.name))
+        assert factors.up.shape[1] == 6
+        made = factors.up.double() @ factors.down.double()
+        assert (made - left @ right).norm() < 1e-6 * (left @ right).norm()
