@@ -18,10 +18,10 @@ from loco_cli.templates import EDIT, fill
 from loco_cli.workflows.neighbours import kinds_of, neighbours
 
 MAX_PRESERVED = 8  # neighbours of one concept in `preserve: auto`
-# wordings of an edit, and its nearest neighbours, that count to the last position: on 26 concepts
-# of `tiny` keys and values of others drift by no more than with all prompts whole, for a sixth of
-# the positions; with fewer wordings less is forgotten in the padding, with fewer neighbours less
-# is kept there
+# wordings of an edit, and its nearest neighbours, that count to the last position, for a fifth to a
+# third of all positions. On 26 concepts of `tiny` keys and values of neighbours that no row names
+# drift by a tenth less than with all prompts whole (styles), or by a tenth more at most; with fewer
+# wordings less is forgotten in the padding, with fewer neighbours theirs drifts
 WHOLE_WORDINGS = 2
 WHOLE_NEIGHBOURS = 4
 EVERYDAY = ("a photo of {subject}", "a painting of {subject}")  # how other kinds are spoken of
