@@ -10,8 +10,8 @@ from loco_cli.recipe.tree import RecipeLoader
 STARTER = """\
 # {name}: what this recipe is for, in a line or two.
 #
-# Try it:    loco edit {name} --dry-run
-# Run it:    loco edit {name}
+# Try it:    loco edit {where} --dry-run
+# Run it:    loco edit {where}
 # All keys:  loco recipes schema
 
 loco: 1                        # format version
@@ -59,9 +59,9 @@ def render_document(document: dict[str, Any]) -> str:
     )
 
 
-def render_starter(name: str) -> str:
-    """Return a commented recipe to start from."""
-    return STARTER.format(name=name)
+def render_starter(name: str, where: str | None = None) -> str:
+    """Return a commented recipe to start from; `where` is how to type it, if not its name."""
+    return STARTER.format(name=name, where=where or name)
 
 
 def recipe_schema() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def new_recipe(name: str, output: Path | None = None, *, force: bool = False) ->
         raise OutputExists(f"`{path}` exists", "pass `--force` to overwrite it")
     if output is None:
         path.parent.mkdir(parents=True, exist_ok=True)
-    _write_whole(path, room.render_starter(name))
+    _write_whole(path, room.render_starter(name, shlex.quote(str(output)) if output else name))
     return path
 
 

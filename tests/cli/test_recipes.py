@@ -131,6 +131,19 @@ def test_new_takes_a_path(tmp_path):
     assert path.read_text().startswith("# remove_style:")
 
 
+def test_new_says_how_to_run_what_it_wrote(tmp_path):
+    """
+    The commands in the comments find the file: by its name in the catalog, else by its path.
+    """
+    path = tmp_path / "my recipe.yaml"
+    loco("new", "mine")
+    loco("new", "yours", "--output", str(path))
+
+    in_catalog, elsewhere = (p.read_text() for p in (user_folder() / "mine.yaml", path))
+    assert "# Run it:    loco edit mine\n" in in_catalog
+    assert f"# Run it:    loco edit '{path}'\n" in elsewhere
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
