@@ -88,7 +88,7 @@ class Concept:
         if target is None:
             raise ConceptError(
                 f"fact `{tidy(subject)}` does not say what it goes to",
-                "give `to:` in the recipe, or `--to`",
+                "give `to:` in the recipe, `--to`, or `--set to=...`",
             )
         former = None if was is None else tidy(was)
         return cls(kind, tidy(subject), tidy(target), tuple(map(tidy, aliases)), former)

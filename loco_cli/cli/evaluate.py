@@ -9,6 +9,7 @@ from loco_cli.cli import groups as g
 from loco_cli.cli import options as o
 from loco_cli.cli.console import Terminal, plain, table
 from loco_cli.cli.request import command_line, recipe_of
+from loco_cli.errors import RequestError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,6 +59,8 @@ def evaluate(
 
     Example: loco evaluate remove_style --edited edited --fail-under forgotten=0.9,kept=0.9
     """
+    if base and model and base != model:
+        raise RequestError("`--base` and `--model` both say what was edited", "give one of them")
     asked = recipe_of(
         recipe,
         model=base or model,

@@ -66,7 +66,7 @@ def recipe_from_text(
     Its `text` is the file that would say the same, so that it can be saved and read again.
     """
     found, subject = parse_concept(text, kind)
-    concept = Concept.of(found, subject, to)
+    concept = Concept.of(found, subject, _set_to(overrides) if to is None else to)
     localize_pairs(concept, sources, targets)
     edit_pairs(concept, sources, targets)
     entry: dict[str, Any] = {"kind": found, "subject": concept.subject, "to": concept.to}
@@ -80,6 +80,12 @@ def recipe_from_text(
 def slug(text: str) -> str:
     """Return `text` as a file name: lower case, with `-` for whatever is no letter or digit."""
     return re.sub(r"[\W_]+", "-", text.casefold()).strip("-") or "recipe"
+
+
+def _set_to(overrides: Sequence[Override]) -> str | None:
+    """Return what `--set` says that the only edit goes to, None where it says nothing."""
+    keys = ("to", "edits.0.to")
+    return next((str(one.value) for one in reversed(overrides) if one.key in keys), None)
 
 
 def _digest(text: str, where: str) -> str:

@@ -78,12 +78,22 @@ REQUESTS = {
     "a fact without to": (
         ["edit", "the british monarch fact"],
         "fact `the british monarch` does not say what it goes to",
-        "give `to:` in the recipe, or `--to`",
+        "give `to:` in the recipe, `--to`, or `--set to=...`",
+    ),
+    "a fact without to, evaluated": (
+        ["evaluate", "the british monarch fact"],
+        "fact `the british monarch` does not say what it goes to",
+        "give `to:` in the recipe, `--to`, or `--set to=...`",
+    ),
+    "two bases": (
+        ["evaluate", "remove_style", "--base", "tiny", "--model", "tiny-plain"],
+        "`--base` and `--model` both say what was edited",
+        "give one of them",
     ),
     "a fact without to in a file": (
         ["edit", "fact.yaml"],
         "recipe `fact.yaml:2`: fact `the pope` does not say what it goes to",
-        "give `to:` in the recipe, or `--to`",
+        "give `to:` in the recipe, `--to`, or `--set to=...`",
     ),
     "a concept that goes to itself": (
         ["edit", "snoopy", "--to", "Snoopy"],

@@ -56,6 +56,19 @@ def test_json_is_the_evaluation():
     assert result.exit_code == (0 if is_counted else 1)
 
 
+def test_a_fact_in_words_says_what_it_goes_to():
+    """
+    `--set to=...` is enough for a fact in words, where there is no `--to`.
+    """
+    result = evaluate(
+        *("the british monarch fact", "--set", "to=king charles", "--layers", "6,7"),
+        *("--dry-run", "--json"),
+    )
+
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["edits"][0]["to"] == "king charles"
+
+
 def test_a_dry_run_prints_the_plan(here):
     """
     `--dry-run` counts the pictures of both models, and makes none.
