@@ -88,7 +88,7 @@ def edit(
         terminal.show(plan.to_json(), *map(plain, planning.in_words(plan)))
         return
     if plan.localize:
-        terminal.say(f"first finding the layers: {planning.price_in_words(plan.localize)}")
+        terminal.say(f"first finding the layers: at most {planning.price_in_words(plan.localize)}")
     from loco_cli.workflows import edit as workflow
 
     machine = computing.machine(running.scorer)

@@ -59,7 +59,7 @@ def localize(
             "--width",
             metavar="auto|N",
             help="Layers in a range; auto: the narrowest that is enough.",
-            show_default="2",
+            show_default="auto",
         ),
     ] = None,
     neurons: o.Neurons = None,

@@ -74,9 +74,11 @@ def build_time(epoch: int | None) -> str | None:
 
 def command_line() -> tuple[str, ...]:
     """Return the command as it was typed, home folder and absolute paths shortened to names."""
+    return ("loco", *map(_without_place, sys.argv[1:]))
+
+
+def _without_place(word: str) -> str:
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
     home = str(Path.home())
-    words = ("loco", *sys.argv[1:])
-    return tuple(
-        Path(word).name if Path(word).is_absolute() or (home != "/" and home in word) else word
-        for word in words
-    )
+    is_place = Path(value).is_absolute() or (home != "/" and home in value)
+    return f"{option}{equals}{Path(value).name if is_place else value}"

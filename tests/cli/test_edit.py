@@ -53,6 +53,27 @@ def test_json_is_the_manifest(here):
     assert document["recipe"]["overrides"] == {"edit.layers": [8, 9]}
 
 
+def test_the_command_in_the_manifest_names_no_place(here, monkeypatch):
+    """
+    Absolute paths are shortened to their names, behind `=` as well, and every option stays.
+    """
+    out = str(here / "out")
+    words = [
+        "edit",
+        "remove_style",
+        "--layers=8",
+        f"--output={out}",
+        "--save-recipe",
+        f"{out}.yaml",
+    ]
+    monkeypatch.setattr("sys.argv", ["loco", *words])
+
+    assert edit(*words[1:]).exit_code == 0
+
+    command = json.loads((here / "out" / "loco-manifest.json").read_text())["command"]
+    assert command == ["loco", *words[:3], "--output=out", "--save-recipe", "out.yaml"]
+
+
 def test_options_reach_the_edit(here):
     """
     `--to`, `--ridge`, `--set`, `--no-stamp` and `--save-recipe` do what they say.
@@ -117,7 +138,7 @@ def test_the_price_of_finding_layers_is_told_first(here):
 
     assert result.exit_code == 0, result.stderr
     first, *rest = result.stderr.splitlines()
-    assert first == "first finding the layers: 2 pictures, 4 UNet evaluations"
+    assert first == "first finding the layers: at most 2 pictures, 4 UNet evaluations"
     told = [line.split() for line in rest[rest.index("localizing van gogh 2/2") + 1 :]]
     assert told[0][:5] == ["style", "`van", "gogh`", "in", "tiny:"]
     assert told[1] == ["layers", "score", "±", "stderr", "effect"]

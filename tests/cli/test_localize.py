@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
+from loco_cli.recipe import LocalizeSettings
 
 QUICK = ["--prompt", "a house by {subject}", "--width", "15", "--seeds", "1", "--steps", "1"]
 
@@ -63,6 +65,17 @@ def test_a_dry_run_prints_the_plan(here):
     assert "'a picture by van gogh' → 'a painting'" in words.stdout
     assert json.loads(document.stdout)["schema"] == "loco.plan/1"
     assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["method", "search", "width"])
+def test_help_names_the_default_of_the_recipe(key):
+    """
+    What an option is without being given is what the recipe has without the key.
+    """
+    command = get_command(app).commands["localize"]
+
+    (option,) = [one for one in command.params if f"--{key}" in one.opts]
+    assert option.show_default == str(getattr(LocalizeSettings(), key))
 
 
 def test_a_recipe_with_several_edits_gives_several(here):
