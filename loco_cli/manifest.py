@@ -141,7 +141,8 @@ class TensorRecord(_Record):
     One edited tensor, by the name it has in its file.
 
     `relative_change` is |ΔW| / |W| as stored; `rounding_error` is |stored ΔW − solved ΔW| over
-    |solved ΔW|, both Frobenius.
+    |solved ΔW|, both Frobenius. `rank` is that of the solved change; a `TensorDelta` counts what
+    of it stands out of the rounding, and may be less.
     """
 
     name: str

@@ -4,9 +4,9 @@ Localize every concept of the world and hold the result against the answer key.
     python -m tests.benchmarks.answer_key [--model tiny-plain] [--width auto] [--seeds 4]
         [--output DIR] [--shard 0/2 --threads 1]
 
-A concept counts as found where the best range and the key share at least half of their union; it
-is clear where its score is three standard errors ahead of every range that does not touch the key.
-`tiny-plain` has no key: its table shows what the best range does, beside all layers.
+A concept counts as found where the chosen range and the key share at least half of their union; it
+is clear where that range's score is three standard errors ahead of every range that does not touch
+the key. `tiny-plain` has no key: its table shows what the chosen range does, beside all layers.
 
 What `--output` holds already is not measured again, so that two processes can share the work and
 a third print it all; other weights need another folder.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from loco_cli.localization import Localization
+from loco_cli.localization import Localization, WindowScore
 from loco_cli.models import registry
 from loco_cli.recipe import EditEntry, LocalizeSettings, slug
 from loco_cli.runtime.sample import choose_batch_size
@@ -43,12 +43,17 @@ def share(found: Localization, key: list[int]) -> float:
     return len(mine & theirs) / len(mine | theirs)
 
 
+def chosen(found: Localization) -> WindowScore:
+    """Return the score of the chosen layers, which need not be the best: a wider range may be."""
+    return next(score for score in found.scores if score.layer_set == found.layer_set)
+
+
 def lead(found: Localization, key: list[int]) -> float:
-    """Return by how many standard errors the best range is ahead of the nearest outside the key."""
-    best, sign = found.best(), 1.0 if found.better == "lower" else -1.0
+    """Return by how many standard errors the chosen range is ahead of the next outside the key."""
+    mine, sign = chosen(found), 1.0 if found.better == "lower" else -1.0
     outside = [s for s in found.scores if not set(s.layer_set) & set(range(*key))]
     return min(
-        sign * (s.score - best.score) / max((s.stderr**2 + best.stderr**2) ** 0.5, 1e-9)
+        sign * (s.score - mine.score) / max((s.stderr**2 + mine.stderr**2) ** 0.5, 1e-9)
         for s in outside
     )
 
@@ -107,7 +112,7 @@ def line(found: Localization, key: list[int] | None) -> str:
     """Return what is printed of one concept."""
     text = (
         f"{found.concept.kind:<7}{found.concept.subject:<36}{found.original_score:6.3f} → "
-        f"{found.best().score:6.3f} (all {found.target_score:6.3f})  best {found.layer_range} "
+        f"{chosen(found).score:6.3f} (all {found.target_score:6.3f})  in {found.layer_range} "
         f"effect {found.effect or 0:5.2f}  {found.seconds:5.0f} s"
     )
     if key is None:

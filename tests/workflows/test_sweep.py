@@ -106,17 +106,19 @@ def test_auto_stops_at_the_first_width_that_is_enough(bench, monkeypatch):
     """
     from loco_cli.localizers import locogen
 
-    monkeypatch.setattr(locogen, "AUTO_WIDTHS", (15, 16))
-    tiny_effect, all_effect = 1e-9, 1.0
+    monkeypatch.setattr(locogen, "AUTO_WIDTHS", (14, 15))
+    settings = {"width": "auto", "seeds": 1, "steps": 5}
 
-    any_is_enough = recipe_of(width="auto", effect=tiny_effect, seeds=1)
-    narrow = sweep.localize(bench, any_is_enough.edits[0], any_is_enough.localize).localization
-    everything = recipe_of(width="auto", effect=all_effect, seeds=1)
-    wide = sweep.localize(bench, everything.edits[0], everything.localize).localization
+    little = recipe_of(**settings, effect=1e-9)
+    narrow = sweep.localize(bench, little.edits[0], little.localize).localization
+    # more than any range does
+    most = little.localize.model_copy(update={"effect": 100.0})
+    wide = sweep.localize(bench, little.edits[0], most).localization
 
-    assert narrow.width in (15, 16)
-    assert wide.is_enough(1.0)
-    assert wide.unet_evaluations <= (2 + 2) * 1 * 2
+    assert {len(one.layer_set) for one in narrow.scores} == {14}
+    assert narrow.unet_evaluations == (2 + 3) * 5 * 2
+    assert {len(one.layer_set) for one in wide.scores} == {14, 15}
+    assert wide.unet_evaluations == (2 + 3 + 2) * 5 * 2
 
 
 def test_the_same_sweep_gives_the_same_scores(bench, swept):
