@@ -1,6 +1,6 @@
 """Neurons in a checkpoint: which channels of each projection, and what holding them changes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ from loco_cli.workflows.changes import Change, Solved, edit_record
 from loco_cli.workflows.contexts import Contexts
 from loco_cli.workflows.encoders import finest
 from loco_cli.workflows.locate import Located
-from loco_cli.workflows.preserve import chosen_neighbours, preserved_prompts
+from loco_cli.workflows.preserve import chosen_neighbours, preserved_prompts, whole_prompts
 from loco_cli.workflows.problem import Problem, encode_problem
 
 
@@ -31,7 +31,7 @@ def solve(
     contexts = Contexts(located)
     chosen = chosen_neighbours(located.spec, recipe, encoder)
     kept = preserved_prompts(located.spec, recipe, chosen)
-    problem = _encode(recipe, kept, encoder, contexts)
+    problem = _encode(recipe, kept, encoder, contexts, whole_prompts(recipe, chosen))
     held = _held(problem, layers_of, contexts)
     records = tuple(
         edit_record(
@@ -66,7 +66,7 @@ def rank(
 ) -> tuple[tuple[Ranked, ...], ...]:
     """Return for each edit the channels that it would hold in its layers, strongest first."""
     contexts = Contexts(located)
-    problem = _encode(recipe, (), encoder, contexts)
+    problem = _encode(recipe, (), encoder, contexts, whole_prompts(recipe, ()))
     found = []
     for i, layers in enumerate(layers_of):
         own: list[Ranked] = []
@@ -110,10 +110,15 @@ def _ranked(
 
 
 def _encode(
-    recipe: Recipe, kept: Sequence[str], encoder: TextEncoder, contexts: Contexts
+    recipe: Recipe,
+    kept: Sequence[str],
+    encoder: TextEncoder,
+    contexts: Contexts,
+    whole: Collection[str],
 ) -> Problem:
-    reads_padding = contexts.norm is not None or recipe.edit.position == "last"
-    return encode_problem(recipe, kept, encoder, contexts.shared, reads_padding=reads_padding)
+    # a norm over all tokens needs all of them, and so does a contrast at the last position
+    padded = True if contexts.norm or recipe.edit.position == "last" else whole
+    return encode_problem(recipe, kept, encoder, contexts.shared, padded=padded)
 
 
 def _held(
