@@ -16,9 +16,10 @@ from torch import Tensor
 
 from loco_cli.errors import CheckpointError, ConceptError
 from loco_cli.runtime.clip import ClipShape, clip_states
+from loco_cli.runtime.mention import positions_in, shortened
 from loco_cli.runtime.prefixes import prefixes_of
 from loco_cli.runtime.t5 import T5Shape, t5_states
-from loco_cli.runtime.tokenizer import PromptTokenizer, Tokens, positions_in, shortened
+from loco_cli.runtime.tokenizer import PromptTokenizer, Tokens
 
 
 @dataclass(frozen=True)

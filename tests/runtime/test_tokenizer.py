@@ -10,9 +10,9 @@ from transformers import CLIPTokenizer, T5Tokenizer
 
 from loco_cli.errors import CheckpointError, ConceptError
 from loco_cli.models import registry
+from loco_cli.runtime.mention import last_mention
 from loco_cli.runtime.tokenizer import (
     check_fits,
-    last_mention,
     load_clip_tokenizer,
     load_tokenizer,
     read_settings,
