@@ -117,7 +117,7 @@ Neurons = Annotated[
         metavar="N",
         min=1,
         help="Channels of each projection that `neurons` holds.",
-        show_default="half of them",
+        show_default="three quarters",
     ),
 ]
 Seeds = Annotated[
