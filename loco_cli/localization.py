@@ -130,8 +130,10 @@ class Localization(_Record):
     `better` is "lower" where the score is against the source prompt (style, object), "higher"
     where it is against the target prompt (fact). `effect` is that of the chosen layers.
     `pooled_swapped` tells whether the target prompt was also read past the layers, where a model
-    pools its prompt; the document of one that does not has no such key. With `neurons` the score
-    is that of holding them in the layers, in place of a swap.
+    pools its prompt. With `neurons` the score is that of holding them in the layers, in place of a
+    swap. `ranking` is a cheap guess at each layer's share, `margin` by how many standard errors
+    the chosen layers are ahead of the next as many. A key that says nothing of a search or a model
+    is left out of its document.
     """
 
     schema_: Literal["loco.localization/1"] = Field("loco.localization/1", alias="schema")
@@ -156,6 +158,8 @@ class Localization(_Record):
     seconds: float
     pooled_swapped: bool | None = None
     neurons: Neurons | None = None
+    ranking: tuple[float, ...] | None = None
+    margin: float | None = None
 
     @property
     def layer_set(self) -> tuple[int, ...]:
@@ -186,7 +190,7 @@ class Localization(_Record):
         """Return the document, keys in the order of the interface."""
         document = self.model_dump(mode="json", by_alias=True)
         document["scores"] = [score.to_json() for score in self.scores]
-        for key in ("pooled_swapped", "neurons"):
+        for key in ("pooled_swapped", "neurons", "ranking", "margin"):
             if document[key] is None:
                 del document[key]
         return document

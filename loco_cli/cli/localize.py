@@ -50,7 +50,7 @@ def localize(
     search: Annotated[
         Literal["fast", "exhaustive"] | None,
         typer.Option(
-            "--search", help="Try every range, or rank cheaply first.", show_default="exhaustive"
+            "--search", help="Rank cheaply and try the likely, or try all.", show_default="fast"
         ),
     ] = None,
     width: Annotated[

@@ -26,7 +26,7 @@ from typing import Literal
 
 from loco_cli.concept import ConceptKind, PromptPair
 from loco_cli.interventions import Run, SwapPrompt
-from loco_cli.layers import LayerWindow
+from loco_cli.layers import LayerWindow, sliding_windows
 from loco_cli.localization import Better, WindowScore, best_score
 
 AUTO_WIDTHS = (1, 2, 3, 4)  # tried in this order for `width: auto`, until one is enough
@@ -77,6 +77,11 @@ def plan(
 def widths_of(width: int | Literal["auto"]) -> tuple[int, ...]:
     """Return the widths to try, narrowest first."""
     return AUTO_WIDTHS if width == "auto" else (width,)
+
+
+def windows_of(width: int | Literal["auto"], n_layers: int) -> tuple[LayerWindow, ...]:
+    """Return every window of the widths to try, narrow ones first."""
+    return tuple(w for width in widths_of(width) for w in sliding_windows(n_layers, width))
 
 
 def candidates_of(windows: Sequence[LayerWindow], n_layers: int) -> tuple[Candidate, ...]:

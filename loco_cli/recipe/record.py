@@ -88,7 +88,7 @@ class LocalizeSettings(Section):
         "locogen", description="How a layer is tried."
     )
     search: Literal["fast", "exhaustive"] = Field(
-        "exhaustive", description="Try every candidate, or rank cheaply first."
+        "fast", description="Rank cheaply and try the likely, or try every candidate."
     )
     width: Width = Field(
         "auto", description="How many layers a candidate range holds; auto: as few as are enough."

@@ -11,6 +11,8 @@ from loco_cli.interventions import FixChannels
 from loco_cli.models.spec import CrossAttention
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+Again = Callable[..., Tensor]  # a layer's attention once more, with other keyword arguments
+Watch = Callable[[int, nn.Module, Tensor, Again], Tensor]  # of a layer's output, to its output
 
 
 @contextmanager
@@ -116,6 +118,68 @@ def _holding(rows: Sequence[tuple[int, FixChannels]]) -> Callable[..., Tensor]:
         return held
 
     return hold
+
+
+@contextmanager
+def keep_calls(module: nn.Module, keep: Callable[..., None]) -> Iterator[None]:
+    """While open, `keep` is given the arguments of every call of `module`."""
+
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        keep(*args, **kwargs)
+
+    with module.register_forward_pre_hook(hook, with_kwargs=True):
+        yield
+
+
+@contextmanager
+def watch_layers(unet: nn.Module, layers: Sequence[CrossAttention], watch: Watch) -> Iterator[None]:
+    """
+    While open, `watch` sees what every layer answers, may ask it again, and may answer instead.
+
+    It is called with the layer's index, its module, its output, and a function that calls the
+    module on the same picture, unwatched: `again(encoder_hidden_states=other)`.
+    """
+    with ExitStack() as hooks:
+        for layer in layers:
+            attention = unet.get_submodule(layer.module_path)
+            hook = _watching(layer.index, watch)
+            hooks.enter_context(attention.register_forward_hook(hook, with_kwargs=True))
+        yield
+
+
+@contextmanager
+def only_values_of(attention: nn.Module, tokens: Tensor) -> Iterator[None]:  # [batch, n_tokens, 1]
+    """While open, the values of all other text tokens are zero, as are the picture's own."""
+    # DeepFloyd's layers read the picture beside the text, each by a projection of its own
+    text = getattr(attention, "add_v_proj", None)
+    own = attention.to_v
+    with ExitStack() as hooks:
+        if text is None:
+            hooks.enter_context(own.register_forward_hook(lambda *call: call[-1] * tokens))
+        else:
+            hooks.enter_context(text.register_forward_hook(lambda *call: call[-1] * tokens))
+            hooks.enter_context(own.register_forward_hook(lambda *call: call[-1] * 0))
+        yield
+
+
+def _watching(index: int, watch: Watch) -> Callable[..., Tensor | None]:
+    is_asked_again = False
+
+    def hook(
+        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
+    ) -> Tensor | None:
+        nonlocal is_asked_again
+        if is_asked_again:
+            return None
+        is_asked_again = True
+        try:
+            return watch(
+                index, module, output, lambda **other: module(*args, **{**kwargs, **other})
+            )
+        finally:
+            is_asked_again = False
+
+    return hook
 
 
 def _reading(context: Tensor) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Arguments]:

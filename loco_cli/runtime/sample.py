@@ -22,6 +22,10 @@ BYTES_PER_PIXEL = 256 * 1024  # of memory for a latent pixel on an NVIDIA card: 
 _NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
 
 
+def no_tick(n: int) -> None:
+    """Tell nobody."""
+
+
 def choose_batch_size(batch_size: str | int, pipeline: Pipeline) -> int:
     """
     Return how many runs share a UNet call.
@@ -53,7 +57,7 @@ def sample(
     steps: int,
     guidance: float,
     batch_size: int,
-    tick: Tick = lambda n: None,
+    tick: Tick = no_tick,
 ) -> Iterator[Tensor]:  # each [3, h, w], 0 to 1
     """
     Yield the picture of every run, in order.
@@ -74,7 +78,7 @@ def sample_batch(
     *,
     steps: int,
     guidance: float,
-    tick: Tick = lambda n: None,
+    tick: Tick = no_tick,
 ) -> Tensor:  # [n, 3, h, w], 0 to 1
     """Return the pictures of some runs, made together; raises MachineError without memory."""
     given = pipeline.reader.read_batch(runs, is_guided=pipeline.is_guided(guidance))

@@ -63,10 +63,6 @@ def check_localize(located: Located, settings: LocalizeSettings) -> None:
     check_parts(located)
     if settings.method != "locogen":
         raise RequestError(f"method `{settings.method}` is not there yet", "use `--method locogen`")
-    if settings.search != "exhaustive":
-        raise RequestError(
-            f"search `{settings.search}` is not there yet", "use `--search exhaustive`"
-        )
     if settings.width != "auto":
         sliding_windows(located.spec.n_layers, settings.width)
     if settings.pooled and not located.spec.unreachable:

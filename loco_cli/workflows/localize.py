@@ -71,7 +71,7 @@ def conclusion(found: Localization) -> tuple[str, ...]:
     where = f"{layer_words(found.layer_set)} ({range_words(found.layer_set)})"
     share = f"{found.effect or 0.0:.0%} of what swapping all layers does"
     paths = tuple(f"layer {layer.layer} is {layer.module_path}" for layer in found.layers)
-    details = (*paths, *_past_the_layers(found))
+    details = (*paths, *_how_sure(found), *_past_the_layers(found))
     if found.neurons:
         whole = found.neurons.layer_effect or 0.0
         n, n_all = len(found.neurons.channels), 2 * len(found.layers)
@@ -83,6 +83,18 @@ def conclusion(found: Localization) -> tuple[str, ...]:
     if not found.is_enough(ENOUGH):
         return (f"no layer range holds the concept: the best, {where}, makes {share}", *details)
     return (f"the concept lies in {where}: swapping there makes {share}", *details)
+
+
+def _how_sure(found: Localization) -> tuple[str, ...]:
+    """Return what a search that leaves windows out can say for itself."""
+    if found.ranking is None:
+        return ()
+    n_layers, n_tried = len(found.ranking), len(found.scores)
+    tried = f"{n_tried} ranges were tried of those that {n_layers} layers have"
+    if found.margin is None:
+        return (f"{tried}; `--search exhaustive` tries all",)
+    ahead = f"the best is {found.margin:.1f} standard errors ahead of the next as wide"
+    return (f"{tried}, {ahead}; `--search exhaustive` tries all",)
 
 
 def _past_the_layers(found: Localization) -> tuple[str, ...]:

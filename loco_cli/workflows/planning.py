@@ -12,8 +12,7 @@ from pathlib import Path
 from loco_cli.checkpoint.lora import Lora, is_lora, open_lora
 from loco_cli.concept import PromptPair
 from loco_cli.errors import RequestError
-from loco_cli.layers import sliding_windows
-from loco_cli.localizers import locogen
+from loco_cli.localizers import fast, locogen
 from loco_cli.plan import Plan, PlannedEdit, PlannedRuns
 from loco_cli.recipe import EditEntry, Recipe
 from loco_cli.report.words import place_words
@@ -218,14 +217,20 @@ def price_in_words(runs: PlannedRuns) -> str:
 def _price(located: Located, recipe: Recipe) -> PlannedRuns:
     """Return what it takes, at most, to find the layers of every edit."""
     settings, n_layers = recipe.localize, located.spec.n_layers
-    windows = [
-        window
-        for width in locogen.widths_of(settings.width)
-        for window in sliding_windows(n_layers, width)
-    ]
-    n_pairs = sum(len(entry.localize_pairs()) for entry in recipe.edits)
-    n_pictures = len(locogen.candidates_of(windows, n_layers)) * n_pairs * settings.seeds
-    return PlannedRuns.of(n_pictures, located.spec.sampling(settings.steps, settings.guidance))
+    sampling = located.spec.sampling(settings.steps, settings.guidance)
+    windows = locogen.windows_of(settings.width, n_layers)
+    n_pictures = n_ranked = 0
+    for entry in recipe.edits:
+        n_prompts = len(entry.localize_pairs())
+        n_pairs = n_prompts * settings.seeds
+        if settings.search == "fast":
+            n_pictures += fast.at_most(len(windows), n_pairs)
+            n_ranked += n_prompts * fast.PASSES * min(fast.N_STEPS, sampling[0])
+        else:
+            n_pictures += len(locogen.candidates_of(windows, n_layers)) * n_pairs
+    priced = PlannedRuns.of(n_pictures, sampling)
+    evaluations = priced.unet_evaluations + n_ranked
+    return priced.model_copy(update={"unet_evaluations": evaluations})
 
 
 def _price_of_listing(located: Located, recipe: Recipe) -> PlannedRuns:

@@ -261,11 +261,6 @@ REQUESTS = {
         "causal tracing swaps no prompt, so there is no pooled one",
         "leave `--pooled` out",
     ),
-    "a search to come": (
-        ["edit", "remove_style", "--set", "localize.search=fast"],
-        "search `fast` is not there yet",
-        "use `--search exhaustive`",
-    ),
     "a ridge that is none": (
         [*EDIT, "--ridge", "much"],
         "`--ridge`: `edit.ridge` is `much`, not `auto`, a number above 0 or one like `0.01x`",

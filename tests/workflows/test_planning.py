@@ -49,7 +49,9 @@ def test_an_edit_without_layers_has_a_price():
     """
     An edit whose layers must be found says how many pictures that takes.
     """
-    plan = planning.edit(recipe_of("{layer_range: auto}", "localize: {width: 2}\n"), EditOptions())
+    settings = "localize: {width: 2, search: exhaustive}\n"
+
+    plan = planning.edit(recipe_of("{layer_range: auto}", settings), EditOptions())
 
     # 15 windows, the original and the full swap; 4 prompts, 4 seeds, 20 steps, guided
     assert plan.localize.n_pictures == 17 * 4 * 4
@@ -62,9 +64,23 @@ def test_auto_widths_are_priced_at_most():
     """
     `width: auto` may stop early; its price is that of all widths.
     """
-    recipe = recipe_of("{layer_range: auto}", "localize: {width: auto, seeds: 1}\n")
+    settings = "localize: {width: auto, seeds: 1, search: exhaustive}\n"
 
-    assert planning.localize(recipe).localize.n_pictures == (2 + 16 + 15 + 14 + 13) * 4
+    plan = planning.localize(recipe_of("{layer_range: auto}", settings))
+
+    assert plan.localize.n_pictures == (2 + 16 + 15 + 14 + 13) * 4
+
+
+def test_a_fast_search_is_priced_at_most():
+    """
+    A fast search of all widths costs less than half of the sweep at worst, its ranking with it.
+    """
+    plan = planning.localize(recipe_of("{layer_range: auto}"))
+
+    n_pictures = plan.localize.n_pictures
+    assert n_pictures < (2 + 16 + 15 + 14 + 13) * 4 * 4 / 2
+    # 4 prompts, of whose 20 steps 5 are replayed at the price of 4
+    assert plan.localize.unet_evaluations == n_pictures * 20 * 2 + 4 * 5 * 4
 
 
 def test_an_evaluation_is_priced_twice():

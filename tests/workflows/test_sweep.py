@@ -18,7 +18,7 @@ SOURCES = ("a house by {subject}",)
 
 def recipe_of(text="van gogh style", **localize):
     recipe = recipe_from_text(text, sources=SOURCES, to="painting")
-    settings = {"width": 14, "seeds": 2, "steps": 1, **localize}
+    settings = {"search": "exhaustive", "width": 14, "seeds": 2, "steps": 1, **localize}
     return recipe.model_copy(update={"localize": recipe.localize.model_copy(update=settings)})
 
 
@@ -166,7 +166,6 @@ def test_a_subject_that_is_cut_off_is_refused_before_the_model_loads(tiny):
         ({"method": "causal-trace"}, "causal tracing names states, and no layers"),
         ({"noise": 3.0}, "`--noise` belongs to causal tracing"),
         ({"method": "neurons"}, "neurons are ranked in layers that are known, and find none"),
-        ({"search": "fast"}, "search `fast` is not there yet"),
         ({"pooled": True}, "`tiny` has no pooled prompt to swap"),
         ({"width": 17}, "window width 17 is not between 1 and 16"),
         ({"steps": 1001}, "1001 steps are asked for, a model has at most 1000"),

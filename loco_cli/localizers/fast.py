@@ -1,0 +1,233 @@
+"""
+LocoGen's answer from a few of its runs: rank cheaply, try the likely, and go on until it is clear.
+
+The objective is the exhaustive sweep's: the window with the best score, or the narrowest whose
+effect is enough. What is left out are runs that can no longer change the answer:
+
+    1.  every layer's share of the full swap, to first order, from one run per prompt (attribution);
+    2.  the windows that the shares favour, on one prompt and seed;
+    3.  where none of them is enough, windows that together hold every layer, and those around the
+        best of them, so that nothing is missed because the ranking was wrong;
+    4.  more prompts and seeds for the best and for what is not yet clearly behind it;
+    5.  the best one's neighbours on every prompt, and the best itself on at least two seeds of
+        each, until its effect is known to `PRECISION` and clear of what is wanted.
+
+Windows are compared on the same prompts and seeds, so that what these differ in cancels.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from loco_cli.layers import LayerWindow, sliding_windows
+from loco_cli.localization import Better
+
+Layers = tuple[int, ...]
+
+N_STEPS = 5  # of a run that are replayed to rank the layers; ranks hold from three on
+PASSES = 4  # of the UNet per replayed step: full swap, original, and its backward pass, two
+CLEAR = 2.0  # standard errors between what is apart
+PROMISING = 0.5  # of what is wanted: a first run under it calls for a second look at once
+PRECISION = 0.05  # of an effect that is reported: its standard error
+N_RIVALS = 2  # that go on together with the best
+N_BLOCKS = 16  # about as many windows hold all layers in a second look
+LEAST_SHARE = 5  # a fifth of the exhaustive sweep's price is what comparing may cost
+N_ROWS = 4  # but no less than so many windows on every prompt and seed
+
+
+def shortlist(shares: Sequence[float], widths: Sequence[int]) -> tuple[Layers, ...]:
+    """
+    Return the windows that have the largest shares, narrow ones first.
+
+    Of a single width four; of several widths three of the narrowest, and one less of each next.
+    """
+    found: list[Layers] = []
+    for i, width in enumerate(widths):
+        windows = [tuple(window) for window in sliding_windows(len(shares), width)]
+        windows.sort(key=lambda layers: -sum(shares[layer] for layer in layers))
+        found += windows[: 4 if len(widths) == 1 else max(1, 3 - i)]
+    return tuple(found)
+
+
+def cover(n_layers: int, width: int) -> tuple[Layers, ...]:
+    """Return windows that overlap by half and hold every layer; wider ones where layers abound."""
+    width = max(width, -(-n_layers // N_BLOCKS))
+    starts = range(0, n_layers - width, max(1, -(-width // 2)))
+    return tuple(tuple(range(i, i + width)) for i in (*starts, n_layers - width))
+
+
+def around(layers: Layers, width: int, n_layers: int) -> tuple[Layers, ...]:
+    """Return the windows of `width` that lie in `layers`, or one layer beside them."""
+    low, high = max(0, layers[0] - 1), min(n_layers, layers[-1] + 2)
+    inside = (LayerWindow(i, i + width) for i in range(low, high - width + 1))
+    return tuple(tuple(window) for window in inside)
+
+
+def neighbours(layers: Layers, n_layers: int, *, is_auto: bool) -> tuple[Layers, ...]:
+    """Return the windows one layer beside this one and, for `width: auto`, those one narrower."""
+    width = len(layers)
+    found = [w for w in around(layers, width, n_layers) if w != layers]
+    if is_auto and width > 1:
+        found += [layers[:-1], layers[1:]]
+    return tuple(found)
+
+
+def allowance(n_windows: int, n_pairs: int) -> int:
+    """Return after how many pictures nothing more is tried beside the best."""
+    return max(n_windows // LEAST_SHARE, N_ROWS) * n_pairs
+
+
+def at_most(n_windows: int, n_pairs: int) -> int:
+    """
+    Return how many pictures a search makes at most, of how many windows there are.
+
+    Past its allowance it ends the round that it is in, and runs the original, the full swap and
+    the best on every prompt and seed.
+    """
+    spent = allowance(n_windows, n_pairs) + (2 * N_RIVALS + N_ROWS) * n_pairs
+    return min((n_windows + 2) * n_pairs, spent)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An effect, its standard error (infinite from a single run), and from how many runs."""
+
+    layers: Layers
+    effect: float
+    stderr: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Race:
+    """
+    What was scored so far: for every set of layers the scores of the first runs, in one order.
+
+    `Race({(): [0.8], (0, 1): [0.2], (0,): [0.3]}, n_layers=2, better="lower", wanted=0.9)`
+    """
+
+    values: Mapping[Layers, Sequence[float]]
+    n_layers: int
+    better: Better
+    wanted: float
+    is_auto: bool
+
+    @property
+    def everything(self) -> Layers:
+        """All layers: the full swap."""
+        return tuple(range(self.n_layers))
+
+    @property
+    def span(self) -> float:
+        """What the full swap does to the score, a mean over all its runs: the scale of effects."""
+        return fmean(self._changes())
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the full swap moves the score the right way, and by more than its runs differ."""
+        towards = 1.0 if self.better == "lower" else -1.0
+        return towards * self.span > CLEAR * _stderr(self._changes(), 0.0)
+
+    def estimates(self) -> tuple[Estimate, ...]:
+        """Return what is known of every window that was tried, in the order of the trials."""
+        windows = [layers for layers in self.values if layers and layers != self.everything]
+        return tuple(map(self.estimate, windows))
+
+    def estimate(self, layers: Layers) -> Estimate:
+        """
+        Return a window's effect: the mean change on its own runs, as a share of the span.
+
+        The span's own error is all windows' and left out: it changes no order. A full swap may be
+        one picture for all prompts of a seed, so that a single run of it says little.
+        """
+        n, span = len(self.values[layers]), self.span
+        if span == 0:
+            return Estimate(layers, 0.0, float("inf"), n)
+        runs = zip(self.values[()], self.values[layers], strict=False)
+        changes = [original - score for original, score in runs]
+        return Estimate(layers, fmean(changes) / span, _stderr(changes) / abs(span), n)
+
+    def best(self) -> Estimate:
+        """Return the best of the narrowest windows that are enough, else the best of all."""
+        found = self.estimates()
+        enough = [e for e in found if self.is_auto and e.effect >= self.wanted]
+        narrowest = min((len(e.layers) for e in enough), default=0)
+        return max(
+            [e for e in enough if len(e.layers) == narrowest] or found, key=lambda e: e.effect
+        )
+
+    def rivals(self, best: Estimate) -> tuple[Estimate, ...]:
+        """Return what could still take the place of the best, the likeliest first."""
+        is_enough = self.is_auto and best.effect >= self.wanted
+        found = []
+        for other in self.estimates():
+            if other.layers == best.layers or (is_enough and len(other.layers) > len(best.layers)):
+                continue
+            if is_enough and len(other.layers) < len(best.layers):
+                error = PRECISION if other.n == 1 else max(other.stderr, PRECISION)
+                could = other.effect + CLEAR * error >= self.wanted
+            else:
+                could = self.lead(best, other) < CLEAR
+            if could:
+                found.append(other)
+        return tuple(sorted(found, key=lambda e: -e.effect))[:N_RIVALS]
+
+    def lead(self, best: Estimate, other: Estimate) -> float:
+        """Return by how many standard errors the best is ahead, on the runs that both had."""
+        mine, theirs = self.values[best.layers], self.values[other.layers]
+        sign = -1.0 if self.better == "lower" else 1.0
+        ahead = [sign * (a - b) for a, b in zip(mine, theirs, strict=False)]
+        if len(ahead) == 1:  # one run tells what is far behind: under half of what the best does
+            return CLEAR if other.effect < best.effect / 2 else 0.0
+        return fmean(ahead) / max(_stderr(ahead), 1e-9)
+
+    def _changes(self) -> list[float]:
+        runs = zip(self.values[()], self.values[self.everything], strict=False)
+        return [original - target for original, target in runs]
+
+    def margin(self, best: Estimate) -> float | None:
+        """Return the smallest lead over a window of the same width, None where there is none."""
+        leads = [
+            self.lead(best, other)
+            for other in self.estimates()
+            if other.layers != best.layers and len(other.layers) == len(best.layers)
+            if min(other.n, best.n) > 1
+        ]
+        return min(leads, default=None)
+
+
+def lacking(
+    race: Race, best: Estimate, n_prompts: int, n_all: int, *, may_compare: bool
+) -> dict[Layers, int]:
+    """
+    Return which windows need how many runs before the best is sure; none means that it is.
+
+    A first run decides what goes on to every prompt. The best is then run twice per prompt, and on
+    until its effect is precise; one that is clearly not enough once per prompt, and on while
+    another is as good.
+    """
+
+    def more(n: int) -> int:
+        return min(n_prompts if n < n_prompts else 2 * n, n_all)
+
+    is_below = best.effect + CLEAR * best.stderr < race.wanted
+    least = min(n_prompts if is_below else 2 * n_prompts, n_all)
+    last = min(2 * n_prompts, n_all) if is_below else n_all
+    rivals = race.rivals(best) if may_compare else ()
+    found = {
+        rival.layers: more(rival.n)
+        for rival in rivals
+        if rival.n < max(best.n, n_prompts) and rival.n < n_all
+    }
+    is_vague = not is_below and best.stderr > PRECISION
+    if best.n < least or (best.n < last and not found and (rivals or is_vague)):
+        found[best.layers] = more(best.n)
+    if may_compare and best.n >= min(n_prompts, n_all):
+        for window in neighbours(best.layers, race.n_layers, is_auto=race.is_auto):
+            if len(race.values.get(window, ())) < min(n_prompts, n_all):
+                found[window] = min(n_prompts, n_all)
+    return found
+
+
+def _stderr(values: Sequence[float], unknown: float = float("inf")) -> float:
+    return stdev(values) / len(values) ** 0.5 if len(values) > 1 else unknown

@@ -1,0 +1,168 @@
+"""The fast search of one concept: rank the layers by one run per prompt, and try the likely."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from loco_cli.interventions import Run
+from loco_cli.localization import WindowScore, better_for
+from loco_cli.localizers import fast as racing
+from loco_cli.localizers import locogen
+from loco_cli.localizers.fast import Estimate, Layers, Race
+from loco_cli.report.pictures import Swept
+from loco_cli.runtime.probe import attribute, follow
+from loco_cli.workflows.machine import ticking
+from loco_cli.workflows.runs import Runs
+
+
+def fast(runs: Runs) -> Swept:
+    """Return the search of one concept; what it is unsure of it looks at again."""
+    started = time.monotonic()
+    hunt = Hunt(runs)
+    shares = hunt.rank()
+    best, spec = hunt.run(shares), runs.bench.located.spec
+    race = hunt.race
+    scores = tuple(hunt.score(e.layers) for e in race.estimates())
+    chosen = hunt.score(best.layers)
+    margin = race.margin(best)
+    found = runs.document(
+        scores,
+        chosen,
+        (hunt.mean(()), hunt.mean(race.everything)),
+        time.monotonic() - started,
+        ranking=tuple(round(share, 6) for share in shares),
+        margin=None if margin is None else round(min(margin, 1000.0), 2),
+    )
+    return Swept(found, tuple(runs.pictures), spec.module_paths)
+
+
+class Hunt:
+    """
+    A search while it runs. Its runs have one order, the prompts of a seed together.
+
+    What is scored is always the first of them, so that windows can be compared run by run.
+    """
+
+    def __init__(self, runs: Runs) -> None:
+        self.runs = runs
+        self.order = [(pair, seed) for seed in runs.seeds for pair in runs.pairs]
+        self.n_layers = runs.bench.located.spec.n_layers
+        self.everything = tuple(range(self.n_layers))
+        self.stage = f"localizing {runs.concept.subject}"
+        self.widths = locogen.widths_of(runs.settings.width)
+
+    @property
+    def race(self) -> Race:
+        """What was scored so far, in the order of the trials."""
+        values: dict[Layers, dict[tuple[str, str, int], float]] = {}
+        for trial, score in zip(self.runs.trials, self.runs.scores, strict=True):
+            run, swap = trial.run, trial.run.swap
+            key = (run.prompt, swap.prompt if swap else "", run.seed)
+            values.setdefault(trial.candidate.layers, {})[key] = score
+        order = [(pair.source, pair.target, seed) for pair, seed in self.order]
+        in_order = {
+            layers: [scores[key] for key in order if key in scores]
+            for layers, scores in values.items()
+        }
+        settings = self.runs.settings
+        return Race(
+            in_order,
+            self.n_layers,
+            better_for(self.runs.concept.kind),
+            settings.effect,
+            is_auto=settings.width == "auto",
+        )
+
+    def rank(self) -> list[float]:
+        """Return each layer's share, a mean over the prompts; the originals of seed 0 are made."""
+        runs, (steps, guidance) = self.runs, self.runs.sampling
+        trials = runs.originals(runs.seeds[:1])
+        # a backward pass keeps what a batch of four forgets
+        size = max(1, runs.bench.batch_size // 4)
+        tick = ticking(runs.bench.notify, f"{self.stage}, ranking", len(trials) * runs.steps)
+        found = []
+        for start in range(0, len(trials), size):
+            batch = trials[start : start + size]
+            plain = [Run(trial.run.prompt, trial.run.seed) for trial in batch]
+            path, images = follow(
+                runs.bench.pipeline, plain, steps=steps, guidance=guidance, tick=tick
+            )
+            for trial, image in zip(batch, images, strict=True):
+                runs.take(trial, image)
+            targets = [trial.run.swap.prompt for trial in batch if trial.run.swap]
+            found.append(attribute(runs.bench.pipeline, path, targets, racing.N_STEPS))
+            n_replayed = len(path.spread(racing.N_STEPS))
+            runs.evaluations += len(batch) * (runs.price + racing.PASSES * n_replayed)
+        shares: list[float] = torch.cat(found).mean(0).tolist()
+        return shares
+
+    def run(self, shares: Sequence[float]) -> Estimate:
+        """Return the best window, after as many runs as it takes to be sure of it."""
+        n = 2 * len(self.runs.pairs)
+        self.score_to({self.everything: n})
+        while not self.race.is_known and n < len(self.order):
+            n *= 2
+            self.score_to({self.everything: n})
+        self.score_to(dict.fromkeys(racing.shortlist(shares, self.widths), 1))
+        if not self.race.is_known:
+            return self.race.best()
+        wanted = self.runs.settings.effect
+        has_looked = self.race.best().effect < racing.PROMISING * wanted
+        if has_looked:
+            self._look_everywhere()
+        best = self._compare()
+        if best.effect < wanted and not has_looked:
+            self._look_everywhere()
+            best = self._compare()
+        return best
+
+    def _look_everywhere(self) -> None:
+        """Try windows that together hold every layer, and those around the best of all so far."""
+        width = self.widths[-1]
+        self.score_to(dict.fromkeys(racing.cover(self.n_layers, width), 1))
+        found = sorted(self.race.estimates(), key=lambda e: -e.effect)[: racing.N_RIVALS]
+        windows = [w for e in found for w in racing.around(e.layers, width, self.n_layers)]
+        self.score_to(dict.fromkeys(windows, 1))
+
+    def _compare(self) -> Estimate:
+        while True:
+            race = self.race
+            best = race.best()
+            lacking = racing.lacking(
+                race, best, len(self.runs.pairs), len(self.order), may_compare=self._may_compare
+            )
+            if not lacking:
+                return best
+            self.score_to(lacking)
+
+    @property
+    def _may_compare(self) -> bool:
+        """Whether there is still something to spend on what the best is compared with."""
+        n_windows = len(locogen.windows_of(self.runs.settings.width, self.n_layers))
+        n_made = self.runs.evaluations / self.runs.price
+        return n_made < racing.allowance(n_windows, len(self.order))
+
+    def score_to(self, wanted: Mapping[Layers, int]) -> None:
+        """Score windows on their first so many runs, with what they are compared with."""
+        most = max(wanted.values(), default=0)
+        known = {layers: len(scores) for layers, scores in self.race.values.items()}
+        trials = [
+            self.runs.trial(layers, *self.order[i])
+            for layers, n in {(): most, self.everything: most, **wanted}.items()
+            for i in range(known.get(layers, 0), min(n, len(self.order)))
+        ]
+        if trials:
+            self.runs.make(trials, self.stage)
+
+    def score(self, layers: Layers) -> WindowScore:
+        """Return a window's score, its effect on its own runs as a share of the span."""
+        race = self.race
+        values = race.values[layers]
+        original = sum(race.values[()][: len(values)]) / len(values)
+        return WindowScore.of(layers, values, original=original, target=original - race.span)
+
+    def mean(self, layers: Layers) -> float:
+        """Return the mean score of all runs of these layers."""
+        values = self.race.values[layers]
+        return sum(values) / len(values)

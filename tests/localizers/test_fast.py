@@ -1,0 +1,163 @@
+"""The fast search's decisions, on numbers small enough to do by hand."""
+
+import random
+
+import pytest
+
+from loco_cli.layers import sliding_windows
+from loco_cli.localizers import fast
+from loco_cli.localizers.fast import Race
+
+ALL = tuple(range(16))
+SHARES = [0.0] * 8 + [0.2, 0.5] + [0.0] * 6
+
+
+def race_of(values, *, wanted=0.9, is_auto=True, better="lower"):
+    full = {(): [1.0] * 4, ALL: [0.0] * 4}
+    return Race({**full, **values}, 16, better, wanted, is_auto)
+
+
+def test_the_shortlist_holds_what_the_ranking_favours():
+    """
+    Narrow windows come first, and fewer of the wide ones.
+    """
+    found = fast.shortlist(SHARES, (1, 2, 3, 4))
+
+    assert found[:2] == ((9,), (8,))
+    assert (8, 9) in found
+    assert [len(layers) for layers in found] == [1, 1, 1, 2, 2, 3, 4]
+    assert [len(layers) for layers in fast.shortlist(SHARES, (2,))] == [2] * 4
+
+
+@pytest.mark.parametrize(
+    ("n_layers", "width"), [(16, 1), (16, 2), (16, 4), (70, 2), (5, 4), (3, 3)]
+)
+def test_a_second_look_leaves_no_layer_out(n_layers, width):
+    """
+    Every layer is in a window of the cover, and there are at most a few dozen.
+    """
+    cover = fast.cover(n_layers, width)
+
+    assert {layer for window in cover for layer in window} == set(range(n_layers))
+    assert len(cover) <= 2 * fast.N_BLOCKS
+    assert all(window[-1] < n_layers for window in cover)
+
+
+def test_around_a_block_are_all_windows_that_touch_it():
+    """
+    A block of the cover is looked into with windows of the width that was asked for.
+    """
+    assert fast.around((4, 5, 6), 2, 16) == ((3, 4), (4, 5), (5, 6), (6, 7))
+    assert fast.around((0, 1), 2, 16) == ((0, 1), (1, 2))
+    assert fast.around((15,), 1, 16) == ((14,), (15,))
+
+
+def test_neighbours_are_beside_and_within():
+    """
+    A range is held against those one layer on, and for `width: auto` against narrower ones.
+    """
+    assert fast.neighbours((4, 5), 16, is_auto=False) == ((3, 4), (5, 6))
+    assert fast.neighbours((4, 5), 16, is_auto=True) == ((3, 4), (5, 6), (4,), (5,))
+
+
+def test_an_effect_is_taken_on_its_own_runs():
+    """
+    The change is that of the same prompts and seeds; the span is the mean over all runs.
+    """
+    values = {(): [1.0, 0.6], ALL: [0.0, 0.0], (3,): [0.2], (4,): [0.2, -0.2]}
+    race = Race(values, 16, "lower", 0.9, True)
+
+    assert race.span == pytest.approx(0.8)
+    assert race.estimate((3,)).effect == pytest.approx(1.0)
+    assert race.estimate((3,)).stderr == float("inf")
+    assert race.estimate((4,)).effect == pytest.approx(1.0)
+    assert race.estimate((4,)).stderr == pytest.approx(0.0)
+
+
+def test_the_narrowest_that_is_enough_is_best():
+    """
+    With `width: auto` width goes before effect; where none is enough effect alone counts.
+    """
+    values = {(3,): [0.4] * 4, (3, 4): [0.05] * 4, (7, 8): [0.08] * 4, (3, 4, 5): [0.0] * 4}
+
+    assert race_of(values).best().layers == (3, 4)
+    assert race_of(values, wanted=0.3).best().layers == (3,)
+    assert race_of(values, is_auto=False).best().layers == (3, 4, 5)
+    assert race_of(values, wanted=1.1).best().layers == (3, 4, 5)
+
+
+def test_rivals_are_what_is_not_clearly_behind():
+    """
+    What lies within two standard errors goes on; wider ranges do not where a narrow one is enough.
+    """
+    race = race_of(
+        {
+            (3,): [0.05, 0.06, 0.05, 0.06],
+            (4,): [0.04, 0.08, 0.05, 0.06],
+            (5,): [0.9, 0.9, 0.9, 0.8],
+            (3, 4): [0.0, 0.0, 0.0, 0.0],
+        }
+    )
+
+    assert [other.layers for other in race.rivals(race.best())] == [(4,)]
+
+
+def test_a_concept_that_is_not_known_is_not_searched_for():
+    """
+    Where the full swap changes less than its runs differ, or the wrong way, nothing is to find.
+    """
+    assert race_of({}).is_known
+    assert not Race({(): [0.5, 0.4, 0.6], ALL: [0.6, 0.4, 0.5]}, 16, "lower", 0.9, True).is_known
+    assert not Race({(): [0.2] * 4, ALL: [0.5] * 4}, 16, "lower", 0.9, True).is_known
+    assert Race({(): [0.2] * 4, ALL: [0.5] * 4}, 16, "higher", 0.9, True).is_known
+    assert not Race({(): [0.5], ALL: [0.5]}, 16, "lower", 0.9, True).is_known
+
+
+def searched(effects, *, width, noise, n_prompts=4, n_all=16):
+    """Return best window and number of pictures of a search among made-up effects."""
+    rng = random.Random(0)
+    values = {(): [1.0] * n_all, ALL: [0.0] * n_all}
+    full = {w: [1 - e + rng.gauss(0, noise) for _ in range(n_all)] for w, e in effects.items()}
+    n_made = 2 * n_all
+
+    def ask(windows):
+        nonlocal n_made
+        for window, n in windows.items():
+            n_made += max(0, n - len(values.get(window, ())))
+            values[window] = full[window][: max(n, len(values.get(window, ())))]
+
+    ask(dict.fromkeys(fast.shortlist(SHARES, width), 1))
+    while True:
+        race = Race(values, 16, "lower", 0.9, len(width) > 1)
+        best = race.best()
+        may_compare = n_made < fast.allowance(58, n_all)
+        lacking = fast.lacking(race, best, n_prompts, n_all, may_compare=may_compare)
+        if not lacking:
+            return best, n_made
+        ask(lacking)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02, 0.1])
+def test_a_planted_range_is_found_and_paid_for_once(noise):
+    """
+    The best is sure of itself after a few dozen pictures, each asked for once.
+    """
+    widths = (1, 2, 3, 4)
+    windows = [tuple(w) for width in widths for w in sliding_windows(16, width)]
+    effects = {w: min(1.0, 0.8 * (9 in w) + 0.22 * (8 in w)) for w in windows}
+
+    best, n_made = searched(effects, width=widths, noise=noise)
+
+    assert best.layers == (8, 9)
+    assert best.n >= 8
+    assert n_made < 32 + 60
+
+
+def test_a_better_neighbour_is_found():
+    """
+    A range that the ranking put a layer too early is moved.
+    """
+    windows = [tuple(w) for w in sliding_windows(16, 2)]
+    effects = {w: 0.3 * (9 in w) + 0.65 * (10 in w) for w in windows}
+
+    assert searched(effects, width=(2,), noise=0.01)[0].layers == (9, 10)
