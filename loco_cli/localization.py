@@ -131,9 +131,9 @@ class Localization(_Record):
     where it is against the target prompt (fact). `effect` is that of the chosen layers.
     `pooled_swapped` tells whether the target prompt was also read past the layers, where a model
     pools its prompt. With `neurons` the score is that of holding them in the layers, in place of a
-    swap. `ranking` is a cheap guess at each layer's share, `margin` by how many standard errors
-    the chosen layers are ahead of the next as many. A key that says nothing of a search or a model
-    is left out of its document.
+    swap. `ranking` is each layer's share as the fast search guesses it, or its contribution;
+    `margin` is by how many standard errors the chosen layers are ahead of the next as many. A key
+    that says nothing of a search or a model is left out of its document.
     """
 
     schema_: Literal["loco.localization/1"] = Field("loco.localization/1", alias="schema")

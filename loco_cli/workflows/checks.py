@@ -61,8 +61,6 @@ def check_localize(located: Located, settings: LocalizeSettings) -> None:
             "use `--set localize.method=locogen`, or name the layers",
         )
     check_parts(located)
-    if settings.method != "locogen":
-        raise RequestError(f"method `{settings.method}` is not there yet", "use `--method locogen`")
     if settings.width != "auto":
         sliding_windows(located.spec.n_layers, settings.width)
     if settings.pooled and not located.spec.unreachable:

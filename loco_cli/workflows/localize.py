@@ -89,6 +89,10 @@ def _how_sure(found: Localization) -> tuple[str, ...]:
     """Return what a search that leaves windows out can say for itself."""
     if found.ranking is None:
         return ()
+    if found.method == "contribution":
+        return (
+            "the layers are those to which the subject adds most; `--method locogen` tries more",
+        )
     n_layers, n_tried = len(found.ranking), len(found.scores)
     tried = f"{n_tried} ranges were tried of those that {n_layers} layers have"
     if found.margin is None:

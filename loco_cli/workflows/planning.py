@@ -223,7 +223,11 @@ def _price(located: Located, recipe: Recipe) -> PlannedRuns:
     for entry in recipe.edits:
         n_prompts = len(entry.localize_pairs())
         n_pairs = n_prompts * settings.seeds
-        if settings.search == "fast":
+        if settings.method == "contribution":
+            n_seeds = min(2, settings.seeds)
+            n_pictures += n_prompts * n_seeds * (2 + len(locogen.widths_of(settings.width)))
+            n_ranked += n_prompts * sampling[0]
+        elif settings.search == "fast":
             n_pictures += fast.at_most(len(windows), n_pairs)
             n_ranked += n_prompts * fast.PASSES * min(fast.N_STEPS, sampling[0])
         else:

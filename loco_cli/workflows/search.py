@@ -1,19 +1,26 @@
 """The fast search of one concept: rank the layers by one run per prompt, and try the likely."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from loco_cli.interventions import Run
 from loco_cli.localization import WindowScore, better_for
 from loco_cli.localizers import fast as racing
 from loco_cli.localizers import locogen
+from loco_cli.localizers.contribution import chosen_windows, is_spoken_of
 from loco_cli.localizers.fast import Estimate, Layers, Race
+from loco_cli.localizers.locogen import Trial
 from loco_cli.report.pictures import Swept
-from loco_cli.runtime.probe import attribute, follow
+from loco_cli.runtime.probe import Trajectory, attribute, contribute, follow
+from loco_cli.runtime.tokenizer import last_mention
 from loco_cli.workflows.machine import ticking
 from loco_cli.workflows.runs import Runs
+from loco_cli.workflows.texts import tokenizers_of
+
+MOST_AHEAD = 1000.0  # standard errors; more says nothing more
 
 
 def fast(runs: Runs) -> Swept:
@@ -21,20 +28,25 @@ def fast(runs: Runs) -> Swept:
     started = time.monotonic()
     hunt = Hunt(runs)
     shares = hunt.rank()
-    best, spec = hunt.run(shares), runs.bench.located.spec
-    race = hunt.race
-    scores = tuple(hunt.score(e.layers) for e in race.estimates())
-    chosen = hunt.score(best.layers)
-    margin = race.margin(best)
-    found = runs.document(
-        scores,
-        chosen,
-        (hunt.mean(()), hunt.mean(race.everything)),
-        time.monotonic() - started,
-        ranking=tuple(round(share, 6) for share in shares),
-        margin=None if margin is None else round(min(margin, 1000.0), 2),
-    )
-    return Swept(found, tuple(runs.pictures), spec.module_paths)
+    best = hunt.run(shares)
+    return hunt.swept(best.layers, shares, time.monotonic() - started)
+
+
+def contribution(runs: Runs) -> Swept:
+    """
+    Return the layers to which the subject adds most, in as few as are enough; no window is swept.
+
+    What is chosen is tried on two seeds of every prompt, for its effect.
+    """
+    started = time.monotonic()
+    hunt = Hunt(runs)
+    sizes = hunt.contributions()
+    for window in chosen_windows(sizes, hunt.widths):
+        hunt.score_to({tuple(window): 2 * len(runs.pairs)})
+        best = hunt.race.best()
+        if best.effect >= runs.settings.effect:
+            break
+    return hunt.swept(best.layers, sizes, time.monotonic() - started)
 
 
 class Hunt:
@@ -75,7 +87,34 @@ class Hunt:
         )
 
     def rank(self) -> list[float]:
-        """Return each layer's share, a mean over the prompts; the originals of seed 0 are made."""
+        """Return each layer's share of the full swap, to first order, a mean over the prompts."""
+
+        def measure(path: Trajectory, trials: Sequence[Trial]) -> Tensor:
+            targets = [trial.run.swap.prompt for trial in trials if trial.run.swap]
+            return attribute(self.runs.bench.pipeline, path, targets, racing.N_STEPS)
+
+        return self._look(measure, racing.PASSES, racing.N_STEPS)
+
+    def contributions(self) -> list[float]:
+        """Return the size of what the subject adds in each layer, a mean over the prompts."""
+        tokenizer = tokenizers_of(self.runs.bench.located.texts)[0]
+
+        def measure(path: Trajectory, trials: Sequence[Trial]) -> Tensor:
+            spoken = []
+            for trial in trials:
+                tokens = tokenizer.read(trial.run.prompt)
+                start, _ = last_mention(tokens.text, self.runs.concept.subject)
+                n_tokens = len(self.runs.bench.pipeline.reader.read(trial.run.prompt).states)
+                spoken.append(is_spoken_of(tokens.offsets, start, n_tokens))
+            is_of = torch.tensor(spoken)
+            return contribute(self.runs.bench.pipeline, path, is_of, len(path.steps))
+
+        return self._look(measure, 1, self.runs.steps)
+
+    def _look(
+        self, measure: Callable[[Trajectory, Sequence[Trial]], Tensor], n_passes: int, n_steps: int
+    ) -> list[float]:
+        """Make the originals of seed 0, and return what is measured on their way, per layer."""
         runs, (steps, guidance) = self.runs, self.runs.sampling
         trials = runs.originals(runs.seeds[:1])
         # a backward pass keeps what a batch of four forgets
@@ -90,12 +129,11 @@ class Hunt:
             )
             for trial, image in zip(batch, images, strict=True):
                 runs.take(trial, image)
-            targets = [trial.run.swap.prompt for trial in batch if trial.run.swap]
-            found.append(attribute(runs.bench.pipeline, path, targets, racing.N_STEPS))
-            n_replayed = len(path.spread(racing.N_STEPS))
-            runs.evaluations += len(batch) * (runs.price + racing.PASSES * n_replayed)
-        shares: list[float] = torch.cat(found).mean(0).tolist()
-        return shares
+            found.append(measure(path, batch))
+            n_replayed = len(path.spread(n_steps))
+            runs.evaluations += len(batch) * (runs.price + n_passes * n_replayed)
+        means: list[float] = torch.cat(found).mean(0).tolist()
+        return means
 
     def run(self, shares: Sequence[float]) -> Estimate:
         """Return the best window, after as many runs as it takes to be sure of it."""
@@ -161,6 +199,21 @@ class Hunt:
         values = race.values[layers]
         original = sum(race.values[()][: len(values)]) / len(values)
         return WindowScore.of(layers, values, original=original, target=original - race.span)
+
+    def swept(self, chosen: Layers, ranking: Sequence[float], seconds: float) -> Swept:
+        """Return what was found, with every window that was tried."""
+        race, runs = self.race, self.runs
+        scores = tuple(self.score(one.layers) for one in race.estimates())
+        margin = race.margin(race.estimate(chosen))
+        found = runs.document(
+            scores,
+            self.score(chosen),
+            (self.mean(()), self.mean(race.everything)),
+            seconds,
+            ranking=tuple(round(one, 6) for one in ranking),
+            margin=None if margin is None else round(min(margin, MOST_AHEAD), 2),
+        )
+        return Swept(found, tuple(runs.pictures), runs.bench.located.spec.module_paths)
 
     def mean(self, layers: Layers) -> float:
         """Return the mean score of all runs of these layers."""

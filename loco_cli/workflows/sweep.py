@@ -35,8 +35,11 @@ def run(
 def localize(bench: Bench, entry: EditEntry, settings: LocalizeSettings) -> Swept:
     """Return the layers of one concept, found in the way that the settings name."""
     runs = Runs.of(bench, entry, settings)
-    # of a single window there is nothing to search
-    if settings.search == "fast" and settings.width != bench.located.spec.n_layers:
+    if settings.width == bench.located.spec.n_layers:
+        return exhaustive(runs)  # of a single window there is nothing to rank
+    if settings.method == "contribution":
+        return search.contribution(runs)
+    if settings.search == "fast":
         return search.fast(runs)
     return exhaustive(runs)
 

@@ -25,7 +25,13 @@ def name(request):
 def recipe_of(model, **settings):
     recipe = recipe_from_text("van gogh style", sources=("a house by {subject}",), to="painting")
     quick = {
-        "localize": {"width": model.spec.n_layers - 1, "seeds": 1, "steps": 1, **settings},
+        "localize": {
+            "search": "exhaustive",
+            "width": model.spec.n_layers - 1,
+            "seeds": 1,
+            "steps": 1,
+            **settings,
+        },
         "evaluate": {"seeds": 1, "steps": 1},
     }
     changed = {key: getattr(recipe, key).model_copy(update=value) for key, value in quick.items()}
@@ -58,6 +64,26 @@ def test_every_range_of_layers_is_scored(name):
     assert found.layers[0].module_path in model.spec.module_paths
     assert found.unet_evaluations == 4 * 2
     assert found.pooled_swapped is (False if name in POOLING else None)
+
+
+@pytest.mark.parametrize("method", ["locogen", "contribution"])
+def test_every_layer_is_ranked(name, method):
+    """
+    A search and a contribution rank every layer of the family, and try a few windows of them.
+    """
+    model = located(name)
+    bench = sweep.Bench(model, running(name), load_scorer(model, MACHINE), batch_size=4)
+    recipe = recipe_of(model, search="fast", width=2, method=method)
+
+    found = sweep.localize(bench, recipe.edits[0], recipe.localize).localization
+
+    assert len(found.ranking) == model.spec.n_layers
+    assert found.method == method
+    assert found.width == 2
+    assert len(found.scores) <= model.spec.n_layers - 1
+    if method == "contribution":
+        assert len(found.scores) == 1
+        assert min(found.ranking) >= 0
 
 
 @pytest.mark.parametrize("name", POOLING)

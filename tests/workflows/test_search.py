@@ -105,3 +105,30 @@ def test_a_single_window_is_no_search(bench):
 
     assert found.layer_range == (0, 16)
     assert found.ranking is None
+
+
+@pytest.mark.parametrize(
+    ("text", "to", "source", "key"),
+    [
+        ("klimt style", "painting", "a picture by {subject}", (8, 9)),
+        ("a boat object", "a fish", "a photo of {subject}", (4, 5)),
+        ("the german chancellor fact", "olaf scholz", "a photo of {subject}", (6, 7)),
+    ],
+)
+def test_the_subject_adds_most_where_it_was_planted(bench, text, to, source, key):
+    """
+    One generation per prompt names the layer, and its effect is measured on top.
+    """
+    recipe = recipe_from_text(text, sources=(source,), to=to)
+    settings = {"method": "contribution", "width": "auto", "seeds": 1, "steps": 4}
+
+    found = sweep.localize(
+        bench, recipe.edits[0], recipe.localize.model_copy(update=settings)
+    ).localization
+
+    assert set(found.layer_set) & set(key)
+    assert found.effect is not None
+    assert len(found.scores) <= 4
+    n_pictures = sum(one.n for one in found.scores) + 2
+    assert found.unet_evaluations == n_pictures * 4 * 2 + 4
+    assert "to which the subject adds most" in "".join(workflow.conclusion(found))

@@ -1,0 +1,23 @@
+"""The choice by contribution, on numbers small enough to do by hand."""
+
+from loco_cli.layers import LayerWindow
+from loco_cli.localizers.contribution import chosen_windows, is_spoken_of
+
+
+def test_the_window_that_adds_most_is_chosen():
+    """
+    Each width has its own winner; the first of equals is taken.
+    """
+    found = chosen_windows([0.0, 5.0, 0.0, 4.0, 4.0, 0.0], (1, 2, 3))
+
+    assert found == (LayerWindow(1, 2), LayerWindow(3, 5), LayerWindow(1, 4))
+
+
+def test_the_subject_is_heard_to_the_end():
+    """
+    Its first token and all behind it count, end and padding with them; start and words before not.
+    """
+    # <start> a cat by mon et <end>, then padding
+    offsets = [(0, 0), (0, 1), (2, 5), (6, 8), (9, 12), (12, 14), (0, 0)]
+
+    assert is_spoken_of(offsets, 9, 9) == [False] * 4 + [True] * 5
