@@ -10,6 +10,7 @@ What can go wrong, drawn as a tree.
   + MachineError         (1)   files, machine or result are wrong
     - CheckpointError          a file or folder that is no checkpoint, or is damaged
     - ModelUnavailable         a model that is not on this machine and cannot be fetched
+    - OutOfMemory              a batch for which the device has not the memory
     - EditError                an edit that changes nothing, matches nothing, or is not finite
     - VerificationError        an output that does not hold against its manifest
     - CheckFailed              a figure under the limit that `--fail-under` set
@@ -62,6 +63,10 @@ class CheckpointError(MachineError):
 
 class ModelUnavailable(MachineError):
     """A model that is not on this machine and cannot be fetched."""
+
+
+class OutOfMemory(MachineError):
+    """A batch of pictures for which the device has not the memory."""
 
 
 class EditError(MachineError):

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from loco_cli import __version__
-from loco_cli.cli import models, recipes
+from loco_cli.cli import cache, models, recipes
 from loco_cli.cli.console import Terminal
 from loco_cli.cli.diff import diff
 from loco_cli.cli.edit import edit
@@ -75,6 +75,7 @@ app.command()(evaluate)
 app.command()(generate)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(models.app, name="models")
+app.add_typer(cache.app, name="cache")
 
 
 def _as_sentence(error: OSError) -> MachineError:

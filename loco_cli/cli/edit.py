@@ -91,7 +91,7 @@ def edit(
         terminal.say(f"first finding the layers: at most {planning.price_in_words(plan.localize)}")
     from loco_cli.workflows import edit as workflow
 
-    machine = computing.machine(running.scorer)
+    machine = computing.machine(running)
     with terminal.progress() as notify:
         edited = workflow.run(asked, options, machine, notify, partial(_tell_found, terminal))
     for warning in edited.warnings:

@@ -82,7 +82,7 @@ def evaluate(
     with terminal.progress() as notify:
         evaluated = workflow.run(
             asked,
-            computing.machine(running.scorer),
+            computing.machine(running),
             edited,
             result.output,
             limits=limits,

@@ -80,11 +80,13 @@ class Computing:
     dtype: o.Dtype = "auto"
     batch_size: o.BatchSize = None
 
-    def machine(self, scorer: str | None = None) -> "Machine":
+    def machine(self, running: Running | None = None) -> "Machine":
         """Return the machine that the options describe; this imports torch."""
         from loco_cli.workflows.machine import Machine
 
-        return Machine(self.device, self.dtype, self.batch_size or "auto", scorer)
+        how = running or Running()
+        batch_size = self.batch_size or "auto"
+        return Machine(self.device, self.dtype, batch_size, how.scorer, not how.no_cache)
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def localize(
     work = _trace if is_trace else _sweep
     if is_trace and plan.localize:
         terminal.say(f"tracing takes at most {planning.price_in_words(plan.localize)}")
-    found, parts = work(terminal, recipe, computing.machine(running.scorer), result)
+    found, parts = work(terminal, recipe, computing.machine(running), result)
     terminal.show(found.to_json(), *parts)
     if found.files:
         terminal.say(f"wrote {', '.join(map(str, found.files))}")

@@ -10,7 +10,7 @@ effect is enough. What is left out are runs that can no longer change the answer
         best of them, so that nothing is missed because the ranking was wrong;
     4.  more prompts and seeds for the best and for what is not yet clearly behind it;
     5.  the best one's neighbours on every prompt, and the best itself on at least two seeds of
-        each, until its effect is known to `PRECISION` and clear of what is wanted.
+        each, until its effect is known to `PRECISION`.
 
 Windows are compared on the same prompts and seeds, so that what these differ in cancels.
 """
@@ -204,7 +204,7 @@ def lacking(
 
     A first run decides what goes on to every prompt. The best is then run twice per prompt, and on
     until its effect is precise; one that is clearly not enough once per prompt, and on while
-    another is as good.
+    another is as good, unless it is clearly not half of that.
     """
 
     def more(n: int) -> int:
@@ -212,7 +212,8 @@ def lacking(
 
     is_below = best.effect + CLEAR * best.stderr < race.wanted
     least = min(n_prompts if is_below else 2 * n_prompts, n_all)
-    last = min(2 * n_prompts, n_all) if is_below else n_all
+    is_hopeless = best.effect + CLEAR * best.stderr < PROMISING * race.wanted
+    last = min((1 if is_hopeless else 2) * n_prompts, n_all) if is_below else n_all
     rivals = race.rivals(best) if may_compare else ()
     found = {
         rival.layers: more(rival.n)

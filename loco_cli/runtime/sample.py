@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from loco_cli.errors import MachineError
+from loco_cli.errors import OutOfMemory
 from loco_cli.interventions import Run
 from loco_cli.runtime.hooks import fix_channels, give_contexts, on_every_call
 from loco_cli.runtime.pipeline import Pipeline
@@ -63,12 +63,28 @@ def sample(
     Yield the picture of every run, in order.
 
     Each run has its own noise, drawn on the CPU from its seed alone, so that a picture is the
-    same in every batch up to rounding, and the same bit for bit at the same batch size.
+    same in every batch up to rounding, and the same bit for bit at the same batch size. A batch
+    for which there is no memory is halved, and so are those after it.
     """
-    for start in range(0, len(runs), batch_size):
-        yield from sample_batch(
-            pipeline, runs[start : start + batch_size], steps=steps, guidance=guidance, tick=tick
-        )
+    start = 0
+    while start < len(runs):
+        batch = runs[start : start + batch_size]
+        try:
+            images = sample_batch(pipeline, batch, steps=steps, guidance=guidance, tick=tick)
+        except OutOfMemory:
+            if len(batch) == 1:
+                raise
+            batch_size = len(batch) // 2
+            free_memory()
+            continue
+        yield from images
+        start += len(batch)
+
+
+def free_memory() -> None:
+    """Give back what a failed batch has left on an NVIDIA card."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @torch.no_grad()
@@ -80,7 +96,7 @@ def sample_batch(
     guidance: float,
     tick: Tick = no_tick,
 ) -> Tensor:  # [n, 3, h, w], 0 to 1
-    """Return the pictures of some runs, made together; raises MachineError without memory."""
+    """Return the pictures of some runs, made together; raises OutOfMemory without memory."""
     given = pipeline.reader.read_batch(runs, is_guided=pipeline.is_guided(guidance))
     unet, seeds = pipeline.pipe.unet, [run.seed for run in runs]
     with (
@@ -97,9 +113,9 @@ def draw(
     *,
     steps: int,
     guidance: float,
-    tick: Tick = lambda n: None,
+    tick: Tick = no_tick,
 ) -> Tensor:  # [n, 3, h, w], 0 to 1
-    """Return a picture per seed of what the pipeline is given; raises MachineError."""
+    """Return a picture per seed of what the pipeline is given; raises OutOfMemory."""
     with (
         on_every_call(pipeline.pipe.unet, lambda: tick(len(seeds))),
         _told_of_memory(len(seeds)),
@@ -133,6 +149,6 @@ def _told_of_memory(n_pictures: int) -> Iterator[None]:
         if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
             raise
         smaller = "pass a smaller `--batch-size`" if n_pictures > 1 else "use `--dtype float16`"
-        raise MachineError(
+        raise OutOfMemory(
             f"the device has no memory for {n_pictures} pictures at a time", smaller
         ) from error

@@ -30,12 +30,17 @@ _SCORER_HINT = "point to the folder of a CLIP model with `--scorer PATH`"
 
 @dataclass(frozen=True)
 class Machine:
-    """How to run a model: `Machine(device="cpu", batch_size=8)`."""
+    """
+    How to run a model: `Machine(device="cpu", batch_size=8)`.
+
+    With `is_cached` finished runs are kept, and those that were kept are not made again.
+    """
 
     device: str = "auto"
     dtype: str = "auto"
     batch_size: int | str = "auto"
     scorer: str | None = None
+    is_cached: bool = True
 
 
 def load_model(located: Located, machine: Machine, notify: Notify = silent) -> "Pipeline":

@@ -23,7 +23,8 @@ from loco_cli.metrics.clip_score import ClipScorer
 from loco_cli.recipe import EditEntry, LocalizeSettings
 from loco_cli.report.pictures import SwapPicture
 from loco_cli.runtime.pipeline import Pipeline
-from loco_cli.runtime.sample import count_steps, no_tick, sample, to_png
+from loco_cli.runtime.sample import count_steps, sample, to_png
+from loco_cli.workflows.kept import Kept, KeptRun
 from loco_cli.workflows.locate import Located
 from loco_cli.workflows.machine import ticking
 from loco_cli.workflows.progress import Notify, silent
@@ -38,6 +39,7 @@ class Bench:
     scorer: ClipScorer
     batch_size: int
     notify: Notify = silent
+    kept: Kept | None = None  # runs that were made before; None ignores them
 
 
 @dataclass
@@ -45,7 +47,8 @@ class Runs:
     """
     One concept's runs as they are made: trials, their scores, and the pictures to keep.
 
-    `evaluations` counts samples through the UNet.
+    `evaluations` counts samples through the UNet, those of runs that were kept from before too: it
+    is what the answer takes.
     """
 
     bench: Bench
@@ -97,38 +100,65 @@ class Runs:
         waiting: dict[Any, list[Trial]] = {}
         for trial in trials:
             waiting.setdefault(self._picture(trial.run), []).append(trial)
-        runs = [sharing[0].run for sharing in waiting.values()]
+        self.evaluations += len(waiting) * self.price
+        fresh = [sharing for sharing in waiting.values() if not self.recall(sharing)]
+        if not fresh:
+            return
         images = sample(
             self.bench.pipeline,
-            runs,
+            [sharing[0].run for sharing in fresh],
             steps=self.sampling[0],
             guidance=self.sampling[1],
             batch_size=self.bench.batch_size,
-            tick=ticking(self.bench.notify, stage, len(runs) * self.steps) if runs else no_tick,
+            tick=ticking(self.bench.notify, stage, len(fresh) * self.steps),
         )
-        for sharing, image in zip(waiting.values(), images, strict=True):
-            self.evaluations += self.price
+        for sharing, image in zip(fresh, images, strict=True):
             for trial in sharing:
                 self.take(trial, image)
 
+    def recall(self, trials: Sequence[Trial]) -> bool:
+        """Take these trials from what is kept; where one is missing none is taken."""
+        if self.bench.kept is None:
+            return False
+        found = [
+            self.bench.kept.find_run(*self._of(trial), needs_picture=trial.run.seed == 0)
+            for trial in trials
+        ]
+        if None in found:
+            return False
+        for trial, one in zip(trials, found, strict=True):
+            if one is not None:
+                self._record(trial, one)
+        return True
+
     def take(self, trial: Trial, image: Tensor) -> None:  # [3, h, w], 0 to 1
-        """Score a picture; raises MachineError where it came out as no numbers."""
+        """Score and keep a picture; raises MachineError where it came out as no numbers."""
         (score,) = self.bench.scorer.scores(image[None], [trial.caption])
         if score != score:
             raise MachineError(
                 f"a picture of `{trial.run.prompt}` came out as no numbers", "try `--dtype float32`"
             )
+        one = KeptRun(score, to_png(image) if trial.run.seed == 0 else None)
+        if self.bench.kept is not None:
+            self.bench.kept.keep_run(one, *self._of(trial))
+        self._record(trial, one)
+
+    def _record(self, trial: Trial, one: KeptRun) -> None:
         self.trials.append(trial)
-        self.scores.append(score)
-        if trial.run.seed == 0 and trial.run.swap is not None:
+        self.scores.append(one.score)
+        if one.png is not None and trial.run.swap is not None:
             source, target = trial.run.prompt, trial.run.swap.prompt
             layers = trial.candidate.layers
-            self.pictures.append(SwapPicture(source, target, layers, score, to_png(image)))
+            self.pictures.append(SwapPicture(source, target, layers, one.score, one.png))
+
+    def _of(self, trial: Trial) -> tuple[Any, ...]:
+        """Return all that a score depends on beside the model and the scorer."""
+        return (*self._picture(trial.run), trial.caption, *self.sampling)
 
     def _picture(self, run: Run) -> Any:
         """Return all that a picture depends on: a full swap forgets the source prompt."""
         spec = self.bench.located.spec
-        past = run.pooled_prompt if spec.unreachable else None
+        past = run.pooled_prompt if spec.unreachable else ""
         return run.seed, past, tuple(run.prompt_at(layer) for layer in range(spec.n_layers))
 
     def document(

@@ -8,11 +8,13 @@ from loco_cli.localization import better_for
 from loco_cli.localizers import locogen
 from loco_cli.recipe import EditEntry, LocalizeSettings, Recipe
 from loco_cli.report.pictures import Swept
+from loco_cli.runtime.pipeline import Pipeline
 from loco_cli.runtime.sample import choose_batch_size
 from loco_cli.workflows import search
 from loco_cli.workflows.checks import check_localize
+from loco_cli.workflows.kept import Kept, trim
 from loco_cli.workflows.locate import Located
-from loco_cli.workflows.machine import Machine, load_model, load_scorer
+from loco_cli.workflows.machine import Machine, find_scorer, load_model, load_scorer
 from loco_cli.workflows.progress import Notify, silent
 from loco_cli.workflows.runs import Bench as Bench
 from loco_cli.workflows.runs import Runs
@@ -28,8 +30,19 @@ def run(
     scorer = load_scorer(located, machine)
     pipeline = load_model(located, machine, notify)
     batch_size = choose_batch_size(machine.batch_size, pipeline)
-    bench = Bench(located, pipeline, scorer, batch_size, notify)
-    return tuple(localize(bench, entry, recipe.localize) for entry in recipe.edits)
+    kept = kept_runs(located, machine, pipeline) if machine.is_cached else None
+    bench = Bench(located, pipeline, scorer, batch_size, notify, kept)
+    swept = tuple(localize(bench, entry, recipe.localize) for entry in recipe.edits)
+    if kept:
+        trim()
+    return swept
+
+
+def kept_runs(located: Located, machine: Machine, pipeline: Pipeline) -> Kept:
+    """Return what is kept of a model's runs, with this scorer, precision and device."""
+    scorer = find_scorer(machine.scorer or located.spec.scorer)
+    unet = pipeline.pipe.unet
+    return Kept.of(located, scorer, f"{unet.device.type} {unet.dtype}")
 
 
 def localize(bench: Bench, entry: EditEntry, settings: LocalizeSettings) -> Swept:

@@ -102,6 +102,28 @@ def test_memory_that_runs_out_is_one_sentence(pipeline, error):
     assert "--dtype" in caught.value.hint
 
 
+def test_a_batch_that_does_not_fit_is_halved(pipeline):
+    """
+    Pictures go on in smaller batches, in order and the same; a single one that fails is an error.
+    """
+    runs, most = [Run(SOURCE, seed) for seed in range(5)], 2
+    sizes = []
+
+    def fit(n):
+        sizes.append(n)
+        if n > most:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    made = list(sample(pipeline, runs, batch_size=5, tick=fit, steps=1, guidance=4.0))
+    whole = sample_batch(pipeline, runs, steps=1, guidance=4.0)
+
+    torch.testing.assert_close(torch.stack(made), whole, rtol=0, atol=1e-3)
+    assert sizes == [5, 2, 2, 1]
+    most = 0
+    with pytest.raises(MachineError, match="no memory for 1 pictures"):
+        list(sample(pipeline, runs, batch_size=5, tick=fit, steps=1, guidance=4.0))
+
+
 def test_another_error_is_no_lack_of_memory(pipeline):
     """
     What goes wrong for another reason is not explained away.

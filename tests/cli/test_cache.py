@@ -1,0 +1,25 @@
+"""`loco cache` through the door."""
+
+import json
+
+from typer.testing import CliRunner
+
+from loco_cli.cli.app import app
+from loco_cli.workflows.kept import Kept, KeptRun, runs_folder
+
+
+def test_runs_are_counted_and_cleared():
+    """
+    `show` says how much is kept and where, `clear` what it removed.
+    """
+    Kept(runs_folder(), "model").keep_run(KeptRun(0.5), "a")
+
+    shown = CliRunner().invoke(app, ["cache", "show", "--json"])
+    cleared = CliRunner().invoke(app, ["cache", "clear"])
+    empty = CliRunner().invoke(app, ["cache", "show"])
+
+    document = json.loads(shown.stdout)
+    assert (document["schema"], document["runs"]) == ("loco.cache/1", 1)
+    assert "/" not in document["folder"]
+    assert cleared.stdout.startswith("removed 1 runs")
+    assert empty.stdout.startswith("0 runs, 0.0 MB of at most 537 MB in ")
