@@ -14,8 +14,8 @@ from loco_cli.localizers.contribution import chosen_windows, is_spoken_of
 from loco_cli.localizers.fast import Estimate, Layers, Race
 from loco_cli.localizers.locogen import Trial
 from loco_cli.report.pictures import Swept
+from loco_cli.runtime.mention import last_mention
 from loco_cli.runtime.probe import Trajectory, attribute, contribute, follow
-from loco_cli.runtime.tokenizer import last_mention
 from loco_cli.workflows.machine import ticking
 from loco_cli.workflows.runs import Runs
 from loco_cli.workflows.texts import tokenizers_of
