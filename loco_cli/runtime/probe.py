@@ -6,7 +6,8 @@ on the conditional half alone. A replay costs a few evaluations and looks into e
 where an intervention costs a whole picture for a single window.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,9 +82,10 @@ def attribute(
     prompt, its queries unchanged. One backward pass gives every layer. Where several layers are
     enough the shares come out small, since the others stand in for each.
     """
-    unet = pipeline.pipe.unet.requires_grad_(False)
+    unet = pipeline.pipe.unet
     contexts = _contexts(pipeline, trajectory.runs, targets)
-    found = [_shares(unet, pipeline, step, contexts) for step in trajectory.spread(n_steps)]
+    with _frozen(unet):
+        found = [_shares(unet, pipeline, step, contexts) for step in trajectory.spread(n_steps)]
     return torch.stack(found).mean(0)
 
 
@@ -152,6 +154,18 @@ def _shares(
         for index, gradient in zip(order, gradients, strict=True)
     ]
     return (torch.stack(shares, 1) / (scale * size)[:, None]).cpu()
+
+
+@contextmanager
+def _frozen(unet: nn.Module) -> Iterator[None]:
+    """While open, no weight has a gradient, which would keep what only it needs."""
+    thawed = [parameter for parameter in unet.parameters() if parameter.requires_grad]
+    unet.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in thawed:
+            parameter.requires_grad_(True)
 
 
 def _contexts(pipeline: Pipeline, runs: Sequence[Run], targets: Sequence[str]) -> dict[int, Tensor]:

@@ -24,12 +24,12 @@ from loco_cli.localization import (
 )
 from loco_cli.recipe import EditEntry, Recipe
 from loco_cli.report.pictures import SwapPicture, Swept
-from loco_cli.runtime.sample import choose_batch_size, count_steps, sample, to_png
+from loco_cli.runtime.sample import count_steps, sample, to_png
 from loco_cli.workflows import sweep
 from loco_cli.workflows.checks import check_find_neurons, named_layers
 from loco_cli.workflows.encoders import encoder_of
 from loco_cli.workflows.locate import Located
-from loco_cli.workflows.machine import Machine, load_model, load_scorer, ticking
+from loco_cli.workflows.machine import Machine, ticking
 from loco_cli.workflows.neurons import Ranked, rank
 from loco_cli.workflows.progress import Notify, silent
 from loco_cli.workflows.texts import check_subjects
@@ -45,10 +45,7 @@ def run(
     """
     check_find_neurons(located, recipe)
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
-    scorer = load_scorer(located, machine)
-    pipeline = load_model(located, machine, notify)
-    batch_size = choose_batch_size(machine.batch_size, pipeline)
-    bench = sweep.Bench(located, pipeline, scorer, batch_size, notify)
+    bench = sweep.load_bench(located, machine, notify)
     layers_of, found = named_layers(located, recipe), []
     if layers_of is None:
         settings = recipe.localize.model_copy(update={"method": "locogen"})

@@ -219,19 +219,20 @@ def _price(located: Located, recipe: Recipe) -> PlannedRuns:
     settings, n_layers = recipe.localize, located.spec.n_layers
     sampling = located.spec.sampling(settings.steps, settings.guidance)
     windows = locogen.windows_of(settings.width, n_layers)
+    is_ranked = settings.search == "fast" or settings.method == "contribution"
     n_pictures = n_ranked = 0
     for entry in recipe.edits:
         n_prompts = len(entry.localize_pairs())
         n_pairs = n_prompts * settings.seeds
-        if settings.method == "contribution":
-            n_seeds = min(2, settings.seeds)
-            n_pictures += n_prompts * n_seeds * (2 + len(locogen.widths_of(settings.width)))
+        if settings.width == n_layers or not is_ranked:
+            n_pictures += len(locogen.candidates_of(windows, n_layers)) * n_pairs
+        elif settings.method == "contribution":
+            n_tried = 2 + len(locogen.widths_of(settings.width))
+            n_pictures += n_prompts * min(2, settings.seeds) * n_tried
             n_ranked += n_prompts * sampling[0]
-        elif settings.search == "fast":
+        else:
             n_pictures += fast.at_most(len(windows), n_pairs)
             n_ranked += n_prompts * fast.PASSES * min(fast.N_STEPS, sampling[0])
-        else:
-            n_pictures += len(locogen.candidates_of(windows, n_layers)) * n_pairs
     priced = PlannedRuns.of(n_pictures, sampling)
     evaluations = priced.unet_evaluations + n_ranked
     return priced.model_copy(update={"unet_evaluations": evaluations})

@@ -95,11 +95,11 @@ class Runs:
         """Return the trials of swapping nothing, the prompts of a seed together."""
         return [self.trial((), pair, seed) for seed in seeds for pair in self.pairs]
 
-    def make(self, trials: Sequence[Trial], stage: str) -> None:
-        """Make and score the pictures of some trials; one that several share is made once."""
+    def make(self, trials: Sequence[Trial], stage: str, *, is_shared: bool) -> None:
+        """Make and score pictures; with `is_shared` one that several trials have is made once."""
         waiting: dict[Any, list[Trial]] = {}
-        for trial in trials:
-            waiting.setdefault(self._picture(trial.run), []).append(trial)
+        for i, trial in enumerate(trials):
+            waiting.setdefault(self._picture(trial.run) if is_shared else i, []).append(trial)
         self.evaluations += len(waiting) * self.price
         fresh = [sharing for sharing in waiting.values() if not self.recall(sharing)]
         if not fresh:

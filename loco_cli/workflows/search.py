@@ -206,7 +206,7 @@ class Hunt:
             for i in range(known.get(layers, 0), min(n, len(self.order)))
         ]
         if trials:
-            self.runs.make(trials, self.stage)
+            self.runs.make(trials, self.stage, is_shared=True)
 
     def score(self, layers: Layers) -> WindowScore:
         """Return a window's score, its effect on its own runs as a share of the span."""

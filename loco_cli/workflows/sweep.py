@@ -8,7 +8,6 @@ from loco_cli.localization import better_for
 from loco_cli.localizers import locogen
 from loco_cli.recipe import EditEntry, LocalizeSettings, Recipe
 from loco_cli.report.pictures import Swept
-from loco_cli.runtime.pipeline import Pipeline
 from loco_cli.runtime.sample import choose_batch_size
 from loco_cli.workflows import search
 from loco_cli.workflows.checks import check_localize
@@ -27,22 +26,24 @@ def run(
     """Return one sweep for each edit of the recipe; the model is loaded once."""
     check_localize(located, recipe.localize)
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
-    scorer = load_scorer(located, machine)
-    pipeline = load_model(located, machine, notify)
-    batch_size = choose_batch_size(machine.batch_size, pipeline)
-    kept = kept_runs(located, machine, pipeline) if machine.is_cached else None
-    bench = Bench(located, pipeline, scorer, batch_size, notify, kept)
+    bench = load_bench(located, machine, notify)
     swept = tuple(localize(bench, entry, recipe.localize) for entry in recipe.edits)
-    if kept:
+    if bench.kept:
         trim()
     return swept
 
 
-def kept_runs(located: Located, machine: Machine, pipeline: Pipeline) -> Kept:
-    """Return what is kept of a model's runs, with this scorer, precision and device."""
-    scorer = find_scorer(machine.scorer or located.spec.scorer)
-    unet = pipeline.pipe.unet
-    return Kept.of(located, scorer, f"{unet.device.type} {unet.dtype}")
+def load_bench(located: Located, machine: Machine, notify: Notify = silent) -> Bench:
+    """Return the model and its scorer, loaded, with the runs that are kept of them."""
+    scorer = load_scorer(located, machine)
+    pipeline = load_model(located, machine, notify)
+    batch_size = choose_batch_size(machine.batch_size, pipeline)
+    kept = None
+    if machine.is_cached:
+        unet = pipeline.pipe.unet
+        folder = find_scorer(machine.scorer or located.spec.scorer)
+        kept = Kept.of(located, folder, f"{unet.device.type} {unet.dtype}")
+    return Bench(located, pipeline, scorer, batch_size, notify, kept)
 
 
 def localize(bench: Bench, entry: EditEntry, settings: LocalizeSettings) -> Swept:
@@ -83,4 +84,4 @@ def _sweep(runs: Runs, windows: Sequence[LayerWindow]) -> None:
         fresh, runs.pairs, runs.seeds, runs.concept.kind, with_pooled=runs.settings.pooled
     )
     stage = f"localizing {runs.concept.subject}"
-    runs.make(trials, f"{stage} in wider ranges" if runs.trials else stage)
+    runs.make(trials, f"{stage} in wider ranges" if runs.trials else stage, is_shared=False)

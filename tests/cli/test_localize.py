@@ -9,7 +9,10 @@ from typer.testing import CliRunner
 from loco_cli.cli.app import app
 from loco_cli.recipe import LocalizeSettings
 
-QUICK = ["--prompt", "a house by {subject}", "--width", "15", "--seeds", "1", "--steps", "1"]
+QUICK = [
+    *("--prompt", "a house by {subject}", "--search", "exhaustive"),
+    *("--width", "15", "--seeds", "1", "--steps", "1"),
+]
 
 
 def localize(*arguments):
@@ -59,9 +62,11 @@ def test_a_dry_run_prints_the_plan(here):
     """
     words = localize("van gogh style", "--dry-run", "--output", "found")
     document = localize("van gogh style", "--dry-run", "--json")
+    paper = localize("van gogh style", "--dry-run", "--search", "exhaustive")
 
     assert words.exit_code == document.exit_code == 0
-    assert "find the layers: at most 960 pictures, 38400 UNet evaluations" in words.stdout
+    assert "find the layers: at most 304 pictures, 12240 UNet evaluations" in words.stdout
+    assert "find the layers: at most 960 pictures, 38400 UNet evaluations" in paper.stdout
     assert "'a picture by van gogh' → 'a painting'" in words.stdout
     assert json.loads(document.stdout)["schema"] == "loco.plan/1"
     assert list(here.iterdir()) == []
