@@ -160,10 +160,10 @@ def test_preserved_prompts_speak_as_the_edit_does(tiny):
 
 def test_what_is_edited_is_never_preserved(tiny, encoder):
     """
-    Where one edit goes to what another edits, its target prompts are left out.
+    Where one edit's target prompt is another's source, it is left out.
     """
-    edits = "{kind: object, subject: snoopy, to: a dog}, {kind: object, subject: a dog, to: a cat}"
-    recipe = recipe_of(edits)
+    beagle = "{kind: object, subject: snoopy, to: a beagle, target: [a photo of a dog]}"
+    recipe = recipe_of(f"{beagle}, {{kind: object, subject: a dog, to: a cat}}")
 
     prompts = preserved_prompts(tiny.spec, recipe, chosen_neighbours(tiny.spec, recipe, encoder))
 
