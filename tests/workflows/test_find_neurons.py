@@ -68,7 +68,7 @@ def test_an_edit_takes_the_channels_that_are_listed(tiny):
 
 def test_without_layers_they_are_found_first(tiny):
     """
-    The layers are LocoGen's, and what it costs to find them is counted and planned.
+    The layers are LocoGen's, and what it costs to find them is counted; the plan is its limit.
     """
     recipe = recipe_of(tiny, edit={"layer_range": "auto"}, width=15, search="exhaustive")
 
@@ -76,8 +76,8 @@ def test_without_layers_they_are_found_first(tiny):
     (swept,) = find_neurons.run(tiny, recipe, MACHINE)
 
     assert swept.localization.width == 15
-    planned = plan.localize.unet_evaluations + plan.pictures.unet_evaluations
-    assert swept.localization.unet_evaluations == planned
+    searched = swept.localization.unet_evaluations - plan.pictures.unet_evaluations
+    assert 0 < searched <= plan.localize.unet_evaluations  # pictures that are alike are made once
 
 
 @pytest.mark.parametrize(
