@@ -19,7 +19,7 @@ the share of the full swap's change that it makes alone.
 Basu et al. 2024, arXiv:2405.01008, Algorithm 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
@@ -84,7 +84,7 @@ def windows_of(width: int | Literal["auto"], n_layers: int) -> tuple[LayerWindow
     return tuple(w for width in widths_of(width) for w in sliding_windows(n_layers, width))
 
 
-def candidates_of(windows: Sequence[LayerWindow], n_layers: int) -> tuple[Candidate, ...]:
+def candidates_of(windows: Sequence[Iterable[int]], n_layers: int) -> tuple[Candidate, ...]:
     """Return the original run, the full swap, and every window, each once."""
     windows_and_all = (tuple(range(n_layers)), *map(tuple, windows))
     return (Candidate(()), *map(Candidate, dict.fromkeys(windows_and_all)))
@@ -93,7 +93,7 @@ def candidates_of(windows: Sequence[LayerWindow], n_layers: int) -> tuple[Candid
 def rank(
     trials: Sequence[Trial],
     scores: Sequence[float],  # one per trial
-    windows: Sequence[LayerWindow],
+    windows: Sequence[Iterable[int]],
     n_layers: int,
 ) -> tuple[float, float, tuple[WindowScore, ...]]:
     """Return the original's mean score, the full swap's, and the score of each window."""
@@ -102,8 +102,8 @@ def rank(
         values.setdefault(trial.candidate.layers, []).append(score)
     original, target = fmean(values[()]), fmean(values[tuple(range(n_layers))])
     ranked = tuple(
-        WindowScore.of(tuple(window), values[tuple(window)], original=original, target=target)
-        for window in windows
+        WindowScore.of(layers, values[layers], original=original, target=target)
+        for layers in map(tuple, windows)
     )
     return original, target, ranked
 

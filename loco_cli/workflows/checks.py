@@ -21,6 +21,7 @@ from loco_cli.workflows.outputs import (
 )
 
 MAX_STEPS = 1000  # of noise that a Stable Diffusion was trained with
+_LAYER_KEYS = ("edit.layer_range", "edit.layers")
 RESULT_FILES = ("sheet.png", "report.html")  # beside the document of `localize` and `evaluate`
 
 
@@ -134,13 +135,40 @@ def check_solve(located: Located, recipe: Recipe) -> None:
 
 
 def check_unused(recipe: Recipe) -> None:
-    """Raise RequestError for layers or neurons of a localization that looks for layers."""
-    for key in ("edit.layer_range", "edit.layers", "edit.neurons"):
-        if key in recipe.overrides:
+    """Raise RequestError for settings of a localization that its method does not read."""
+    method, asked = recipe.localize.method, recipe.overrides
+    unread = {"edit.neurons": "`--method neurons`"}
+    if method != "locogen":
+        unread |= dict.fromkeys(_LAYER_KEYS, "`--method locogen` and `--method neurons`")
+    for key, readers in unread.items():
+        if key in asked:
             raise RequestError(
-                f"`{key}` is set, which method `{recipe.localize.method}` does not read",
-                "it is for `--method neurons`",
+                f"`{key}` is set, which method `{method}` does not read", f"it is for {readers}"
             )
+    if _are_layers_asked(recipe):
+        for key in ("localize.search", "localize.width"):
+            if key in asked:
+                raise RequestError(
+                    f"`{key}` is set, and the layers are named: none are looked for",
+                    "leave one of the two out",
+                )
+
+
+def scored_layers(located: Located, recipe: Recipe) -> tuple[tuple[int, ...], ...] | None:
+    """
+    Return the layers that LocoGen is to score for each edit, None where it is to look for them.
+
+    Layers that a recipe's file names are those of its edit, which can be looked for all the same.
+    """
+    return _layers_named(located, recipe) if _are_layers_asked(recipe) else None
+
+
+def _are_layers_asked(recipe: Recipe) -> bool:
+    return (
+        recipe.localize.method == "locogen"
+        and recipe.edit.layer_range != "auto"
+        and any(key in recipe.overrides for key in _LAYER_KEYS)
+    )
 
 
 def check_neurons(
@@ -178,6 +206,10 @@ def named_layers(located: Located, recipe: Recipe) -> tuple[tuple[int, ...], ...
     """
     if not is_in_layers(recipe):
         return ((),) * len(recipe.edits)
+    return _layers_named(located, recipe)
+
+
+def _layers_named(located: Located, recipe: Recipe) -> tuple[tuple[int, ...], ...] | None:
     named = recipe.edit.layer_range
     if named == "auto":
         return None

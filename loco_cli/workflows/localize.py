@@ -80,9 +80,16 @@ def conclusion(found: Localization) -> tuple[str, ...]:
             f"swapping these layers whole makes {whole:.0%}",
             *details,
         )
+    if found.ranking is None and len(found.scores) == 1:
+        return (f"swapping {where} makes {share}{_give_or_take(found)}", *details)
     if not found.is_enough(ENOUGH):
         return (f"no layer range holds the concept: the best, {where}, makes {share}", *details)
     return (f"the concept lies in {where}: swapping there makes {share}", *details)
+
+
+def _give_or_take(found: Localization) -> str:
+    stderr = found.scores[0].stderr / abs(found.original_score - found.target_score)
+    return f", give or take {stderr:.0%}" if found.scores[0].n > 1 else ""
 
 
 def _how_sure(found: Localization) -> tuple[str, ...]:

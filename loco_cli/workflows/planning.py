@@ -29,6 +29,7 @@ from loco_cli.workflows.checks import (
     check_steps,
     check_unused,
     named_layers,
+    scored_layers,
 )
 from loco_cli.workflows.locate import Located, locate
 from loco_cli.workflows.methods import touched, unreached
@@ -74,7 +75,7 @@ def localize(
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
     if output:
         check_folder(output, LOCALIZE_FILES, force=force)
-    layers_of = named_layers(located, recipe) if is_listing else None
+    layers_of = named_layers(located, recipe) if is_listing else scored_layers(located, recipe)
     price = price_of(located, recipe, batch_size) if is_trace else _price(located, recipe)
     return Plan(
         command="localize",
@@ -88,7 +89,7 @@ def localize(
             )
         ),
         method=recipe.localize.method,
-        localize=None if layers_of else price,
+        localize=None if is_listing and layers_of else price,
         pictures=_price_of_listing(located, recipe) if is_listing else None,
         output=_named(output),
     )
@@ -198,7 +199,8 @@ def in_words(plan: Plan) -> tuple[str, ...]:
         lines.append(f"  {edit.kind} `{edit.subject}` → `{edit.to or 'nothing'}`, {where}")
         lines += [f"    {a!r} → {b!r}" for a, b in zip(edit.source, edit.target, strict=True)]
     if plan.localize:
-        lines.append(f"  find the {sought}: at most {price_in_words(plan.localize)}")
+        verb = "find" if any(edit.layers is None for edit in plan.edits) else "score"
+        lines.append(f"  {verb} the {sought}: at most {price_in_words(plan.localize)}")
     if plan.pictures:
         lines.append(f"  make pictures: {price_in_words(plan.pictures)}")
     lines += [f"  change {name}" for name in plan.tensors]
@@ -221,10 +223,13 @@ def _price(located: Located, recipe: Recipe) -> PlannedRuns:
     windows = locogen.windows_of(settings.width, n_layers)
     is_ranked = settings.search == "fast" or settings.method == "contribution"
     n_pictures = n_ranked = 0
-    for entry in recipe.edits:
+    named = scored_layers(located, recipe)
+    for i, entry in enumerate(recipe.edits):
         n_prompts = len(entry.localize_pairs())
         n_pairs = n_prompts * settings.seeds
-        if settings.width == n_layers or not is_ranked:
+        if named:
+            n_pictures += len(locogen.candidates_of(named[i : i + 1], n_layers)) * n_pairs
+        elif settings.width == n_layers or not is_ranked:
             n_pictures += len(locogen.candidates_of(windows, n_layers)) * n_pairs
         elif settings.method == "contribution":
             n_tried = 2 + len(locogen.widths_of(settings.width))

@@ -1,7 +1,7 @@
 """One concept's sweep: plan the runs, make the pictures, score them, rank the layers."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from loco_cli.layers import LayerWindow, sliding_windows
 from loco_cli.localization import better_for
@@ -10,7 +10,7 @@ from loco_cli.recipe import EditEntry, LocalizeSettings, Recipe
 from loco_cli.report.pictures import Swept
 from loco_cli.runtime.sample import choose_batch_size
 from loco_cli.workflows import search
-from loco_cli.workflows.checks import check_localize
+from loco_cli.workflows.checks import check_localize, scored_layers
 from loco_cli.workflows.kept import Kept, trim
 from loco_cli.workflows.locate import Located
 from loco_cli.workflows.machine import Machine, find_scorer, load_model, load_scorer
@@ -25,9 +25,15 @@ def run(
 ) -> tuple[Swept, ...]:
     """Return one sweep for each edit of the recipe; the model is loaded once."""
     check_localize(located, recipe.localize)
+    named = scored_layers(located, recipe)
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
     bench = load_bench(located, machine, notify)
-    swept = tuple(localize(bench, entry, recipe.localize) for entry in recipe.edits)
+    swept = tuple(
+        score(bench, entry, recipe.localize, named[i])
+        if named
+        else localize(bench, entry, recipe.localize)
+        for i, entry in enumerate(recipe.edits)
+    )
     if bench.kept:
         trim()
     return swept
@@ -58,6 +64,20 @@ def localize(bench: Bench, entry: EditEntry, settings: LocalizeSettings) -> Swep
     return exhaustive(runs)
 
 
+def score(
+    bench: Bench, entry: EditEntry, settings: LocalizeSettings, layers: tuple[int, ...]
+) -> Swept:
+    """Return the score of layers that are named, on every prompt and seed; none are looked for."""
+    started = time.monotonic()
+    # of a single candidate all is tried
+    runs = Runs.of(bench, entry, settings.model_copy(update={"search": "exhaustive"}))
+    n_layers = bench.located.spec.n_layers
+    _sweep(runs, [layers])
+    original, target, scores = locogen.rank(runs.trials, runs.scores, [layers], n_layers)
+    found = runs.document(scores, scores[0], (original, target), time.monotonic() - started)
+    return Swept(found, tuple(runs.pictures), bench.located.spec.module_paths)
+
+
 def exhaustive(runs: Runs) -> Swept:
     """Return the paper's sweep: every window on every prompt and seed, narrow ones first."""
     started, settings = time.monotonic(), runs.settings
@@ -75,7 +95,7 @@ def exhaustive(runs: Runs) -> Swept:
     return Swept(found, tuple(runs.pictures), spec.module_paths)
 
 
-def _sweep(runs: Runs, windows: Sequence[LayerWindow]) -> None:
+def _sweep(runs: Runs, windows: Sequence[Iterable[int]]) -> None:
     """Make and score the runs of these windows, and of nothing and everything, if not yet."""
     candidates = locogen.candidates_of(windows, runs.bench.located.spec.n_layers)
     known = {trial.candidate for trial in runs.trials}

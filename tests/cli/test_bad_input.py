@@ -211,9 +211,19 @@ REQUESTS = {
         "ask for fewer with `--neurons`, or name the layers",
     ),
     "layers for a search that looks for them": (
-        ["localize", "remove_style", "--layers", "8,9"],
-        "`edit.layers` is set, which method `locogen` does not read",
-        "it is for `--method neurons`",
+        ["localize", "remove_style", "--method", "contribution", "--layers", "8,9"],
+        "`edit.layers` is set, which method `contribution` does not read",
+        "it is for `--method locogen` and `--method neurons`",
+    ),
+    "layers that are named, and a width to look for": (
+        ["localize", "remove_style", "--layers", "8,9", "--width", "2"],
+        "`localize.width` is set, and the layers are named: none are looked for",
+        "leave one of the two out",
+    ),
+    "a layer that is not there, to be scored": (
+        ["localize", "remove_style", "--layers", "8,16"],
+        "layer 16 does not exist: `tiny` has layers 0 to 15",
+        None,
     ),
     "neurons that should find layers": (
         ["edit", "remove_style", "--set", "localize.method=neurons"],

@@ -72,6 +72,29 @@ def test_a_dry_run_prints_the_plan(here):
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("named", "layer_range", "layers"),
+    [(["--layer-range", "8", "10"], [8, 10], [8, 9]), (["--layers", "1-2,10"], None, [1, 2, 10])],
+)
+def test_layers_that_are_named_are_scored(named, layer_range, layers):
+    """
+    No layers are looked for: the original, the full swap and those named, on every prompt and seed.
+    """
+    few = ["--prompt", "a house by {subject}", "--seeds", "2", "--steps", "1", "--no-cache"]
+    plan = json.loads(localize("van gogh style", *few, *named, "--dry-run", "--json").stdout)
+    result = localize("van gogh style", *few, *named, "--json", "--device", "cpu")
+
+    found = json.loads(result.stdout)
+    (score,) = found["scores"]
+    assert found["layer_range"] == score.get("layer_range") == layer_range
+    assert [one["layer"] for one in found["layers"]] == layers == plan["edits"][0]["layers"]
+    assert (score["n"], found["width"], found["search"]) == (2, len(layers), "exhaustive")
+    assert score["effect"] == found["effect"]
+    assert score["stderr"] > 0
+    assert plan["localize"]["n_pictures"] == 3 * 2
+    assert plan["localize"]["unet_evaluations"] == found["unet_evaluations"] == 3 * 2 * 1 * 2
+
+
 @pytest.mark.parametrize("key", ["method", "search", "width"])
 def test_help_names_the_default_of_the_recipe(key):
     """
