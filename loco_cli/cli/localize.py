@@ -154,7 +154,7 @@ def _sweep(
         )
     parts: list[Text | Table] = []
     for one in found.localizations:
-        parts += [*found_parts(one), *map(plain, workflow.conclusion(one))]
+        parts += [*found_parts(one), *map(plain, workflow.conclusion(one, recipe.localize.wanted))]
     return found, parts
 
 

@@ -112,6 +112,11 @@ class LocalizeSettings(Section):
         "embeddings; default 3.",
     )
 
+    @property
+    def wanted(self) -> float | None:
+        """The effect that the layers found should have; None where their number is given."""
+        return self.effect if self.width == "auto" else None
+
 
 class EditSettings(Section):
     """

@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Sequence
 
 from loco_cli.layers import as_window
+from loco_cli.localization import Localization
 from loco_cli.manifest import EditRecord
 
 NONE = "–"
+HALF = 0.5  # a share of the full swap's effect under which no range is named the concept's
 
 
 def layer_span(layers: Sequence[int]) -> str:
@@ -42,6 +44,17 @@ def range_words(layers: Sequence[int]) -> str:
     if window:
         return f"layer_range: [{window.start}, {window.stop}]"
     return f"layers: {sorted(set(layers))}"
+
+
+def shortfall(found: Localization, wanted: float | None) -> str | None:
+    """Return a sentence where the layers found do too little, or less than the effect `wanted`."""
+    where = f"{layer_words(found.layer_set)} ({range_words(found.layer_set)})"
+    does = f"the best, {where}, makes {found.effect or 0:.0%} of what swapping all layers does"
+    if not found.is_enough(HALF):
+        return f"no layer range holds `{found.concept.subject}`: {does}"
+    if wanted is not None and not found.is_enough(wanted):
+        return f"no layer range reaches `localize.effect`, which is {wanted:.0%}: {does}"
+    return None
 
 
 def edited_layers(edit: EditRecord) -> tuple[int, ...]:

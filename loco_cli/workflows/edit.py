@@ -8,7 +8,7 @@ from loco_cli.localization import Localization
 from loco_cli.manifest import EditRecord, Manifest
 from loco_cli.recipe import Recipe, render_recipe
 from loco_cli.report.pictures import Swept
-from loco_cli.report.words import edited_layers, layer_words, place_words
+from loco_cli.report.words import edited_layers, place_words, shortfall
 from loco_cli.workflows.changes import Solved, edited_slots, iter_new_weights
 from loco_cli.workflows.checks import EditOptions, check_edit, named_layers
 from loco_cli.workflows.encoders import encoder_of
@@ -25,7 +25,6 @@ from loco_cli.workflows.write import WriteOptions, WrittenEdit, edited_copy
 
 Tell = Callable[[Localization], None]
 
-DOUBTFUL = 0.5  # a share of the full swap's effect under which an edit may well fail
 COARSE = 0.05  # a share of the change that may be lost to rounding without a word
 
 
@@ -94,7 +93,7 @@ def run(
             slots = edited_slots(located, touched(located, recipe, layers_of))
             written = _write_copy(job, slots, solved)
     notify(Progress("writing", 1, 1))
-    warnings = (*doubts(located, recipe), *_doubts(sweeps))
+    warnings = (*doubts(located, recipe), *_doubts(sweeps, recipe.localize.wanted))
     measured = (*_losses(written.manifest), *_limits(written.manifest))
     return Edited(written, sweeps, (*warnings, *measured))
 
@@ -126,15 +125,10 @@ def _write_copy(
         return copy.finish(record.manifest, record.pages())
 
 
-def _doubts(sweeps: Sequence[Swept]) -> tuple[str, ...]:
+def _doubts(sweeps: Sequence[Swept], wanted: float | None) -> tuple[str, ...]:
     """Return a sentence for each localization that did not find enough."""
-    return tuple(
-        f"no layer range holds `{found.concept.subject}`: the best, "
-        f"{layer_words(found.layer_set)}, makes {found.effect or 0:.0%} "
-        "of what swapping all layers does"
-        for found in (one.localization for one in sweeps)
-        if not found.is_enough(DOUBTFUL)
-    )
+    said = (shortfall(one.localization, wanted) for one in sweeps)
+    return tuple(sentence for sentence in said if sentence)
 
 
 def _rest(edit: EditRecord) -> str:

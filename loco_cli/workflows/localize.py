@@ -8,7 +8,7 @@ from typing import Any
 
 from loco_cli.localization import Localization, Localizations
 from loco_cli.recipe import Recipe
-from loco_cli.report.words import layer_words, range_words
+from loco_cli.report.words import layer_words, range_words, shortfall
 from loco_cli.workflows import find_neurons, sweep
 from loco_cli.workflows.checks import check_folder
 from loco_cli.workflows.locate import locate
@@ -17,8 +17,6 @@ from loco_cli.workflows.pages import write_folder
 from loco_cli.workflows.planning import LOCALIZE_FILES
 from loco_cli.workflows.progress import Notify, silent
 from loco_cli.workflows.show import localization_report, localization_sheet
-
-ENOUGH = 0.5  # a share of the full swap's effect under which no range is named the concept's
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,12 @@ def run(
     return Found(found.localizations, files)
 
 
-def conclusion(found: Localization) -> tuple[str, ...]:
-    """Return what a localization says, in sentences; one that found nothing says so."""
+def conclusion(found: Localization, wanted: float | None = None) -> tuple[str, ...]:
+    """
+    Return what a localization says, in sentences.
+
+    One that found nothing says so, and one that found less than the effect `wanted`.
+    """
     span = abs(found.original_score - found.target_score)
     noise = max((score.stderr for score in found.scores), default=0.0)
     if span == 0 or span < 2 * noise:
@@ -82,8 +84,9 @@ def conclusion(found: Localization) -> tuple[str, ...]:
         )
     if found.ranking is None and len(found.scores) == 1:
         return (f"swapping {where} makes {share}{_give_or_take(found)}", *details)
-    if not found.is_enough(ENOUGH):
-        return (f"no layer range holds the concept: the best, {where}, makes {share}", *details)
+    lacking = shortfall(found, wanted)
+    if lacking:
+        return (lacking, *details)
     return (f"the concept lies in {where}: swapping there makes {share}", *details)
 
 

@@ -115,8 +115,24 @@ def test_a_best_window_that_is_weak_is_no_winner():
     """
     first, *_ = localize.conclusion(localization([(7, 0.79), (8, 0.65)]))
 
-    assert first.startswith("no layer range holds the concept: the best, layer 8 (")
+    assert first.startswith("no layer range holds `monet`: the best, layer 8 (")
     assert "makes 25% of what" in first
+
+
+def test_an_effect_that_was_missed_is_told():
+    """
+    Layers that do more than half, and less than was wanted, are named with what they lack.
+    """
+    found = localization([(7, 0.79), (8, 0.38)])
+
+    missed, *_ = localize.conclusion(found, 0.9)
+    reached, *_ = localize.conclusion(found, 0.7)
+
+    assert missed == (
+        "no layer range reaches `localize.effect`, which is 90%: the best, layer 8 "
+        "(layer_range: [8, 9]), makes 70% of what swapping all layers does"
+    )
+    assert reached.startswith("the concept lies in layer 8")
 
 
 @pytest.mark.parametrize(
