@@ -82,7 +82,9 @@ class Verdict(_Record):
     Whether the tensors that changed are those of a manifest.
 
     `unexpected` changed without being listed, `missing` are listed and did not change; `side` is
-    where the manifest was found. `matches` is null where there is none.
+    where the manifest was found. `matches` is null where there is none. `is_base` tells whether the
+    other side is the base that the manifest was written for; it is asked where they do not match,
+    and null where the two have other layouts.
     """
 
     found: bool
@@ -90,6 +92,7 @@ class Verdict(_Record):
     unexpected: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     side: Literal["a", "b"] | None = None
+    is_base: bool | None = None
 
 
 class Diff(_Record):

@@ -11,7 +11,7 @@ from loco_cli.cli.console import Terminal, plain, table
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from loco_cli.diff import Diff, Side, TensorDelta, Verdict
+    from loco_cli.diff import Diff, Side, TensorDelta
 
 
 def diff(
@@ -82,7 +82,7 @@ def _in_words(found: "Diff") -> list[str]:
         f"metadata `{key}`: {_value(change['a'])} → {_value(change['b'])}"
         for key, change in found.metadata.items()
     ]
-    return [*lines, *_verdict(found.manifest)]
+    return [*lines, *_verdict(found)]
 
 
 def _side(side: "Side") -> str:
@@ -95,11 +95,18 @@ def _value(text: str | None, width: int = 60) -> str:
     return text if len(text) <= width else f"{text[:width]}…"
 
 
-def _verdict(verdict: "Verdict") -> list[str]:
+def _verdict(found: "Diff") -> list[str]:
+    verdict = found.manifest
     if not verdict.found:
         return []
     if verdict.matches:
         return ["the changed tensors are exactly those of the manifest"]
+    if verdict.is_base is False:
+        edit, other = (found.b, found.a) if verdict.side == "b" else (found.a, found.b)
+        return [
+            f"`{other.name}` is not the base that the manifest of `{edit.name}` was written for, "
+            "so it does not say what should differ between the two"
+        ]
     lines = ["the changed tensors are not those of the manifest"]
     lines += [f"unexpected: {name}" for name in verdict.unexpected]
     return lines + [f"listed, but unchanged: {name}" for name in verdict.missing]

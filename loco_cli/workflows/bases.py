@@ -6,10 +6,10 @@ from pathlib import Path
 
 from loco_cli.checkpoint.header import shown
 from loco_cli.checkpoint.layout import Checkpoint
-from loco_cli.checkpoint.patcher import Digest
+from loco_cli.checkpoint.patcher import Digest, hash_file
 from loco_cli.checkpoint.reader import read_range
 from loco_cli.errors import CheckpointError, RequestError, VerificationError
-from loco_cli.manifest import STAMP_KEY, Base, FileRecord, Parent
+from loco_cli.manifest import STAMP_KEY, Base, FileRecord, Manifest, Parent
 from loco_cli.workflows.outputs import FoundManifest, output_paths, read_manifest
 
 
@@ -65,6 +65,22 @@ def _check_unchanged(base: Checkpoint, found: FoundManifest, digests: Mapping[st
                 f"`loco verify {shown(base.root)}` says what has changed; "
                 f"without `{shown(found.path.name)}` it is a base like any other",
             )
+
+
+def is_base(manifest: Manifest, other: Checkpoint) -> bool | None:
+    """
+    Whether the weights of `other` are those that a manifest was written for, file by file.
+
+    None where they lie in other files, so that nothing can be said.
+    """
+    listed = {file.path: file for file in manifest.base.files}
+    if not other.is_folder and len(listed) == 1:  # a single file goes by whatever name
+        listed = dict(zip([other.files[0].path], listed.values(), strict=True))
+    if any(file.path not in listed for file in other.files):
+        return None
+    if any(file.source.stat().st_size != listed[file.path].bytes for file in other.files):
+        return False
+    return all(hash_file(file.source).sha256 == listed[file.path].sha256 for file in other.files)
 
 
 def check_made_from(lora: Path, base: Checkpoint) -> None:

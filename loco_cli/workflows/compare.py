@@ -10,6 +10,7 @@ from loco_cli.checkpoint.slot import TensorSlot
 from loco_cli.diff import Counts, Diff, Side, TensorDelta, Verdict
 from loco_cli.manifest import Manifest
 from loco_cli.models.spec import Family
+from loco_cli.workflows.bases import is_base
 from loco_cli.workflows.outputs import read_manifest
 from loco_cli.workflows.progress import Notify, Progress, silent
 
@@ -81,19 +82,25 @@ def _delta(compared: Compared, family: Family) -> TensorDelta:
 
 
 def _verdict(a: Checkpoint, b: Checkpoint, different: list[Compared]) -> Verdict:
-    for side, checkpoint in (("b", b), ("a", a)):
+    """Return what the manifests say: of two that of `b`, if it is not `a` alone that fits."""
+    verdicts = []
+    for side, checkpoint, other in (("b", b, a), ("a", a, b)):
         found = read_manifest(checkpoint.root)
         if found and found.manifest.output.kind == "checkpoint":
             listed = _listed(found.manifest, checkpoint.is_folder)
             changed = _changed(side, checkpoint, different, with_lone=a.is_folder == b.is_folder)
-            return Verdict(
+            one = Verdict(
                 found=True,
                 matches=listed == changed,
                 unexpected=tuple(sorted(changed - listed)),
                 missing=tuple(sorted(listed - changed)),
                 side="a" if side == "a" else "b",
+                is_base=None if listed == changed else is_base(found.manifest, other),
             )
-    return Verdict(found=False)
+            if one.matches or one.is_base:
+                return one
+            verdicts.append(one)
+    return verdicts[0] if verdicts else Verdict(found=False)
 
 
 def _listed(manifest: Manifest, is_folder: bool) -> set[str]:

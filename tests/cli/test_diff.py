@@ -43,6 +43,20 @@ def test_a_difference_is_a_table(edited):
     assert "the changed tensors are exactly those of the manifest" in result.stdout
 
 
+def test_two_edits_of_one_base_are_told_to_be_that(edited, tmp_path):
+    """
+    A manifest says nothing of what is not its base, and a sentence says so.
+    """
+    other = tmp_path / "other"
+    assert loco("edit", "monet style", "--layers", "4", "--output", other).exit_code == 0
+
+    result = loco("diff", edited, other)
+
+    assert result.exit_code == 1
+    assert "`edited` is not the base that the manifest of `other` was written for" in result.stdout
+    assert "unexpected" not in result.stdout
+
+
 def test_a_model_is_no_different_from_itself():
     """
     No difference is exit code 0, and a sentence in place of a table.

@@ -183,8 +183,26 @@ def test_holds_the_change_against_the_manifest(weights, tmp_path):
     assert (forth.manifest.matches, forth.manifest.side) == (True, "b")
     assert (back.manifest.matches, back.manifest.side) == (True, "a")
     assert [tensor.name for tensor in forth.tensors] == sorted(NAMES)
-    assert against.manifest.matches is False
+    assert (against.manifest.matches, against.manifest.is_base) == (False, False)
     assert against.manifest.unexpected == ("unet/diffusion_pytorch_model.safetensors:conv_in.bias",)
+
+
+def test_of_two_edits_that_of_the_other_counts(weights, tmp_path):
+    """
+    An edit of an edit is held against its own manifest from both sides; a sibling is no base.
+    """
+    base = write_single_file(tmp_path / "base.safetensors", weights)
+    first = edit(base, tmp_path / "first", names=NAMES[:2]).paths.root
+    second = edit(first, tmp_path / "second", names=NAMES[2:]).paths.root
+    sibling = edit(base, tmp_path / "sibling", names=NAMES[2:]).paths.root
+
+    forth, back, apart = (
+        compare.run(a, b).manifest for a, b in ((first, second), (second, first), (first, sibling))
+    )
+
+    assert (forth.matches, forth.side) == (True, "b")
+    assert (back.matches, back.side) == (True, "a")
+    assert (apart.matches, apart.side, apart.is_base) == (False, "b", False)
 
 
 def test_misses_what_the_manifest_promises(weights, tmp_path):
@@ -197,7 +215,7 @@ def test_misses_what_the_manifest_promises(weights, tmp_path):
 
     verdict = compare.run(base, paths.root).manifest
 
-    assert verdict.matches is False
+    assert (verdict.matches, verdict.is_base) == (False, True)
     assert len(verdict.missing) == len(NAMES)
 
 
