@@ -51,7 +51,7 @@ app = typer.Typer(
 
 def _show_version(ctx: typer.Context, wanted: bool) -> None:
     if wanted:
-        ctx.obj.show({"schema": "loco.version/1", "version": __version__}, f"loco {__version__}")
+        ctx.obj.out.print(f"loco {__version__}")
         raise typer.Exit
 
 

@@ -80,6 +80,8 @@ def new_recipe(name: str, output: Path | None = None, *, force: bool = False) ->
         raise OutputExists(f"`{path}` exists", "pass `--force` to overwrite it")
     if output is None:
         path.parent.mkdir(parents=True, exist_ok=True)
+    elif not path.parent.is_dir():
+        raise RequestError(f"there is no folder `{path.parent}` to write into", "create it first")
     _write_whole(path, room.render_starter(name, shlex.quote(str(output)) if output else name))
     return path
 

@@ -150,7 +150,8 @@ def test_new_says_how_to_run_what_it_wrote(tmp_path):
         (["remove_style"], 2, "recipe `remove_style` is in the catalog (shipped)"),
         (["../x"], 2, "`../x` is no name for a recipe"),
         (["x", "--output", "{tmp}/taken.yaml"], 2, "exists"),
-        (["x", "--output", "{tmp}/no/x.yaml"], 1, "cannot be written: no such file or directory"),
+        (["x", "--output", "{tmp}/no/x.yaml"], 2, "/no` to write into"),
+        (["x", "--output", "{tmp}/taken.yaml/x.yaml"], 2, "/taken.yaml` to write into"),
     ],
 )
 def test_new_overwrites_nothing(arguments, code, message, tmp_path):
