@@ -3,20 +3,57 @@ Files that appear under their final names only when they are whole.
 
 Everything is written into a hidden folder beside its place, on the same disk, flushed, and then
 renamed. Whatever goes wrong, Ctrl-C included, that folder goes, and what was there before stays.
+Ctrl-C while files are renamed comes too late: what is begun in `finishing` is ended.
 """
 
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from secrets import token_hex
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from loco_cli.checkpoint.header import shown
 from loco_cli.errors import MachineError
 
 _SPARE_BYTES = 16 << 20  # folders, journals, the report: what no sum of sizes tells
+
+
+class _Finish:
+    """Whether renaming has begun, after which Ctrl-C is not heard."""
+
+    def __init__(self) -> None:
+        self.has_begun = False
+
+
+_finish: ContextVar[_Finish | None] = ContextVar("_finish", default=None)
+
+
+@contextmanager
+def finishing() -> Iterator[None]:
+    """
+    Let what is done inside be ended from the first renaming on, past a Ctrl-C that comes too late.
+
+    All files that belong together are then there, and the command can say so. Before that Ctrl-C
+    is what it always is; so it is outside of the main thread, where Python hears none.
+    """
+    heard: Any = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    if _finish.get() or not is_main or not callable(heard):
+        yield
+        return
+    finish = _Finish()
+    token = _finish.set(finish)
+    signal.signal(signal.SIGINT, lambda *caught: None if finish.has_begun else heard(*caught))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, heard)
+        _finish.reset(token)
 
 
 @contextmanager
@@ -99,6 +136,8 @@ def put_files(finals: Mapping[Path, Path], stale: tuple[Path, ...] = ()) -> None
 
 def _put(finals: Mapping[Path, Path], attic: Path, stale: tuple[Path, ...]) -> None:
     attic.mkdir()
+    finish = _finish.get() or _Finish()
+    had_begun, finish.has_begun = finish.has_begun, True
     done: list[tuple[Path, Path]] = []  # (where it was, where it is now)
     try:
         for path in (*finals.values(), *stale):
@@ -110,6 +149,7 @@ def _put(finals: Mapping[Path, Path], attic: Path, stale: tuple[Path, ...]) -> N
         for before, now in reversed(done):
             if os.path.lexists(now) and not os.path.lexists(before):
                 now.rename(before)
+        finish.has_begun = had_begun
         raise
     _sync_folder(next(iter(finals.values())).parent)
 

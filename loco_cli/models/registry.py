@@ -33,9 +33,7 @@ def get(name: str, hub_ids: Mapping[str, str] | None = None) -> ModelSpec:
     """
     unknown = [one for one in (name, *(hub_ids or {})) if one not in _MODELS]
     if unknown:
-        raise UnknownName(
-            f"unknown model `{unknown[0]}`", f"choose one of {', '.join(_MODELS)}"
-        )
+        raise UnknownName(f"unknown model `{unknown[0]}`", f"choose one of {', '.join(_MODELS)}")
     spec = _MODELS[name]
     return replace(spec, hub_id=hub_ids[name]) if hub_ids and name in hub_ids else spec
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from loco_cli.checkpoint.staging import (
+    finishing,
     new_file,
     put_files,
     put_folder,
@@ -20,7 +21,7 @@ def write_folder(folder: Path, contents: Mapping[str, str | bytes]) -> tuple[Pat
 
     All of them appear, or none does. Raises MachineError where they cannot be written.
     """
-    with staging(folder) as staged:
+    with finishing(), staging(folder) as staged:
         for name, content in contents.items():
             _write(staged / name, content)
         if folder.is_dir():
@@ -32,7 +33,7 @@ def write_folder(folder: Path, contents: Mapping[str, str | bytes]) -> tuple[Pat
 
 def write_new(path: Path, content: str | bytes) -> None:
     """Write a file, in place of one that may be there; raises MachineError."""
-    with staging(path) as staged:
+    with finishing(), staging(path) as staged:
         _write(staged / path.name, content)
         put_files({staged / path.name: path})
 
@@ -42,12 +43,14 @@ def promised(path: Path | None, content: str | bytes) -> Iterator[None]:
     """
     Write a file that gets its name when all that is done meanwhile has succeeded; None is no file.
 
+    Ctrl-C comes too late when files that are written meanwhile are being given their names.
     Raises MachineError where it cannot be written.
     """
     if path is None:
-        yield
+        with finishing():
+            yield
         return
-    with staged_folder(path) as folder:
+    with finishing(), staged_folder(path) as folder:
         with write_errors(path):
             _write(folder / path.name, content)
         yield

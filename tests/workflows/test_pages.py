@@ -1,5 +1,7 @@
 """Small files, written whole or not at all."""
 
+import signal
+
 import pytest
 
 from loco_cli.errors import MachineError
@@ -80,6 +82,26 @@ def test_a_promised_file_comes_with_what_it_was_promised_with(tmp_path):
 
     assert (tmp_path / "r.yaml").read_text() == "loco: 1\n"
     assert names(tmp_path) == ["r.yaml"]
+
+
+def test_an_interrupt_between_two_that_belong_together_comes_too_late(tmp_path):
+    """
+    Ctrl-C before the first file has its name leaves none, after it all; then it is heard again.
+    """
+
+    def interrupted(name, *, is_late):
+        with promised(tmp_path / f"{name}.yaml", "loco: 1\n"):
+            if is_late:
+                write_new(tmp_path / name, "output")
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted("early", is_late=False)
+    interrupted("late", is_late=True)
+
+    assert names(tmp_path) == ["late", "late.yaml"]
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_a_promise_that_cannot_be_kept_is_refused_first(tmp_path):
