@@ -6,6 +6,7 @@ so that no control character reaches the terminal.
 """
 
 import json
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from rich.text import Text
 from loco_cli.errors import LocoError
 from loco_cli.workflows.progress import Notify, Progress, silent
 
+EVERY = 3.0  # seconds between two plain lines of a stage, at least
 # control, format (bidirectional marks among them), surrogate, line and paragraph separator
 _UNSAFE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 
@@ -106,7 +108,7 @@ class Terminal:
         if self.is_quiet:
             yield silent
         elif not self.err.is_interactive or self.err.is_dumb_terminal:
-            yield _lines(self.say)
+            yield Lines(self.say)
         else:
             with _bars(self.err) as notify:
                 yield notify
@@ -129,17 +131,61 @@ class _Bug(LocoError):
         self.cause = cause
 
 
-def _lines(say: Callable[[str], None]) -> Notify:
-    """Return a callback that says a stage when it begins, and about every tenth of it."""
-    said: dict[str, int] = {}
+class Lines:
+    """
+    A callback that says when a stage begins and ends, and on its way what time is left.
 
-    def notify(progress: Progress) -> None:
-        tenth = 10 * progress.done // progress.total if progress.total > 0 else 10
-        if tenth > said.get(progress.stage, -1):
-            said[progress.stage] = tenth
-            say(f"{progress.stage} {progress.done}/{progress.total}")
+    In between there is a line for a tenth of it, every few seconds at most. A stage that begins
+    anew is said again where that is not at once.
+    """
 
-    return notify
+    def __init__(
+        self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._say, self._clock = say, clock
+        self._rounds: dict[str, _Round] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        """Say how far a stage is, if it is time to."""
+        now, before = self._clock(), self._rounds.get(progress.stage)
+        if before is None or progress.done < before.done or progress.total != before.total:
+            is_told = before is None or now - before.said_at >= EVERY
+            said_at = now if is_told or before is None else before.said_at
+            self._rounds[progress.stage] = _Round(progress, now, said_at, is_told)
+            if is_told:
+                self._say(f"{progress.stage} {progress.done}/{progress.total}")
+            return
+        is_last = before.done < progress.done == progress.total
+        is_due = now - before.said_at >= EVERY and before.tenth_of(progress) > before.tenth
+        before.done = progress.done
+        if is_due or (is_last and before.is_told):
+            before.said_at, before.tenth = now, before.tenth_of(progress)
+            left = "" if is_last else f", about {_time_words(before.left(now))} left"
+            self._say(f"{progress.stage} {progress.done}/{progress.total}{left}")
+
+
+class _Round:
+    """How far a stage was, when it began, and when that was last said."""
+
+    def __init__(self, first: Progress, now: float, said_at: float, is_told: bool) -> None:
+        self.begun_at, self.said_at, self.is_told = now, said_at, is_told
+        self.n_before, self.done, self.total = first.done, first.done, first.total
+        self.tenth = self.tenth_of(first)
+
+    def tenth_of(self, progress: Progress) -> int:
+        return 10 * progress.done // progress.total if progress.total > 0 else 10
+
+    def left(self, now: float) -> float:
+        """Return the seconds that are left at the pace so far."""
+        each = (now - self.begun_at) / (self.done - self.n_before)
+        return each * (self.total - self.done)
+
+
+def _time_words(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from loco_cli.checkpoint.header import read_header, shown
 from loco_cli.checkpoint.patcher import Digest, hash_file, iter_content, write_patched
-from loco_cli.checkpoint.staging import new_file, put_files, put_folder, staging
+from loco_cli.checkpoint.staging import finishing, new_file, put_files, put_folder, staging
 from loco_cli.checkpoint.undo import Undo, read_undo
 from loco_cli.errors import CheckpointError, RequestError, VerificationError
 from loco_cli.manifest import FileRecord, Restoration
@@ -32,7 +32,7 @@ def run(output: Path, destination: Path | None = None, *, force: bool = False) -
     place = _place(paths, undo, destination)
     n_bytes = sum(record.bytes for record in undo.base.files)
     check_places(paths.root, (place,), is_folder=paths.is_folder, needed_bytes=n_bytes, force=force)
-    with staging(place) as staged:
+    with finishing(), staging(place) as staged:
         for record in undo.base.files:
             _restore(paths, undo, record, staged / place.name)
         if paths.is_folder:

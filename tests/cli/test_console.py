@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from loco_cli.cli.console import Terminal, plain, safe
+from loco_cli.cli.console import Lines, Terminal, plain, safe
 from loco_cli.errors import RecipeError
 from loco_cli.workflows.progress import Progress
 
@@ -54,19 +54,65 @@ def test_an_error_is_one_line_and_a_hint(terminal):
     assert terminal.out.file.getvalue() == ""
 
 
-def test_plain_progress_says_a_stage_and_every_tenth(terminal):
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.001, ["sampling 0/100", "sampling 100/100"]),
+        (
+            0.2,
+            [
+                "sampling 0/100",
+                "sampling 15/100, about 17 s left",
+                "sampling 30/100, about 14 s left",
+            ],
+        ),
+        (6, ["sampling 0/100", "sampling 10/100, about 9 min left"]),
+        (120, ["sampling 0/100", "sampling 10/100, about 3 h 0 min left"]),
+    ],
+)
+def test_plain_progress_says_what_time_is_left(seconds, expected):
     """
-    Without a terminal a long stage is some ten lines, and a short one a line per step.
+    A quick stage is two lines; a long one is told by tenths, some seconds apart, with an estimate.
+    """
+    said, times = [], iter(range(101))
+    lines = Lines(said.append, clock=lambda: seconds * next(times))
+
+    for done in range(101):
+        lines(Progress("sampling", done, 100))
+
+    assert said[: len(expected)] == expected
+    assert said[-1] == "sampling 100/100"
+    assert len(said) <= 11
+
+
+def test_plain_progress_says_a_stage_again_that_begins_again():
+    """
+    Rounds of one stage are told apart from a few seconds on; quick ones are not told one by one.
+    """
+    said, now = [], [0.0]
+    lines = Lines(said.append, clock=lambda: now[0])
+
+    for start, total in ((0.0, 2), (1.0, 2), (9.0, 5)):
+        now[0] = start
+        for done in range(total + 1):
+            lines(Progress("localizing", done, total))
+
+    assert said == ["localizing 0/2", "localizing 2/2", "localizing 0/5", "localizing 5/5"]
+
+
+def test_plain_progress_says_stages_one_after_the_other(terminal):
+    """
+    Without a terminal each stage says that it begins and that it has ended.
     """
     with terminal.progress() as notify:
-        for done in range(101):
-            notify(Progress("sampling", done, 100))
-        for done in range(3):
-            notify(Progress("solving", done, 2))
+        for stage in ("loading", "solving"):
+            for done in range(2):
+                notify(Progress(stage, done, 1))
 
-    lines = said(terminal).splitlines()
-    assert lines[:3] == ["sampling 0/100", "sampling 10/100", "sampling 20/100"]
-    assert lines[10:] == ["sampling 100/100", "solving 0/2", "solving 1/2", "solving 2/2"]
+    assert said(terminal).splitlines() == [
+        *("loading 0/1", "loading 1/1"),
+        *("solving 0/1", "solving 1/1"),
+    ]
 
 
 def test_quiet_leaves_only_errors(terminal):
