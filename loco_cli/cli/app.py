@@ -1,5 +1,6 @@
 """The Typer app, its commands, and the one error handler."""
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -85,4 +86,6 @@ def _as_sentence(error: OSError) -> MachineError:
 
 def main() -> None:
     """Run `loco` with the arguments of this process."""
+    # threads of torch that wait for one another would keep the cores from those that copy and hash
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()

@@ -213,6 +213,28 @@ def test_help_is_quick():
     assert min(spent) <= 0.3
 
 
+@pytest.mark.parametrize(("asked", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_leave_the_cores_to_others(asked, policy):
+    """
+    OpenMP is told so before torch is there to read it, unless the user has said otherwise.
+    """
+    code = """
+import atexit, os, sys
+from loco_cli.cli.app import main
+atexit.register(lambda: print(os.environ["OMP_WAIT_POLICY"], "torch" in sys.modules))
+sys.argv = ["loco", "--version"]
+main()
+"""
+    environ = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environ |= {"OMP_WAIT_POLICY": asked} if asked else {}
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.splitlines()[-1] == f"{policy} False"
+
+
 def test_a_broken_pipe_is_quiet():
     """
     A reader that stops reading gets no traceback.
