@@ -41,6 +41,7 @@ DOCUMENT = {
         "unexpected": [],
         "missing": [],
         "side": "b",
+        "is_base": None,
     },
 }
 

@@ -95,7 +95,11 @@ def test_what_is_public_says_what_it_does(path):
 def test_only_the_door_reads_the_environment(path):
     """
     No module reads `os.environ`; options do, through `envvar`.
+
+    The door itself tells torch how to wait, which is heard before torch is imported or never.
     """
+    if path == ROOT / "loco_cli" / "cli" / "app.py":
+        return
     names = {node.attr for node in ast.walk(tree_of(path)) if isinstance(node, ast.Attribute)}
 
     assert not names & {"environ", "getenv"}
