@@ -111,12 +111,15 @@ def _wordings(kind: ConceptKind, name: str, recipe: Recipe) -> list[str]:
 
 
 def _nearest_first(subject: str, names: Sequence[str], encoder: TextEncoder) -> list[str]:
-    """Return names by the cosine of their end states with the subject's, nearest first."""
+    """
+    Return names by the cosine of their end states with the subject's, nearest first.
+
+    Of several encoders the first is asked: the second of SDXL has six times its numbers to read.
+    """
     if not names:
         return []
-    states = torch.stack(
-        [found.states[found.end] for found in encoder.encode([subject, *names], padded=False)]
-    )
+    encoded = encoder.first.encode([subject, *names], padded=False)
+    states = torch.stack([found.states[found.end] for found in encoded])
     unit = torch.nn.functional.normalize(states, dim=-1)
     order = (unit[1:] @ unit[0]).argsort(descending=True, stable=True)
     return [names[i] for i in order.tolist()]

@@ -1,9 +1,12 @@
 """What stands near a concept, and what of it is preserved."""
 
+from dataclasses import replace
+
 import pytest
 
 from loco_cli.models import registry
 from loco_cli.recipe import load_recipe
+from loco_cli.runtime.encode import CheckpointEncoder
 from loco_cli.runtime.prefixes import prefixes_of
 from loco_cli.runtime.tokenizer import load_clip_tokenizer
 from loco_cli.workflows.neighbours import is_same, kinds_of, listed, neighbours
@@ -116,6 +119,20 @@ def test_auto_preserves_every_other_neighbour(tiny, encoder):
     assert chosen == chosen_neighbours(tiny.spec, recipe, encoder)
     unasked = [name for kind, name in kept_concepts(tiny.spec, recipe) if kind == "style"]
     assert len(set(unasked) - names) == len(known) - len(names)
+
+
+def test_neighbours_are_ranked_by_the_first_encoder(tiny, encoder):
+    """
+    Of two text encoders the second, which is larger, is not read to rank neighbours.
+    """
+    recipe = recipe_of("{kind: style, subject: van gogh}")
+    read = []
+    second = replace(encoder.parts[0], read=read.append, read_rows=read.append)
+
+    chosen = chosen_neighbours(tiny.spec, recipe, CheckpointEncoder([*encoder.parts, second]))
+
+    assert chosen == chosen_neighbours(tiny.spec, recipe, encoder)
+    assert not read
 
 
 def test_a_list_is_preserved_as_it_is(tiny, encoder):
