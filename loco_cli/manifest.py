@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 from pydantic import ValidationError as InvalidRecord
 
+from loco_cli.drift import Drift
 from loco_cli.errors import VerificationError
 from loco_cli.models.spec import Family
 
@@ -115,7 +116,8 @@ class EditRecord(_Record):
 
     `layer_range` is None for a text-encoder edit and for a layer set, which `layers` then lists;
     `ridge` is the λ that was used. `neurons` says how many of each projection an edit of neurons
-    holds; `residual` what share of the wanted change is missing, where it cannot be had whole.
+    holds; `residual` what share of the wanted change is missing, which the ridge costs and what is
+    preserved beside it.
     """
 
     kind: str
@@ -194,6 +196,7 @@ class Manifest(_Record):
     localizations: tuple[JsonValue, ...] = ()
     preserve: tuple[JsonValue, ...] = ()
     edits: tuple[EditRecord, ...]
+    drift: Drift | None = None
     tensors: tuple[TensorRecord, ...]
     environment: Environment
     seconds: Seconds = Seconds()
@@ -202,6 +205,8 @@ class Manifest(_Record):
         """Return the document, keys in the order of the interface."""
         document = self.model_dump(mode="json", by_alias=True)
         document["edits"] = [edit.to_json() for edit in self.edits]
+        if self.drift is None:
+            del document["drift"]
         return document
 
     @classmethod

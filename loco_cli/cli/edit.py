@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from loco_cli.localization import Localization
     from loco_cli.manifest import Manifest
+    from loco_cli.workflows.foresight import Foresight
 
 N_BEST = 5  # of the ranges that were tried, those worth showing before the edit
 
@@ -93,16 +94,23 @@ def edit(
 
     machine = computing.machine(running)
     with terminal.progress() as notify:
-        edited = workflow.run(asked, options, machine, notify, partial(_tell_found, terminal))
+        tell, foretell = partial(_tell_found, terminal), partial(_foretell, terminal)
+        edited = workflow.run(asked, options, machine, notify, tell, foretell)
     for warning in edited.warnings:
         terminal.warn(warning)
     manifest = edited.written.manifest
-    terminal.show(manifest.to_json(), *map(plain, edited.in_words()), _tensors_table(manifest))
+    terminal.show(manifest.to_json(), _tensors_table(manifest))
     terminal.say(edited.files_in_words())
 
 
 def _tell_found(terminal: Terminal, found: "Localization") -> None:
     terminal.tell(heading(found), scores_table(found, N_BEST))
+
+
+def _foretell(terminal: Terminal, seen: "Foresight") -> None:
+    terminal.tell(*map(plain, seen.in_words()))
+    for warning in seen.warnings():
+        terminal.warn(warning)
 
 
 def _tensors_table(manifest: "Manifest") -> "Table":

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from loco_cli.drift import Drift
 from loco_cli.evaluation import Evaluation
 from loco_cli.localization import Localization
 from loco_cli.manifest import EditRecord
@@ -105,6 +106,7 @@ def render_edit_report(
     preserved: Sequence[str],
     recipe: str,
     command: Sequence[str],
+    drift: Drift | None = None,
     module_paths: Sequence[str] = (),
 ) -> str:
     """
@@ -129,6 +131,7 @@ def render_edit_report(
         files=_grouped(lines, lambda line: line.file),
         largest=max((line.relative_change for line in lines), default=0.0),
         preserved=preserved,
+        drift=drift,
         recipe=recipe,
         command=command,
     )

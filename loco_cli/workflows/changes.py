@@ -21,15 +21,21 @@ from loco_cli.recipe import EditEntry, Recipe
 from loco_cli.workflows.locate import Located
 from loco_cli.workflows.methods import Touched
 from loco_cli.workflows.preserve import Preserved
+from loco_cli.workflows.watched import Watched
 
 
 @dataclass(frozen=True)
 class Change:
-    """One tensor that changes, in all of its copies: `Change("unet", "...to_k.weight", update)`."""
+    """
+    One tensor that changes, in all of its copies: `Change("unet", "...to_k.weight", update)`.
+
+    `watched` is what it reads of prompts that are to stay as they are.
+    """
 
     component: str
     name: str
     update: Update
+    watched: Watched | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class NewWeight:
     rank: int
     relative_change: float
     rounding_error: float
+    drifts: tuple[float, ...] = ()  # of each prompt that is watched
 
 
 def edit_record(
@@ -113,7 +120,7 @@ def iter_new_weights(located: Located, solved: Solved) -> Iterator[NewWeight]:
     """Yield every edited copy of every tensor, in the order of the changes."""
     for change in solved.changes:
         for slot in located.checkpoint.slots(change.component, change.name):
-            yield _new_weight(slot, change.update)
+            yield _new_weight(slot, change)
 
 
 def read_change(
@@ -131,8 +138,8 @@ def read_change(
     return weight, *update.change(weight)
 
 
-def _new_weight(slot: TensorSlot, update: Update) -> NewWeight:
-    weight, left, right = read_change(slot, update)
+def _new_weight(slot: TensorSlot, change: Change) -> NewWeight:
+    weight, left, right = read_change(slot, change.update)
     wanted = left @ right  # [d_out, d_in], float64
     stored = (weight.double() + wanted).to(weight.dtype)
     content = tensor_bytes(stored, slot)
@@ -141,9 +148,10 @@ def _new_weight(slot: TensorSlot, update: Update) -> NewWeight:
         slot=slot,
         content=content,
         stored=stored,
-        rank=_rank(left, update.triangle),
+        rank=_rank(left, change.update.triangle),
         relative_change=_share(made, weight.double()),
         rounding_error=_share(made - wanted, wanted),
+        drifts=change.watched.drifts(weight, left, right) if change.watched else (),
     )
 
 

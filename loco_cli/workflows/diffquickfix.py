@@ -48,8 +48,10 @@ def solve(
     everything = range(len(recipe.edits))
     solutions = [problem.solve(everything) for problem in problems]
     changes = tuple(
-        Change(one.component, first_out_projection(one), solution)
-        for one, solution in zip(located.spec.context.encoders, solutions, strict=True)
+        Change(one.component, first_out_projection(one), solution, problem.watched())
+        for one, solution, problem in zip(
+            located.spec.context.encoders, solutions, problems, strict=True
+        )
     )
     records = tuple(
         edit_record(
@@ -59,6 +61,7 @@ def solve(
             ridge=solutions[0].ridge,
             tokens=recipe.edit.tokens,
             n_keys=_n_keys(problems[0], i),
+            residual=solutions[0].residual,
         )
         for i, entry in enumerate(recipe.edits)
     )

@@ -5,27 +5,27 @@ from dataclasses import dataclass
 
 from loco_cli.checkpoint.slot import TensorSlot
 from loco_cli.localization import Localization
-from loco_cli.manifest import EditRecord, Manifest
+from loco_cli.manifest import Manifest
 from loco_cli.recipe import Recipe, render_recipe
 from loco_cli.report.pictures import Swept
-from loco_cli.report.words import edited_layers, place_words, shortfall
+from loco_cli.report.words import shortfall
 from loco_cli.workflows.changes import Solved, edited_slots, iter_new_weights
 from loco_cli.workflows.checks import EditOptions, check_edit, named_layers
 from loco_cli.workflows.encoders import encoder_of
 from loco_cli.workflows.export_lora import write_adapter
+from loco_cli.workflows.foresight import Foresight
 from loco_cli.workflows.locate import Located, locate
 from loco_cli.workflows.machine import Machine
 from loco_cli.workflows.methods import doubts, touched
 from loco_cli.workflows.pages import promised
 from loco_cli.workflows.progress import Notify, Progress, silent
-from loco_cli.workflows.record import Figures, Job, Record
+from loco_cli.workflows.record import Job, Record, figures_of
 from loco_cli.workflows.solve import solve
 from loco_cli.workflows.texts import check_subjects
 from loco_cli.workflows.write import WriteOptions, WrittenEdit, edited_copy
 
 Tell = Callable[[Localization], None]
-
-COARSE = 0.05  # a share of the change that may be lost to rounding without a word
+Foretell = Callable[[Foresight], None]
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,9 @@ class Edited:
             return f"wrote {paths.root} and its manifest {manifest}; the base stays as it is"
         return f"wrote {paths.root}, its manifest {manifest} and its undo file {paths.undo.name}"
 
-    def in_words(self) -> tuple[str, ...]:
-        """Return a sentence for each edit."""
-        return tuple(
-            f"{edit.kind} `{edit.subject}` → `{edit.to or 'nothing'}` "
-            f"in {place_words(edited_layers(edit))}: "
-            f"{edit.n_keys} keys, ridge {edit.ridge or 0:.3g}{_rest(edit)}"
-            for edit in self.written.manifest.edits
-        )
 
-
-def unheard(found: Localization) -> None:
-    """Tell nobody what was found."""
+def unheard(found: Localization | Foresight) -> None:
+    """Tell nobody what was found, or what is to come."""
 
 
 def run(
@@ -63,11 +54,13 @@ def run(
     machine: Machine,
     notify: Notify = silent,
     tell: Tell = unheard,
+    foretell: Foretell = unheard,
 ) -> Edited:
     """
     Return the written edit; nothing appears under its final name before all of it is whole.
 
-    What was found of the layers, where they had to be found, is told before the edit begins.
+    What was found of the layers, where they had to be found, is told before the edit begins; what
+    is known of the edit without a picture before anything of it has its final name.
     """
     located = locate(recipe.model)
     check_edit(located, recipe, options)
@@ -88,14 +81,13 @@ def run(
     text = render_recipe(recipe) if recipe.overrides else recipe.text
     with promised(options.save_recipe, text):
         if options.form == "lora":
-            written = write_adapter(job, solved)
+            written = write_adapter(job, solved, foretell)
         else:
             slots = edited_slots(located, touched(located, recipe, layers_of))
-            written = _write_copy(job, slots, solved)
+            written = _write_copy(job, slots, solved, foretell)
     notify(Progress("writing", 1, 1))
     warnings = (*doubts(located, recipe), *_doubts(sweeps, recipe.localize.wanted))
-    measured = (*_losses(written.manifest), *_limits(written.manifest))
-    return Edited(written, sweeps, (*warnings, *measured))
+    return Edited(written, sweeps, (*warnings, *_limits(written.manifest)))
 
 
 def find_layers(
@@ -112,7 +104,7 @@ def find_layers(
 
 
 def _write_copy(
-    job: Job, slots: tuple[TensorSlot, ...], solved: Callable[[], Solved]
+    job: Job, slots: tuple[TensorSlot, ...], solved: Callable[[], Solved], foretell: Foretell
 ) -> WrittenEdit:
     """Return an edited copy; the base is copied and hashed while the edit is being solved."""
     wanted = WriteOptions(job.title, job.options.stamp, job.options.force)
@@ -120,8 +112,9 @@ def _write_copy(
         found, figures = solved(), []
         for new in iter_new_weights(job.located, found):
             copy.put(new.slot, new.content)
-            figures.append(Figures(new.slot, new.rank, new.relative_change, new.rounding_error))
+            figures.append(figures_of(new))
         record = Record(job, found, figures)
+        foretell(record.foresight)
         return copy.finish(record.manifest, record.pages())
 
 
@@ -129,20 +122,6 @@ def _doubts(sweeps: Sequence[Swept], wanted: float | None) -> tuple[str, ...]:
     """Return a sentence for each localization that did not find enough."""
     said = (shortfall(one.localization, wanted) for one in sweeps)
     return tuple(sentence for sentence in said if sentence)
-
-
-def _rest(edit: EditRecord) -> str:
-    neurons = "" if edit.neurons is None else f", {edit.neurons} neurons a projection"
-    missing = "" if edit.residual is None else f", {edit.residual:.0%} of the change is missing"
-    return neurons + missing
-
-
-def _losses(manifest: Manifest) -> tuple[str, ...]:
-    worst = max(manifest.tensors, key=lambda tensor: tensor.rounding_error or 0.0)
-    lost = worst.rounding_error or 0.0
-    if lost <= COARSE:
-        return ()
-    return (f"rounding to {worst.dtype} loses {lost:.0%} of the change of `{worst.key}`",)
 
 
 def _limits(manifest: Manifest) -> tuple[str, ...]:

@@ -32,8 +32,9 @@ from loco_cli.manifest import (
 )
 from loco_cli.workflows.background import Background
 from loco_cli.workflows.bases import base_record, file_records
-from loco_cli.workflows.changes import Solved, read_change
+from loco_cli.workflows.changes import Change, Solved, read_change
 from loco_cli.workflows.encoders import finest
+from loco_cli.workflows.foresight import Foresight
 from loco_cli.workflows.locate import Located
 from loco_cli.workflows.outputs import OutputPaths, check_output, output_paths
 from loco_cli.workflows.record import Figures, Job, Record
@@ -56,7 +57,9 @@ class Adapter:
     moved: tuple[Moved, ...]
 
 
-def write_adapter(job: Job, solved: Callable[[], Solved]) -> WrittenEdit:
+def write_adapter(
+    job: Job, solved: Callable[[], Solved], foretell: Callable[[Foresight], None]
+) -> WrittenEdit:
     """
     Return a solved edit as a LoRA, written whole: the file, its recipe, its manifest.
 
@@ -74,7 +77,9 @@ def write_adapter(job: Job, solved: Callable[[], Solved]) -> WrittenEdit:
         adapter = adapt(job.located, found)
         digests = {path: one.result() for path, one in hashing.items()}
         facts = BaseFacts(base_record(base, digests), tuple(one.tensor for one in adapter.moved))
-    manifest = Record(job, found, [one.figures for one in adapter.moved]).manifest(facts)
+    record = Record(job, found, [one.figures for one in adapter.moved])
+    foretell(record.foresight)
+    manifest = record.manifest(facts)
     tensors = lora_tensors(job.located.spec.family, adapter.changes)
     room = sum(tensor.nbytes for tensor in tensors.values())
     check_output(base.root, final, needed_bytes=room, force=job.options.force)
@@ -107,7 +112,10 @@ def adapt(located: Located, solved: Solved) -> Adapter:
         up, down = (factor.float() for factor in shorten(left, right))
         if up.shape[1]:
             changes.append(LowRank(change.component, change.name.removesuffix(".weight"), up, down))
-            moved += [_moved(located.checkpoint, slot, left @ right, up, down) for slot in slots]
+            moved += [
+                _moved(located.checkpoint, slot, change, (left, right), (up, down))
+                for slot in slots
+            ]
     if not any(one.tensor.sha256_before != one.tensor.sha256_after for one in moved):
         raise EditError(
             f"the edit changes nothing: all of its {len(moved)} tensors keep their values",
@@ -116,8 +124,16 @@ def adapt(located: Located, solved: Solved) -> Adapter:
     return Adapter(tuple(changes), tuple(moved))
 
 
-def _moved(base: Checkpoint, slot: TensorSlot, wanted: Tensor, up: Tensor, down: Tensor) -> Moved:
-    weight, change = read_tensor(slot).double(), up.double() @ down.double()
+def _moved(
+    base: Checkpoint,
+    slot: TensorSlot,
+    of: Change,
+    solved: tuple[Tensor, Tensor],
+    stored: tuple[Tensor, Tensor],
+) -> Moved:
+    """Return what becomes of a tensor that is given a change in two factors, as they are stored."""
+    left, right = (factor.double() for factor in stored)
+    weight, change, wanted = read_tensor(slot).double(), left @ right, solved[0] @ solved[1]
     header = base.header(slot.file)
     begin, end = header.span(slot.tensor)
     before = read_range(slot.source, begin, end)
@@ -135,9 +151,10 @@ def _moved(base: Checkpoint, slot: TensorSlot, wanted: Tensor, up: Tensor, down:
     size = weight.norm().item()
     figures = Figures(
         slot=slot,
-        rank=up.shape[1],
+        rank=left.shape[1],
         relative_change=change.norm().item() / size if size else 0.0,
         rounding_error=((change - wanted).norm() / wanted.norm()).item(),
+        drifts=of.watched.drifts(weight, left, right) if of.watched else (),
     )
     return Moved(tensor, figures)
 

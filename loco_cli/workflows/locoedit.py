@@ -28,11 +28,10 @@ def solve(
     problem = encode_problem(recipe, kept, encoder, contexts.shared, padded=padded)
     solution_of = _solutions(problem, layers_of, contexts)
     changes = tuple(
-        Change("unet", name, solution)
+        Change("unet", name, solution, problem.watched(contexts.of_layer(layer)))
         for layer, solution in solution_of.items()
         for name in located.spec.layers[layer].tensor_names()
     )
-    is_exact = recipe.edit.preserve_form == "null-space"
     records = tuple(
         edit_record(
             entry,
@@ -41,7 +40,7 @@ def solve(
             ridge=solution_of[layers[0]].ridge,
             tokens=recipe.edit.tokens,
             n_keys=len(problem.rows(i, contexts.of_layer(layers[0]))[0]),
-            residual=solution_of[layers[0]].residual if is_exact else None,
+            residual=solution_of[layers[0]].residual,
         )
         for i, (entry, layers) in enumerate(zip(recipe.edits, layers_of, strict=True))
     )

@@ -18,6 +18,7 @@ from loco_cli.workflows.encoders import finest
 from loco_cli.workflows.locate import Located
 from loco_cli.workflows.preserve import chosen_neighbours, preserved_prompts, whole_prompts
 from loco_cli.workflows.problem import Problem, encode_problem
+from loco_cli.workflows.watched import Watched
 
 
 def solve(
@@ -141,7 +142,9 @@ def _held(
             neurons.contrast_of(problem.aligned(i, read), problem.recipe.edit.position)
             for i in edits
         ]
-        held[layer] = _solved(contexts.located, problem.recipe, layer, contrasts, keys, *found[key])
+        watched = problem.watched(read)
+        located, recipe = contexts.located, problem.recipe
+        held[layer] = _solved(located, recipe, layer, contrasts, keys, watched, *found[key])
     return held
 
 
@@ -151,6 +154,7 @@ def _solved(
     layer: int,
     contrasts: Sequence[neurons.Contrast],
     keys: Sequence[Tensor],
+    watched: Watched,
     directions: Tensor,
     ridge: float,
 ) -> _Layer:
@@ -159,6 +163,6 @@ def _solved(
         weight = read_tensor(finest(located.checkpoint.slots("unet", name)))
         n = n_neurons(recipe, len(weight))
         held = neurons.hold(weight, contrasts, keys, directions, n)
-        changes.append(Change("unet", name, held))
+        changes.append(Change("unet", name, held, watched))
         residuals.append(held.residual(weight))
     return _Layer(tuple(changes), ridge, n, max(residuals))

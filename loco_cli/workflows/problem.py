@@ -10,6 +10,8 @@ from loco_cli.concept import PromptPair
 from loco_cli.editors import locoedit
 from loco_cli.recipe import AUTO_RIDGES, Recipe, Ridge
 from loco_cli.runtime.encode import EncodedPrompt, TextEncoder
+from loco_cli.unrelated import unrelated_prompts
+from loco_cli.workflows.watched import Watched
 
 Read = Callable[[Tensor], Tensor]  # states that all tensors are given -> what one of them reads
 
@@ -31,6 +33,8 @@ class Problem:
     pairs: tuple[tuple[locoedit.Aligned, ...], ...]
     preserved: tuple[Tensor, ...]  # [n_tokens, d] each
     preserved_ends: tuple[int, ...]  # where their words end
+    preserved_prompts: tuple[str, ...]
+    unrelated: tuple[EncodedPrompt, ...] = ()
 
     @property
     def ridge(self) -> Ridge:
@@ -62,6 +66,16 @@ class Problem:
         padding = [one[end + 1 :] for one, end in prompts]
         return torch.cat([nothing, *padding]), torch.cat([one[: end + 1] for one, end in prompts])
 
+    def watched(self, read: Read = as_it_is) -> Watched:
+        """Return what a tensor reads of the words of prompts that are to stay as they are."""
+        kept = zip(self.preserved, self.preserved_ends, strict=True)
+        others = ((one.states, one.end) for one in self.unrelated)
+        return Watched(
+            (*self.preserved_prompts, *(one.text for one in self.unrelated)),
+            tuple(read(states)[1:end] for states, end in (*kept, *others)),
+            len(self.preserved),
+        )
+
     def aligned(self, edit: int, read: Read = as_it_is) -> list[locoedit.Aligned]:
         """Return the pairs of an edit as a tensor reads them."""
         return [
@@ -83,15 +97,18 @@ def encode_problem(
     padded: bool | Collection[str] = True,
 ) -> Problem:
     """
-    Return all prompts of a recipe encoded in one pass.
+    Return all prompts of a recipe encoded in one pass, and a few that it has nothing to do with.
 
     `shared` makes of a prompt what all tensors are given; those that are not `padded` stop at their
     end token.
     """
     pairs = [entry.edit_pairs() for entry in recipe.edits]
     prompts = [prompt for edit in pairs for pair in edit for prompt in (pair.source, pair.target)]
-    encoded = encoder.encode([*prompts, *kept], padded=padded)
-    states = {prompt: shared(one) for prompt, one in zip([*prompts, *kept], encoded, strict=True)}
+    concepts = [entry.concept() for entry in recipe.edits]
+    unrelated = unrelated_prompts([name for one in concepts for name in (*one.names, one.to)])
+    everything = [*prompts, *kept, *unrelated]
+    encoded = encoder.encode(everything, padded=padded)
+    states = {prompt: shared(one) for prompt, one in zip(everything, encoded, strict=True)}
     aligned = tuple(
         tuple(_aligned(pair, states[pair.source], states[pair.target]) for pair in edit)
         for edit in pairs
@@ -102,6 +119,8 @@ def encode_problem(
         aligned,
         tuple(prompt.states for prompt in preserved),
         tuple(prompt.end for prompt in preserved),
+        tuple(kept),
+        tuple(states[prompt] for prompt in unrelated),
     )
 
 

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from loco_cli import __version__
 from loco_cli.checkpoint.edits import EditedTensor
 from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.drift import Drift
 from loco_cli.manifest import (
     Environment,
     Manifest,
@@ -22,11 +23,13 @@ from loco_cli.recipe import Recipe
 from loco_cli.report.card import render_card
 from loco_cli.report.html import render_edit_report
 from loco_cli.report.pictures import Swept
-from loco_cli.workflows.changes import Solved
+from loco_cli.workflows.changes import NewWeight, Solved
 from loco_cli.workflows.checks import EditOptions
+from loco_cli.workflows.foresight import Coarsest, Foresight
 from loco_cli.workflows.locate import Located
 from loco_cli.workflows.methods import unreached
 from loco_cli.workflows.outputs import OutputPaths
+from loco_cli.workflows.watched import mean_drift
 from loco_cli.workflows.write import BaseFacts
 
 
@@ -42,6 +45,12 @@ class Figures:
     rank: int
     relative_change: float
     rounding_error: float
+    drifts: tuple[float, ...] = ()
+
+
+def figures_of(new: NewWeight) -> Figures:
+    """Return how far a new weight moved."""
+    return Figures(new.slot, new.rank, new.relative_change, new.rounding_error, new.drifts)
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,7 @@ class Record:
             localizations=tuple(one.to_json() for one in found),
             preserve=tuple(name for _, name in self.solved.preserved),
             edits=self.solved.records,
+            drift=self.drift,
             tensors=tuple(map(self._tensor, facts.tensors)),
             environment=_environment(),
             seconds=Seconds(
@@ -100,6 +110,22 @@ class Record:
                 write=round(time.monotonic() - self.started, 3),
             ),
         )
+
+    @property
+    def foresight(self) -> Foresight:
+        """What is known of the edit before it is written."""
+        worst = max(self.figures, key=lambda one: one.rounding_error)
+        return Foresight(
+            edits=self.solved.records,
+            drift=self.drift,
+            coarsest=Coarsest(worst.slot.key, worst.slot.dtype, worst.rounding_error),
+        )
+
+    @property
+    def drift(self) -> Drift | None:
+        """How far prompts move that the edit is to leave alone."""
+        watched = self.solved.changes[0].watched
+        return mean_drift(watched, [one.drifts for one in self.figures]) if watched else None
 
     def pages(self) -> dict[str, str | bytes]:
         """Return what lies beside the weights, by role: recipe, report, and a folder's card."""
@@ -124,6 +150,7 @@ class Record:
                 for one in self.figures
             ],
             preserved=[name for _, name in self.solved.preserved],
+            drift=self.drift,
             recipe=recipe.text,
             command=self.job.options.command,
             module_paths=located.spec.module_paths,

@@ -1,10 +1,15 @@
 """Every concept of the drawn world as an edit entry, and the options that measurements share."""
 
 import argparse
+import random
 from collections.abc import Sequence
+from itertools import zip_longest
+from typing import TypeVar
 
 from loco_cli.models import known
 from loco_cli.recipe import EditEntry
+
+Thing = TypeVar("Thing")
 
 KINDS = ("style", "object", "fact")
 # what a thing is replaced by: a plainer one where there is one, else a near neighbour
@@ -61,6 +66,41 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def chosen_entries(args: argparse.Namespace) -> list[EditEntry]:
     """Return the entries that the options name; the shards take turns."""
+    return shard(args, entries(args.kind or KINDS, args.subject))
+
+
+def shard(args: argparse.Namespace, things: Sequence[Thing]) -> list[Thing]:
+    """Return what of some things is this process's part."""
     index, count = map(int, args.shard.split("/"))
     assert 0 <= index < count, f"there is no part {index} of {count}"
-    return entries(args.kind or KINDS, args.subject)[index::count]
+    return list(things[index::count])
+
+
+def groups_of(found: Sequence[EditEntry], size: int) -> list[tuple[EditEntry, ...]]:
+    """
+    Return groups of edits to make together, kinds mixed, each edit in one group at most.
+
+    Nothing that an edit of a group takes away is what another goes to. Groups are full, but for a
+    single one that holds all it can where `size` is more than that.
+    """
+    by_kind = [[entry for entry in found if entry.kind == kind] for kind in KINDS]
+    for own in by_kind:
+        random.Random(size).shuffle(own)
+    left = [entry for turn in zip_longest(*by_kind) for entry in turn if entry]
+    if size == 1:
+        return [(entry,) for entry in left]
+    groups: list[tuple[EditEntry, ...]] = []
+    while left:
+        group: list[EditEntry] = []
+        for entry in left:
+            if len(group) < size and not any(_clash(entry, other) for other in group):
+                group.append(entry)
+        if len(group) < size and groups:
+            break
+        groups.append(tuple(group))
+        left = [entry for entry in left if entry not in group]
+    return groups
+
+
+def _clash(one: EditEntry, other: EditEntry) -> bool:
+    return one.subject == other.to or other.subject == one.to

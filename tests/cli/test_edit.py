@@ -32,7 +32,8 @@ def test_words_are_enough(here):
     result = edit("van gogh style", "--layer-range", "8", "10")
 
     assert result.exit_code == 0, result.stderr
-    assert "style `van gogh` → `painting` in layers 8 and 9: " in result.stdout
+    assert "style `van gogh` → `painting` in layers 8 and 9: " in result.stderr
+    assert "unrelated ones by " in result.stderr
     assert "up_blocks.1.attentions.1.transformer_blocks.0.attn2.to_k.weight" in result.stdout
     assert "wrote tiny-van-gogh-style, its manifest loco-manifest.json and its undo" in (
         result.stderr

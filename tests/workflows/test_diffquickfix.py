@@ -257,16 +257,18 @@ def test_the_plan_names_the_encoders_tensors(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """`van gogh` taken out of the text encoder of `tiny`, as a folder; only read."""
-    output = tmp_path_factory.mktemp("edit") / "edited"
-    return edit.run(recipe_of(preserve="auto"), EditOptions(output), CPU)
+    """`van gogh` taken out of the text encoder of `tiny`, as a folder, and what was foreseen."""
+    options, seen = EditOptions(tmp_path_factory.mktemp("edit") / "edited"), []
+    done = edit.run(recipe_of(preserve="auto"), options, CPU, foretell=seen.append)
+    return done, *seen
 
 
 def test_the_manifest_names_no_layers(written):
     """
     The edit of an encoder has no layer range; manifest, card and report say where it is.
     """
-    manifest = json.loads(written.written.paths.manifest.read_text())
+    done, foresight = written
+    manifest = json.loads(done.written.paths.manifest.read_text())
 
     (one,) = manifest["edits"]
     assert (one["method"], one["layer_range"], one["tokens"]) == (
@@ -278,9 +280,10 @@ def test_the_manifest_names_no_layers(written):
     assert one["ridge"] > 0
     assert [tensor["name"] for tensor in manifest["tensors"]] == [f"{OUT_PROJ}.weight"]
     assert manifest["tensors"][0]["file"] == "text_encoder/model.safetensors"
-    assert "in the text encoder: " in written.in_words()[0]
-    assert "each text encoder's first self-attention" in written.written.paths.card.read_text()
-    assert "text encoder" in written.written.paths.report.read_text()
+    assert "in the text encoder: " in foresight.in_words()[0]
+    assert 0 < manifest["drift"]["preserved"] < manifest["drift"]["unrelated"]
+    assert "each text encoder's first self-attention" in done.written.paths.card.read_text()
+    assert "text encoder" in done.written.paths.report.read_text()
 
 
 def test_the_folder_draws_what_the_edit_in_memory_draws(written, tiny, pipeline):
@@ -292,7 +295,7 @@ def test_the_folder_draws_what_the_edit_in_memory_draws(written, tiny, pipeline)
         return sample_batch(which, [Run(p, 3) for p in PROMPTS], steps=2, guidance=4.0)
 
     before = pictures(pipeline)
-    from_file = pictures(load_model(locate(str(written.written.paths.root)), CPU))
+    from_file = pictures(load_model(locate(str(written[0].written.paths.root)), CPU))
     with edited_pipeline(pipeline, tiny, solved(tiny, recipe_of(preserve="auto"))) as edited:
         in_memory = pictures(edited)
 

@@ -169,12 +169,16 @@ def test_a_set_of_layers_need_not_touch(tmp_path):
     """
     Layers apart from each other are listed in the manifest, where there is no range.
     """
-    done = edit.run(style(1, 2, 10), EditOptions(tmp_path / "out"), CPU)
+    seen = []
+    options = EditOptions(tmp_path / "out")
+    done = edit.run(style(1, 2, 10), options, CPU, foretell=seen.append)
 
     (one,) = done.written.manifest.edits
     assert one.layer_range is None
     assert one.layers == (1, 2, 10)
-    assert "in layers 1, 2 and 10: " in done.in_words()[0]
+    (foresight,) = seen
+    assert "in layers 1, 2 and 10: " in foresight.in_words()[0]
+    assert foresight.drift == done.written.manifest.drift
 
 
 def test_a_single_file_is_edited_as_a_file(tmp_path, tiny_file):

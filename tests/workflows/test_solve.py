@@ -9,6 +9,7 @@ from loco_cli.editors.ridge import key_scale, ridge_update
 from loco_cli.errors import EditError
 from loco_cli.recipe import load_recipe
 from loco_cli.runtime.weights import replaced_weights
+from loco_cli.unrelated import unrelated_prompts
 from loco_cli.workflows.changes import new_weights
 from loco_cli.workflows.contexts import Contexts
 from loco_cli.workflows.encoders import encoder_of
@@ -50,9 +51,9 @@ def test_the_papers_form_is_the_published_formula(tiny, encoder):
     recipe = recipe_of(edit="{layers: [8], tokens: last-subject, ridge: 0.01}", preserve="none")
     pairs = recipe.edits[0].edit_pairs()
     # all of them at once, as `solve` does: the keys are so alike that their last digits count
-    encoded = encoder.encode(
-        [text for pair in pairs for text in (pair.source, pair.target)], padded=False
-    )
+    prompts = [text for pair in pairs for text in (pair.source, pair.target)]
+    others = unrelated_prompts(("van gogh", "painting"))
+    encoded = encoder.encode([*prompts, *others], padded=False)[: len(prompts)]
     keys, targets = [], []
     for source, target in zip(encoded[::2], encoded[1::2], strict=True):
         position = source.positions_of("van gogh")[-1]

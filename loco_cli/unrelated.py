@@ -1,0 +1,47 @@
+"""
+Everyday prompts that no edit is about, to see what it does to them.
+
+Eighty things in four places, as the papers asked of COCO's: 320 prompts, of which an edit reads a
+few, and none that names what it is about.
+"""
+
+import re
+from collections.abc import Collection
+from functools import cache
+
+_STRIDE = 7  # prime to the number of things, so that none comes twice before all have come
+N_READ = 40  # prompts; to encode them takes a fifth of what an edit of SDXL encodes
+
+_PLACES = ("on a beach", "in a city street", "in the snow", "on a wooden table")
+_THINGS = """
+    person, child, woman in a red dress, man with a hat, football player, farmer, doctor, dancer,
+    bicycle, car, motorcycle, train, bus, truck, boat, tractor,
+    traffic light, bench, lamp, bridge, tent, mailbox, fence, fountain,
+    bird, cat, dog, horse, sheep, cow, elephant, bear,
+    zebra, giraffe, rabbit, fox, fish, turtle, butterfly, frog,
+    backpack, umbrella, handbag, suitcase, kite, skateboard, surfboard, tennis racket,
+    bottle, wine glass, cup, fork, knife, spoon, bowl, teapot,
+    banana, apple, sandwich, orange, carrot, pizza, cake, bowl of soup,
+    chair, sofa, potted plant, bed, mirror, laptop, keyboard, telephone,
+    book, clock, vase, pair of scissors, teddy bear, candle, guitar, tree
+"""
+
+
+@cache
+def bank() -> tuple[str, ...]:
+    """Return all prompts: every thing in its first place, then every thing in its next."""
+    things = [thing.strip() for thing in _THINGS.replace("\n", " ").split(",")]
+    return tuple(
+        f"a photo of {'an' if thing[0] in 'aeiou' else 'a'} {thing} "
+        f"{_PLACES[(turn + place) % len(_PLACES)]}"
+        for place in range(len(_PLACES))
+        for turn, thing in enumerate(things)
+    )
+
+
+def unrelated_prompts(names: Collection[str], n: int = N_READ) -> tuple[str, ...]:
+    """Return `n` prompts of the bank about different things, none that holds one of these names."""
+    words = "|".join(re.escape(name) for name in names if name)
+    about = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE) if words else None
+    left = [prompt for prompt in bank() if not (about and about.search(prompt))]
+    return tuple(dict.fromkeys(left[i * _STRIDE % len(left)] for i in range(min(n, len(left)))))
