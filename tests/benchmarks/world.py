@@ -3,7 +3,6 @@
 import argparse
 import random
 from collections.abc import Sequence
-from itertools import zip_longest
 from typing import TypeVar
 
 from loco_cli.models import known
@@ -78,7 +77,7 @@ def shard(args: argparse.Namespace, things: Sequence[Thing]) -> list[Thing]:
 
 def groups_of(found: Sequence[EditEntry], size: int) -> list[tuple[EditEntry, ...]]:
     """
-    Return groups of edits to make together, kinds mixed, each edit in one group at most.
+    Return groups of edits to make together, kinds mixed as they are in all, each edit in one group.
 
     Nothing that an edit of a group takes away is what another goes to. Groups are full, but for a
     single one that holds all it can where `size` is more than that.
@@ -86,7 +85,8 @@ def groups_of(found: Sequence[EditEntry], size: int) -> list[tuple[EditEntry, ..
     by_kind = [[entry for entry in found if entry.kind == kind] for kind in KINDS]
     for own in by_kind:
         random.Random(size).shuffle(own)
-    left = [entry for turn in zip_longest(*by_kind) for entry in turn if entry]
+    placed = [((i + 0.5) / len(own), entry) for own in by_kind for i, entry in enumerate(own)]
+    left = [entry for _, entry in sorted(placed, key=lambda one: one[0])]
     if size == 1:
         return [(entry,) for entry in left]
     groups: list[tuple[EditEntry, ...]] = []
