@@ -62,6 +62,14 @@ def localize(
             show_default="auto",
         ),
     ] = None,
+    window: Annotated[
+        Literal["contiguous", "set"] | None,
+        typer.Option(
+            "--window",
+            help="A range of layers, or the fewest that are enough, touching or not.",
+            show_default="contiguous",
+        ),
+    ] = None,
     neurons: o.Neurons = None,
     pooled: Annotated[
         bool | None,
@@ -112,6 +120,7 @@ def localize(
         localize_method=method,
         localize_search=search,
         localize_width=_width(width),
+        localize_window=window,
         localize_pooled=pooled,
         localize_component=component,
         localize_noise=noise,

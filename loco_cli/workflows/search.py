@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -215,11 +216,17 @@ class Hunt:
         original = sum(race.values[()][: len(values)]) / len(values)
         return WindowScore.of(layers, values, original=original, target=original - race.span)
 
-    def swept(self, chosen: Layers, ranking: Sequence[float], seconds: float) -> Swept:
+    def swept(
+        self,
+        chosen: Layers,
+        ranking: Sequence[float],
+        seconds: float,
+        window: Literal["set"] | None = None,
+    ) -> Swept:
         """Return what was found, with every window that was tried."""
         race, runs = self.race, self.runs
         scores = tuple(self.score(one.layers) for one in race.estimates())
-        margin = race.margin(race.estimate(chosen))
+        margin = None if window else race.margin(race.estimate(chosen))
         found = runs.document(
             scores,
             self.score(chosen),
@@ -227,6 +234,7 @@ class Hunt:
             seconds,
             ranking=tuple(round(one, 6) for one in ranking),
             margin=None if margin is None else round(min(margin, MOST_AHEAD), 2),
+            window=window,
         )
         return Swept(found, tuple(runs.pictures), runs.bench.located.spec.module_paths)
 
