@@ -1,5 +1,6 @@
 """`loco localize`: find the layers that hold a concept."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -141,7 +142,8 @@ def localize(
     work = _trace if is_trace else _sweep
     if is_trace and plan.localize:
         terminal.say(f"tracing takes at most {planning.price_in_words(plan.localize)}")
-    found, parts = work(terminal, recipe, computing.machine(running), result)
+    machine = replace(computing.machine(running), team=terminal.team)
+    found, parts = work(terminal, recipe, machine, result)
     terminal.show(found.to_json(), *parts)
     if found.files:
         terminal.say(f"wrote {', '.join(map(str, found.files))}")

@@ -49,12 +49,13 @@ def run(
     find = find_neurons if recipe.localize.method == "neurons" else sweep
     sweeps = find.run(located, recipe, machine, notify)
     found = Found(tuple(one.localization for one in sweeps))
-    if not output:
-        return found
-    document = json.dumps(found.to_json(), indent=2) + "\n"
-    pages = (document, localization_sheet(sweeps), localization_report(sweeps, command))
-    files = write_folder(output, dict(zip(LOCALIZE_FILES, pages, strict=True)))
-    return Found(found.localizations, files)
+    if output and machine.team.is_first:
+        document = json.dumps(found.to_json(), indent=2) + "\n"
+        pages = (document, localization_sheet(sweeps), localization_report(sweeps, command))
+        files = write_folder(output, dict(zip(LOCALIZE_FILES, pages, strict=True)))
+        found = Found(found.localizations, files)
+    machine.team.part()
+    return found
 
 
 def conclusion(found: Localization, wanted: float | None = None) -> tuple[str, ...]:

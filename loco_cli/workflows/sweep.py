@@ -38,6 +38,7 @@ def run(
     check_localize(located, recipe.localize)
     named = scored_layers(located, recipe)
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
+    machine.team.join()
     bench = load_bench(located, machine, notify)
     swept = tuple(
         score(bench, entry, recipe.localize, named[i])
@@ -45,7 +46,7 @@ def run(
         else localize(bench, entry, recipe.localize, may_scatter=may_scatter)
         for i, entry in enumerate(recipe.edits)
     )
-    if bench.kept:
+    if bench.kept and bench.team.is_first:
         trim()
     return swept
 
@@ -54,13 +55,13 @@ def load_bench(located: Located, machine: Machine, notify: Notify = silent) -> B
     """Return the model and its scorer, loaded, with the runs that are kept of them."""
     scorer = load_scorer(located, machine)
     pipeline = load_model(located, machine, notify)
-    batch_size = choose_batch_size(machine.batch_size, pipeline)
+    batch_size = min(machine.team.gather(choose_batch_size(machine.batch_size, pipeline)))
     kept = None
     if machine.is_cached:
         unet = pipeline.pipe.unet
         folder = find_scorer(machine.scorer or located.spec.scorer)
         kept = Kept.of(located, folder, f"{unet.device.type} {unet.dtype}")
-    return Bench(located, pipeline, scorer, batch_size, notify, kept)
+    return Bench(located, pipeline, scorer, batch_size, notify, kept, machine.team)
 
 
 def localize(
