@@ -132,8 +132,9 @@ class Localization(_Record):
     `pooled_swapped` tells whether the target prompt was also read past the layers, where a model
     pools its prompt. With `neurons` the score is that of holding them in the layers, in place of a
     swap. `ranking` is each layer's share as the fast search guesses it, or its contribution;
-    `margin` is by how many standard errors the chosen layers are ahead of the next as many. A key
-    that says nothing of a search or a model is left out of its document.
+    `margin` is by how many standard errors the chosen layers are ahead of the next as many;
+    `window` is "set" where layers that need not touch were looked for. A key that says nothing of a
+    search or a model is left out of its document.
     """
 
     schema_: Literal["loco.localization/1"] = Field("loco.localization/1", alias="schema")
@@ -160,6 +161,7 @@ class Localization(_Record):
     neurons: Neurons | None = None
     ranking: tuple[float, ...] | None = None
     margin: float | None = None
+    window: Literal["set"] | None = None
 
     @property
     def layer_set(self) -> tuple[int, ...]:
@@ -190,7 +192,7 @@ class Localization(_Record):
         """Return the document, keys in the order of the interface."""
         document = self.model_dump(mode="json", by_alias=True)
         document["scores"] = [score.to_json() for score in self.scores]
-        for key in ("pooled_swapped", "neurons", "ranking", "margin"):
+        for key in ("pooled_swapped", "neurons", "ranking", "margin", "window"):
             if document[key] is None:
                 del document[key]
         return document

@@ -2,6 +2,9 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +21,7 @@ from loco_cli.cli.localize import localize
 from loco_cli.cli.undo import undo
 from loco_cli.cli.verify import verify
 from loco_cli.errors import LocoError, MachineError
+from loco_cli.runtime.team import Team
 
 
 class Door(TyperGroup):
@@ -25,17 +29,18 @@ class Door(TyperGroup):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command line and exit with its code."""
-        terminal = Terminal()
-        try:
-            return super().main(*args, obj=terminal, **kwargs)
-        except LocoError as error:
-            terminal.fail(error)
-            sys.exit(error.exit_code)
-        except OSError as error:
-            terminal.fail(_as_sentence(error))
-        except Exception as error:  # the door: whatever gets here is a bug
-            terminal.fail_as_bug(error)
-        sys.exit(1)
+        terminal = Terminal(_team())
+        with _heard(terminal.team):
+            try:
+                return super().main(*args, obj=terminal, **kwargs)
+            except LocoError as error:
+                terminal.fail(error)
+                sys.exit(error.exit_code)
+            except OSError as error:
+                terminal.fail(_as_sentence(error))
+            except Exception as error:  # the door: whatever gets here is a bug
+                terminal.fail_as_bug(error)
+            sys.exit(1)
 
 
 app = typer.Typer(
@@ -58,12 +63,15 @@ def _show_version(ctx: typer.Context, wanted: bool) -> None:
 
 @app.callback()
 def loco(
+    ctx: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """Find where a text-to-image model keeps a concept, and edit it in closed form."""
+    if ctx.invoked_subcommand != "localize":
+        ctx.obj.team.check_alone(f"`loco {ctx.invoked_subcommand}`")
 
 
 # one line per command, in the order of --help
@@ -77,6 +85,23 @@ app.command()(generate)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
+
+
+def _team() -> Team:
+    """Return the processes that `accelerate launch` or `torchrun` started, as these tell it."""
+    rank, size = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
+    is_told = rank.isdecimal() and size.isdecimal() and "MASTER_ADDR" in os.environ
+    return Team(int(rank), int(size)) if is_told else Team()
+
+
+@contextmanager
+def _heard(team: Team) -> Iterator[None]:
+    """While open, of several processes one is heard."""
+    if team.is_first:
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
 
 
 def _as_sentence(error: OSError) -> MachineError:

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loco_cli.errors import LocoError
+from loco_cli.runtime.team import Team
 from loco_cli.workflows.progress import Notify, Progress, silent
 
 EVERY = 3.0  # seconds between two plain lines of a stage, at least
@@ -47,10 +48,13 @@ class Terminal:
     """
     The two streams of one command and how it was asked to use them.
 
+    `team` are the processes that a launcher started; the others' streams go nowhere.
+
     The options `--json`, `--quiet` and `--debug` set the three flags before the command runs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, team: Team | None = None) -> None:
+        self.team = team or Team()
         self.as_json = False
         self.is_quiet = False
         self.is_debug = False
@@ -89,7 +93,8 @@ class Terminal:
             self._sentence("warning", "yellow", text)
 
     def fail(self, error: LocoError) -> None:
-        """Print an error and its way out; with `--debug` the traceback before it."""
+        """Print an error and its way out, which other processes are told as well."""
+        self.team.tell(error)
         self._trace(error)
         self._sentence("error", "bold red", error.message)
         if error.hint:

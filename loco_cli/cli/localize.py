@@ -1,5 +1,6 @@
 """`loco localize`: find the layers that hold a concept."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -62,6 +63,14 @@ def localize(
             show_default="auto",
         ),
     ] = None,
+    window: Annotated[
+        Literal["contiguous", "set"] | None,
+        typer.Option(
+            "--window",
+            help="A range of layers, or the fewest that are enough, touching or not.",
+            show_default="contiguous",
+        ),
+    ] = None,
     neurons: o.Neurons = None,
     pooled: Annotated[
         bool | None,
@@ -112,6 +121,7 @@ def localize(
         localize_method=method,
         localize_search=search,
         localize_width=_width(width),
+        localize_window=window,
         localize_pooled=pooled,
         localize_component=component,
         localize_noise=noise,
@@ -132,7 +142,8 @@ def localize(
     work = _trace if is_trace else _sweep
     if is_trace and plan.localize:
         terminal.say(f"tracing takes at most {planning.price_in_words(plan.localize)}")
-    found, parts = work(terminal, recipe, computing.machine(running), result)
+    machine = replace(computing.machine(running), team=terminal.team)
+    found, parts = work(terminal, recipe, machine, result)
     terminal.show(found.to_json(), *parts)
     if found.files:
         terminal.say(f"wrote {', '.join(map(str, found.files))}")

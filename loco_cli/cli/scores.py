@@ -8,6 +8,8 @@ from rich.text import Text
 from loco_cli.cli.console import plain, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from loco_cli.localization import Localization, Neuron, Neurons
 
 BAR_WIDTH = 24
@@ -30,7 +32,7 @@ def scores_table(found: "Localization", n_best: int | None = None) -> Table:
     for score in found.scores if n_best is None else found.ranked()[:n_best]:
         is_chosen = score.layer_set == chosen
         shown.add_row(
-            str(list(score.layer_range or score.layer_set)),
+            str(list(score.layer_range)) if score.layer_range else _as_option(score.layer_set),
             f"{score.score:.3f}",
             f"{score.stderr:.3f}",
             "–" if score.effect is None else f"{score.effect:.2f}",
@@ -61,6 +63,13 @@ def neurons_table(found: "Neurons", n_best: int = 8) -> Table:
             ", ".join(str(one.channel) for one in best) + rest,
         )
     return shown
+
+
+def _as_option(layers: "Sequence[int]") -> str:
+    """Return a set of layers as `--layers` takes it."""
+    from loco_cli.report.words import layer_span  # records, a tenth of a second of `--help`
+
+    return layer_span(layers).replace("–", "-").replace(" ", "")
 
 
 def _bar(effect: float, is_chosen: bool) -> Text:

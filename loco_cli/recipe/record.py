@@ -94,9 +94,15 @@ class LocalizeSettings(Section):
     width: Width = Field(
         "auto", description="How many layers a candidate range holds; auto: as few as are enough."
     )
+    window: Literal["contiguous", "set"] | None = Field(
+        None,
+        description="contiguous: a range of layers; set: the fewest that are enough, touching or "
+        "not. Default contiguous, and for an edit a set where no range is enough.",
+    )
     seeds: Count = Field(4, description="Images per prompt and candidate, from seeds 0 on.")
     effect: Share = Field(
-        0.9, description="The share of the full swap's effect that is enough for width auto."
+        0.9,
+        description="The share of the full swap's effect that is enough, for width auto and sets.",
     )
     steps: Count | None = Field(None, description="Sampler steps; default the model's.")
     guidance: Number | None = Field(None, description="Guidance scale; default the model's.")
@@ -116,6 +122,11 @@ class LocalizeSettings(Section):
     def wanted(self) -> float | None:
         """The effect that the layers found should have; None where their number is given."""
         return self.effect if self.width == "auto" else None
+
+    @property
+    def may_scatter(self) -> bool:
+        """Whether an edit takes a set of layers where no range is enough."""
+        return self.width == "auto" and self.window != "contiguous"
 
 
 class EditSettings(Section):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loco_cli.localization import Localization, WindowScore
-from loco_cli.report.words import layer_span, layer_words, percent, score_words
+from loco_cli.report.words import layer_words, percent, score_words
 
 TOP, PLOT, FOOT = 26.0, 190.0, 24.0  # pixels: room for a line's words, the bars, the layer numbers
 MAX_NUMBERS = 20  # written below the bars; beyond it only every n-th
@@ -72,7 +72,8 @@ def layer_chart(found: Localization, paths: Mapping[int, str]) -> Chart:
     scale = _Scale(found)
     widths: dict[int | None, list[WindowScore]] = {}
     for score in found.scores:
-        widths.setdefault(len(score.layer_set) if score.layer_range else None, []).append(score)
+        is_range = score.layer_range and found.window is None
+        widths.setdefault(len(score.layer_set) if is_range else None, []).append(score)
     return Chart(
         panels=tuple(
             Panel(*_panel_words(width), _bars(scores, found, scale, paths))
@@ -127,7 +128,7 @@ class _Scale:
 
 def _panel_words(width: int | None) -> tuple[str, str]:
     if width is None:
-        return "Sets of layers", "layers of the set"
+        return "Sets of layers", "how many layers"
     if width == 1:
         return "Single layers", "layer"
     return f"Windows of {width} layers", "first layer of the window"
@@ -143,7 +144,8 @@ def _bars(
     bars = []
     for i, score in enumerate(scores):
         y, middle = scale.y(score.score), (i + 0.5) * slot
-        number = str(score.layer_set[0]) if score.layer_range else layer_span(score.layer_set)
+        is_range = score.layer_range and found.window is None
+        number = str(score.layer_set[0] if is_range else len(score.layer_set))
         bars.append(
             Bar(
                 title=describe(score, paths),

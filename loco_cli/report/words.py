@@ -57,6 +57,17 @@ def shortfall(found: Localization, wanted: float | None) -> str | None:
     return None
 
 
+def scattered(found: Localization, wanted: float) -> str | None:
+    """Return a sentence where no range was enough, and layers were found that do not touch."""
+    if found.window is None or found.layer_range:
+        return None
+    where = f"{layer_words(found.layer_set)} ({range_words(found.layer_set)})"
+    return (
+        f"no layer range reaches `localize.effect`, which is {wanted:.0%}: "
+        f"`{found.concept.subject}` is edited in the smallest set found that does, {where}"
+    )
+
+
 def edited_layers(edit: EditRecord) -> tuple[int, ...]:
     """Return the layers of an edit, none where it is one of the text encoder."""
     return tuple(range(*edit.layer_range)) if edit.layer_range else (edit.layers or ())

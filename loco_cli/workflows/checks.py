@@ -62,6 +62,7 @@ def check_localize(located: Located, settings: LocalizeSettings) -> None:
             "use `--set localize.method=locogen`, or name the layers",
         )
     check_parts(located)
+    _check_window(settings)
     if settings.width != "auto":
         sliding_windows(located.spec.n_layers, settings.width)
     if settings.pooled and not located.spec.unreachable:
@@ -70,6 +71,21 @@ def check_localize(located: Located, settings: LocalizeSettings) -> None:
             "leave `--pooled` out",
         )
     check_steps(settings.steps)
+
+
+def _check_window(settings: LocalizeSettings) -> None:
+    if settings.window != "set":
+        return
+    if settings.width != "auto":
+        raise RequestError(
+            f"`--width {settings.width}` is that of a range; a set has as many layers as it takes",
+            "leave one of `--width` and `--window set` out",
+        )
+    if settings.search == "exhaustive":
+        raise RequestError(
+            "`--search exhaustive` tries every range of layers; of sets there are too many",
+            "leave one of `--search exhaustive` and `--window set` out",
+        )
 
 
 def check_parts(located: Located) -> None:
@@ -146,7 +162,7 @@ def check_unused(recipe: Recipe) -> None:
                 f"`{key}` is set, which method `{method}` does not read", f"it is for {readers}"
             )
     if _are_layers_asked(recipe):
-        for key in ("localize.search", "localize.width"):
+        for key in ("localize.search", "localize.width", "localize.window"):
             if key in asked:
                 raise RequestError(
                     f"`{key}` is set, and the layers are named: none are looked for",

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from loco_cli.checkpoint.slot import TensorSlot
 from loco_cli.localization import Localization
 from loco_cli.manifest import Manifest
-from loco_cli.recipe import Recipe, render_recipe
+from loco_cli.recipe import LocalizeSettings, Recipe, render_recipe
 from loco_cli.report.pictures import Swept
-from loco_cli.report.words import shortfall
+from loco_cli.report.words import scattered, shortfall
 from loco_cli.workflows.changes import Solved, edited_slots, iter_new_weights
 from loco_cli.workflows.checks import EditOptions, check_edit, named_layers
 from loco_cli.workflows.encoders import encoder_of
@@ -86,7 +86,7 @@ def run(
             slots = edited_slots(located, touched(located, recipe, layers_of))
             written = _write_copy(job, slots, solved, foretell)
     notify(Progress("writing", 1, 1))
-    warnings = (*doubts(located, recipe), *_doubts(sweeps, recipe.localize.wanted))
+    warnings = (*doubts(located, recipe), *_doubts(sweeps, recipe.localize))
     return Edited(written, sweeps, (*warnings, *_limits(written.manifest)))
 
 
@@ -99,7 +99,7 @@ def find_layers(
         return (), named
     from loco_cli.workflows import sweep  # diffusers lives behind this line
 
-    sweeps = sweep.run(located, recipe, machine, notify)
+    sweeps = sweep.run(located, recipe, machine, notify, may_scatter=True)
     return sweeps, tuple(one.localization.layer_set for one in sweeps)
 
 
@@ -118,9 +118,11 @@ def _write_copy(
         return copy.finish(record.manifest, record.pages())
 
 
-def _doubts(sweeps: Sequence[Swept], wanted: float | None) -> tuple[str, ...]:
-    """Return a sentence for each localization that did not find enough."""
-    said = (shortfall(one.localization, wanted) for one in sweeps)
+def _doubts(sweeps: Sequence[Swept], settings: LocalizeSettings) -> tuple[str, ...]:
+    """Return a sentence for each localization that did not find enough, or not in a range."""
+    said = [shortfall(one.localization, settings.wanted) for one in sweeps]
+    if settings.window is None:
+        said += [scattered(one.localization, settings.effect) for one in sweeps]
     return tuple(sentence for sentence in said if sentence)
 
 

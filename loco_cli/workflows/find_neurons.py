@@ -43,6 +43,7 @@ def run(
 
     Where none are, the layers are found first, by LocoGen.
     """
+    machine.team.check_alone("a list of neurons")
     check_find_neurons(located, recipe)
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
     bench = sweep.load_bench(located, machine, notify)

@@ -49,12 +49,13 @@ def run(
     find = find_neurons if recipe.localize.method == "neurons" else sweep
     sweeps = find.run(located, recipe, machine, notify)
     found = Found(tuple(one.localization for one in sweeps))
-    if not output:
-        return found
-    document = json.dumps(found.to_json(), indent=2) + "\n"
-    pages = (document, localization_sheet(sweeps), localization_report(sweeps, command))
-    files = write_folder(output, dict(zip(LOCALIZE_FILES, pages, strict=True)))
-    return Found(found.localizations, files)
+    if output and machine.team.is_first:
+        document = json.dumps(found.to_json(), indent=2) + "\n"
+        pages = (document, localization_sheet(sweeps), localization_report(sweeps, command))
+        files = write_folder(output, dict(zip(LOCALIZE_FILES, pages, strict=True)))
+        found = Found(found.localizations, files)
+    machine.team.part()
+    return found
 
 
 def conclusion(found: Localization, wanted: float | None = None) -> tuple[str, ...]:
@@ -87,12 +88,15 @@ def conclusion(found: Localization, wanted: float | None = None) -> tuple[str, .
     lacking = shortfall(found, wanted)
     if lacking:
         return (lacking, *details)
-    return (f"the concept lies in {where}: swapping there makes {share}", *details)
+    how_far = _give_or_take(found) if found.window else ""
+    return (f"the concept lies in {where}: swapping there makes {share}{how_far}", *details)
 
 
 def _give_or_take(found: Localization) -> str:
-    stderr = found.scores[0].stderr / abs(found.original_score - found.target_score)
-    return f", give or take {stderr:.0%}" if found.scores[0].n > 1 else ""
+    chosen = next((one for one in found.scores if one.layer_set == found.layer_set), None)
+    if chosen is None or chosen.n < 2:
+        return ""
+    return f", give or take {chosen.stderr / abs(found.original_score - found.target_score):.0%}"
 
 
 def _how_sure(found: Localization) -> tuple[str, ...]:
@@ -104,11 +108,26 @@ def _how_sure(found: Localization) -> tuple[str, ...]:
             "the layers are those to which the subject adds most; `--method locogen` tries more",
         )
     n_layers, n_tried = len(found.ranking), len(found.scores)
+    if found.window:
+        return _how_small(found)
     tried = f"{n_tried} ranges were tried of those that {n_layers} layers have"
     if found.margin is None:
         return (f"{tried}; `--search exhaustive` tries all",)
     ahead = f"the best is {found.margin:.1f} standard errors ahead of the next as wide"
     return (f"{tried}, {ahead}; `--search exhaustive` tries all",)
+
+
+def _how_small(found: Localization) -> tuple[str, ...]:
+    """Return what a search of sets can say for its size."""
+    tried = f"{len(found.scores)} sets were tried"
+    fewer = [
+        one.effect or 0.0
+        for one in found.scores
+        if len(one.layer_set) == len(found.layers) - 1 and set(one.layer_set) < set(found.layer_set)
+    ]
+    if len(fewer) < len(found.layers):
+        return (f"{tried}; a smaller one may be enough",)
+    return (f"{tried}; without any one of these layers it is {max(fewer):.0%} at most",)
 
 
 def _past_the_layers(found: Localization) -> tuple[str, ...]:

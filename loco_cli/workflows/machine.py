@@ -5,13 +5,14 @@ diffusers and transformers are imported when something is loaded: an edit whose 
 needs neither.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loco_cli.checkpoint.reader import read_tensor
 from loco_cli.errors import RequestError
 from loco_cli.models import registry
+from loco_cli.runtime.team import Team
 from loco_cli.workflows.checks import check_parts
 from loco_cli.workflows.hub import SCORER_FILES, fetch
 from loco_cli.workflows.locate import Located
@@ -33,7 +34,8 @@ class Machine:
     """
     How to run a model: `Machine(device="cpu", batch_size=8)`.
 
-    With `is_cached` finished runs are kept, and those that were kept are not made again.
+    With `is_cached` finished runs are kept, and those that were kept are not made again. The
+    processes of a `team` share the runs of a localization.
     """
 
     device: str = "auto"
@@ -41,6 +43,7 @@ class Machine:
     batch_size: int | str = "auto"
     scorer: str | None = None
     is_cached: bool = True
+    team: Team = field(default_factory=Team)
 
 
 def load_model(located: Located, machine: Machine, notify: Notify = silent) -> "Pipeline":

@@ -12,7 +12,6 @@ from pathlib import Path
 from loco_cli.checkpoint.lora import Lora, is_lora, open_lora
 from loco_cli.concept import PromptPair
 from loco_cli.errors import RequestError
-from loco_cli.localizers import fast, locogen
 from loco_cli.plan import Plan, PlannedEdit, PlannedRuns
 from loco_cli.recipe import EditEntry, Recipe
 from loco_cli.report.words import place_words
@@ -34,6 +33,7 @@ from loco_cli.workflows.checks import (
 from loco_cli.workflows.locate import Located, locate
 from loco_cli.workflows.methods import touched, unreached
 from loco_cli.workflows.outputs import needed_bytes
+from loco_cli.workflows.price import price, price_of_listing
 from loco_cli.workflows.questions import questions
 from loco_cli.workflows.states import check_trace, price_of
 from loco_cli.workflows.texts import check_subjects
@@ -76,7 +76,7 @@ def localize(
     if output:
         check_folder(output, LOCALIZE_FILES, force=force)
     layers_of = named_layers(located, recipe) if is_listing else scored_layers(located, recipe)
-    price = price_of(located, recipe, batch_size) if is_trace else _price(located, recipe)
+    searching = price_of(located, recipe, batch_size) if is_trace else price(located, recipe)
     return Plan(
         command="localize",
         model=located.name,
@@ -89,8 +89,8 @@ def localize(
             )
         ),
         method=recipe.localize.method,
-        localize=None if is_listing and layers_of else price,
-        pictures=_price_of_listing(located, recipe) if is_listing else None,
+        localize=None if is_listing and layers_of else searching,
+        pictures=price_of_listing(located, recipe) if is_listing else None,
         output=_named(output),
     )
 
@@ -108,7 +108,7 @@ def edit(recipe: Recipe, options: EditOptions) -> Plan:
         path=_relative(located.path),
         edits=_planned_edits(located, recipe),
         method=recipe.edit.method,
-        localize=None if layers_of else _price(located, recipe),
+        localize=None if layers_of else price(located, recipe, may_scatter=True),
         tensors=tuple(name for _, name in touched(located, recipe, layers_of or ())),
         form=options.form,
         output=_relative(options.paths(located, recipe).root),
@@ -134,7 +134,7 @@ def evaluate(
         path=_relative(located.path),
         edits=_planned_edits(located, recipe) if edited is None else (),
         method=recipe.edit.method,
-        localize=_price(located, recipe) if is_sought else None,
+        localize=price(located, recipe, may_scatter=True) if is_sought else None,
         pictures=PlannedRuns.of(
             n_pictures, located.spec.sampling(settings.steps, settings.guidance)
         ),
@@ -214,41 +214,6 @@ def in_words(plan: Plan) -> tuple[str, ...]:
 def price_in_words(runs: PlannedRuns) -> str:
     """Return a price: "272 pictures, 10880 UNet evaluations"."""
     return f"{runs.n_pictures} pictures, {runs.unet_evaluations} UNet evaluations"
-
-
-def _price(located: Located, recipe: Recipe) -> PlannedRuns:
-    """Return what it takes, at most, to find the layers of every edit."""
-    settings, n_layers = recipe.localize, located.spec.n_layers
-    sampling = located.spec.sampling(settings.steps, settings.guidance)
-    windows = locogen.windows_of(settings.width, n_layers)
-    is_ranked = settings.search == "fast" or settings.method == "contribution"
-    n_pictures = n_ranked = 0
-    named = scored_layers(located, recipe)
-    for i, entry in enumerate(recipe.edits):
-        n_prompts = len(entry.localize_pairs())
-        n_pairs = n_prompts * settings.seeds
-        if named:
-            n_pictures += len(locogen.candidates_of(named[i : i + 1], n_layers)) * n_pairs
-        elif settings.width == n_layers or not is_ranked:
-            n_pictures += len(locogen.candidates_of(windows, n_layers)) * n_pairs
-        elif settings.method == "contribution":
-            n_tried = 2 + len(locogen.widths_of(settings.width))
-            n_pictures += n_prompts * min(2, settings.seeds) * n_tried
-            n_ranked += n_prompts * sampling[0]
-        else:
-            n_pictures += fast.at_most(len(windows), n_pairs)
-            n_ranked += n_prompts * fast.PASSES * min(fast.N_STEPS, sampling[0])
-    priced = PlannedRuns.of(n_pictures, sampling)
-    evaluations = priced.unet_evaluations + n_ranked
-    return priced.model_copy(update={"unet_evaluations": evaluations})
-
-
-def _price_of_listing(located: Located, recipe: Recipe) -> PlannedRuns:
-    """Return what it takes to hold neurons, once their layers are known."""
-    settings = recipe.localize
-    n_pairs = sum(len(entry.localize_pairs()) for entry in recipe.edits)
-    sampling = located.spec.sampling(settings.steps, settings.guidance)
-    return PlannedRuns.of(4 * n_pairs * settings.seeds, sampling)
 
 
 def _planned_edits(located: Located, recipe: Recipe) -> tuple[PlannedEdit, ...]:

@@ -24,6 +24,7 @@ from loco_cli.recipe import EditEntry, LocalizeSettings
 from loco_cli.report.pictures import SwapPicture
 from loco_cli.runtime.pipeline import Pipeline
 from loco_cli.runtime.sample import count_steps, sample, to_png
+from loco_cli.runtime.team import Team
 from loco_cli.workflows.kept import Kept, KeptRun
 from loco_cli.workflows.locate import Located
 from loco_cli.workflows.machine import ticking
@@ -40,6 +41,7 @@ class Bench:
     batch_size: int
     notify: Notify = silent
     kept: Kept | None = None  # runs that were made before; None ignores them
+    team: Team = field(default_factory=Team)  # the processes that share the work
 
 
 @dataclass
@@ -102,28 +104,40 @@ class Runs:
             waiting.setdefault(self._picture(trial.run) if is_shared else i, []).append(trial)
         self.evaluations += len(waiting) * self.price
         fresh = [sharing for sharing in waiting.values() if not self.recall(sharing)]
-        if not fresh:
-            return
+        if fresh:
+            self._make_fresh(fresh, stage)
+
+    def _make_fresh(self, fresh: Sequence[Sequence[Trial]], stage: str) -> None:
+        """Make a picture for all trials of each, this process its share of them."""
+        batches = self.bench.team.share(fresh, self.bench.batch_size)
+        mine = [sharing for batch in batches for sharing in batch]
         images = sample(
             self.bench.pipeline,
-            [sharing[0].run for sharing in fresh],
+            [sharing[0].run for sharing in mine],
             steps=self.sampling[0],
             guidance=self.sampling[1],
-            batch_size=self.bench.batch_size,
-            tick=ticking(self.bench.notify, stage, len(fresh) * self.steps),
+            batch_size=max(map(len, batches), default=1),
+            tick=ticking(self.bench.notify, stage, len(mine) * self.steps),
         )
-        for sharing, image in zip(fresh, images, strict=True):
-            for trial in sharing:
-                self.take(trial, image)
+        made = [
+            (trial, self.score(trial, image))
+            for sharing, image in zip(mine, images, strict=True)
+            for trial in sharing
+        ]
+        self.gather(made, [trial for sharing in fresh for trial in sharing])
 
     def recall(self, trials: Sequence[Trial]) -> bool:
         """Take these trials from what is kept; where one is missing none is taken."""
-        if self.bench.kept is None:
+        kept, team = self.bench.kept, self.bench.team
+        if kept is None:
             return False
-        found = [
-            self.bench.kept.find_run(*self._of(trial), needs_picture=trial.run.seed == 0)
-            for trial in trials
-        ]
+        # what others keep meanwhile may be seen by one process and not by the next
+        found, *_ = team.gather(
+            [
+                kept.find_run(*self._of(trial), needs_picture=trial.run.seed == 0)
+                for trial in (trials if team.is_first else ())
+            ]
+        )
         if None in found:
             return False
         for trial, one in zip(trials, found, strict=True):
@@ -131,7 +145,13 @@ class Runs:
                 self._record(trial, one)
         return True
 
-    def take(self, trial: Trial, image: Tensor) -> None:  # [3, h, w], 0 to 1
+    def gather(self, made: Sequence[tuple[Trial, KeptRun]], order: Sequence[Trial]) -> None:
+        """Record what all processes have made, in the order of a single one."""
+        everybodys = dict(one for some in self.bench.team.gather(made) for one in some)
+        for trial in order:
+            self._record(trial, everybodys[trial])
+
+    def score(self, trial: Trial, image: Tensor) -> KeptRun:  # [3, h, w], 0 to 1
         """Score and keep a picture; raises MachineError where it came out as no numbers."""
         (score,) = self.bench.scorer.scores(image[None], [trial.caption])
         if score != score:
@@ -141,7 +161,7 @@ class Runs:
         one = KeptRun(score, to_png(image) if trial.run.seed == 0 else None)
         if self.bench.kept is not None:
             self.bench.kept.keep_run(one, *self._of(trial))
-        self._record(trial, one)
+        return one
 
     def _record(self, trial: Trial, one: KeptRun) -> None:
         self.trials.append(trial)

@@ -1,7 +1,8 @@
 """The fast search of one concept: rank the layers by one run per prompt, and try the likely."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -125,30 +126,33 @@ class Hunt:
         runs.evaluations += len(trials) * (runs.price + n_passes * replayed)
         pairs = [[pair.source, pair.target, pair.subject] for pair in runs.pairs]
         of = (name, pairs, replayed, *runs.sampling)
-        found = kept.find(*of) if kept else None
+        found, *_ = runs.bench.team.gather(kept.find(*of) if kept else None)
         if isinstance(found, list) and runs.recall(trials):
             return found
-        means: list[float] = torch.cat(list(self._measured(trials, measure))).mean(0).tolist()
+        means: list[float] = torch.tensor(self._measured(trials, measure)).mean(0).tolist()
         if kept:
             kept.keep(means, *of)
         return means
 
     def _measured(
         self, trials: Sequence[Trial], measure: Callable[[Trajectory, Sequence[Trial]], Tensor]
-    ) -> Iterator[Tensor]:  # each [n, n_layers]
+    ) -> list[list[float]]:  # [n, n_layers]
         runs, (steps, guidance) = self.runs, self.runs.sampling
+        team, made, measured = runs.bench.team, [], []
         # a backward pass keeps what a batch of four forgets
-        size = max(1, runs.bench.batch_size // 4)
-        tick = ticking(runs.bench.notify, f"{self.stage}, ranking", len(trials) * runs.steps)
-        for start in range(0, len(trials), size):
-            batch = trials[start : start + size]
+        batches = team.share(trials, max(1, runs.bench.batch_size // 4))
+        n_steps = sum(map(len, batches)) * runs.steps
+        tick = ticking(runs.bench.notify, f"{self.stage}, ranking", n_steps)
+        for batch in batches:
             plain = [Run(trial.run.prompt, trial.run.seed) for trial in batch]
             path, images = follow(
                 runs.bench.pipeline, plain, steps=steps, guidance=guidance, tick=tick
             )
-            for trial, image in zip(batch, images, strict=True):
-                runs.take(trial, image)
-            yield measure(path, batch)
+            made += [(t, runs.score(t, image)) for t, image in zip(batch, images, strict=True)]
+            measured += list(zip(batch, measure(path, batch).tolist(), strict=True))
+        runs.gather(made, trials)
+        everybodys = dict(one for some in team.gather(measured) for one in some)
+        return [everybodys[trial] for trial in trials]
 
     def run(self, shares: Sequence[float]) -> Estimate:
         """Return the best window, after as many runs as it takes to be sure of it."""
@@ -215,11 +219,17 @@ class Hunt:
         original = sum(race.values[()][: len(values)]) / len(values)
         return WindowScore.of(layers, values, original=original, target=original - race.span)
 
-    def swept(self, chosen: Layers, ranking: Sequence[float], seconds: float) -> Swept:
+    def swept(
+        self,
+        chosen: Layers,
+        ranking: Sequence[float],
+        seconds: float,
+        window: Literal["set"] | None = None,
+    ) -> Swept:
         """Return what was found, with every window that was tried."""
         race, runs = self.race, self.runs
         scores = tuple(self.score(one.layers) for one in race.estimates())
-        margin = race.margin(race.estimate(chosen))
+        margin = None if window else race.margin(race.estimate(chosen))
         found = runs.document(
             scores,
             self.score(chosen),
@@ -227,6 +237,7 @@ class Hunt:
             seconds,
             ranking=tuple(round(one, 6) for one in ranking),
             margin=None if margin is None else round(min(margin, MOST_AHEAD), 2),
+            window=window,
         )
         return Swept(found, tuple(runs.pictures), runs.bench.located.spec.module_paths)
 

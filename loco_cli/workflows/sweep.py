@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from loco_cli.layers import LayerWindow, sliding_windows
-from loco_cli.localization import better_for
+from loco_cli.localization import Localization, better_for
 from loco_cli.localizers import locogen
 from loco_cli.recipe import EditEntry, LocalizeSettings, Recipe
 from loco_cli.report.pictures import Swept
@@ -17,24 +17,36 @@ from loco_cli.workflows.machine import Machine, find_scorer, load_model, load_sc
 from loco_cli.workflows.progress import Notify, silent
 from loco_cli.workflows.runs import Bench as Bench
 from loco_cli.workflows.runs import Runs
+from loco_cli.workflows.search import Hunt
+from loco_cli.workflows.sets import smallest_set
 from loco_cli.workflows.texts import check_subjects
 
 
 def run(
-    located: Located, recipe: Recipe, machine: Machine, notify: Notify = silent
+    located: Located,
+    recipe: Recipe,
+    machine: Machine,
+    notify: Notify = silent,
+    *,
+    may_scatter: bool = False,
 ) -> tuple[Swept, ...]:
-    """Return one sweep for each edit of the recipe; the model is loaded once."""
+    """
+    Return one sweep for each edit of the recipe; the model is loaded once.
+
+    With `may_scatter` a set of layers is looked for where no range is enough.
+    """
     check_localize(located, recipe.localize)
     named = scored_layers(located, recipe)
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
+    machine.team.join()
     bench = load_bench(located, machine, notify)
     swept = tuple(
         score(bench, entry, recipe.localize, named[i])
         if named
-        else localize(bench, entry, recipe.localize)
+        else localize(bench, entry, recipe.localize, may_scatter=may_scatter)
         for i, entry in enumerate(recipe.edits)
     )
-    if bench.kept:
+    if bench.kept and bench.team.is_first:
         trim()
     return swept
 
@@ -43,25 +55,46 @@ def load_bench(located: Located, machine: Machine, notify: Notify = silent) -> B
     """Return the model and its scorer, loaded, with the runs that are kept of them."""
     scorer = load_scorer(located, machine)
     pipeline = load_model(located, machine, notify)
-    batch_size = choose_batch_size(machine.batch_size, pipeline)
+    batch_size = min(machine.team.gather(choose_batch_size(machine.batch_size, pipeline)))
     kept = None
     if machine.is_cached:
         unet = pipeline.pipe.unet
         folder = find_scorer(machine.scorer or located.spec.scorer)
         kept = Kept.of(located, folder, f"{unet.device.type} {unet.dtype}")
-    return Bench(located, pipeline, scorer, batch_size, notify, kept)
+    return Bench(located, pipeline, scorer, batch_size, notify, kept, machine.team)
 
 
-def localize(bench: Bench, entry: EditEntry, settings: LocalizeSettings) -> Swept:
+def localize(
+    bench: Bench, entry: EditEntry, settings: LocalizeSettings, *, may_scatter: bool = False
+) -> Swept:
     """Return the layers of one concept, found in the way that the settings name."""
     runs = Runs.of(bench, entry, settings)
-    if settings.width == bench.located.spec.n_layers:
+    if settings.window == "set":
+        return smallest_set(runs)
+    swept = contiguous(runs)
+    found = swept.localization
+    if not may_scatter or not settings.may_scatter or found.is_enough(settings.effect):
+        return swept
+    if not Hunt(runs).race.is_known:
+        return swept
+    return smallest_set(runs, found.ranking or alone(found), found.seconds)
+
+
+def contiguous(runs: Runs) -> Swept:
+    """Return the range of layers that is found in the way that the settings name."""
+    settings = runs.settings
+    if settings.width == runs.bench.located.spec.n_layers:
         return exhaustive(runs)  # of a single window there is nothing to rank
     if settings.method == "contribution":
         return search.contribution(runs)
     if settings.search == "fast":
         return search.fast(runs)
     return exhaustive(runs)
+
+
+def alone(found: Localization) -> tuple[float, ...]:
+    """Return what each layer does alone, of a sweep that tried them all."""
+    return tuple(score.effect or 0.0 for score in found.scores if len(score.layer_set) == 1)
 
 
 def score(

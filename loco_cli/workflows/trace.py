@@ -56,6 +56,7 @@ def run(
     notify: Notify = silent,
 ) -> Found:
     """Return the traces of a recipe; with `output` write them, sheet and report there."""
+    machine.team.check_alone("causal tracing")
     located = locate(recipe.model)
     check_trace(located, recipe.localize)
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))

@@ -2,7 +2,7 @@
 Edit every concept of the world, in memory, and judge each edit as `loco evaluate` does.
 
     python -m tests.benchmarks.edits --output edits.jsonl [--model tiny-plain] [--form paper]
-        [--layers key | found | 8-9] [--localizations DIR] [--shard 0/2 --threads 1]
+        [--layers key | found | set | 8-9] [--localizations DIR] [--shard 0/2 --threads 1]
     python -m tests.benchmarks.edits --choosing --output choosing.jsonl \\
         --form default --form edit.ridge=0.1x --form "edit.ridge=1x preserve=none"
     python -m tests.benchmarks.edits --table edits.jsonl
@@ -112,10 +112,12 @@ def layers_for(
     """Return the layers to edit: the key's, those named, or those that a localization found."""
     if where == "key":
         return tuple(range(*key_of(bench.located.name)[entry.kind])), None
-    if where != "found":
+    if where not in ("found", "set"):
         return parse_layers(where), None
     sweeping = sweep.Bench(bench.located, bench.pipeline, bench.judges.scorer, bench.batch_size)
-    found = localization_of(sweeping, entry, LocalizeSettings(seeds=n_seeds), folder)
+    settings = LocalizeSettings(seeds=n_seeds, window="set" if where == "set" else None)
+    kept = folder / "sets" if folder and where == "set" else folder
+    found = localization_of(sweeping, entry, settings, kept)
     return found.layer_set, found
 
 
@@ -200,7 +202,7 @@ def parser() -> argparse.ArgumentParser:
     add_options(made)
     made.add_argument("--form", action="append", help="default, paper, or keys to set; repeatable")
     made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    made.add_argument("--layers", default="found", help="key, found, or a list such as 1-3,10")
+    made.add_argument("--layers", default="found", help="key, found, set, or such as 1-3,10")
     made.add_argument("--localizations", type=Path, help="the --output of answer_key")
     made.add_argument("--localize-seeds", type=int, default=4, help="those of --localizations")
     made.add_argument("--seeds", type=int, default=4)

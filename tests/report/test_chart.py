@@ -56,7 +56,19 @@ def test_widths_and_sets_have_panels_of_their_own(swept):
     chart = layer_chart(swept(scores=scores).localization, {})
 
     assert [len(panel.bars) for panel in chart.panels] == [2, 1, 1]
-    assert chart.panels[2].bars[0].number == "0, 3"
+    assert chart.panels[2].bars[0].number == "2"
+
+
+def test_a_search_for_a_set_has_one_panel(swept):
+    """
+    Sets that happen to touch stand among the others, in the order of the trials.
+    """
+    scores = [window([0, 1, 2], 0.1), window([0, 2], 0.1), window([0], 0.3)]
+    found = swept(scores=scores).localization.model_copy(update={"window": "set"})
+
+    (panel,) = layer_chart(found, {}).panels
+
+    assert [bar.number for bar in panel.bars] == ["3", "2", "1"]
 
 
 @pytest.mark.parametrize(
