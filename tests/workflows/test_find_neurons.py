@@ -5,6 +5,7 @@ import pytest
 from loco_cli.errors import RequestError
 from loco_cli.layers import LayerWindow
 from loco_cli.recipe import recipe_from_text
+from loco_cli.report.html import render_localization_report
 from loco_cli.workflows import find_neurons, planning
 from loco_cli.workflows.encoders import encoder_of
 from loco_cli.workflows.localize import conclusion
@@ -49,6 +50,10 @@ def test_neurons_are_found_and_held_in_every_family(name):
     assert len(swept.pictures) == 3 * len(SOURCES)
     known = found.model_copy(update={"original_score": 1.0})  # a small model knows nothing
     assert conclusion(known)[0].startswith("holding 20 channels of 4 projections in layers 8 and 9")
+    page = render_localization_report([swept])
+    assert f"Holding {len(channels)} channels of them at their plain mean" in page
+    assert "Swapping" not in page
+    assert "With the channels held" in page
 
 
 def test_an_edit_takes_the_channels_that_are_listed(tiny):
