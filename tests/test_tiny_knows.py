@@ -5,16 +5,18 @@ These tests need the trained weights; every other test holds for any weights of 
 """
 
 import json
+from dataclasses import dataclass, replace
 
 import pytest
 
+from loco_cli.editors.factors import Update
 from loco_cli.interventions import Run
 from loco_cli.localization import Localization
 from loco_cli.models import registry
 from loco_cli.recipe import recipe_from_text
 from loco_cli.runtime.sample import choose_batch_size, sample
 from loco_cli.workflows import sweep
-from loco_cli.workflows.judge import edited_pipeline
+from loco_cli.workflows.judge import Bench, Exam, Judges, edited_pipeline, judged
 from loco_cli.workflows.machine import Machine, load_judge, load_scorer
 from loco_cli.workflows.questions import questions
 from loco_cli.workflows.solve import solve
@@ -113,6 +115,65 @@ def test_an_edit_forgets_the_concept_and_keeps_its_neighbour(
     assert share_called(judge, after[0], forget.labels.texts, target) == 1
     assert share_called(judge, before[1], keep.labels.texts, 0) == 1
     assert share_called(judge, after[1], keep.labels.texts, 0) == 1
+
+
+@pytest.fixture(scope="module")
+def bench(tiny, pipeline, scorer, judge):
+    return Bench(tiny, pipeline, Judges(scorer, judge), choose_batch_size("auto", pipeline))
+
+
+@dataclass(frozen=True)
+class Times:
+    """An update so many times over."""
+
+    update: Update
+    n: int
+
+    @property
+    def d_in(self):
+        return self.update.d_in
+
+    @property
+    def triangle(self):
+        return self.update.triangle
+
+    def change(self, weight):
+        left, right = self.update.change(weight)
+        return self.n * left, right
+
+
+@pytest.mark.parametrize(
+    ("layers", "times", "below"),
+    [
+        (range(*KEY["object"]), 1, set()),
+        (range(*KEY["fact"]), 1, {"forgotten", "became"}),
+        (range(*KEY["object"]), 0, {"forgotten", "became"}),
+        (range(*KEY["object"]), 10, {"kept"}),
+    ],
+    ids=["right", "wrong layers", "not edited", "ten times too strong"],
+)
+def test_a_wrong_edit_is_caught(bench, encoder, layers, times, below):
+    """
+    An evaluation tells an edit that did what it should from one in other layers, from none, and
+    from one that is ten times too strong.
+    """
+    recipe = recipe_from_text("snoopy object", to="a dog")
+    exam = Exam.of(bench.located.spec, recipe)
+    forget = [one for one in exam.questions if one.edit == 0]
+    keep = [one for one in exam.questions if one.edit is None]
+    exam = replace(exam, questions=(*forget, *keep[::4]), seeds=exam.seeds[:1])
+    solved = solve(bench.located, recipe, (tuple(layers),), encoder)
+    changes = tuple(replace(one, update=Times(one.update, times)) for one in solved.changes)
+
+    if times:
+        evaluation = bench.judge(exam, replace(solved, changes=changes)).evaluation
+    else:
+        before = bench.before(exam)
+        evaluation = judged(exam, before, before, bench.judges).evaluation
+
+    limits = {"forgotten": 0.95, "became": 0.95, "kept": 0.95}
+    said = {sentence.split("`")[1] for sentence in evaluation.below(limits)}
+    assert said == below
 
 
 def test_everything_that_is_known_is_drawn_as_asked(tiny, pipeline, judge):

@@ -123,7 +123,7 @@ class Bench:
         before = self.before(exam)
         with edited_pipeline(self.pipeline, self.located, solved) as edited:
             after = replace(self, pipeline=edited)._draw(exam, exam.runs, "after")
-        return _judged(exam, before, after, self.judges)
+        return judged(exam, before, after, self.judges)
 
     def _draw(self, exam: Exam, runs: Sequence[Run], when: str) -> list[Tensor]:
         return _pictures(self.pipeline, exam, runs, self.batch_size, when, self.notify)
@@ -145,11 +145,11 @@ def evaluate(
     if isinstance(edited, Lora):
         with with_lora(bench.pipeline, edited.parts) as pipeline:
             after = _pictures(pipeline, exam, exam.runs, batch_size, "after", notify)
-        return _judged(exam, before, after, judges)
+        return judged(exam, before, after, judges)
     del bench  # one model in memory at a time
     pipeline = load_model(edited, machine, notify)
     after = _pictures(pipeline, exam, exam.runs, batch_size, "after", notify)
-    return _judged(exam, before, after, judges)
+    return judged(exam, before, after, judges)
 
 
 @contextmanager
@@ -198,16 +198,15 @@ def _pictures(
     return list(images)
 
 
-def _judged(
-    exam: Exam, before: Sequence[Tensor], after: Sequence[Tensor], judges: Judges
-) -> Judged:
+def judged(exam: Exam, before: Sequence[Tensor], after: Sequence[Tensor], judges: Judges) -> Judged:
+    """Return the evaluation of pictures [3, h, w] before and after, in the order of the runs."""
     images: dict[Question, list[JudgedImage]] = {question: [] for question in exam.questions}
     pictures = []
     keys = [(question, seed) for question in exam.questions for seed in exam.seeds]
     for (question, seed), old, new in zip(keys, before, after, strict=True):
-        judged = judges.look(question, old, new)
-        images[question].append(judged)
-        pictures.append(_picture(question, seed, judged, old, new))
+        verdict = judges.look(question, old, new)
+        images[question].append(verdict)
+        pictures.append(_picture(question, seed, verdict, old, new))
     return Judged(_document(images, exam.seeds), tuple(pictures))
 
 
