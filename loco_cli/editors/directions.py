@@ -47,11 +47,11 @@ def _room(keys: Tensor, fixed: Tensor) -> Tensor:  # [d_in, q]
     what = f"the {len(fixed)} keys to be kept exactly"
     hint = "preserve less, or use `--set edit.preserve_form=ridge`"
     if not basis.shape[1]:
-        raise EditError(f"{what} fill all {len(basis)} directions of the text: none may move", hint)
+        raise EditError(f"{what} fill all {len(basis)} directions: none may move", hint)
     share = ((keys.double() @ basis).norm() / keys.double().norm()).item()
     if share < ROOM:
         raise EditError(
-            f"{what} leave {basis.shape[1]} of {len(basis)} directions of the text free, in which "
+            f"{what} leave {basis.shape[1]} of {len(basis)} directions free, in which "
             f"the keys to be moved have {share:.1g} of their norm",
             hint,
         )

@@ -13,6 +13,7 @@ from loco_cli.workflows.encoders import encoder_of
 from loco_cli.workflows.judge import evaluate
 from loco_cli.workflows.locate import locate
 from loco_cli.workflows.machine import Machine
+from loco_cli.workflows.methods import doubts
 from loco_cli.workflows.pages import write_folder
 from loco_cli.workflows.planning import EVALUATE_FILES, check_evaluate
 from loco_cli.workflows.progress import Notify, silent
@@ -23,11 +24,12 @@ from loco_cli.workflows.texts import check_subjects
 
 @dataclass(frozen=True)
 class Evaluated:
-    """An evaluation, the files that were written, and the limits that it fails."""
+    """An evaluation, the files written, the limits that it fails, and what is doubtful."""
 
     evaluation: Evaluation
     files: tuple[Path, ...]
     failures: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     def raise_failures(self) -> None:
         """Raise CheckFailed where a figure is under its limit, or none could be counted."""
@@ -63,12 +65,13 @@ def run(
         judged = evaluate(located, recipe, other, machine, notify)
     evaluation = judged.evaluation
     failures = _failures(evaluation, limits or {})
+    warnings = () if other else doubts(located, recipe)
     if not output:
-        return Evaluated(evaluation, (), failures)
+        return Evaluated(evaluation, (), failures, warnings)
     document = json.dumps(evaluation.to_json(), indent=2) + "\n"
     pages = (document, evaluation_sheet(judged), evaluation_report(judged, recipe, command))
     files = write_folder(output, dict(zip(EVALUATE_FILES, pages, strict=True)))
-    return Evaluated(evaluation, files, failures)
+    return Evaluated(evaluation, files, failures, warnings)
 
 
 def figures_in_words(evaluation: Evaluation) -> str:

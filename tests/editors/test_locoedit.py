@@ -180,7 +180,7 @@ def test_preserved_rows_join_fixed_ones(crowded):
     ("fixed", "keys", "message"),
     [
         (torch.eye(4), torch.eye(4)[:1], "the 4 keys to be kept exactly fill all 4 directions"),
-        (torch.eye(4)[:2], torch.eye(4)[:1], "leave 2 of 4 directions of the text free, in which"),
+        (torch.eye(4)[:2], torch.eye(4)[:1], "leave 2 of 4 directions free, in which"),
     ],
 )
 def test_no_room_is_one_sentence(fixed, keys, message):
