@@ -9,6 +9,7 @@ Only a doubled article is dropped, so that "a {subject}" and "a cat" give "a cat
 import re
 from collections.abc import Sequence
 from typing import Literal
+from unicodedata import normalize
 
 from loco_cli.errors import ConceptError
 
@@ -124,6 +125,14 @@ def without_style(template: str, to: str) -> str:
     return text if words - _LEFTOVERS else to
 
 
+def asks_for_style(prompt: str, name: str) -> bool:
+    """Whether a prompt asks for the style of `name`, and does not just show who that is."""
+    who = re.escape(bare_name(name))
+    told = rf"(?:(?:style|manner|look)\s+of|by)\s+(?:the\s+\w+\s+)?{who}\b"
+    asked = rf"\b{told}|\b{who}(?:'s)?[\s-]+styled?\b"
+    return re.search(asked, tidy(prompt).casefold()) is not None
+
+
 def check_templates(sources: Sequence[str], targets: Sequence[str]) -> None:
     """Raise ConceptError where a template has the wrong slots, or the counts do not fit."""
     for source in sources:
@@ -142,7 +151,7 @@ def check_templates(sources: Sequence[str], targets: Sequence[str]) -> None:
 
 def bare_name(name: str) -> str:
     """Return `name` without case, doubled spaces and leading article: "A Cat" is "cat"."""
-    return _ARTICLE.sub("", tidy(name).casefold())
+    return _ARTICLE.sub("", tidy(normalize("NFC", name)).casefold())
 
 
 def tidy(text: str) -> str:

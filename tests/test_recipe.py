@@ -208,6 +208,7 @@ ERRORS = [
     ),
     ("to: painting", "to: British Monarch", 6, "edits 0 and 1 contradict: `van gogh` goes", "drop"),
     ("[monet,", "[The  Vincent,", 16, "`The  Vincent` is both edited and under `preserve`", None),
+    ("[monet,", "[a house by Vincent,", 16, "`a house by Vincent` asks for the style that", None),
     ("[monet,", "[queen elizabeth,", 16, "`queen elizabeth` is both edited and under", None),
     ("[monet,", "[a Painting in the style of van gogh,", 16, "is both edited and under", None),
     (

@@ -77,6 +77,12 @@ class Solution:
         """The triangular factor of the directions, in which all projections share their rank."""
         return torch.linalg.qr(self.directions.T)[1]
 
+    def missing(self, keys: Tensor, targets: Tensor) -> float:  # [m, d_text] each
+        """Return the share of the shift from some keys to their targets that does not come true."""
+        wanted = targets.double() - keys.double()
+        moved = keys.double() @ self.directions.T @ self.shift
+        return float((moved - wanted).norm() / wanted.norm())
+
     def change(self, weight: Tensor) -> tuple[Tensor, Tensor]:  # [d_out, m], [m, d_text]
         """Return the change of a projection [d_out, d_text] in two factors, in float64."""
         return low_rank_change(weight, self.shift, self.directions)

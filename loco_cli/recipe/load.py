@@ -22,7 +22,7 @@ from loco_cli.recipe.overrides import Override, apply_overrides
 from loco_cli.recipe.record import Recipe, RecipeDocument
 from loco_cli.recipe.render import render_document
 from loco_cli.recipe.tree import KeyPath, Tree, read_tree
-from loco_cli.templates import bare_name
+from loco_cli.templates import asks_for_style, bare_name, tidy
 
 
 def load_recipe(
@@ -40,6 +40,7 @@ def load_recipe(
     except ValidationError as error:
         raise complaint(error, tree) from None
     _check_edits(document, tree)
+    _check_sources(document, tree)
     _check_targets(document, tree)
     _check_preserve(document, tree)
     return Recipe(
@@ -118,6 +119,19 @@ def _check_edits(document: RecipeDocument, tree: Tree) -> None:
             seen[bare_name(name)] = index
 
 
+def _check_sources(document: RecipeDocument, tree: Tree) -> None:
+    """Raise RecipeError where one source prompt is to read as two different targets."""
+    seen: dict[str, tuple[int, str]] = {}
+    for index, entry in enumerate(document.edits):
+        for pair in entry.edit_pairs():
+            first, target = seen.setdefault(tidy(pair.source).casefold(), (index, pair.target))
+            if target != pair.target:
+                where = f"edit {index}" if first == index else f"edits {first} and {index}"
+                message = f"`{pair.source}` goes to `{target}` and to `{pair.target}` in {where}"
+                hint = "give it one target, or drop one of the two source prompts"
+                raise complain(tree, _culprit(tree, index), message, hint)
+
+
 def _check_targets(document: RecipeDocument, tree: Tree) -> None:
     """Raise RecipeError where one edit makes a thing of another that a second edit takes away."""
     concepts = [entry.concept() for entry in document.edits]
@@ -135,6 +149,10 @@ def _check_preserve(document: RecipeDocument, tree: Tree) -> None:
     for entry in document.preserve if isinstance(document.preserve, tuple) else ():
         for edit in document.edits:
             sources = (pair.source for pair in (*edit.edit_pairs(), *edit.localize_pairs()))
-            if edit.concept().is_named(entry) or any(same_name(entry, one) for one in sources):
+            concept = edit.concept()
+            if concept.is_named(entry) or any(same_name(entry, one) for one in sources):
                 message = f"`{entry}` is both edited and under `preserve`"
+                raise complain(tree, ("preserve",), message)
+            if concept.kind == "style" and any(asks_for_style(entry, n) for n in concept.names):
+                message = f"`{entry}` asks for the style that is edited, and is under `preserve`"
                 raise complain(tree, ("preserve",), message)

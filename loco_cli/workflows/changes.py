@@ -151,7 +151,7 @@ def _new_weight(slot: TensorSlot, change: Change) -> NewWeight:
         rank=_rank(left, change.update.triangle),
         relative_change=_share(made, weight.double()),
         rounding_error=_share(made - wanted, wanted),
-        drifts=change.watched.drifts(weight, left, right) if change.watched else (),
+        drifts=change.watched.drifts(weight, made) if change.watched else (),
     )
 
 

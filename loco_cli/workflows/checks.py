@@ -22,6 +22,7 @@ from loco_cli.workflows.outputs import (
 
 MAX_STEPS = 1000  # of noise that a Stable Diffusion was trained with
 _LAYER_KEYS = ("edit.layer_range", "edit.layers")
+_SEARCH_KEYS = ("localize.search", "localize.width", "localize.window", "localize.effect")
 RESULT_FILES = ("sheet.png", "report.html")  # beside the document of `localize` and `evaluate`
 
 
@@ -154,6 +155,10 @@ def check_unused(recipe: Recipe) -> None:
     """Raise RequestError for settings of a localization that its method does not read."""
     method, asked = recipe.localize.method, recipe.overrides
     unread = {"edit.neurons": "`--method neurons`"}
+    if method == "causal-trace":
+        unread |= dict.fromkeys(_SEARCH_KEYS, "the methods that look for layers")
+    if method == "contribution":
+        unread |= {"localize.search": "`--method locogen` and `--method neurons`"}
     if method != "locogen":
         unread |= dict.fromkeys(_LAYER_KEYS, "`--method locogen` and `--method neurons`")
     for key, readers in unread.items():

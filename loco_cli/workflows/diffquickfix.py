@@ -61,7 +61,10 @@ def solve(
             ridge=solutions[0].ridge,
             tokens=recipe.edit.tokens,
             n_keys=_n_keys(problems[0], i),
-            residual=solutions[0].residual,
+            residual=max(
+                solution.missing(*problem.rows(i))
+                for solution, problem in zip(solutions, problems, strict=True)
+            ),
         )
         for i, entry in enumerate(recipe.edits)
     )

@@ -154,7 +154,7 @@ def _moved(
         rank=left.shape[1],
         relative_change=change.norm().item() / size if size else 0.0,
         rounding_error=((change - wanted).norm() / wanted.norm()).item(),
-        drifts=of.watched.drifts(weight, left, right) if of.watched else (),
+        drifts=of.watched.drifts(weight, change) if of.watched else (),
     )
     return Moved(tensor, figures)
 

@@ -1,6 +1,6 @@
 """LocoEdit in a checkpoint: keys and values of layers, solved once per set of edits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from loco_cli.editors import locoedit
 from loco_cli.recipe import Recipe
@@ -40,11 +40,22 @@ def solve(
             ridge=solution_of[layers[0]].ridge,
             tokens=recipe.edit.tokens,
             n_keys=len(problem.rows(i, contexts.of_layer(layers[0]))[0]),
-            residual=solution_of[layers[0]].residual,
+            residual=_missing(problem, i, {one: solution_of[one] for one in layers}, contexts),
         )
         for i, (entry, layers) in enumerate(zip(recipe.edits, layers_of, strict=True))
     )
     return Solved(changes, records, chosen)
+
+
+def _missing(
+    problem: Problem, edit: int, solution_of: Mapping[int, locoedit.Solution], contexts: Contexts
+) -> float:
+    """Return the largest share of an edit's own change that is missing in one of its layers."""
+    different = {id(solution): layer for layer, solution in solution_of.items()}
+    return max(
+        solution_of[layer].missing(*problem.rows(edit, contexts.of_layer(layer)))
+        for layer in different.values()
+    )
 
 
 def _solutions(

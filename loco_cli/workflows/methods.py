@@ -17,6 +17,7 @@ Touched = tuple[str, str]  # a tensor: its component, its name as diffusers writ
 
 _IN_ENCODERS = ("diffquickfix",)
 _LEAVE_OUT = "or use `--method locoedit`"
+_READERS = {"edit.position": "neurons", "edit.encoders": "diffquickfix"}
 
 
 def is_in_layers(recipe: Recipe) -> bool:
@@ -66,6 +67,12 @@ def check_method(located: Located, recipe: Recipe) -> None:
             "`preserve: none` leaves `edit.preserve_form: null-space` nothing to keep",
             "list what to preserve, or leave `preserve_form` out",
         )
+    for key, reader in _READERS.items():
+        if key in recipe.overrides and recipe.edit.method != reader:
+            raise RequestError(
+                f"`{key}` is set, which method `{recipe.edit.method}` does not read",
+                f"it is for `--method {reader}`",
+            )
     if recipe.edit.method == "diffquickfix":
         _check_encoders(located, recipe)
 

@@ -124,6 +124,7 @@ def evaluate(
     """Return what an evaluation would do; without `edited` the edit has to be made as well."""
     located = locate(recipe.model)
     check_evaluate(located, recipe, edited, output, force=force)
+    check_subjects(located, (pair for entry in recipe.edits for pair in entry.edit_pairs()))
     settings = recipe.evaluate
     n_pictures = 2 * len(questions(located.spec, recipe)) * settings.seeds
     is_sought = edited is None and named_layers(located, recipe) is None

@@ -68,11 +68,12 @@ class Problem:
 
     def watched(self, read: Read = as_it_is) -> Watched:
         """Return what a tensor reads of the words of prompts that are to stay as they are."""
+        start = self.pairs[0][0].start
         kept = zip(self.preserved, self.preserved_ends, strict=True)
         others = ((one.states, one.end) for one in self.unrelated)
         return Watched(
             (*self.preserved_prompts, *(one.text for one in self.unrelated)),
-            tuple(read(states)[1:end] for states, end in (*kept, *others)),
+            tuple(read(states)[start:end] for states, end in (*kept, *others)),
             len(self.preserved),
         )
 
@@ -84,8 +85,18 @@ class Problem:
         ]
 
     def rows(self, edit: int, read: Read = as_it_is) -> tuple[Tensor, Tensor]:  # [m, d] each
-        """Return the keys of an edit that move, and what they should read as."""
-        return locoedit.moving_rows(self.aligned(edit, read), self.recipe.edit.tokens)
+        """
+        Return the keys of an edit that move, and what they should read as.
+
+        Of all tokens those stay that a preserved prompt has too: in a causal encoder whatever
+        comes before a subject is the same for its neighbours.
+        """
+        keys, targets = locoedit.moving_rows(self.aligned(edit, read), self.recipe.edit.tokens)
+        if self.recipe.edit.tokens != "all":
+            return keys, targets
+        kept = {row.numpy().tobytes() for states in self.preserved for row in read(states)}
+        moving = [i for i, key in enumerate(keys) if key.numpy().tobytes() not in kept]
+        return keys[moving], targets[moving]
 
 
 def encode_problem(

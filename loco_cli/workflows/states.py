@@ -22,6 +22,10 @@ def check_trace(located: Located, settings: LocalizeSettings) -> None:
         raise RequestError(
             "causal tracing swaps no prompt, so there is no pooled one", "leave `--pooled` out"
         )
+    if settings.noise == 0:
+        raise RequestError(
+            "a noise of 0 corrupts nothing, so nothing can be restored", "give `--noise` above 0"
+        )
     if not located.has_encoders:
         raise CheckpointError(
             f"`{shown(located.path)}` has not all of its text encoders, whose words are corrupted",

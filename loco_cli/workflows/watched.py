@@ -24,17 +24,17 @@ class Watched:
     rows: tuple[Tensor, ...]
     n_preserved: int
 
-    def drifts(self, weight: Tensor, left: Tensor, right: Tensor) -> tuple[float, ...]:
-        """Return the drift of every prompt in a weight that changes by `left @ right`."""
+    def drifts(self, weight: Tensor, change: Tensor) -> tuple[float, ...]:  # [d_out, d_in] each
+        """Return the drift of every prompt in a weight that changes so."""
         if not self.rows:
             return ()
         lengths = torch.tensor([len(rows) for rows in self.rows])
         rows = torch.cat(self.rows).double()  # [n, d_in]
         before = (rows @ weight.double().T).square().sum(1)
-        change = (rows @ right.T @ left.T).square().sum(1)
+        after = (rows @ change.double().T).square().sum(1)
         owner = torch.arange(len(lengths)).repeat_interleave(lengths)
         sums = torch.zeros(2, len(lengths), dtype=torch.float64)
-        sums[0].index_add_(0, owner, change)
+        sums[0].index_add_(0, owner, after)
         sums[1].index_add_(0, owner, before)
         shares = (sums[0] / sums[1]).nan_to_num(0.0).sqrt()  # a prompt may hold no word
         return tuple(shares.tolist())

@@ -235,6 +235,26 @@ REQUESTS = {
         "method `locoedit` holds no neurons, and 10 are asked for",
         "use `--method neurons`, or leave `--neurons` out",
     ),
+    "a position that no one reads": (
+        [*EDIT, "--set", "edit.position=last"],
+        "`edit.position` is set, which method `locoedit` does not read",
+        "it is for `--method neurons`",
+    ),
+    "one prompt, two targets": (
+        [*EDIT, "--set", 'source=["{subject}", "{subject}"]', "--set", 'target=["x", "y"]'],
+        '`--set source=["{subject}", "{subject}"]`: `van gogh` goes to `x` and to `y` in edit 0',
+        "give it one target, or drop one of the two source prompts",
+    ),
+    "a search where no layers are sought": (
+        ["localize", "monet style", "--method", "causal-trace", "--search", "exhaustive"],
+        "`localize.search` is set, which method `causal-trace` does not read",
+        "it is for the methods that look for layers",
+    ),
+    "a noise of nothing": (
+        ["localize", "monet style", "--method", "causal-trace", "--noise", "0"],
+        "a noise of 0 corrupts nothing, so nothing can be restored",
+        "give `--noise` above 0",
+    ),
     "neurons of a single prompt": (
         [*EDIT, "--method", "neurons", "--set", 'source=["by {subject}"]'],
         "neurons of `van gogh` are ranked by their spread over prompts, and there is one source "

@@ -14,6 +14,8 @@ from loco_cli.workflows.changes import new_weights
 from loco_cli.workflows.contexts import Contexts
 from loco_cli.workflows.encoders import encoder_of
 from loco_cli.workflows.locate import locate
+from loco_cli.workflows.preserve import chosen_neighbours, preserved_prompts, whole_prompts
+from loco_cli.workflows.problem import encode_problem
 from loco_cli.workflows.solve import solve
 from tests.families.layouts import write_folder
 from tests.families.small import small_model
@@ -295,3 +297,36 @@ def test_what_is_preserved_stays_in_every_layer(relative):
             for one in prompts
         ]
         assert moved[0].norm() < 0.5 * moved[1].norm()
+
+
+def test_of_all_tokens_none_moves_and_stays(tiny, encoder):
+    """
+    What comes before a subject is the same for its neighbours in a causal encoder: with
+    `tokens: all` no key that is preserved is to move as well.
+    """
+    recipe = recipe_of(edit="{layers: [8], tokens: all}", preserve="[monet, hokusai]")
+    kept = preserved_prompts(tiny.spec, recipe, chosen_neighbours(tiny.spec, recipe, encoder))
+    problem = encode_problem(recipe, kept, encoder)
+
+    keys, targets = problem.rows(0)
+
+    preserved = torch.cat(problem.preserved)
+    assert len(keys) == len(targets) > 100
+    assert not (keys[:, None] == preserved[None]).all(-1).any()
+
+
+def test_a_residual_is_of_an_edit_s_own_rows(tiny, encoder):
+    """
+    Two edits in one solve have each their own residual: the share of their shift that is missing.
+    """
+    recipe = recipe_of(f"{STYLE}, {OBJECT}", "{layers: [8]}", "none")
+
+    done = solved(tiny, encoder, recipe, (8,), (8,))
+
+    solution = done.changes[0].update
+    problem = encode_problem(recipe, (), encoder, padded=whole_prompts(recipe, ()))
+    for i, record in enumerate(done.records):
+        keys, targets = (rows.double() for rows in problem.rows(i))
+        missing = keys @ solution.directions.T @ solution.shift - (targets - keys)
+        assert record.residual == pytest.approx((missing.norm() / (targets - keys).norm()).item())
+    assert done.records[0].residual != done.records[1].residual

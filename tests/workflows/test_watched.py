@@ -59,7 +59,7 @@ def test_the_drift_is_that_of_the_answers():
     rows = tuple(torch.randn(n, 5, generator=generator) for n in (3, 1, 0))
     watched = Watched(("a", "b", "c"), rows, n_preserved=1)
 
-    drifts = watched.drifts(weight, left, right)
+    drifts = watched.drifts(weight, left @ right)
 
     wanted = [
         ((one.double() @ (left @ right).T).norm() / (one.double() @ weight.T).norm()).item()
