@@ -22,6 +22,7 @@ from loco_cli.recipe.tree import MAX_BYTES
 
 Origin = Literal["shipped", "yours"]
 SUFFIXES = (".yaml", ".yml")
+_LIST = "`loco recipes list` shows the catalog"
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,12 @@ def entries() -> tuple[CatalogEntry, ...]:
 
 
 def find(name: str) -> CatalogEntry:
-    """Return the entry of a name; raises UnknownName with the nearest, or all."""
+    """Return the entry of a name; raises UnknownName with the nearest."""
     known = {entry.name: entry for entry in entries()}
     if name in known:
         return known[name]
     close = get_close_matches(name, known, n=1)
-    hint = f"did you mean `{close[0]}`?" if close else f"choose one of {', '.join(known)}"
+    hint = f"did you mean `{close[0]}`?" if close else _LIST
     raise UnknownName(f"unknown recipe `{name}`", hint)
 
 
@@ -124,9 +125,7 @@ def _refuse_what_is_no_text(argument: str, path: Path) -> None:
         raise RecipeError(f"recipe `{argument}` is a folder", hint)
     if path.suffix in SUFFIXES or len(path.parts) > 1:
         known = any(entry.name == path.stem for entry in entries())
-        hint = (
-            f"the catalog has `{path.stem}`" if known else "`loco recipes list` shows the catalog"
-        )
+        hint = f"the catalog has `{path.stem}`" if known else _LIST
         raise RecipeError(f"no such recipe `{argument}`", hint)
     names = [entry.name for entry in entries()]
     close = get_close_matches(argument, names, n=1, cutoff=0.8)

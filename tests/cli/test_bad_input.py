@@ -37,7 +37,7 @@ REQUESTS = {
     "a name that is nothing": (
         ["edit", "erase_everything"],
         "unknown recipe `erase_everything`",
-        "choose one of many_edits, remove_style, replace_object, update_fact, update_president",
+        "`loco recipes list` shows the catalog",
     ),
     "a recipe that is a folder": (
         ["edit", "folder"],
