@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from loco_cli import __version__
 from loco_cli.cli import cache, models, recipes
@@ -19,12 +18,13 @@ from loco_cli.cli.evaluate import evaluate
 from loco_cli.cli.generate import generate
 from loco_cli.cli.localize import localize
 from loco_cli.cli.undo import undo
+from loco_cli.cli.usage import Page, Shelf, in_our_words
 from loco_cli.cli.verify import verify
 from loco_cli.errors import LocoError, MachineError
 from loco_cli.runtime.team import Team
 
 
-class Door(TyperGroup):
+class Door(Shelf):
     """The command line: gives every command a Terminal, and turns errors into sentences."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
@@ -41,6 +41,16 @@ class Door(TyperGroup):
             except Exception as error:  # the door: whatever gets here is a bug
                 terminal.fail_as_bug(error)
             sys.exit(1)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read what stands before the command; raises RequestError."""
+        with in_our_words():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read the rest and run the command; raises RequestError."""
+        with in_our_words():
+            return super().invoke(ctx)
 
 
 app = typer.Typer(
@@ -75,13 +85,13 @@ def loco(
 
 
 # one line per command, in the order of --help
-app.command()(localize)
-app.command()(edit)
-app.command()(diff)
-app.command()(verify)
-app.command()(undo)
-app.command()(evaluate)
-app.command()(generate)
+app.command(cls=Page)(localize)
+app.command(cls=Page)(edit)
+app.command(cls=Page)(diff)
+app.command(cls=Page)(verify)
+app.command(cls=Page)(undo)
+app.command(cls=Page)(evaluate)
+app.command(cls=Page)(generate)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")

@@ -4,11 +4,12 @@ import typer
 
 from loco_cli.cli.console import Terminal, plain
 from loco_cli.cli.options import Debug, Json, Quiet
+from loco_cli.cli.usage import Page, Shelf
 
-app = typer.Typer(help="Finished localization runs.", no_args_is_help=True)
+app = typer.Typer(cls=Shelf, help="Finished localization runs.", no_args_is_help=True)
 
 
-@app.command("show")
+@app.command("show", cls=Page)
 def show_cache(
     ctx: typer.Context, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:
@@ -24,7 +25,7 @@ def show_cache(
     terminal.show(size.to_json(), plain(size.in_words()))
 
 
-@app.command("clear")
+@app.command("clear", cls=Page)
 def clear_cache(
     ctx: typer.Context, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:

@@ -57,7 +57,7 @@ def evaluate(
 
     Prompts and seeds are none that chose the layers or the edit.
 
-    Example: loco evaluate remove_style --edited edited --fail-under forgotten=0.9,kept=0.9
+    Example: loco evaluate remove_style --edited edited --fail-under kept=0.9
     """
     if base and model and base != model:
         raise RequestError("`--base` and `--model` both say what was edited", "give one of them")

@@ -37,7 +37,7 @@ def generate(
 
     Without `--output` it is drawn into the terminal.
 
-    Example: loco generate "a cat in the style of monet" --seeds 4 --output cats.png
+    Example: loco generate "a cat in the style of monet" --seeds 4 -o cats.png
     """
     terminal: Terminal = ctx.obj
     from loco_cli.workflows import planning

@@ -46,12 +46,20 @@ def localize(
     ] = None,
     method: Annotated[
         Literal["locogen", "contribution", "causal-trace", "neurons"] | None,
-        typer.Option("--method", help="How a layer is tried.", show_default="locogen"),
+        typer.Option(
+            "--method",
+            metavar="METHOD",
+            help="How a layer is tried: locogen, contribution, causal-trace or neurons.",
+            show_default="locogen",
+        ),
     ] = None,
     search: Annotated[
         Literal["fast", "exhaustive"] | None,
         typer.Option(
-            "--search", help="Rank cheaply and try the likely, or try all.", show_default="fast"
+            "--search",
+            metavar="SEARCH",
+            help="fast: rank cheaply and try the likely; exhaustive: try all.",
+            show_default="fast",
         ),
     ] = None,
     width: Annotated[
@@ -84,7 +92,8 @@ def localize(
         Literal["unet", "text-encoder"] | None,
         typer.Option(
             "--component",
-            help="Where causal tracing restores states.",
+            metavar="NAME",
+            help="Where causal tracing restores states: unet or text-encoder.",
             show_default="text-encoder",
         ),
     ] = None,
@@ -102,11 +111,13 @@ def localize(
     """
     Find the layers that hold a concept.
 
-    Every range of cross-attention layers is given the target prompt in turn; the range after
-    whose swap the picture fits the source prompt least holds the concept.
+    Every range of cross-attention layers is given the target prompt in turn; the
+    range after whose swap the picture fits the source prompt least holds the
+    concept.
 
-    With --method causal-trace the subject's words are blurred by noise instead, and one state of
-    the model at a time is restored from the clean run: what brings the concept back carries it.
+    With --method causal-trace the subject's words are blurred by noise instead,
+    and one state of the model at a time is restored from the clean run: what
+    brings the concept back carries it.
 
     Example: loco localize "van gogh style" --output found
     """

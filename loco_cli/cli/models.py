@@ -8,14 +8,17 @@ from rich.text import Text
 
 from loco_cli.cli.console import Terminal, plain, table
 from loco_cli.cli.options import Debug, Json, Quiet
+from loco_cli.cli.usage import Page, Shelf
 
 if TYPE_CHECKING:
     from loco_cli.workflows.models import KnownModel, LayerRow
 
-app = typer.Typer(help="Known models, and whether they are on this machine.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Shelf, help="Known models, and whether they are on this machine.", no_args_is_help=True
+)
 
 
-@app.command("list")
+@app.command("list", cls=Page)
 def list_models(
     ctx: typer.Context, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:
@@ -31,7 +34,7 @@ def list_models(
     terminal.show(workflow.models_document(models), _models_table(models))
 
 
-@app.command("show")
+@app.command("show", cls=Page)
 def show_model(
     ctx: typer.Context,
     name: Annotated[

@@ -34,10 +34,25 @@ def _batch_size(text: str) -> int | None:
     return int(text)
 
 
+def _recipes(incomplete: str) -> list[str]:
+    """Return the names of the catalog that begin so, for the shell to complete."""
+    from loco_cli.recipe import entries
+
+    return [entry.name for entry in entries() if entry.name.startswith(incomplete)]
+
+
+def _models(incomplete: str) -> list[str]:
+    """Return the aliases that begin so, for the shell to complete."""
+    from loco_cli.models import registry
+
+    return [name for name in registry.names() if name.startswith(incomplete)]
+
+
 RecipeArgument = Annotated[
     str,
     typer.Argument(
         metavar="RECIPE",
+        autocompletion=_recipes,
         help="A recipe file, a name of the catalog, or a concept in words.",
         show_default=False,
     ),
@@ -46,6 +61,7 @@ ConceptArgument = Annotated[
     str,
     typer.Argument(
         metavar="CONCEPT",
+        autocompletion=_recipes,
         help='A concept in words ("van gogh style"), a recipe file, or a name of the catalog.',
         show_default=False,
     ),
@@ -55,6 +71,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
+        autocompletion=_models,
         help="An alias, a diffusers folder, a .safetensors file or a hub id.",
         show_default="the recipe's, else tiny",
         rich_help_panel=_WHAT,
@@ -68,7 +85,8 @@ Kind = Annotated[
     ConceptKind | None,
     typer.Option(
         "--kind",
-        help="What sort of concept it is; the whole text is then its subject.",
+        metavar="KIND",
+        help="style, object or fact; the whole text is then its subject.",
         rich_help_panel=_WHAT,
     ),
 ]
@@ -102,7 +120,12 @@ Layers = Annotated[
 ]
 EditMethod = Annotated[
     Literal["locoedit", "diffquickfix", "neurons"] | None,
-    typer.Option("--method", help="How the weights are solved for.", show_default="locoedit"),
+    typer.Option(
+        "--method",
+        metavar="METHOD",
+        help="How the weights are solved for: locoedit, diffquickfix or neurons.",
+        show_default="locoedit",
+    ),
 ]
 RidgePrice = Annotated[
     str | None,
@@ -150,11 +173,21 @@ NoCache = Annotated[
 ]
 Device = Annotated[
     Literal["auto", "cpu", "cuda", "mps"],
-    typer.Option("--device", help="Where to compute.", rich_help_panel=_MACHINE),
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="Where to compute: auto, cpu, cuda or mps.",
+        rich_help_panel=_MACHINE,
+    ),
 ]
 Dtype = Annotated[
     Literal["auto", "float32", "float16", "bfloat16"],
-    typer.Option("--dtype", help="The precision of sampling.", rich_help_panel=_MACHINE),
+    typer.Option(
+        "--dtype",
+        metavar="DTYPE",
+        help="The precision of sampling: auto, float32, float16 or bfloat16.",
+        rich_help_panel=_MACHINE,
+    ),
 ]
 BatchSize = Annotated[
     int | None,

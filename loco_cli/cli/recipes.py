@@ -7,18 +7,21 @@ from rich.table import Table
 
 from loco_cli.cli.console import Terminal, plain, table
 from loco_cli.cli.options import Debug, Force, Json, Output, Quiet, RecipeArgument, Set
+from loco_cli.cli.usage import Page, Shelf
 
 if TYPE_CHECKING:
     from loco_cli.workflows.recipes import ListedRecipe
 
-app = typer.Typer(help="The catalog: shipped recipes and your own.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Shelf, help="The catalog: shipped recipes and your own.", no_args_is_help=True
+)
 
 _Name = Annotated[
     str, typer.Argument(metavar="NAME", help="A name of the catalog.", show_default=False)
 ]
 
 
-@app.command("list")
+@app.command("list", cls=Page)
 def list_recipes(
     ctx: typer.Context, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:
@@ -34,7 +37,7 @@ def list_recipes(
     terminal.show(workflow.recipes_document(listed), _catalog_table(listed))
 
 
-@app.command("show")
+@app.command("show", cls=Page)
 def show_recipe(
     ctx: typer.Context,
     name: _Name,
@@ -54,7 +57,7 @@ def show_recipe(
     terminal.show_text(workflow.recipe_document(recipe), recipe.text)
 
 
-@app.command("new")
+@app.command("new", cls=Page)
 def new_recipe(
     ctx: typer.Context,
     name: Annotated[
@@ -78,7 +81,7 @@ def new_recipe(
     terminal.show({"schema": "loco.recipe-file/1", "path": path.name}, plain(path))
 
 
-@app.command("check")
+@app.command("check", cls=Page)
 def check_recipe(
     ctx: typer.Context,
     recipe: RecipeArgument,
@@ -100,7 +103,7 @@ def check_recipe(
     terminal.show_text(workflow.recipe_document(checked), render_recipe(checked))
 
 
-@app.command("schema")
+@app.command("schema", cls=Page)
 def show_schema(
     ctx: typer.Context, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:
@@ -116,15 +119,16 @@ def show_schema(
 
 
 def _catalog_table(listed: "tuple[ListedRecipe, ...]") -> Table:
-    found = table("name", "title", "kinds", "model", "tags")
+    found = table("name", "kinds", "model", "title")
+    found.columns[0].no_wrap, found.columns[0].overflow = True, "fold"  # to be copied
+    found.columns[0].min_width = max((len(one.name) + 2 for one in listed), default=0)
     for one in listed:
         style = "red" if one.problem else ""
         found.add_row(
             plain(f"{one.name} *" if one.origin == "yours" else one.name, style),
-            plain(one.title, style),
             plain(", ".join(one.kinds)),
             plain(one.recipe.model if one.recipe else ""),
-            plain(", ".join(one.recipe.tags) if one.recipe else ""),
+            plain(one.title, style),
         )
     if any(one.origin == "yours" for one in listed):
         found.caption = "* your own"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from loco_cli.errors import UnknownName
@@ -33,9 +34,16 @@ def get(name: str, hub_ids: Mapping[str, str] | None = None) -> ModelSpec:
     """
     unknown = [one for one in (name, *(hub_ids or {})) if one not in _MODELS]
     if unknown:
-        raise UnknownName(f"unknown model `{unknown[0]}`", f"choose one of {', '.join(_MODELS)}")
+        raise unknown_model(unknown[0])
     spec = _MODELS[name]
     return replace(spec, hub_id=hub_ids[name]) if hub_ids and name in hub_ids else spec
+
+
+def unknown_model(name: str, or_else: str = "") -> UnknownName:
+    """Return the error of a name that no registry holds: the nearest, or all that there are."""
+    near = get_close_matches(name, _MODELS, n=1, cutoff=0.8)
+    choice = f"choose one of {', '.join(_MODELS)}{or_else}"
+    return UnknownName(f"unknown model `{name}`", f"did you mean `{near[0]}`?" if near else choice)
 
 
 def shipped_folder(spec: ModelSpec) -> Path | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from loco_cli.checkpoint.header import shown
 from loco_cli.checkpoint.layout import Checkpoint, open_checkpoint
-from loco_cli.errors import CheckpointError, EditError, LocoError, UnknownName
+from loco_cli.errors import CheckpointError, EditError, LocoError
 from loco_cli.models import registry
 from loco_cli.models.family import n_blocks, spec_for, standard_model
 from loco_cli.models.spec import ModelSpec
@@ -134,11 +134,8 @@ def find(model: str) -> Place:
     if "/" in model:
         root = _from_hub(model)
         return Place(model, root, root.name)
-    raise UnknownName(
-        f"unknown model `{model}`",
-        f"choose one of {', '.join(registry.names())}, "
-        "or give a folder, a `.safetensors` file or a hub id",
-    )
+    or_else = ", or give a folder, a `.safetensors` file or a hub id"
+    raise registry.unknown_model(model, or_else)
 
 
 def is_path(model: str) -> bool:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from loco_cli.checkpoint.names import block_of
-from loco_cli.errors import UnknownName
 from loco_cli.models import registry
 from loco_cli.models.spec import Context, CrossAttention, Family, ModelSpec
 from loco_cli.workflows.hub import MODEL_FILES, cached
@@ -62,10 +61,9 @@ def show_model(model: str) -> KnownModel:
     if model not in registry.names() and is_path(model):
         located = locate(model)
         return KnownModel(located.name, located.spec, is_here=True)
-    try:
-        spec = known_model(model)
-    except UnknownName as error:
-        raise UnknownName(error.message, f"{error.hint}, or give a folder or a file") from error
+    if model not in registry.names():
+        raise registry.unknown_model(model, ", or give a folder or a file")
+    spec = known_model(model)
     return KnownModel(spec.name, spec, _is_here(spec))
 
 

@@ -105,14 +105,14 @@ def test_a_wrong_command_line_is_2(arguments):
 
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert "Error" in result.stderr
+    assert result.stderr.startswith("error: ")
 
 
 def test_a_typo_of_a_command_is_guessed():
     """
     An unknown command names the one that was probably meant.
     """
-    assert "Did you mean 'recipes'?" in run(app, ["recips"]).stderr
+    assert "did you mean `recipes`?" in run(app, ["recips"]).stderr
 
 
 def test_shared_options_parse():

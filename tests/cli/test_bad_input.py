@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 EDIT = ["edit", "remove_style", "--layers", "8,9"]
 KNOWN = ", ".join(registry.names())
 LONG = "very " * 90 + "van gogh"
+LISTED = "`loco edit --help` lists what it takes"
+OTHER_THAN = "is not one of"
 ABSENT = "cuda" if sys.platform == "darwin" else "mps"  # no machine has both
 
 # what is typed, exit code, sentence, hint
@@ -48,6 +50,11 @@ REQUESTS = {
         [*EDIT, "--model", "sd41"],
         "unknown model `sd41`",
         f"choose one of {KNOWN}, or give a folder, a `.safetensors` file or a hub id",
+    ),
+    "a typo in a model": (
+        [*EDIT, "--model", "tinny"],
+        "unknown model `tinny`",
+        "did you mean `tiny`?",
     ),
     "no such file": (
         [*EDIT, "--model", "no/such/model"],
@@ -604,30 +611,48 @@ def test_a_damaged_file(here, damage, said, command):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message", "hint"),
     [
-        ([*EDIT, "--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda', 'mps'"),
-        ([*EDIT, "--dtype", "int4"], "'int4' is not one of 'auto', 'float32'"),
-        ([*EDIT, "--method", "magic"], "'magic' is not one of 'locoedit'"),
-        ([*EDIT, "--kind", "mood"], "'mood' is not one of 'style', 'object', 'fact'"),
-        ([*EDIT, "--batch-size", "many"], "`many` is not `auto` or a number from 1"),
-        ([*EDIT, "--seeds", "0"], "Invalid value for '--seeds'"),
-        ([*EDIT, "--guidance", "-1"], "Invalid value for '--guidance'"),
-        ([*EDIT, "--layer-range", "8"], "Option '--layer-range' requires 2 arguments"),
-        ([*EDIT, "--nonsense"], "No such option: --nonsense"),
-        (["generate"], "Missing argument 'PROMPT...'"),
+        (["edti"], "there is no command `edti`", "did you mean `edit`?"),
+        (["recipes", "lst"], "there is no command `lst`", "did you mean `list`?"),
+        (["nonsense"], "there is no command `nonsense`", "`loco --help` lists what it takes"),
+        ([*EDIT, "--modle", "tiny"], "there is no option `--modle`", "did you mean `--model`?"),
+        ([*EDIT, "--nonsense"], "there is no option `--nonsense`", LISTED),
+        ([*EDIT, "--device", "tpu"], f"`--device` is wrong: `tpu` {OTHER_THAN} `auto`, ", LISTED),
+        ([*EDIT, "--dtype", "int4"], f"`--dtype` is wrong: `int4` {OTHER_THAN} `auto`, ", LISTED),
+        ([*EDIT, "--method", "x"], f"`--method` is wrong: `x` {OTHER_THAN} `locoedit`, ", LISTED),
+        ([*EDIT, "--kind", "mood"], f"`--kind` is wrong: `mood` {OTHER_THAN} `style`, ", LISTED),
+        (
+            [*EDIT, "--batch-size", "many"],
+            "`--batch-size` is wrong: `many` is not `auto` or a number from 1",
+            LISTED,
+        ),
+        ([*EDIT, "--seeds", "0"], "`--seeds` takes at least 1", LISTED),
+        ([*EDIT, "--seeds", "two"], "`--seeds` takes whole numbers", LISTED),
+        ([*EDIT, "--guidance", "-1"], "`--guidance` takes at least 0", LISTED),
+        ([*EDIT, "--guidance", "low"], "`--guidance` takes a number", LISTED),
+        ([*EDIT, "--layer-range", "8"], "option `--layer-range` requires 2 arguments", None),
+        ([*EDIT, "--model"], "option `--model` requires an argument", None),
+        (["edit"], "`RECIPE` is missing", LISTED),
+        (
+            ["edit", "van", "gogh", "style"],
+            "`loco edit` takes no more arguments: `gogh style`",
+            'text of several words stands in quotes, as in "van gogh style"',
+        ),
     ],
 )
-def test_a_wrong_option(here, arguments, said):
+def test_a_wrong_option(here, arguments, message, hint):
     """
-    What the command line itself refuses is exit code 2, and says what would be right.
+    What the command line itself refuses is a sentence like any other, and says what is right.
     """
     before = tree_bytes(here)
 
-    result = CliRunner().invoke(app, arguments)
+    result = CliRunner().invoke(app, arguments, prog_name="loco")
 
-    # the sentence stands in a box, broken into lines
-    assert said in " ".join(result.stderr.replace("│", " ").split())
+    said, *way_out = result.stderr.rstrip("\n").split("\n\nhint: ")
+    assert said.startswith(f"error: {message}")
+    assert way_out == ([hint] if hint else [])
+    assert result.stdout == ""
     assert result.exit_code == 2
     assert tree_bytes(here) == before
 
