@@ -162,6 +162,26 @@ def test_fixed_keys_are_rows_of_unbounded_weight(crowded):
     assert errors[2] < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("n_fixed", "message"),
+    [
+        (16, "the 16 keys to be kept exactly fill all 16 directions of the text: none may move"),
+        (14, " leave 2 of 16 directions of the text free, in which the keys to be moved have "),
+    ],
+)
+def test_keys_without_room_are_refused(n_fixed, message):
+    """
+    What is kept exactly must leave the keys to be moved somewhere to go.
+    """
+    fixed = torch.eye(16)[:n_fixed]
+    keys = torch.eye(16)[:3]
+
+    with pytest.raises(EditError) as caught:
+        solve(keys, torch.zeros(3, 16), torch.zeros(0, 16), 0.1, relative=False, fixed=fixed)
+
+    assert message in caught.value.message
+
+
 def test_preserved_rows_join_fixed_ones(crowded):
     """
     A row of the ridge system still pulls, within what the fixed keys leave free.

@@ -1,0 +1,91 @@
+"""No error without a test: what each says is looked up in what the tests expect."""
+
+import ast
+import re
+from pathlib import Path
+
+from loco_cli import errors
+
+ROOT = Path(__file__).parents[1]
+KINDS = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
+N_LETTERS = 12  # of a message that a test must name at least, where it does not name a whole part
+
+# what no test of this machine can bring about, and why
+UNTESTED = {
+    "the device has no memory for": "takes an accelerator that is full",
+    "pictures at a time": "takes an accelerator that is full",
+    "is too full": "takes a full disk",
+    "cannot read": "takes a disk that fails",
+    "it is no JSON object": "a header that begins with a brace is one, or is no JSON",
+    "and none is known for its family": "every family has one",
+    "and no configuration says how many heads": "takes a model of CLIP's vocabulary and odd width",
+    "is gated": "takes the hub",
+    "the hub has no": "takes the hub",
+    "permission denied": "nothing is denied to whoever may do everything, as in CI",
+    "the new header would have": "takes a header of 100 MB",
+}
+
+
+def parts_of(node):
+    """Return the literal parts of a text that is put together."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [node.value]
+    if isinstance(node, ast.JoinedStr):
+        return [part for value in node.values for part in parts_of(value)]
+    if isinstance(node, ast.IfExp):
+        return [*parts_of(node.body), *parts_of(node.orelse)]
+    return []
+
+
+def messages():
+    """Yield where an error is made, and the literal parts of what it says."""
+    for path in sorted((ROOT / "loco_cli").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+                parts = [part for part in parts_of(node.args[0]) if len(part.strip()) > 3]
+                if node.func.id in KINDS and parts:
+                    yield f"{path.relative_to(ROOT)}:{node.lineno}", parts
+
+
+def expected():
+    """Return every text of the tests, escapes of regular expressions taken out."""
+    found = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        if path != Path(__file__):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                found |= {re.sub(r"\\(.)", r"\1", part) for part in parts_of(node)}
+    return found
+
+
+def is_expected(parts, texts):
+    """Whether a text holds the longest part whole, or a part of it that could not be chance."""
+    longest = max((part.strip(" `,:;") for part in parts), key=len)
+    named = [text for text in texts if len(text) >= N_LETTERS and " " in text.strip()]
+    return any(longest in text for text in texts) or any(
+        text in part for text in named for part in parts
+    )
+
+
+def test_every_message_is_expected_by_a_test():
+    """
+    What an error says stands in a test, or here with the reason why it cannot.
+    """
+    texts = expected()
+
+    silent = [
+        (where, parts)
+        for where, parts in messages()
+        if not is_expected(parts, texts)
+        and not any(key in part for key in UNTESTED for part in parts)
+    ]
+
+    assert silent == []
+
+
+def test_nothing_is_excused_that_is_not_said():
+    """
+    A reason goes when its message goes.
+    """
+    said = [part for _, parts in messages() for part in parts]
+
+    assert [key for key in UNTESTED if not any(key in part for part in said)] == []
