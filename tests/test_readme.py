@@ -3,7 +3,7 @@ Every command block of the README is run.
 
 `.ci/run` runs the two marked `demo` and `tests`, each in a bare clone. The others are run here, as
 they stand, in a folder where the demo has been: those that need a real model (`dry`) on a small
-checkpoint in its place, and with `--dry-run`.
+checkpoint in its place, and with `--dry-run`; the walk-through of SDXL (`sdxl`) on a small file.
 """
 
 import os
@@ -23,6 +23,7 @@ from loco_cli.workflows import edit
 from loco_cli.workflows.checks import EditOptions
 from loco_cli.workflows.machine import Machine
 from tests.families.layouts import write_folder
+from tests.families.original import original_tensors, write_file
 from tests.families.small import small_model
 
 ROOT = Path(__file__).parents[1]
@@ -79,7 +80,7 @@ def test_every_block_is_run_by_somebody():
     fences = re.findall(r"^```(\w*)$", (ROOT / "README.md").read_text("utf-8"), re.M)
 
     assert fences == ["bash", ""] * len(BLOCKS)
-    assert set(marks) <= {*IN_A_CLONE, "after", "dry"}
+    assert set(marks) <= {*IN_A_CLONE, "after", "dry", "sdxl"}
     for mark in IN_A_CLONE:
         assert marks.count(mark) == 1
         assert f"run_block {mark}" in (ROOT / ".ci" / "run").read_text("utf-8")
@@ -119,3 +120,42 @@ def test_a_block_for_real_models_is_planned(tmp_path, code):
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert real
+
+
+@pytest.mark.parametrize("code", marked("sdxl"))
+def test_the_walk_through_of_sdxl_is_walked(tmp_path, code):
+    """
+    Every step of it is taken, on a file of the same tensors at reduced widths.
+    """
+    model = small_model("sdxl")
+    write_file(tmp_path / "sd_xl_base_1.0.safetensors", original_tensors(model), torch.float16)
+
+    done = run_block(tmp_path, code)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "without-van-gogh.undo.safetensors").is_file()
+    assert (tmp_path / "van-gogh-out.loco.json").is_file()
+
+
+def test_what_it_shows_is_there():
+    """
+    Every picture and every recipe that the README names is in the repository.
+    """
+    text = (ROOT / "README.md").read_text("utf-8")
+
+    for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):
+        assert (ROOT / picture).stat().st_size < 500_000
+    for recipe in re.findall(r"loco (?:edit|evaluate|recipes show) (\w+_\w+)", text):
+        assert (ROOT / "recipes" / f"{recipe}.yaml").is_file()
+
+
+def test_what_contributors_are_sent_to_is_there():
+    """
+    Every file that the guide for contributors names exists, placeholders in capitals left out.
+    """
+    text = (ROOT / ".github" / "CONTRIBUTING.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:loco_cli|tests|recipes)/[\w/.]+|\w+\.md)`", text))
+
+    real = {name for name in named if not re.search(r"[A-Z]{4,}(?!\w*\.md)", name)}
+    assert len(real) > 20
+    assert [name for name in sorted(real) if not (ROOT / name).exists()] == []

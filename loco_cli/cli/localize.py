@@ -75,7 +75,8 @@ def localize(
         Literal["contiguous", "set"] | None,
         typer.Option(
             "--window",
-            help="A range of layers, or the fewest that are enough, touching or not.",
+            metavar="FORM",
+            help="contiguous: a range of layers; set: the fewest that are enough.",
             show_default="contiguous",
         ),
     ] = None,

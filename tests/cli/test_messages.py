@@ -304,6 +304,18 @@ REQUESTS = {
         "prompt `a {name} by {subject}` has a slot `{name}`, not `{subject}`",
         None,
     ),
+    "a set of so many layers": (
+        lambda: None,
+        ["localize", "van gogh style", "--window", "set", "--width", "2"],
+        "`--width 2` is that of a range; a set has as many layers as it takes",
+        "leave one of `--width` and `--window set` out",
+    ),
+    "every set of layers": (
+        lambda: None,
+        ["localize", "van gogh style", "--window", "set", "--search", "exhaustive"],
+        "`--search exhaustive` tries every range of layers; of sets there are too many",
+        "leave one of `--search exhaustive` and `--window set` out",
+    ),
     "a pooled prompt where there is none": (
         lambda: None,
         ["localize", "van gogh style", "--pooled"],
