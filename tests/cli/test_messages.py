@@ -285,7 +285,7 @@ FILES = {
     "nothing left to edit with": (
         lambda: None,
         NULL_SPACE,
-        "keys to be kept exactly fill all 96 directions of the text: none may move",
+        "keys to be kept exactly fill all 96 directions: none may move",
         "preserve less, or use `--set edit.preserve_form=ridge`",
     ),
 }

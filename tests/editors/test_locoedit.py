@@ -165,8 +165,8 @@ def test_fixed_keys_are_rows_of_unbounded_weight(crowded):
 @pytest.mark.parametrize(
     ("n_fixed", "message"),
     [
-        (16, "the 16 keys to be kept exactly fill all 16 directions of the text: none may move"),
-        (14, " leave 2 of 16 directions of the text free, in which the keys to be moved have "),
+        (16, "the 16 keys to be kept exactly fill all 16 directions: none may move"),
+        (14, " leave 2 of 16 directions free, in which the keys to be moved have "),
     ],
 )
 def test_keys_without_room_are_refused(n_fixed, message):
