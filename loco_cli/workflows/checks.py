@@ -1,15 +1,15 @@
 """What must hold before any model is loaded; each failure is a sentence."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from loco_cli.checkpoint.header import shown
-from loco_cli.errors import CheckpointError, MachineError, OutputExists, RequestError
+from loco_cli.errors import CheckpointError, RequestError
 from loco_cli.layers import LayerWindow, sliding_windows
 from loco_cli.recipe import LocalizeSettings, Recipe
+from loco_cli.workflows.destinations import check_file
 from loco_cli.workflows.locate import Located
 from loco_cli.workflows.methods import check_method, is_in_layers
 from loco_cli.workflows.outputs import (
@@ -113,14 +113,14 @@ def check_edit(located: Located, recipe: Recipe, options: EditOptions) -> None:
     is_copy = options.form == "checkpoint"
     check_solve(located, recipe)
     check_output(
-        located.path,
+        located.checkpoint,
         options.paths(located, recipe),
         needed_bytes=needed_bytes(located.checkpoint, 0) if is_copy else 0,
         force=options.force,
     )
     if options.save_recipe:
         _check_apart(options.save_recipe, options.paths(located, recipe))
-        check_file(options.save_recipe, force=options.force)
+        check_file(options.save_recipe, located.checkpoint, force=options.force, what="recipe")
 
 
 def _check_apart(saved: Path, paths: OutputPaths) -> None:
@@ -251,30 +251,6 @@ def check_steps(steps: int | None) -> None:
         raise RequestError(f"{steps} steps are asked for, a model has at most {MAX_STEPS}")
 
 
-def check_folder(folder: Path, names: tuple[str, ...], *, force: bool) -> None:
-    """Raise where the named files cannot be written into `folder`; nothing is touched."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputExists(
-            f"`{shown(folder)}` is a file, the output is a folder", "choose another `--output`"
-        )
-    for name in names:
-        if os.path.lexists(folder / name) and not force:
-            raise OutputExists(
-                f"`{shown(folder / name)}` exists",
-                "choose another `--output`, or overwrite it with `--force`",
-            )
-    _check_writable(folder if folder.exists() else folder.parent)
-
-
-def check_file(path: Path, *, force: bool) -> None:
-    """Raise where a file cannot be written; nothing is touched."""
-    if path.is_dir():
-        raise OutputExists(f"`{shown(path)}` is a folder, not a file")
-    if os.path.lexists(path) and not force:
-        raise OutputExists(f"`{shown(path)}` exists", "overwrite it with `--force`")
-    _check_writable(path.parent)
-
-
 def _published(located: Located, kind: str) -> tuple[int, ...]:
     published = located.spec.published_ranges.get(kind)
     if published is None:
@@ -283,10 +259,3 @@ def _published(located: Located, kind: str) -> tuple[int, ...]:
             "use `layer_range: auto`, or name the layers",
         )
     return tuple(range(*published))
-
-
-def _check_writable(folder: Path) -> None:
-    if not folder.is_dir():
-        raise RequestError(f"there is no folder `{shown(folder)}` to write into", "create it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise MachineError(f"cannot write in folder `{shown(folder)}`: permission denied")

@@ -82,7 +82,7 @@ def write_adapter(
     manifest = record.manifest(facts)
     tensors = lora_tensors(job.located.spec.family, adapter.changes)
     room = sum(tensor.nbytes for tensor in tensors.values())
-    check_output(base.root, final, needed_bytes=room, force=job.options.force)
+    check_output(base, final, needed_bytes=room, force=job.options.force)
     with staged_folder(final.root) as folder, write_errors(final.root):
         staged = output_paths(folder / final.root.name, is_folder=False)
         with new_file(staged.root) as file:

@@ -10,7 +10,7 @@ from loco_cli.localization import Localization, Localizations
 from loco_cli.recipe import Recipe
 from loco_cli.report.words import layer_words, range_words, shortfall
 from loco_cli.workflows import find_neurons, sweep
-from loco_cli.workflows.checks import check_folder
+from loco_cli.workflows.destinations import check_folder
 from loco_cli.workflows.locate import locate
 from loco_cli.workflows.machine import Machine
 from loco_cli.workflows.pages import write_folder
@@ -45,7 +45,7 @@ def run(
     """Return the localizations of a recipe; with `output` write them, sheet and report there."""
     located = locate(recipe.model)
     if output:
-        check_folder(output, LOCALIZE_FILES, force=force)
+        check_folder(output, LOCALIZE_FILES, located.checkpoint, force=force)
     find = find_neurons if recipe.localize.method == "neurons" else sweep
     sweeps = find.run(located, recipe, machine, notify)
     found = Found(tuple(one.localization for one in sweeps))

@@ -2,8 +2,10 @@
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from loco_cli.checkpoint.header import shown
 from loco_cli.checkpoint.layout import UNDO_NAME, Checkpoint
@@ -14,6 +16,8 @@ from loco_cli.manifest import Manifest, parse_manifest
 
 _MANIFEST_LIMIT_BYTES = 64 << 20
 _SUFFIX = ".safetensors"
+Written = Literal["output", "recipe"]
+_OPTIONS: dict[Written, str] = {"output": "--output", "recipe": "--save-recipe"}
 _FOLDER_NAMES = {
     "manifest": "loco-manifest.json",
     "recipe": "loco-recipe.yaml",
@@ -112,21 +116,32 @@ def default_output(model: str, recipe: str) -> Path:
     return Path(f"{_plain(model)}-{_plain(recipe)}")
 
 
-def check_output(base: Path, paths: OutputPaths, *, needed_bytes: int, force: bool) -> None:
+def check_output(base: Checkpoint, paths: OutputPaths, *, needed_bytes: int, force: bool) -> None:
     """Raise where `paths` cannot become the output of an edit of `base`, as `check_places` does."""
     places = (paths.root,) if paths.is_folder else (paths.root, *paths.beside)
-    check_places(base, places, is_folder=paths.is_folder, needed_bytes=needed_bytes, force=force)
+    check_places(
+        sources_of(base),
+        places,
+        is_folder=paths.is_folder,
+        needed_bytes=needed_bytes,
+        force=force,
+    )
 
 
 def check_places(
-    source: Path, places: tuple[Path, ...], *, is_folder: bool, needed_bytes: int, force: bool
+    sources: Iterable[Path],
+    places: tuple[Path, ...],
+    *,
+    is_folder: bool,
+    needed_bytes: int,
+    force: bool,
 ) -> None:
     """
     Raise where a folder, or some files of one folder, cannot be written; nothing is touched.
 
     Raises:
         OutputExists: something is there, and `force` is not given or it is not ours to replace;
-            or a place is the source, lies inside it or around it.
+            or a place is one of the sources, lies inside it or around it.
         RequestError: the folder that they go into does not exist.
         MachineError: that folder cannot be written to, or its disk is too full.
     """
@@ -134,11 +149,43 @@ def check_places(
     if not parent.is_dir():
         raise RequestError(f"there is no folder `{shown(parent)}` to write into", "create it first")
     for place in places:
-        _check_apart(source, place, is_folder)
+        check_apart(sources, place, is_folder=is_folder)
         _check_free(place, is_folder, force)
     if not os.access(parent, os.W_OK | os.X_OK):
         raise MachineError(f"cannot write in folder `{shown(parent)}`: permission denied")
     check_space(parent, needed_bytes)
+
+
+def sources_of(base: Checkpoint) -> tuple[Path, ...]:
+    """Return where a checkpoint is read: its root, and the folders and files that links lead to."""
+    folders = [entry.source.parent for entry in base.entries] if base.is_folder else []
+    return tuple(dict.fromkeys((base.root, *folders, *(entry.source for entry in base.entries))))
+
+
+def check_apart(
+    sources: Iterable[Path], place: Path, what: Written = "output", *, is_folder: bool = False
+) -> None:
+    """
+    Raise OutputExists where a file is to be written that is a source, or lies inside of one.
+
+    With `is_folder` the place is replaced with all that is in it, so it may hold no source either.
+    """
+    # the name itself is given to the new file, even where it is a link that leads elsewhere
+    places = (place.resolve(), place.parent.resolve() / place.name)
+    for source in sources:
+        real = source.resolve()
+        if real in places:
+            is_what = "is"
+        elif real.is_dir() and any(there.is_relative_to(real) for there in places):
+            is_what = "lies inside"
+        elif is_folder and any(real.is_relative_to(there) for there in places):
+            is_what = "contains"
+        else:
+            continue
+        raise OutputExists(
+            f"the {what} `{shown(place)}` {is_what} `{shown(source)}`, which is only read",
+            f"choose another `{_OPTIONS[what]}`",
+        )
 
 
 def needed_bytes(base: Checkpoint, edited_bytes: int) -> int:
@@ -202,22 +249,6 @@ def _plain(name: str) -> str:
     last = Path(name).name.removesuffix(_SUFFIX)
     last = re.sub(r"\.(yaml|yml)$", "", last)
     return re.sub(r"[^\w.-]+", "-", last).strip("-.") or "model"
-
-
-def _check_apart(source: Path, place: Path, is_folder: bool) -> None:
-    there, real = place.resolve(), source.resolve()
-    if there == real:
-        is_what = "is"
-    elif real.is_dir() and there.is_relative_to(real):
-        is_what = "lies inside"
-    elif is_folder and real.is_relative_to(there):
-        is_what = "contains"
-    else:
-        return
-    raise OutputExists(
-        f"the output `{shown(place)}` {is_what} `{shown(source)}`, which is only read",
-        "choose another `--output`",
-    )
 
 
 def _check_free(place: Path, is_folder: bool, force: bool) -> None:

@@ -20,9 +20,7 @@ from loco_cli.workflows.checks import (
     RESULT_FILES,
     EditOptions,
     check_edit,
-    check_file,
     check_find_neurons,
-    check_folder,
     check_localize,
     check_solve,
     check_steps,
@@ -30,6 +28,7 @@ from loco_cli.workflows.checks import (
     named_layers,
     scored_layers,
 )
+from loco_cli.workflows.destinations import check_file, check_folder
 from loco_cli.workflows.locate import Located, locate
 from loco_cli.workflows.methods import touched, unreached
 from loco_cli.workflows.outputs import needed_bytes
@@ -74,7 +73,7 @@ def localize(
         check_unused(recipe)
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
     if output:
-        check_folder(output, LOCALIZE_FILES, force=force)
+        check_folder(output, LOCALIZE_FILES, located.checkpoint, force=force)
     layers_of = named_layers(located, recipe) if is_listing else scored_layers(located, recipe)
     searching = price_of(located, recipe, batch_size) if is_trace else price(located, recipe)
     return Plan(
@@ -149,7 +148,7 @@ def check_evaluate(
     """Return the checkpoint or LoRA that is named; raise where nothing can be evaluated."""
     check_steps(recipe.evaluate.steps)
     if output:
-        check_folder(output, EVALUATE_FILES, force=force)
+        check_folder(output, EVALUATE_FILES, located.checkpoint, force=force)
     if edited is None:
         check_solve(located, recipe)
         return None
@@ -159,6 +158,8 @@ def check_evaluate(
         check_made_from(file, located.checkpoint)
         return found
     other = locate(edited)
+    if output:
+        check_folder(output, EVALUATE_FILES, other.checkpoint, force=force)
     if (other.spec.layers, other.spec.d_text) != (located.spec.layers, located.spec.d_text):
         raise RequestError(
             f"`{edited}` is no edit of `{located.name}`: their layers have other shapes",
@@ -172,11 +173,11 @@ def generate(request: PictureRequest, output: Path | None = None, *, force: bool
     check_steps(request.steps)
     if request.guidance is not None and not math.isfinite(request.guidance):
         raise RequestError(f"guidance `{request.guidance}` is no finite number")
-    if output:
-        if output.suffix.lower() != ".png":
-            raise RequestError(f"the output `{output}` is no `.png`, which pictures are written as")
-        check_file(output, force=force)
+    if output and output.suffix.lower() != ".png":
+        raise RequestError(f"the output `{output}` is no `.png`, which pictures are written as")
     located = locate(request.model)
+    if output:
+        check_file(output, located.checkpoint, force=force)
     return Plan(
         command="generate",
         model=located.name,

@@ -19,7 +19,7 @@ from loco_cli.report.traced import Traced, TracedStrip, render_trace_sheet
 from loco_cli.runtime.sample import choose_batch_size, count_steps, to_png
 from loco_cli.runtime.trace import sample_traced
 from loco_cli.trace import Trace, Traces, TraceScore, mean_and_errors
-from loco_cli.workflows.checks import check_folder
+from loco_cli.workflows.destinations import check_folder
 from loco_cli.workflows.locate import locate
 from loco_cli.workflows.machine import Machine, load_model, load_scorer, ticking
 from loco_cli.workflows.pages import write_folder
@@ -61,7 +61,7 @@ def run(
     check_trace(located, recipe.localize)
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
     if output:
-        check_folder(output, LOCALIZE_FILES, force=force)
+        check_folder(output, LOCALIZE_FILES, located.checkpoint, force=force)
     scorer = load_scorer(located, machine)
     pipeline = load_model(located, machine, notify)
     bench = Bench(

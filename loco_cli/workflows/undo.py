@@ -31,7 +31,9 @@ def run(output: Path, destination: Path | None = None, *, force: bool = False) -
     undo = _open_undo(paths)
     place = _place(paths, undo, destination)
     n_bytes = sum(record.bytes for record in undo.base.files)
-    check_places(paths.root, (place,), is_folder=paths.is_folder, needed_bytes=n_bytes, force=force)
+    check_places(
+        (paths.root,), (place,), is_folder=paths.is_folder, needed_bytes=n_bytes, force=force
+    )
     with finishing(), staging(place) as staged:
         for record in undo.base.files:
             _restore(paths, undo, record, staged / place.name)

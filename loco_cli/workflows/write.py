@@ -104,7 +104,7 @@ def edited_copy(
     """
     final = output_paths(output, base.is_folder)
     room = needed_bytes(base, sum(slot.end - slot.begin for slot in slots))
-    check_output(base.root, final, needed_bytes=room, force=options.force)
+    check_output(base, final, needed_bytes=room, force=options.force)
     with staged_folder(final.root) as folder, Background() as background:
         staged = output_paths(folder / final.root.name, base.is_folder)
         with write_errors(final.root):

@@ -328,6 +328,26 @@ REQUESTS = {
         "the output `small` is `small`, which is only read",
         "choose another `--output`",
     ),
+    "pictures inside the base": (
+        ["generate", "a cat", "--model", "small", "--output", "small/cat.png"],
+        "the output `small/cat.png` lies inside `small`, which is only read",
+        "choose another `--output`",
+    ),
+    "an evaluation inside the base": (
+        ["evaluate", "remove_style", "--model", "small", "--output", "small", "--force"],
+        "the output `small` is `small`, which is only read",
+        "choose another `--output`",
+    ),
+    "an evaluation inside the edited model": (
+        ["evaluate", "remove_style", "--edited", "small", "--output", "small/judged"],
+        "the output `small/judged` lies inside `small`, which is only read",
+        "choose another `--output`",
+    ),
+    "a recipe saved inside the base": (
+        [*EDIT, "--model", "small", "--save-recipe", "small/r.yaml", "--force"],
+        "the recipe `small/r.yaml` lies inside `small`, which is only read",
+        "choose another `--save-recipe`",
+    ),
     "an output named like a file": (
         [*EDIT, "--output", "out.safetensors"],
         "the output `out.safetensors` is a folder, as the base is: "

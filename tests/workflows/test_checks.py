@@ -9,12 +9,11 @@ from loco_cli.recipe import load_recipe
 from loco_cli.workflows.checks import (
     EditOptions,
     check_edit,
-    check_file,
-    check_folder,
     check_localize,
     check_solve,
     named_layers,
 )
+from loco_cli.workflows.destinations import check_file, check_folder
 from loco_cli.workflows.locate import locate
 
 STYLE = "{kind: style, subject: van gogh}"
@@ -116,28 +115,28 @@ def test_what_makes_no_pictures_is_not_localized(tiny, tmp_path):
     )
 
 
-def test_a_folder_for_results_may_exist(tmp_path):
+def test_a_folder_for_results_may_exist(tiny, tmp_path):
     """
     A folder is refused for a file that is in the way, not for being there.
     """
     (tmp_path / "notes.txt").write_text("")
-    check_folder(tmp_path, ("a.json",), force=False)
-    check_folder(tmp_path / "new", ("a.json",), force=False)
+    check_folder(tmp_path, ("a.json",), tiny.checkpoint, force=False)
+    check_folder(tmp_path / "new", ("a.json",), tiny.checkpoint, force=False)
     (tmp_path / "a.json").write_text("")
 
     with pytest.raises(OutputExists, match=r"a.json` exists"):
-        check_folder(tmp_path, ("a.json",), force=False)
-    check_folder(tmp_path, ("a.json",), force=True)
+        check_folder(tmp_path, ("a.json",), tiny.checkpoint, force=False)
+    check_folder(tmp_path, ("a.json",), tiny.checkpoint, force=True)
 
 
-def test_a_link_that_leads_nowhere_is_in_the_way(tmp_path):
+def test_a_link_that_leads_nowhere_is_in_the_way(tiny, tmp_path):
     """
     A dangling link is something that exists, and is not written through.
     """
     (tmp_path / "a.png").symlink_to(tmp_path / "nowhere")
 
     with pytest.raises(OutputExists, match=r"a.png` exists"):
-        check_file(tmp_path / "a.png", force=False)
+        check_file(tmp_path / "a.png", tiny.checkpoint, force=False)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +147,7 @@ def test_a_link_that_leads_nowhere_is_in_the_way(tmp_path):
         ("no/x.png", RequestError, "there is no folder `.*no` to write into"),
     ],
 )
-def test_a_file_needs_a_folder(tmp_path, name, error, message):
+def test_a_file_needs_a_folder(tiny, tmp_path, name, error, message):
     """
     What cannot be written says what is in the way.
     """
@@ -156,14 +155,46 @@ def test_a_file_needs_a_folder(tmp_path, name, error, message):
     (tmp_path / "file").write_text("")
 
     with pytest.raises(error, match=message):
-        check_file(tmp_path / name, force=True)
+        check_file(tmp_path / name, tiny.checkpoint, force=True)
 
 
-def test_a_file_is_no_folder_for_results(tmp_path):
+def test_a_file_is_no_folder_for_results(tiny, tmp_path):
     """
     Results go into a folder, whatever `force` says.
     """
     (tmp_path / "file").write_text("")
 
     with pytest.raises(OutputExists, match="is a file, the output is a folder"):
-        check_folder(tmp_path / "file", ("a.json",), force=True)
+        check_folder(tmp_path / "file", ("a.json",), tiny.checkpoint, force=True)
+
+
+@pytest.mark.parametrize("saved", ["base/unet/r.yaml", "base/unet/w.safetensors", "w.safetensors"])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_recipe_is_saved_apart_from_the_base(tiny, tmp_path, saved, force):
+    """
+    Neither in the base nor in place of a file that a link in it leads to, whatever is forced.
+    """
+    shutil.copytree(tiny.path, tmp_path / "base")
+    (weights,) = (tmp_path / "base/unet").glob("*.safetensors")
+    weights.rename(tmp_path / "w.safetensors")
+    (tmp_path / "base/unet/w.safetensors").symlink_to(tmp_path / "w.safetensors")
+    options = EditOptions(tmp_path / "out", force=force, save_recipe=tmp_path / saved)
+
+    with pytest.raises(OutputExists, match=r"the recipe `.*which is only read") as caught:
+        check_edit(locate(str(tmp_path / "base")), recipe_of("{layers: [8]}"), options)
+    assert caught.value.hint == "choose another `--save-recipe`"
+
+
+def test_a_linked_folder_belongs_to_the_base(tiny, tmp_path):
+    """
+    What lies in a folder that the base links to lies inside of the base, by either name.
+    """
+    shutil.copytree(tiny.path, tmp_path / "base")
+    (tmp_path / "base/unet").rename(tmp_path / "elsewhere")
+    (tmp_path / "base/unet").symlink_to(tmp_path / "elsewhere")
+    base = locate(str(tmp_path / "base")).checkpoint
+
+    for place in ("base/unet/r.yaml", "elsewhere/r.yaml"):
+        with pytest.raises(OutputExists, match="lies inside"):
+            check_file(tmp_path / place, base, force=True)
+    check_file(tmp_path / "r.yaml", base, force=True)

@@ -47,10 +47,10 @@ def test_room_is_checked_before_anything_is_written(tmp_path):
     places = (tmp_path / "out",)
 
     with pytest.raises(MachineError, match="is too full"):
-        check_places(tmp_path / "base", places, is_folder=True, needed_bytes=10**18, force=False)
+        check_places((tmp_path / "base",), places, is_folder=True, needed_bytes=10**18, force=False)
     with pytest.raises(RequestError, match="there is no folder"):
         check_places(
-            tmp_path / "base",
+            (tmp_path / "base",),
             (tmp_path / "no" / "out",),
             is_folder=True,
             needed_bytes=0,

@@ -168,3 +168,14 @@ def test_a_plan_raises_what_the_command_would(here):
 
     with pytest.raises(OutputExists, match=r"`evaluation\.json` exists"):
         planning.evaluate(recipe_of(), output=here.relative_to(here))
+
+
+@pytest.mark.parametrize("method", ["locogen", "causal-trace", "neurons"])
+def test_a_localization_goes_apart_from_its_model(tiny, method):
+    """
+    Whatever is looked for, the folder for the result is no part of the model.
+    """
+    recipe = recipe_of(rest=f"localize: {{method: {method}}}\n")
+
+    with pytest.raises(OutputExists, match=r"lies inside `.*`, which is only read"):
+        planning.localize(recipe, tiny.path / "found", force=True)
