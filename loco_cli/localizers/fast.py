@@ -33,6 +33,7 @@ N_RIVALS = 2  # that go on together with the best
 N_BLOCKS = 16  # about as many windows hold all layers in a second look
 LEAST_SHARE = 5  # a fifth of the exhaustive sweep's price is what comparing may cost
 N_ROWS = 4  # but no less than so many windows on every prompt and seed
+MOST_ROWS = 12  # and no more, however many layers there are
 
 
 def shortlist(shares: Sequence[float], widths: Sequence[int]) -> tuple[Layers, ...]:
@@ -74,7 +75,7 @@ def neighbours(layers: Layers, n_layers: int, *, is_auto: bool) -> tuple[Layers,
 
 def allowance(n_windows: int, n_pairs: int) -> int:
     """Return after how many pictures nothing more is tried beside the best."""
-    return max(n_windows // LEAST_SHARE, N_ROWS) * n_pairs
+    return min(max(n_windows // LEAST_SHARE, N_ROWS), MOST_ROWS) * n_pairs
 
 
 def at_most(n_windows: int, n_pairs: int) -> int:
@@ -103,6 +104,8 @@ class Race:
     """
     What was scored so far: for every set of layers the scores of the first runs, in one order.
 
+    Windows of more than `widest` layers only tell where to look: they are never the best.
+
     `Race({(): [0.8], (0, 1): [0.2], (0,): [0.3]}, n_layers=2, better="lower", wanted=0.9)`
     """
 
@@ -111,6 +114,7 @@ class Race:
     better: Better
     wanted: float
     is_auto: bool
+    widest: int | None = None
 
     @property
     def everything(self) -> Layers:
@@ -133,6 +137,11 @@ class Race:
         windows = [layers for layers in self.values if layers and layers != self.everything]
         return tuple(map(self.estimate, windows))
 
+    def candidates(self) -> tuple[Estimate, ...]:
+        """Return what is known of the windows that may be chosen."""
+        widest = self.widest or self.n_layers
+        return tuple(one for one in self.estimates() if len(one.layers) <= widest)
+
     def estimate(self, layers: Layers) -> Estimate:
         """
         Return a window's effect: the mean change on its own runs, as a share of the span.
@@ -149,7 +158,7 @@ class Race:
 
     def best(self) -> Estimate:
         """Return the best of the narrowest windows that are enough, else the best of all."""
-        found = self.estimates()
+        found = self.candidates()
         enough = [e for e in found if self.is_auto and e.effect >= self.wanted]
         narrowest = min((len(e.layers) for e in enough), default=0)
         return max(
@@ -160,7 +169,7 @@ class Race:
         """Return what could still take the place of the best, the likeliest first."""
         is_enough = self.is_auto and best.effect >= self.wanted
         found = []
-        for other in self.estimates():
+        for other in self.candidates():
             if other.layers == best.layers or (is_enough and len(other.layers) > len(best.layers)):
                 continue
             if is_enough and len(other.layers) < len(best.layers):

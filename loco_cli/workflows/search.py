@@ -85,6 +85,7 @@ class Hunt:
             better_for(self.runs.concept.kind),
             settings.effect,
             is_auto=settings.width == "auto",
+            widest=self.widths[-1],
         )
 
     def rank(self) -> list[float]:

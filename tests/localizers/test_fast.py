@@ -12,9 +12,9 @@ ALL = tuple(range(16))
 SHARES = [0.0] * 8 + [0.2, 0.5] + [0.0] * 6
 
 
-def race_of(values, *, wanted=0.9, is_auto=True, better="lower"):
+def race_of(values, *, wanted=0.9, is_auto=True, better="lower", widest=None):
     full = {(): [1.0] * 4, ALL: [0.0] * 4}
-    return Race({**full, **values}, 16, better, wanted, is_auto)
+    return Race({**full, **values}, 16, better, wanted, is_auto, widest)
 
 
 def test_the_shortlist_holds_what_the_ranking_favours():
@@ -84,6 +84,28 @@ def test_the_narrowest_that_is_enough_is_best():
     assert race_of(values, wanted=0.3).best().layers == (3,)
     assert race_of(values, is_auto=False).best().layers == (3, 4, 5)
     assert race_of(values, wanted=1.1).best().layers == (3, 4, 5)
+
+
+def test_a_block_of_the_cover_is_never_the_answer():
+    """
+    What is wider than was asked for tells where to look; it is neither best nor a rival.
+    """
+    values = {(3, 4): [0.6] * 4, (5, 6): [0.6, 0.7, 0.6, 0.6], (2, 3, 4, 5, 6): [0.1] * 4}
+
+    race = race_of(values, is_auto=False, widest=2)
+
+    assert race.best().layers == (3, 4)
+    assert [other.layers for other in race.rivals(race.best())] == [(5, 6)]
+    assert race_of(values, is_auto=False).best().layers == (2, 3, 4, 5, 6)
+
+
+@pytest.mark.parametrize(("n_windows", "n_rows"), [(15, 4), (58, 11), (274, 12), (10_000, 12)])
+def test_many_layers_cost_no_more_than_some(n_windows, n_rows):
+    """
+    What comparing may cost is a share of the sweep, up to a number of rows that does not grow.
+    """
+    assert fast.allowance(n_windows, 16) == n_rows * 16
+    assert fast.at_most(n_windows, 16) <= (n_rows + 8) * 16
 
 
 def test_rivals_are_what_is_not_clearly_behind():
