@@ -46,7 +46,8 @@ class Plan(_Record):
 
     `localize` are the pictures that find the layers, at most; `pictures` those that are the result
     or are judged. `path` is relative to where the command runs. `form` is that of an edit's output;
-    `limits` are sentences on what the edit of this model cannot reach.
+    `limits` are sentences on what the edit of this model cannot reach; `texts` is the model whose
+    text encoders an edit reads prompts with, None if it is the model itself.
     """
 
     schema_: Literal["loco.plan/1"] = Field("loco.plan/1", alias="schema")
@@ -63,6 +64,7 @@ class Plan(_Record):
     output: str | None = None
     output_bytes: int | None = None
     limits: tuple[str, ...] = ()
+    texts: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the document."""

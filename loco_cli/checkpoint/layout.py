@@ -33,7 +33,7 @@ _SHARD = re.compile(r"-\d{5}-of-\d{5}")
 _EMA_KEY = re.compile(r"attn2to_[kv]weight$")  # which an edit must not leave behind
 _MODEL_HINT = "give a diffusers folder or a single `.safetensors` file"
 
-_PICKLE_HINT = (
+PICKLE_HINT = (
     "convert it to safetensors first: `torch.load` with `weights_only=True` runs none of it, "
     "and `safetensors.torch.save_file` writes what it reads"
 )
@@ -146,7 +146,7 @@ def _single_entry(path: Path) -> Entry:
     if is_pickle(path):
         raise CheckpointError(
             f"`{shown(path)}` is a pickle, which may run code when it is read",
-            _PICKLE_HINT,
+            PICKLE_HINT,
         )
     if not path.is_file():
         raise CheckpointError(f"`{shown(path)}` is neither a file nor a folder", _MODEL_HINT)
@@ -169,7 +169,7 @@ def _read_headers(
     }:
         raise CheckpointError(
             f"`{shown(root)}` has its UNet in a pickle only, which may run code when it is read",
-            _PICKLE_HINT,
+            PICKLE_HINT,
         )
     if not files:
         raise CheckpointError(

@@ -61,6 +61,11 @@ def is_pickle(path: Path) -> bool:
     return path.suffix.lower() in _PICKLES
 
 
+def is_weights(path: Path) -> bool:
+    """Tell whether the name is that of weights in another format than safetensors."""
+    return path.name.lower().endswith(_OTHER_WEIGHTS)
+
+
 def weights_left_out(files: tuple[Entry, ...]) -> tuple[str, ...]:
     """
     Return the paths of weights that a safetensors file stands in for: pickles, flax, ONNX.

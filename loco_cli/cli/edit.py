@@ -85,6 +85,8 @@ def edit(
         build_time(epoch),
     )
     plan = planning.edit(asked, options)
+    for warning in planning.borrowing(plan):
+        terminal.warn(warning)
     if result.dry_run:
         terminal.show(plan.to_json(), *map(plain, planning.in_words(plan)))
         return

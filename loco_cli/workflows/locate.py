@@ -1,24 +1,22 @@
 """A model by any of its names: what it is, and where its files are on this machine."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from loco_cli.checkpoint.header import shown
-from loco_cli.checkpoint.layout import Checkpoint, open_checkpoint
+from loco_cli.checkpoint.layout import PICKLE_HINT, Checkpoint, open_checkpoint
+from loco_cli.checkpoint.tree import is_pickle, is_weights
 from loco_cli.errors import CheckpointError, EditError, LocoError
 from loco_cli.models import registry
-from loco_cli.models.family import n_blocks, spec_for, standard_model
+from loco_cli.models.family import standard_model
 from loco_cli.models.spec import ModelSpec
+from loco_cli.workflows.architecture import spec_of
 from loco_cli.workflows.hub import MODEL_FILES, cached, fetch
 from loco_cli.workflows.places import known_model, known_models, places_file
 
 _SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
-_TURBO = "stable-diffusion-xl-turbo-v1"
-_MODELSPEC = ("modelspec.architecture", "modelspec.prediction_type")
 _HUB_HINT = "give the path of a folder or `.safetensors` file, or connect to the network"
 
 
@@ -75,6 +73,11 @@ class Located:
         return {encoder.component for encoder in encoders} <= self.checkpoint.components
 
     @property
+    def borrowed(self) -> str | None:
+        """The name of the model whose text encoders it is read with; None if it has its own."""
+        return None if self.has_encoders else self.texts.name
+
+    @property
     def d_states(self) -> int:
         """How wide the states are that the UNet is given, before any map of its own."""
         name = self.spec.context.hid_proj
@@ -88,20 +91,41 @@ class Located:
         The model whose text encoders it is read with: itself, if it has them.
 
         A UNet alone borrows those of the diffusers folder that it lies in, else of a known model
-        of its family and width that is on this machine. Raises EditError where there is none.
+        of its family and width that is on this machine.
+
+        Raises:
+            EditError: there is none.
+            CheckpointError: it has encoders of its own, in files that are not read.
         """
         if self.has_encoders:
             return self
+        self._check_read()
         for lender in _lenders(self.path, self.spec):
             is_kin = lender.spec.family == self.spec.family and lender.d_states == self.d_states
             if is_kin and lender.has_encoders:
                 return lender
+            if lender.path in self.path.absolute().parents:
+                lender._check_read()
         raise EditError(
             f"`{shown(self.path)}` has not all of its text encoders, "
             "and without them no prompt can be read",
             f"give the whole checkpoint, or name the place of one in `{places_file()}`, "
             f"such as `{standard_model(self.spec.family).name}: /models/whole.safetensors`",
         )
+
+    def _check_read(self) -> None:
+        """Raise CheckpointError where a text encoder is there, and in no safetensors file."""
+        for encoder in self.spec.context.encoders:
+            if encoder.component in self.checkpoint.components:
+                continue
+            for entry in self.checkpoint.entries:
+                if entry.folder == encoder.component and is_weights(entry.source):
+                    raise CheckpointError(
+                        f"`{shown(self.path)}` has its {encoder.component} in "
+                        f"`{shown(entry.path)}` only, which is not read, and prompts are not "
+                        "encoded with that of another model",
+                        PICKLE_HINT if is_pickle(entry.source) else "convert it to safetensors",
+                    )
 
 
 def locate(model: str) -> Located:
@@ -145,45 +169,6 @@ def is_path(model: str) -> bool:
     return bool(model) and (is_spelled or model.count("/") > 1 or _exists(path))
 
 
-def spec_of(checkpoint: Checkpoint) -> ModelSpec:
-    """
-    Return what is known of a checkpoint's architecture.
-
-    That of a known model with the same layers and widths, else one read off its own tensors.
-    """
-    widths = [
-        checkpoint.slots("unet", f"down_blocks.{i}.resnets.0.conv1.weight")[0].canonical_shape[0]
-        for i in range(n_blocks(checkpoint.family))
-    ]
-    architecture, prediction = said_of(checkpoint)
-    spec = spec_for(
-        checkpoint.family,
-        widths,
-        checkpoint.d_text,
-        architecture=architecture,
-        prediction=prediction,
-    )
-    _check_shapes(checkpoint, spec)
-    return spec
-
-
-def said_of(checkpoint: Checkpoint) -> tuple[str | None, str | None]:
-    """
-    Return what is said of a model beside its tensors: its architecture, and what its UNet predicts.
-
-    A file's metadata says it in modelspec's words, a folder in its scheduler's.
-    """
-    metadata = [file.header.metadata for file in checkpoint.files]
-    architecture, prediction = (
-        next((one[key] for one in metadata if key in one), None) for key in _MODELSPEC
-    )
-    scheduler = _scheduler(checkpoint)
-    if scheduler.get("timestep_spacing") == "trailing":  # steps few and large: SDXL's Turbo
-        architecture = architecture or _TURBO
-    prediction = "v_prediction" if prediction == "v" else prediction
-    return architecture, scheduler.get("prediction_type") or prediction
-
-
 def _named(model: str) -> ModelSpec | None:
     """Return the known model that an alias or a hub id names."""
     if model not in registry.names() and is_path(model):
@@ -210,29 +195,6 @@ def _check_is(checkpoint: Checkpoint, spec: ModelSpec, named: ModelSpec) -> None
         f"in {named.title} it is {list(wanted[name])}",
         hint,
     )
-
-
-def _check_shapes(checkpoint: Checkpoint, spec: ModelSpec) -> None:
-    """Raise CheckpointError where a key or value projection has not the shape of its block."""
-    for name, shape in spec.tensor_shapes().items():
-        found = checkpoint.slots("unet", name)[0].canonical_shape
-        if found != shape:
-            raise CheckpointError(
-                f"tensor `{name}` of `{shown(checkpoint.root)}` is {list(found)}, "
-                f"its block says {list(shape)}"
-            )
-
-
-def _scheduler(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return what a folder says of its sampler, nothing where it says nothing."""
-    path = checkpoint.root / "scheduler" / "scheduler_config.json"
-    if not checkpoint.is_folder or not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _by_alias(spec: ModelSpec) -> Place:

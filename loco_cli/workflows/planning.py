@@ -114,6 +114,7 @@ def edit(recipe: Recipe, options: EditOptions) -> Plan:
         # how long the factors of a LoRA are is known when the edit is solved
         output_bytes=needed_bytes(located.checkpoint, 0) if options.form == "checkpoint" else None,
         limits=unreached(located, recipe),
+        texts=located.borrowed,
     )
 
 
@@ -211,6 +212,16 @@ def in_words(plan: Plan) -> tuple[str, ...]:
         what = " as a LoRA" if plan.form == "lora" else ""
         lines.append(f"  write {plan.output}{size}{what}")
     return (*lines, *(f"  not reached: {limit}" for limit in plan.limits))
+
+
+def borrowing(plan: Plan) -> tuple[str, ...]:
+    """Return a sentence where an edit reads its prompts with the encoders of another model."""
+    if plan.texts is None:
+        return ()
+    return (
+        f"`{plan.model}` has not all of its text encoders: prompts are read with those of "
+        f"`{plan.texts}`, and the edit is made for those",
+    )
 
 
 def price_in_words(runs: PlannedRuns) -> str:

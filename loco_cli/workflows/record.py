@@ -95,7 +95,7 @@ class Record:
                 family=located.spec.family,
                 revision=located.revision,
                 unreachable=unreached(located, recipe),
-                texts=None if located.has_encoders else located.texts.name,
+                texts=located.borrowed,
             ),
             base=facts.base,
             localizations=tuple(one.to_json() for one in found),

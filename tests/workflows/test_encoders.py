@@ -15,7 +15,9 @@ from transformers import (
     T5Config,
     T5EncoderModel,
 )
+from typer.testing import CliRunner
 
+from loco_cli.cli.app import app
 from loco_cli.errors import CheckpointError, EditError
 from loco_cli.workflows.encoders import encoder_of
 from loco_cli.workflows.locate import locate
@@ -203,6 +205,44 @@ def test_a_bare_unet_borrows_the_encoder_of_its_family(sd15, home, tmp_path):
     assert locate(str(bare)).texts.name == "sd15"
     for found, expected in zip(states_of(bare), states_of(sd15), strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("model", ["whole", "whole/unet"])
+@pytest.mark.parametrize("weights", ["pytorch_model.bin", "flax_model.msgpack"])
+def test_an_encoder_that_is_not_read_is_not_replaced(sd15, home, tmp_path, model, weights):
+    """
+    Where a folder has its encoder in another format, that of a known model is no stand-in.
+    """
+    shutil.copytree(sd15, tmp_path / "whole")
+    (tmp_path / "whole/text_encoder/model.safetensors").rename(
+        tmp_path / "whole/text_encoder" / weights
+    )
+    (home / "config" / "loco").mkdir(parents=True)
+    (home / "config" / "loco" / "models.yaml").write_text(f"sd15: {sd15}\n")
+
+    with pytest.raises(CheckpointError, match=f"text_encoder in `text_encoder/{weights}`") as no:
+        encoder_of(locate(str(tmp_path / model)))
+    assert "convert it to safetensors" in no.value.hint
+
+
+def test_a_plan_names_the_model_whose_encoder_is_used(sd15, home, tmp_path):
+    """
+    What reads the prompts is said before an edit begins, where it is not the model itself.
+    """
+    shutil.copytree(sd15 / "unet", tmp_path / "alone")
+    (home / "config" / "loco").mkdir(parents=True)
+    (home / "config" / "loco" / "models.yaml").write_text(f"sd15: {sd15}\n")
+    asked = ["edit", "van gogh style", "--layers", "8", "--dry-run", "--json", "--model"]
+
+    borrowed = CliRunner().invoke(app, [*asked, str(tmp_path / "alone")])
+    whole = CliRunner().invoke(app, [*asked, str(sd15)])
+
+    assert json.loads(borrowed.stdout)["texts"] == "sd15"
+    assert borrowed.stderr == (
+        "warning: `alone` has not all of its text encoders: prompts are read with those of "
+        "`sd15`, and the edit is made for those\n"
+    )
+    assert (json.loads(whole.stdout)["texts"], whole.stderr) == (None, "")
 
 
 def test_a_unet_in_its_folder_has_the_encoder_beside_it(sd15, tmp_path):

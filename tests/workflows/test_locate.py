@@ -11,8 +11,9 @@ from huggingface_hub.utils import filter_repo_objects
 from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.errors import CheckpointError, ModelUnavailable, RequestError, UnknownName
 from loco_cli.models import registry
+from loco_cli.workflows.architecture import said_of
 from loco_cli.workflows.hub import MODEL_FILES, fetch
-from loco_cli.workflows.locate import find, locate, said_of
+from loco_cli.workflows.locate import find, locate
 from tests.checkpoints import WIDTHS, K, sd1_weights, write_folder, write_single_file
 from tests.families.layouts import write_folder as write_relative
 from tests.families.small import small_model
