@@ -76,7 +76,7 @@ class BaseCopy:
         """Raise CheckpointError where a file of the base was written to since the copy began."""
         for entry, identity in self._identities.items():
             if _identity(entry.source) != identity:
-                raise CheckpointError(f"`{shown(entry.source)}` changed while it was copied")
+                raise CheckpointError(f"`{shown(entry.source)}` changed while it was read")
 
 
 def _check_as_opened(copy: FileCopy) -> None:

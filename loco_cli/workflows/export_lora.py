@@ -6,7 +6,6 @@ the LoRA merged into it at strength 1: their sum, rounded once to the tensor's d
 """
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -16,7 +15,7 @@ from loco_cli import __version__
 from loco_cli.checkpoint.edits import EditedTensor
 from loco_cli.checkpoint.layout import Checkpoint
 from loco_cli.checkpoint.lora import LowRank, lora_metadata, lora_tensors, write_lora
-from loco_cli.checkpoint.patcher import Digest, hash_file
+from loco_cli.checkpoint.patcher import hash_file
 from loco_cli.checkpoint.reader import read_range, read_tensor, tensor_bytes
 from loco_cli.checkpoint.slot import TensorSlot
 from loco_cli.checkpoint.staging import new_file, staged_folder, write_errors
@@ -33,6 +32,7 @@ from loco_cli.manifest import (
 from loco_cli.workflows.background import Background
 from loco_cli.workflows.bases import base_record, file_records
 from loco_cli.workflows.changes import Change, Solved, read_change
+from loco_cli.workflows.copying import BaseCopy, FileCopy
 from loco_cli.workflows.encoders import finest
 from loco_cli.workflows.foresight import Foresight
 from loco_cli.workflows.locate import Located
@@ -68,15 +68,18 @@ def write_adapter(
     Raises:
         EditError: the edit changes nothing, or more than the base's dtypes can hold.
         OutputExists, RequestError, MachineError: as `check_output`, or the disk fills meanwhile.
-        CheckpointError: the base cannot be read, or has changed since its manifest was written.
+        CheckpointError: the base cannot be read, or has changed since the hashing began, or since
+            its own manifest was written.
     """
     base, final = job.located.checkpoint, job.paths
     with Background() as background:
-        hashing = _begin_hashing(base, background)
+        with write_errors(final.root):
+            hashing = _begin_hashing(base, background)
         found = solved()
         adapter = adapt(job.located, found)
-        digests = {path: one.result() for path, one in hashing.items()}
-        facts = BaseFacts(base_record(base, digests), tuple(one.tensor for one in adapter.moved))
+        facts = BaseFacts(
+            base_record(base, hashing.digests()), tuple(one.tensor for one in adapter.moved)
+        )
     record = Record(job, found, [one.figures for one in adapter.moved])
     foretell(record.foresight)
     manifest = record.manifest(facts)
@@ -92,6 +95,7 @@ def write_adapter(
         manifest = manifest.with_output(_output(staged, job.options.stamp))
         with new_file(staged.manifest) as file:
             file.write(render_manifest(manifest).encode())
+        hashing.check_unchanged()
         put_in_place(staged, final)
     return WrittenEdit(final, manifest)
 
@@ -159,13 +163,10 @@ def _moved(
     return Moved(tensor, figures)
 
 
-def _begin_hashing(base: Checkpoint, background: Background) -> dict[str, "Future[Digest]"]:
-    """Hash every file of the base while factors are made of the edit."""
-    return {
-        entry.path: background.start(hash_file, entry.source, background.stop)
-        for entry in base.entries
-        if entry.path not in base.left_out
-    }
+def _begin_hashing(base: Checkpoint, background: Background) -> BaseCopy:
+    """Hash every file of the base while factors are made of the edit; none is copied."""
+    entries = (entry for entry in base.entries if entry.path not in base.left_out)
+    return BaseCopy(tuple(map(FileCopy, entries)), background)
 
 
 def _metadata(job: Job, base: Base, adapter: Adapter, manifest: Manifest) -> dict[str, str]:

@@ -86,6 +86,22 @@ def test_base_and_lora_are_the_edited_checkpoint(name, tmp_path):
             assert torch.equal(value, wanted[key]), key
 
 
+def test_a_base_that_changes_meanwhile_makes_no_lora(tiny, tmp_path):
+    """
+    A file that is written to after its hash was taken would make the manifest a lie.
+    """
+    base = shutil.copytree(tiny.path, tmp_path / "base")
+
+    def change(_):
+        (base / "model_index.json").write_text("{}")
+
+    options = EditOptions(tmp_path / "out", form="lora")
+    with pytest.raises(CheckpointError, match=r"`.*model_index.json` changed while it was read"):
+        edit.run(style(8, model=base), options, CPU, foretell=change)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
 def within_half_a_step(exact, stored):
     """Tell whether `stored` is `exact` rounded to float16; float32 itself rounds off some 1e-8."""
     _, exponents = torch.frexp(stored.abs().clamp(min=2.0**-14))

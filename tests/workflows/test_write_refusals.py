@@ -1,5 +1,6 @@
 """Edits that cannot be written, and places where none may go: what was there before stays."""
 
+import shutil
 from contextlib import contextmanager
 
 import pytest
@@ -152,7 +153,7 @@ def test_a_base_that_changes_meanwhile_is_refused(file, base, tmp_path):
         flip_last_byte(base / file)
         return manifest_of(checkpoint, facts)
 
-    with pytest.raises(CheckpointError, match="changed while it was copied"):
+    with pytest.raises(CheckpointError, match="changed while it was read"):
         write_edit(checkpoint, tmp_path / "out", patches, change, EXTRA_FILES)
 
     assert listing(tmp_path) == ["base"]
@@ -192,6 +193,30 @@ def test_a_base_that_its_manifest_belies_is_refused(is_file, base, base_file, tm
     assert not any("second" in name for name in listing(tmp_path))
     first.manifest.unlink()
     assert edit(first.root, tmp_path / "second").manifest.base.parent
+
+
+def test_an_edit_beside_the_manifest_of_another_is_refused(base_file, tmp_path):
+    """
+    A stamp of its own does not excuse a file from the manifest that it lies beside.
+    """
+    first = edit(base_file, tmp_path / "first", names=NAMES[:2]).paths
+    second = edit(base_file, tmp_path / "second", names=NAMES[2:]).paths
+    shutil.copy(second.root, first.root)
+
+    with pytest.raises(CheckpointError, match="changed since its manifest was written"):
+        edit(first.root, tmp_path / "third")
+
+
+def test_an_unstamped_edit_of_an_edit_has_its_manifest_for_parent(base_file, tmp_path):
+    """
+    The stamp that it has is the one of its own base, and its manifest is nearer.
+    """
+    first = edit(base_file, tmp_path / "first", names=NAMES[:2])
+    second = edit(first.paths.root, tmp_path / "second", names=NAMES[2:], stamp=False)
+
+    third = edit(second.paths.root, tmp_path / "third")
+
+    assert third.manifest.base.parent.manifest == second.manifest.digest()
 
 
 @pytest.mark.parametrize("place", ["base", "base/out", "base/unet/out"])
