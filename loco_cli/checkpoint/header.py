@@ -93,7 +93,7 @@ def read_header(path: Path) -> Header:
 def parse_header(path: Path, raw: bytes, file_bytes: int) -> Header:
     """Return the header whose JSON is `raw`, of a file with `file_bytes` bytes at `path`."""
     tree = _parse_json(path, raw)
-    metadata = _metadata(path, tree.pop("__metadata__", {}))
+    metadata = _metadata(path, tree.pop("__metadata__", None))
     tensors = {name: _tensor(path, name, entry) for name, entry in tree.items()}
     data_start = 8 + len(raw)
     _check_extents(path, tensors.values(), file_bytes - data_start)
@@ -219,6 +219,8 @@ def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
 
 
 def _metadata(path: Path, metadata: object) -> dict[str, str]:
+    if metadata is None:  # `null` is no metadata, as the format's own reader has it
+        return {}
     if not isinstance(metadata, dict):
         raise CheckpointError(f"header of `{shown(path)}`: `__metadata__` is no object")
     for key, value in metadata.items():

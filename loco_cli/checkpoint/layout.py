@@ -258,9 +258,11 @@ def _check_one_model(root: Path, slots: dict[tuple[str, str], tuple[TensorSlot, 
 def _check_dtypes(slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
     for (component, _), copies in slots.items():
         for slot in copies:
-            is_weight = component.startswith(_EDITED) and slot.name.endswith(".weight")
-            if is_weight and slot.dtype not in EDITABLE_DTYPES:
-                what = "is quantised" if ITEM_BITS[slot.dtype] <= 8 else "cannot be edited"
+            is_small = ITEM_BITS[slot.dtype] <= 8
+            is_number = slot.name.endswith(".weight") or (is_small and slot.dtype.startswith("F"))
+            is_edited = component.startswith(_EDITED) and is_number
+            if is_edited and slot.dtype not in EDITABLE_DTYPES:
+                what = "is quantised" if is_small else "cannot be edited"
                 raise CheckpointError(
                     f"`{shown(slot.source)}` {what}: "
                     f"tensor `{shown(slot.tensor)}` is {slot.dtype}, "

@@ -7,6 +7,7 @@ from contextlib import suppress
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 
 from loco_cli.checkpoint.header import (
     TensorInfo,
@@ -63,6 +64,18 @@ def test_reads_the_format_byte_for_byte(tmp_path):
     assert (header.data_start, header.file_bytes) == (88, 92)
     assert header.span("w") == (88, 92)
     assert read_header_bytes(path) == ONE_TENSOR[:88]
+
+
+def test_no_metadata_may_be_spelled_out(tmp_path):
+    """
+    A null is read as nothing, as the format's own reader takes it.
+    """
+    path = tmp_path / "one.safetensors"
+    path.write_bytes(file_of({"__metadata__": None}))
+
+    assert (read_header(path).tensors, read_header(path).metadata) == ({}, {})
+    with safe_open(path, "np") as file:
+        assert file.metadata() is None
 
 
 def test_renders_metadata_first_and_pads_to_eight():

@@ -101,17 +101,25 @@ def test_refuses_text_and_cut_files(single_file, tmp_path):
     assert "is cut short" in refusal(tmp_path / "cut.safetensors").message
 
 
-def test_refuses_fp8(weights, tmp_path):
+@pytest.mark.parametrize(
+    "name",
+    [
+        K_ORIGINAL,
+        "model.diffusion_model.input_blocks.0.0.bias",
+        "cond_stage_model.transformer.text_model.final_layer_norm.bias",
+    ],
+)
+def test_refuses_fp8(weights, tmp_path, name):
     """
-    A quantised model is refused, naming the tensor and what can be edited.
+    A quantised model is refused, be it only a bias, naming the tensor and what can be edited.
     """
     tensors = {w.original: torch.from_numpy(w.value) for w in weights}
-    tensors[K_ORIGINAL] = tensors[K_ORIGINAL].to(torch.float8_e4m3fn)
+    tensors[name] = tensors[name].to(torch.float8_e4m3fn)
     save_torch(tensors, tmp_path / "fp8.safetensors")
 
     error = refusal(tmp_path / "fp8.safetensors")
 
-    assert f"`{K_ORIGINAL}` is F8_E4M3, loco edits F32, F16, BF16" in error.message
+    assert f"`{name}` is F8_E4M3, loco edits F32, F16, BF16" in error.message
 
 
 def test_refuses_numbers_that_it_cannot_round_to(weights, tmp_path):
