@@ -2,14 +2,15 @@
 Edit every concept of the world, in memory, and judge each edit as `loco evaluate` does.
 
     python -m tests.benchmarks.edits --output edits.jsonl [--model tiny-plain] [--form paper]
-        [--layers key | found | set | 8-9] [--localizations DIR] [--shard 0/2 --threads 1]
+        [--layers key | found | width-2 | set | 8-9] [--localizations DIR] [--shard 0/2 --threads 1]
     python -m tests.benchmarks.edits --choosing --output choosing.jsonl \\
         --form default --form edit.ridge=0.1x --form "edit.ridge=1x preserve=none"
-    python -m tests.benchmarks.edits --table edits.jsonl
+    python -m tests.benchmarks.edits --table edits.jsonl [--beside]
 
 A form is a name of `FORMS`, or recipe keys to set, or both; `--set` sets a key in all of them.
 What `--output` holds already is not measured again. `--choosing` asks less than `loco evaluate`,
 in other words and with other seeds, so that what was chosen by it can be judged by the rest.
+`--beside` puts all choices of layers of a concept in one row: windows beside sets.
 """
 
 import argparse
@@ -45,6 +46,7 @@ from tests.benchmarks.outcome import (
     Trial,
     append_outcome,
     base_share,
+    beside,
     kept_shares,
     listing,
     read_outcomes,
@@ -112,11 +114,14 @@ def layers_for(
     """Return the layers to edit: the key's, those named, or those that a localization found."""
     if where == "key":
         return tuple(range(*key_of(bench.located.name)[entry.kind])), None
-    if where not in ("found", "set"):
+    is_width = where.startswith("width-")
+    if where not in ("found", "set") and not is_width:
         return parse_layers(where), None
     sweeping = sweep.Bench(bench.located, bench.pipeline, bench.judges.scorer, bench.batch_size)
     settings = LocalizeSettings(seeds=n_seeds, window="set" if where == "set" else None)
-    kept = folder / "sets" if folder and where == "set" else folder
+    if is_width:
+        settings = settings.model_copy(update={"width": int(where.removeprefix("width-"))})
+    kept = folder / {"set": "sets", "found": "."}.get(where, where) if folder else None
     found = localization_of(sweeping, entry, settings, kept)
     return found.layer_set, found
 
@@ -173,7 +178,8 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser().parse_args(arguments)
     if args.table:
         outcomes = read_outcomes(args.table)
-        print(f"{summary(outcomes)}\n\n{listing(outcomes)}")
+        parts = [beside(outcomes)] if args.beside else [summary(outcomes), listing(outcomes)]
+        print("\n\n".join(parts))
         return
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -202,7 +208,7 @@ def parser() -> argparse.ArgumentParser:
     add_options(made)
     made.add_argument("--form", action="append", help="default, paper, or keys to set; repeatable")
     made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    made.add_argument("--layers", default="found", help="key, found, set, or such as 1-3,10")
+    made.add_argument("--layers", default="found", help="key, found, width-2, set, or 1-3,10")
     made.add_argument("--localizations", type=Path, help="the --output of answer_key")
     made.add_argument("--localize-seeds", type=int, default=4, help="those of --localizations")
     made.add_argument("--seeds", type=int, default=4)
@@ -210,6 +216,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--output", type=Path, help="a file of JSON lines to add to")
     made.add_argument("--sheets", type=Path, help="a folder for a sheet of each edit's pictures")
     made.add_argument("--table", type=Path, nargs="+", help="print what these files hold")
+    made.add_argument("--beside", action="store_true", help="one row for each concept")
     return made
 
 

@@ -136,6 +136,25 @@ def listing(outcomes: Sequence[Outcome]) -> str:
     return "\n\n".join(parts)
 
 
+def beside(outcomes: Sequence[Outcome]) -> str:
+    """
+    Return a table with a row for each concept and a column for each choice of its layers.
+
+    A cell holds the layers, their effect, and what was forgotten, became and kept.
+    """
+    places = sorted({one.trial.where for one in outcomes})
+    rows = []
+    for (kind, subject), group in _groups(outcomes, "kind", "subject"):
+        found = {one.trial.where: _cell(one) for one in group}
+        rows.append((kind, subject, *(found.get(where, "–") for where in places)))
+    return _table(("kind", "concept", *places), rows)
+
+
+def _cell(one: Outcome) -> str:
+    figures = " / ".join(_share(getattr(one, figure)) for figure in FIGURES[:3])
+    return f"{', '.join(map(str, one.layers))} ({_share(one.effect)}): {figures}"
+
+
 def _kept(kept: Mapping[str, Sequence[bool]], concepts: Set[str]) -> float | None:
     return fmean(fmean(kept[concept]) for concept in concepts) if concepts else None
 

@@ -1,6 +1,7 @@
 """What the measurements ask and how they count; the measurements themselves are run by hand."""
 
 import argparse
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.benchmarks.outcome import (
     Outcome,
     Trial,
     append_outcome,
+    beside,
     kept_shares,
     read_outcomes,
     summary,
@@ -127,3 +129,18 @@ def test_the_summary_counts_what_is_enough():
     assert row == (
         "| tiny | paper | key | style | 1.00 | 1.00 | 0.97 | – | 1.00 | 0.99 | 1 of 3 | 0.50 |"
     )
+
+
+def test_windows_and_sets_stand_side_by_side():
+    """
+    A concept has a row, a choice of layers a column; what was not measured has a dash.
+    """
+    window = outcome(forgotten=0.25)
+    chosen = replace(window, trial=replace(window.trial, where="set"), layers=(0, 3), effect=0.91)
+
+    said = beside([window, chosen, outcome(subject="klimt")])
+
+    assert "| kind | concept | key | set |" in said
+    row = "| style | monet | 8, 9 (–): 0.25 / 1.00 / 1.00 | 0, 3 (0.91): 0.25 / 1.00 / 1.00 |"
+    assert row in said
+    assert "| style | klimt | 8, 9 (–): 1.00 / 1.00 / 1.00 | – |" in said

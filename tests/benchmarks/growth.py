@@ -1,0 +1,269 @@
+"""
+How the price of a localization grows with the number of layers, counted in UNet evaluations.
+
+    python -m tests.benchmarks.growth [--drawing FILE.svg] [--sdxl DIR --threads 1]
+
+The search runs on scores that are made up: swapping planted layers makes a share of the full
+swap's effect, and every score has an error. Its ranking is either true, with an error, or drawn by
+lot, which is the worst case. With `--sdxl` an SDXL of true architecture and reduced width is made
+in DIR, in which two of 70 layers listen to the prompt and the others hardly do, and is searched
+for real: attribution, pictures, scores by how alike to the prompt's own picture they are.
+"""
+
+import argparse
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from loco_cli.interventions import Run
+from loco_cli.localization import Localization
+from loco_cli.localizers import fast, locogen
+from loco_cli.localizers.fast import Estimate, Layers
+from loco_cli.localizers.locogen import Trial
+from loco_cli.models import registry
+from loco_cli.recipe import EditEntry, LocalizeSettings
+from loco_cli.runtime.sample import choose_batch_size, sample
+from loco_cli.runtime.team import Team
+from loco_cli.workflows.kept import KeptRun
+from loco_cli.workflows.locate import locate
+from loco_cli.workflows.machine import Machine, load_model
+from loco_cli.workflows.progress import silent
+from loco_cli.workflows.runs import Bench, Runs
+from loco_cli.workflows.search import Hunt
+from loco_cli.workflows.sweep import localize
+from tests.families.layouts import write_folder
+from tests.families.small import SmallModel, small_model
+
+N_LAYERS = (16, 32, 70)
+STEPS, GUIDANCE = 50, 7.5
+ENTRY = EditEntry(kind="style", subject="monet", to="painting")
+PLANTS = {"one layer": (1.0,), "two layers": (0.55, 0.42), "three layers": (0.35, 0.35, 0.27)}
+PLANTED, LISTENS = (64, 65), 0.01  # of the reduced SDXL, and what the others do
+
+
+@dataclass
+class MadeUp(Runs):
+    """Runs without a model: scores fall by the effect of the layers that are swapped."""
+
+    weights: Mapping[int, float] = field(default_factory=dict)
+    noise: float = 0.05  # of the full swap's effect
+
+    @property
+    def steps(self) -> int:
+        return STEPS
+
+    def _make_fresh(self, fresh: Sequence[Sequence[Trial]], stage: str) -> None:
+        for trial in (trial for sharing in fresh for trial in sharing):
+            self._record(trial, KeptRun(self._score(trial)))
+
+    def _score(self, trial: Trial) -> float:
+        layers, of = trial.candidate.layers, (trial.run.prompt, trial.run.seed)
+        is_full = len(layers) == self.bench.located.spec.n_layers
+        effect = 1.0 if is_full else min(1.0, sum(self.weights.get(one, 0) for one in layers))
+        own = random.Random(repr(of)).gauss(0, 0.1)
+        error = random.Random(repr((layers, of))).gauss(0, self.noise) if layers else 0.0
+        return 1.0 + own - effect - error
+
+
+@dataclass(frozen=True)
+class Count:
+    """The evaluations of one search, those of the sweep that it stands for, and whether it hit."""
+
+    fast: int
+    exhaustive: int
+    is_right: bool
+
+
+def bench_of(n_layers: int) -> Any:
+    """Return what a search asks of a bench, without a model."""
+    spec = SimpleNamespace(
+        n_layers=n_layers, unreachable=(), sampling=lambda steps, guidance: (STEPS, GUIDANCE)
+    )
+    located = SimpleNamespace(spec=spec)
+    return SimpleNamespace(located=located, notify=silent, kept=None, team=Team())
+
+
+def counted(n_layers: int, plant: Layers, weights: Sequence[float], *, by_lot: bool) -> Count:
+    """Return what a search for layers that are planted takes, its ranking true or by lot."""
+    found = dict(zip(plant, weights, strict=True))
+    runs = MadeUp(
+        bench_of(n_layers),
+        ENTRY.concept(),
+        ENTRY.localize_pairs(),
+        LocalizeSettings(),
+        weights=found,
+    )
+    rng = random.Random(repr((n_layers, plant)))
+    shares = [rng.random() if by_lot else share for share in _true(found, n_layers, rng)]
+    best = _search(runs, shares)
+    n_rows = 2 + sum(n_layers - width + 1 for width in range(1, len(plant) + 1))
+    whole = n_rows * len(runs.pairs) * len(runs.seeds) * runs.price
+    return Count(runs.evaluations, whole, set(best.layers) <= set(plant))
+
+
+def _true(weights: Mapping[int, float], n_layers: int, rng: random.Random) -> Iterator[float]:
+    for layer in range(n_layers):
+        yield max(0.0, rng.gauss(0.01, 0.02)) + 0.5 * weights.get(layer, 0.0)
+
+
+def _search(runs: MadeUp, shares: Sequence[float]) -> Estimate:
+    runs.make(runs.originals(runs.seeds[:1]), "", is_shared=False)
+    runs.evaluations += len(runs.pairs) * fast.PASSES * fast.N_STEPS
+    return Hunt(runs).run(shares)
+
+
+def counts(n_layers: int, *, by_lot: bool, n_places: int = 12) -> list[Count]:
+    """Return searches for every plant, in places spread over the layers."""
+    return [
+        counted(n_layers, tuple(range(begin, begin + len(weights))), weights, by_lot=by_lot)
+        for weights in PLANTS.values()
+        for begin in range(0, n_layers - len(weights) + 1, max(1, n_layers // n_places))
+    ]
+
+
+def table(found: Mapping[tuple[int, bool], Sequence[Count]]) -> str:
+    """Return a table with a row for each number of layers and ranking."""
+    head = ("layers", "ranking", "exhaustive", "fast", "most", "share", "found")
+    rows = [
+        (
+            str(n_layers),
+            "by lot" if by_lot else "true",
+            f"{fmean(one.exhaustive for one in own):,.0f}",
+            f"{fmean(one.fast for one in own):,.0f}",
+            f"{max(one.fast for one in own):,}",
+            f"1/{sum(o.exhaustive for o in own) / sum(o.fast for o in own):.0f}",
+            f"{sum(one.is_right for one in own)} of {len(own)}",
+        )
+        for (n_layers, by_lot), own in found.items()
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def drawing(found: Mapping[tuple[int, bool], Sequence[Count]]) -> str:
+    """Return the growth as SVG: evaluations over layers, a line for each way."""
+    lines = {
+        "exhaustive": [fmean(o.exhaustive for o in found[n, False]) for n in N_LAYERS],
+        "fast, the ranking drawn by lot": [fmean(o.fast for o in found[n, True]) for n in N_LAYERS],
+        "fast": [fmean(o.fast for o in found[n, False]) for n in N_LAYERS],
+    }
+    top = max(map(max, lines.values()))
+
+    def point(n_layers: int, value: float) -> tuple[float, float]:
+        return 70 + 400 * n_layers / N_LAYERS[-1], 240 - 210 * value / top
+
+    parts = [
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 290" '
+        'font-family="sans-serif" font-size="12">',
+        '<rect width="640" height="290" fill="#fff"/>',
+        '<path d="M70 20V240H470" fill="none" stroke="#888"/>',
+        '<text x="8" y="14">UNet evaluations</text>',
+        '<text x="270" y="278" text-anchor="middle">cross-attention layers</text>',
+    ]
+    for n_layers in N_LAYERS:
+        x, _ = point(n_layers, 0)
+        parts.append(f'<text x="{x:.0f}" y="258" text-anchor="middle">{n_layers}</text>')
+    for value in (0, top / 2, top):
+        _, y = point(0, value)
+        parts.append(f'<text x="64" y="{y + 4:.0f}" text-anchor="end">{value:,.0f}</text>')
+    for (words, values), ink in zip(lines.items(), ("#b33", "#c80", "#27a"), strict=True):
+        places = [point(n, value) for n, value in zip(N_LAYERS, values, strict=True)]
+        path = " ".join(f"{x:.0f},{y:.0f}" for x, y in places)
+        x, y = places[-1]
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{ink}" stroke-width="2"/>')
+        parts.append(f'<text x="{x + 6:.0f}" y="{y + 4:.0f}" fill="{ink}">{words}</text>')
+    return "\n".join((*parts, "</svg>", ""))
+
+
+class Likeness:
+    """Scores: how alike a picture is to what its caption, as a prompt, makes of any seed."""
+
+    name = "likeness"
+
+    def __init__(self, known: Mapping[str, Sequence[Tensor]]) -> None:
+        self.known = known
+
+    def scores(self, images: Tensor, captions: Sequence[str]) -> list[float]:
+        """Return 1 less the distance to the nearest, root mean square."""
+        return [
+            1 - min(float((image - own).square().mean().sqrt()) for own in self.known[caption])
+            for image, caption in zip(images, captions, strict=True)
+        ]
+
+
+def planted(name: str) -> SmallModel:
+    """Return the small relative of a model, in which `PLANTED` alone listen to the prompt."""
+    model = small_model(name)
+    unet = dict(model.tensors["unet"])
+    paths = [key.removesuffix(".to_k.weight") for key in unet if key.endswith("attn2.to_k.weight")]
+    kept = {registry.get(name).module_paths[layer] for layer in PLANTED}
+    for path in paths:
+        if path not in kept:
+            unet[f"{path}.to_out.0.weight"] = LISTENS * unet[f"{path}.to_out.0.weight"]
+    return replace(model, tensors={**model.tensors, "unet": unet})
+
+
+def searched(folder: Path, *, steps: int, n_seeds: int) -> Localization:
+    """Return a fast search of the reduced SDXL, whose folder is made once."""
+    if not (folder / "model_index.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_folder(folder, planted("sdxl"), torch.float32)
+    located = locate(str(folder))
+    pipeline = load_model(located, Machine(device="cpu"))
+    size, sampling = choose_batch_size("auto", pipeline), located.spec.sampling(steps, None)
+    pairs, seeds = ENTRY.localize_pairs(), range(n_seeds)
+    runs = [Run(pair.source, seed) for pair in pairs for seed in seeds]
+    made = list(sample(pipeline, runs, steps=sampling[0], guidance=sampling[1], batch_size=size))
+    known: dict[str, list[Tensor]] = {}
+    for run, image in zip(runs, made, strict=True):
+        known.setdefault(run.prompt, []).append(image)
+    scorer: Any = Likeness(known)
+    bench = Bench(located, pipeline, scorer, size)
+    return localize(bench, ENTRY, LocalizeSettings(steps=steps, seeds=n_seeds)).localization
+
+
+def report(found: Localization) -> str:
+    """Return a search of the reduced SDXL in words, beside the sweeps that it stands for."""
+    n_layers, width = len(found.ranking or ()), len(found.layers)
+    n_pairs = len(found.prompts) * len(found.seeds)
+    price = found.steps * (2 if found.guidance > 1 else 1)
+    windows = [w for w in locogen.windows_of("auto", n_layers) if len(tuple(w)) <= width]
+    whole = (len(windows) + 2) * n_pairs * price
+    ranking = sorted(range(n_layers), key=lambda i: -(found.ranking or ())[i])
+    return (
+        f"SDXL of reduced width, {n_layers} layers, {PLANTED} planted: layers {found.layer_set}, "
+        f"effect {found.effect:.2f}, {len(found.scores)} windows tried, ranking begins "
+        f"{ranking[:4]}; {found.unet_evaluations:,} evaluations of the exhaustive sweep's "
+        f"{whole:,}, 1/{whole / found.unet_evaluations:.0f}"
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the counts, write the drawing, and search the reduced SDXL where it is asked for."""
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--drawing", type=Path)
+    made.add_argument("--sdxl", type=Path, help="a folder for the reduced SDXL")
+    made.add_argument("--steps", type=int, default=10)
+    made.add_argument("--seeds", type=int, default=4)
+    made.add_argument("--threads", type=int)
+    args = made.parse_args(arguments)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    found = {(n, by_lot): counts(n, by_lot=by_lot) for n in N_LAYERS for by_lot in (False, True)}
+    print(table(found), flush=True)
+    if args.drawing:
+        args.drawing.write_text(drawing(found), "utf-8")
+    if args.sdxl:
+        print(report(searched(args.sdxl, steps=args.steps, n_seeds=args.seeds)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What a localization takes: the paper's loop beside ours, and the counts of searches."""
+
+import pytest
+import torch
+
+from loco_cli.concept import PromptPair
+from loco_cli.interventions import Run, SwapPrompt
+from loco_cli.runtime.sample import sample_batch
+from tests.benchmarks import growth, reference, search
+from tests.benchmarks.search import Sought
+
+PAIR = PromptPair("a photo of a cat", "a photo of a dog", subject="a cat")
+
+
+def test_the_papers_loop_draws_what_ours_draws(pipeline):
+    """
+    One picture at a time, with a hook of its own, it is the same intervention.
+    """
+    window, seed = (4, 5), 3
+    paths = [pipeline.spec.module_paths[layer] for layer in window]
+
+    plain = reference.picture(pipeline, paths, PAIR, seed, steps=2)
+
+    run = Run(PAIR.source, seed, SwapPrompt(window, PAIR.target))
+    (ours,) = sample_batch(pipeline, [run], steps=2, guidance=pipeline.spec.guidance)
+    (untouched,) = sample_batch(
+        pipeline, [Run(PAIR.source, seed)], steps=2, guidance=pipeline.spec.guidance
+    )
+    assert torch.allclose(plain, ours, atol=1e-4)
+    assert not torch.allclose(plain, untouched, atol=1e-2)
+
+
+def test_the_loop_chooses_as_the_paper_does():
+    """
+    The lowest score, and for a fact, which is held against its target, the highest.
+    """
+    scores = {(0, 1): 0.5, (1, 2): 0.2, (2, 3): 0.9}
+
+    assert reference.chosen(scores, "style") == (1, 2)
+    assert reference.chosen(scores, "fact") == (2, 3)
+
+
+def row(way, **more):
+    fields = {"evaluations": 9600, "n_run": 80, "seconds": 200.0, "layers": None, **more}
+    return Sought(model="tiny", way=way, kind="style", subject="monet", n_seeds=4, **fields)
+
+
+def test_the_table_says_what_was_not_run(tmp_path):
+    """
+    A loop that was only timed names no window; rows come back from their file as they were.
+    """
+    loop, quick = row("the paper's loop"), row("fast", layers=(9,), evaluations=1200)
+    for one in (loop, quick):
+        search.append_row(tmp_path / "rows.jsonl", one)
+
+    rows = search.read_rows([tmp_path / "rows.jsonl", tmp_path / "none.jsonl"])
+
+    assert rows == [loop, quick]
+    assert (loop.is_right, quick.is_right, row("fast", layers=(3,)).is_right) == (None, True, False)
+    said = search.table(rows)
+    assert "| monet | style | the paper's loop | 9600 | 200.0 | not run | – |" in said
+    assert "| mean of 1 | all | fast | 1200 | 200.0 |  | 1 of 1 |" in said
+
+
+@pytest.mark.parametrize("by_lot", [False, True])
+def test_seventy_layers_cost_a_twentieth(by_lot):
+    """
+    What is planted is found, even where the ranking says nothing, and the price hardly grows.
+    """
+    few, many = (growth.counts(n, by_lot=by_lot, n_places=2) for n in (16, 70))
+
+    assert all(one.is_right for one in (*few, *many))
+    assert sum(one.exhaustive for one in many) >= 20 * sum(one.fast for one in many)
+    assert sum(one.fast for one in many) < 2 * sum(one.fast for one in few)
