@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from loco_cli.checkpoint.header import shown
-from loco_cli.errors import CheckpointError, MachineError, OutputExists, RequestError
+from loco_cli.checkpoint.staging import check_writable
+from loco_cli.errors import CheckpointError, OutputExists, RequestError
 from loco_cli.layers import LayerWindow, sliding_windows
 from loco_cli.recipe import LocalizeSettings, Recipe
 from loco_cli.workflows.locate import Located
@@ -288,5 +289,4 @@ def _published(located: Located, kind: str) -> tuple[int, ...]:
 def _check_writable(folder: Path) -> None:
     if not folder.is_dir():
         raise RequestError(f"there is no folder `{shown(folder)}` to write into", "create it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise MachineError(f"cannot write in folder `{shown(folder)}`: permission denied")
+    check_writable(folder)

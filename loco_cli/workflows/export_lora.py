@@ -92,7 +92,7 @@ def write_adapter(
         manifest = manifest.with_output(_output(staged, job.options.stamp))
         with new_file(staged.manifest) as file:
             file.write(render_manifest(manifest).encode())
-        put_in_place(staged, final)
+        put_in_place(staged, final, force=job.options.force)
     return WrittenEdit(final, manifest)
 
 

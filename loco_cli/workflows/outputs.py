@@ -7,9 +7,9 @@ from pathlib import Path
 
 from loco_cli.checkpoint.header import shown
 from loco_cli.checkpoint.layout import UNDO_NAME, Checkpoint
-from loco_cli.checkpoint.staging import check_space
+from loco_cli.checkpoint.staging import check_space, check_writable, left_behind
 from loco_cli.checkpoint.tree import list_files
-from loco_cli.errors import MachineError, OutputExists, RequestError, VerificationError
+from loco_cli.errors import OutputExists, RequestError, VerificationError
 from loco_cli.manifest import Manifest, parse_manifest
 
 _MANIFEST_LIMIT_BYTES = 64 << 20
@@ -60,6 +60,11 @@ class OutputPaths:
             *((self.card,) if self.card else ()),
             self.manifest,
         )
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """What has to be free for it: the folder, or every file."""
+        return (self.root,) if self.is_folder else (self.root, *self.beside)
 
     def now(self, recorded: str) -> Path:
         """
@@ -114,8 +119,9 @@ def default_output(model: str, recipe: str) -> Path:
 
 def check_output(base: Path, paths: OutputPaths, *, needed_bytes: int, force: bool) -> None:
     """Raise where `paths` cannot become the output of an edit of `base`, as `check_places` does."""
-    places = (paths.root,) if paths.is_folder else (paths.root, *paths.beside)
-    check_places(base, places, is_folder=paths.is_folder, needed_bytes=needed_bytes, force=force)
+    check_places(
+        base, paths.places, is_folder=paths.is_folder, needed_bytes=needed_bytes, force=force
+    )
 
 
 def check_places(
@@ -135,10 +141,15 @@ def check_places(
         raise RequestError(f"there is no folder `{shown(parent)}` to write into", "create it first")
     for place in places:
         _check_apart(source, place, is_folder)
-        _check_free(place, is_folder, force)
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise MachineError(f"cannot write in folder `{shown(parent)}`: permission denied")
+    check_free(places, is_folder=is_folder, force=force)
+    check_writable(parent)
     check_space(parent, needed_bytes)
+
+
+def check_free(places: tuple[Path, ...], *, is_folder: bool, force: bool) -> None:
+    """Raise OutputExists where something is in a place, and cannot or must not be replaced."""
+    for place in places:
+        _check_free(place, is_folder, force)
 
 
 def needed_bytes(base: Checkpoint, edited_bytes: int) -> int:
@@ -154,8 +165,8 @@ def read_manifest(output: Path) -> FoundManifest | None:
     Raises:
         VerificationError: there is one, but it is damaged.
     """
-    path = output_paths(output, output.is_dir()).manifest
-    if not path.is_file():
+    path = _manifest_of(output_paths(output, output.is_dir()))
+    if path is None:
         return None
     try:
         if path.stat().st_size > _MANIFEST_LIMIT_BYTES:
@@ -174,6 +185,24 @@ def read_manifest(output: Path) -> FoundManifest | None:
     return FoundManifest(path, manifest, digest)
 
 
+def _manifest_of(paths: OutputPaths) -> Path | None:
+    """
+    Return where the manifest of an output is, None where it has none.
+
+    Files cannot be renamed together. A program that was killed between the weights and their
+    manifest, the last of them, has left it in its folder; so it is with the first of those that
+    it took away to make room.
+    """
+    if paths.is_folder or paths.manifest.is_file():
+        return paths.manifest if paths.manifest.is_file() else None
+    for folder in left_behind(paths.root):
+        for side in (folder / "new", folder / "old"):
+            manifest = side / paths.manifest.name
+            if manifest.is_file() and not (side / paths.root.name).exists():
+                return manifest
+    return None
+
+
 def existing_output(output: Path) -> OutputPaths:
     """
     Return the names of an output that is there; a file's suffix may be left out, as in `edit`.
@@ -183,7 +212,15 @@ def existing_output(output: Path) -> OutputPaths:
     """
     paths = output_paths(output, output.is_dir())
     if not paths.root.exists():
-        raise RequestError(f"there is no output `{shown(output)}`")
+        places = (output, paths.root)
+        kept = [one / "old" / place.name for place in places for one in left_behind(place)]
+        old = next((path for path in kept if path.exists()), None)
+        hint = (
+            f"a program that was killed while it replaced it has left `{shown(old)}`"
+            if old
+            else None
+        )
+        raise RequestError(f"there is no output `{shown(output)}`", hint)
     return paths
 
 
