@@ -5,19 +5,17 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from loco_cli.checkpoint.header import shown
 from loco_cli.checkpoint.layout import UNDO_NAME, Checkpoint
-from loco_cli.checkpoint.staging import check_space
+from loco_cli.checkpoint.staging import check_space, check_writable, left_behind
 from loco_cli.checkpoint.tree import list_files
-from loco_cli.errors import MachineError, OutputExists, RequestError, VerificationError
+from loco_cli.errors import OutputExists, RequestError, VerificationError
 from loco_cli.manifest import Manifest, parse_manifest
+from loco_cli.workflows.apart import check_apart, sources_of
 
 _MANIFEST_LIMIT_BYTES = 64 << 20
 _SUFFIX = ".safetensors"
-Written = Literal["output", "recipe"]
-_OPTIONS: dict[Written, str] = {"output": "--output", "recipe": "--save-recipe"}
 _FOLDER_NAMES = {
     "manifest": "loco-manifest.json",
     "recipe": "loco-recipe.yaml",
@@ -64,6 +62,11 @@ class OutputPaths:
             *((self.card,) if self.card else ()),
             self.manifest,
         )
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """What has to be free for it: the folder, or every file."""
+        return (self.root,) if self.is_folder else (self.root, *self.beside)
 
     def now(self, recorded: str) -> Path:
         """
@@ -118,10 +121,9 @@ def default_output(model: str, recipe: str) -> Path:
 
 def check_output(base: Checkpoint, paths: OutputPaths, *, needed_bytes: int, force: bool) -> None:
     """Raise where `paths` cannot become the output of an edit of `base`, as `check_places` does."""
-    places = (paths.root,) if paths.is_folder else (paths.root, *paths.beside)
     check_places(
         sources_of(base),
-        places,
+        paths.places,
         is_folder=paths.is_folder,
         needed_bytes=needed_bytes,
         force=force,
@@ -150,42 +152,15 @@ def check_places(
         raise RequestError(f"there is no folder `{shown(parent)}` to write into", "create it first")
     for place in places:
         check_apart(sources, place, is_folder=is_folder)
-        _check_free(place, is_folder, force)
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise MachineError(f"cannot write in folder `{shown(parent)}`: permission denied")
+    check_free(places, is_folder=is_folder, force=force)
+    check_writable(parent)
     check_space(parent, needed_bytes)
 
 
-def sources_of(base: Checkpoint) -> tuple[Path, ...]:
-    """Return where a checkpoint is read: its root, and the folders and files that links lead to."""
-    folders = [entry.source.parent for entry in base.entries] if base.is_folder else []
-    return tuple(dict.fromkeys((base.root, *folders, *(entry.source for entry in base.entries))))
-
-
-def check_apart(
-    sources: Iterable[Path], place: Path, what: Written = "output", *, is_folder: bool = False
-) -> None:
-    """
-    Raise OutputExists where a file is to be written that is a source, or lies inside of one.
-
-    With `is_folder` the place is replaced with all that is in it, so it may hold no source either.
-    """
-    # the name itself is given to the new file, even where it is a link that leads elsewhere
-    places = (place.resolve(), place.parent.resolve() / place.name)
-    for source in sources:
-        real = source.resolve()
-        if real in places:
-            is_what = "is"
-        elif real.is_dir() and any(there.is_relative_to(real) for there in places):
-            is_what = "lies inside"
-        elif is_folder and any(real.is_relative_to(there) for there in places):
-            is_what = "contains"
-        else:
-            continue
-        raise OutputExists(
-            f"the {what} `{shown(place)}` {is_what} `{shown(source)}`, which is only read",
-            f"choose another `{_OPTIONS[what]}`",
-        )
+def check_free(places: tuple[Path, ...], *, is_folder: bool, force: bool) -> None:
+    """Raise OutputExists where something is in a place, and cannot or must not be replaced."""
+    for place in places:
+        _check_free(place, is_folder, force)
 
 
 def needed_bytes(base: Checkpoint, edited_bytes: int) -> int:
@@ -201,8 +176,8 @@ def read_manifest(output: Path) -> FoundManifest | None:
     Raises:
         VerificationError: there is one, but it is damaged.
     """
-    path = output_paths(output, output.is_dir()).manifest
-    if not path.is_file():
+    path = _manifest_of(output_paths(output, output.is_dir()))
+    if path is None:
         return None
     try:
         if path.stat().st_size > _MANIFEST_LIMIT_BYTES:
@@ -221,6 +196,24 @@ def read_manifest(output: Path) -> FoundManifest | None:
     return FoundManifest(path, manifest, digest)
 
 
+def _manifest_of(paths: OutputPaths) -> Path | None:
+    """
+    Return where the manifest of an output is, None where it has none.
+
+    Files cannot be renamed together. A program that was killed between the weights and their
+    manifest, the last of them, has left it in its folder; so it is with the first of those that
+    it took away to make room.
+    """
+    if paths.is_folder or paths.manifest.is_file():
+        return paths.manifest if paths.manifest.is_file() else None
+    for folder in left_behind(paths.root):
+        for side in (folder / "new", folder / "old"):
+            manifest = side / paths.manifest.name
+            if manifest.is_file() and not (side / paths.root.name).exists():
+                return manifest
+    return None
+
+
 def existing_output(output: Path) -> OutputPaths:
     """
     Return the names of an output that is there; a file's suffix may be left out, as in `edit`.
@@ -230,7 +223,15 @@ def existing_output(output: Path) -> OutputPaths:
     """
     paths = output_paths(output, output.is_dir())
     if not paths.root.exists():
-        raise RequestError(f"there is no output `{shown(output)}`")
+        places = (output, paths.root)
+        kept = [one / "old" / place.name for place in places for one in left_behind(place)]
+        old = next((path for path in kept if path.exists()), None)
+        hint = (
+            f"a program that was killed while it replaced it has left `{shown(old)}`"
+            if old
+            else None
+        )
+        raise RequestError(f"there is no output `{shown(output)}`", hint)
     return paths
 
 
