@@ -222,6 +222,7 @@ def test_an_encoder_that_is_not_read_is_not_replaced(sd15, home, tmp_path, model
 
     with pytest.raises(CheckpointError, match=f"text_encoder in `text_encoder/{weights}`") as no:
         encoder_of(locate(str(tmp_path / model)))
+    assert "prompts are not encoded with that of another model" in no.value.message
     assert "convert it to safetensors" in no.value.hint
 
 
