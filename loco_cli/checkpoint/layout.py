@@ -22,7 +22,14 @@ from loco_cli.checkpoint.names import (
     single_file_places,
 )
 from loco_cli.checkpoint.slot import TensorSlot
-from loco_cli.checkpoint.tree import Entry, is_pickle, list_files, read_indexes, weights_left_out
+from loco_cli.checkpoint.tree import (
+    Entry,
+    is_pickle,
+    is_safetensors,
+    list_files,
+    read_indexes,
+    weights_left_out,
+)
 from loco_cli.errors import CheckpointError, RequestError
 from loco_cli.models.spec import Family
 
@@ -159,7 +166,7 @@ def _read_headers(
     files = tuple(
         CheckpointFile(entry.path, entry.source, read_header(entry.source))
         for entry in entries
-        if not is_folder or (entry.path.endswith(".safetensors") and entry.path != UNDO_NAME)
+        if not is_folder or (is_safetensors(entry.path) and entry.path != UNDO_NAME)
     )
     if not entries:
         raise CheckpointError(f"folder `{shown(root)}` is empty", _MODEL_HINT)

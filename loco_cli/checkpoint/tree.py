@@ -14,6 +14,8 @@ from loco_cli.errors import CheckpointError
 _TOOL_FOLDERS = frozenset({".git", ".cache"})
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _OTHER_WEIGHTS = (*_PICKLES, ".msgpack", ".h5", ".onnx", ".onnx_data", ".pb", ".gguf")
+_SAFETENSORS = (".safetensors", ".sft")
+_SET_ASIDE = re.compile(r"\.(safetensors|sft|bin|ckpt|pth?)(\.(bak|backup|old|orig)|~)$")
 _OTHER_INDEX = re.compile(r"\.(bin|msgpack|h5)\.index(\.[\w-]+)?\.json$")
 # a variant is `x.safetensors.index.fp16.json` today, and was `x.safetensors.fp16.index.json`
 _INDEX = re.compile(r"\.safetensors(\.[\w-]+)?\.index\.json$|\.safetensors\.index\.[\w-]+\.json$")
@@ -61,6 +63,11 @@ def is_pickle(path: Path) -> bool:
     return path.suffix.lower() in _PICKLES
 
 
+def is_safetensors(path: str) -> bool:
+    """Tell whether the name is that of a safetensors file, in letters of any case."""
+    return path.lower().endswith(_SAFETENSORS)
+
+
 def is_weights(path: Path) -> bool:
     """Tell whether the name is that of weights in another format than safetensors."""
     return path.name.lower().endswith(_OTHER_WEIGHTS)
@@ -68,17 +75,21 @@ def is_weights(path: Path) -> bool:
 
 def weights_left_out(files: tuple[Entry, ...]) -> tuple[str, ...]:
     """
-    Return the paths of weights that a safetensors file stands in for: pickles, flax, ONNX.
+    Return the paths of weights that a safetensors file stands in for: pickles, flax, backups.
 
     They hold what the edit takes out, so no copy takes them along. A component that has no
     safetensors file keeps its pickle; at the root, where only whole models lie, none is kept.
     """
-    with_safetensors = {file.folder for file in files if file.path.endswith(".safetensors")} | {""}
+    with_safetensors = {file.folder for file in files if is_safetensors(file.path)} | {""}
     return tuple(
         file.path
         for file in files
         if file.folder in with_safetensors
-        and (file.path.lower().endswith(_OTHER_WEIGHTS) or _OTHER_INDEX.search(file.path))
+        and (
+            is_weights(file.source)
+            or _OTHER_INDEX.search(file.path)
+            or _SET_ASIDE.search(file.path.lower())
+        )
     )
 
 

@@ -1,5 +1,6 @@
 """What a path is, told from headers; where its tensors live; what is refused and how."""
 
+import shutil
 import struct
 
 import numpy as np
@@ -160,12 +161,30 @@ def test_a_model_in_the_root_of_a_folder_is_edited_with_it(weights, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("name", ["copy.sft", "COPY.SAFETENSORS"])
+def test_weights_are_known_by_either_suffix(weights, tmp_path, name):
+    """
+    A copy of the UNet under another spelling is edited with it, and not left as it is.
+    """
+    root = write_folder(tmp_path / "both", weights)
+    shutil.copy(root / "unet/diffusion_pytorch_model.safetensors", root / "unet" / name)
+
+    files = {slot.file for slot in open_checkpoint(root).slots("unet", K)}
+
+    assert files == {"unet/diffusion_pytorch_model.safetensors", f"unet/{name}"}
+
+
 def test_names_pickles_and_leaves_them_out(weights, tmp_path):
     """
     Weights in other formats are named where a safetensors file stands in for them.
     """
     root = write_folder(tmp_path / "pickled", weights)
-    strays = ("unet/diffusion_pytorch_model.bin", "unet/flax_model.msgpack", "v1.ckpt")
+    strays = (
+        "unet/diffusion_pytorch_model.bin",
+        "unet/diffusion_pytorch_model.safetensors.bak",
+        "unet/flax_model.msgpack",
+        "v1.ckpt",
+    )
     for stray in (*strays, "safety_checker/pytorch_model.bin"):
         (root / stray).parent.mkdir(exist_ok=True)
         (root / stray).write_bytes(b"\x80\x02}")
