@@ -87,9 +87,9 @@ class Terminal:
         for part in () if self.is_quiet else parts:
             self.err.print(part, soft_wrap=isinstance(part, str | Text))
 
-    def warn(self, text: str) -> None:
-        """Say a warning on stderr, unless `--quiet`."""
-        if not self.is_quiet:
+    def warn(self, *texts: str) -> None:
+        """Say each warning on stderr, unless `--quiet`."""
+        for text in () if self.is_quiet else texts:
             self._sentence("warning", "yellow", text)
 
     def fail(self, error: LocoError) -> None:

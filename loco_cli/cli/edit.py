@@ -85,8 +85,7 @@ def edit(
         build_time(epoch),
     )
     plan = planning.edit(asked, options)
-    for warning in planning.borrowing(plan):
-        terminal.warn(warning)
+    terminal.warn(*planning.borrowing(plan))
     if result.dry_run:
         terminal.show(plan.to_json(), *map(plain, planning.in_words(plan)))
         return
@@ -98,8 +97,7 @@ def edit(
     with terminal.progress() as notify:
         tell, foretell = partial(_tell_found, terminal), partial(_foretell, terminal)
         edited = workflow.run(asked, options, machine, notify, tell, foretell)
-    for warning in edited.warnings:
-        terminal.warn(warning)
+    terminal.warn(*edited.warnings)
     manifest = edited.written.manifest
     terminal.show(manifest.to_json(), _tensors_table(manifest))
     terminal.say(edited.files_in_words())
@@ -111,8 +109,7 @@ def _tell_found(terminal: Terminal, found: "Localization") -> None:
 
 def _foretell(terminal: Terminal, seen: "Foresight") -> None:
     terminal.tell(*map(plain, seen.in_words()))
-    for warning in seen.warnings():
-        terminal.warn(warning)
+    terminal.warn(*seen.warnings())
 
 
 def _tensors_table(manifest: "Manifest") -> "Table":

@@ -90,8 +90,7 @@ def evaluate(
             command=command_line(),
             notify=notify,
         )
-    for warning in evaluated.warnings:
-        terminal.warn(warning)
+    terminal.warn(*evaluated.warnings)
     document = evaluated.evaluation
     terminal.show(
         document.to_json(), _rows_table(document), plain(workflow.figures_in_words(document))
