@@ -9,7 +9,7 @@ Edit concepts of the small IF in the paper's form and in others, and judge them 
 
 `--leak` says how well each token's state tells a caption's subject, the subject's own tokens left
 out. `--reach` swaps the prompt of all layers, of what `add_embedding` pools, and of both.
-`--layers windows` tries every window of `WIDTH` layers and takes the one that does best on the very
+`--layers windows` tries windows of `WIDTH` layers and takes the one that does best on the very
 pictures that are counted: what the form could do if its layers were always found.
 """
 
@@ -108,7 +108,8 @@ FORMS = {
     "paper": Form(("edit.tokens=last-subject", "preserve=none", "edit.ridge=0.01")),
     "default": Form(()),
     "all": Form(("edit.tokens=all",)),
-    "templates": Form(("edit.tokens=all",), has_templates=True),
+    "pooled": Form(("edit.tokens=all", "edit.pooled=true")),
+    "templates": Form(("edit.tokens=all", "edit.pooled=true"), has_templates=True),
 }
 SWAPPED = (  # what is asked for, and what it is exchanged for
     ("a painting of a tree in the style of van gogh", "a painting of a tree"),
@@ -129,8 +130,8 @@ def recipe_in(form: Form, entry: EditEntry, model: str, n_seeds: int) -> Recipe:
 
 
 def windows(n_layers: int) -> list[tuple[int, ...]]:
-    """Return every window of `WIDTH` layers."""
-    return [tuple(range(start, start + WIDTH)) for start in range(n_layers - WIDTH + 1)]
+    """Return every other window of `WIDTH` layers."""
+    return [tuple(range(start, start + WIDTH)) for start in range(0, n_layers - WIDTH + 1, 2)]
 
 
 def best_window(bench: Bench, recipe: Recipe, exam: Exam, encoder: TextEncoder) -> tuple[int, ...]:
