@@ -4,7 +4,7 @@ Edit concepts of the small IF in the paper's form and in others, and judge them 
     python -m tests.benchmarks.deepfloyd --leak
     python -m tests.benchmarks.deepfloyd --reach
     python -m tests.benchmarks.deepfloyd --output if.jsonl [--form paper] [--layers windows]
-        [--kind style] [--subject snoopy] [--shard 0/2 --threads 1]
+        [--kind style] [--subject snoopy] [--shard 0/2 --threads 1] [--brief]
     python -m tests.benchmarks.deepfloyd --table if.jsonl
 
 `--leak` says how well each token's state tells a caption's subject, the subject's own tokens left
@@ -104,8 +104,10 @@ class Form:
     has_templates: bool = False
 
 
+_PAPER = ("edit.tokens=last-subject", "preserve=none", "edit.ridge=0.01")
 FORMS = {
-    "paper": Form(("edit.tokens=last-subject", "preserve=none", "edit.ridge=0.01")),
+    "paper": Form(_PAPER),
+    "paper pooled": Form((*_PAPER, "edit.pooled=true")),
     "default": Form(()),
     "all": Form(("edit.tokens=all",)),
     "pooled": Form(("edit.tokens=all", "edit.pooled=true")),
@@ -136,7 +138,7 @@ def windows(n_layers: int) -> list[tuple[int, ...]]:
 
 def best_window(bench: Bench, recipe: Recipe, exam: Exam, encoder: TextEncoder) -> tuple[int, ...]:
     """Return the window that forgets most, and of equals makes most of it what it should be."""
-    asked = replace(exam, questions=tuple(q for q in exam.questions if q.edit is not None))
+    asked = _to_forget(exam)
     found = {}
     for layers in windows(bench.located.spec.n_layers):
         figures = bench.judge(asked, solve(bench.located, recipe, (layers,), encoder)).evaluation
@@ -144,13 +146,25 @@ def best_window(bench: Bench, recipe: Recipe, exam: Exam, encoder: TextEncoder) 
     return max(found, key=lambda layers: found[layers])
 
 
+def _to_forget(exam: Exam) -> Exam:
+    return replace(exam, questions=tuple(q for q in exam.questions if q.edit is not None))
+
+
 def measure(
-    bench: Bench, encoder: TextEncoder, trial: Trial, entry: EditEntry, form: Form
+    bench: Bench,
+    encoder: TextEncoder,
+    trial: Trial,
+    entry: EditEntry,
+    form: Form,
+    *,
+    is_brief: bool = False,
 ) -> Outcome:
-    """Return what came of one edit."""
+    """Return what came of one edit; briefly, nothing is asked of what should be kept."""
     started, located = time.monotonic(), bench.located
     recipe = recipe_in(form, entry, str(located.path), trial.n_seeds)
     exam = exam_of(located.spec, recipe, is_choosing=trial.is_choosing)
+    if is_brief:
+        exam = _to_forget(exam)
     if trial.where == "windows":
         layers = best_window(bench, recipe, exam, encoder)
     elif trial.where == "all":
@@ -258,7 +272,8 @@ def main(arguments: list[str] | None = None) -> None:
     for trial, entry in trials_of(args):
         if trial in done:
             continue
-        outcome = measure(bench, encoder, trial, entry, FORMS[trial.form])
+        form = FORMS[trial.form]
+        outcome = measure(bench, encoder, trial, entry, form, is_brief=args.brief)
         print(line(outcome), flush=True)
         if args.output:
             append_outcome(args.output, outcome)
@@ -274,6 +289,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--form", action="append", choices=list(FORMS), help="repeatable")
     made.add_argument("--layers", default="all", help="all, windows, or a list such as 1-3,10")
     made.add_argument("--seeds", type=int, default=4)
+    made.add_argument("--brief", action="store_true", help="ask nothing of what is to be kept")
     made.add_argument("--choosing", action="store_true", help="ask what `evaluate` does not ask")
     made.add_argument("--output", type=Path, help="a file of JSON lines to add to")
     made.add_argument("--table", type=Path, nargs="+", help="print what these files hold")

@@ -7,7 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers import IFPipeline, UNet2DConditionModel
 from transformers import T5EncoderModel, T5Tokenizer
 
@@ -39,11 +38,12 @@ def release(work: Path, folder: Path = FOLDER) -> None:
     shutil.copytree(work / "tokenizer", folder / "tokenizer")
 
 
-def write_training(settings: dict[str, Any]) -> None:
+def write_training(work: Path, settings: dict[str, Any]) -> None:
     """Measure what was released, and write how it was made beside it, as `training.json`."""
-    torch.set_num_threads(1)
+    history = work / "history.txt"
     document = {
         **settings,
+        "history": history.read_text().splitlines() if history.exists() else [],
         "versions": {
             "python": platform.python_version(),
             **{package: version(package) for package in _PACKAGES},

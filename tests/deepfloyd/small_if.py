@@ -17,7 +17,7 @@ from loco_cli.workflows.locate import Located, locate
 from loco_cli.workflows.machine import Machine, find_scorer, load_model, load_scorer
 
 FOLDER = Path(__file__).parent / "model"
-STEPS, GUIDANCE = 10, 3.0
+STEPS, GUIDANCE = 10, 2.0
 FIRST_SEED = 5000  # none that localizes, edits or evaluates
 
 

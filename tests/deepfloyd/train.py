@@ -9,6 +9,7 @@ where it was stopped.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,11 +30,13 @@ from tests.deepfloyd.parts import (
     N_TOKENS,
     PAD,
     SIZE,
+    WIDTHS,
     make_scheduler,
     make_text_encoder,
     make_tokenizer,
     make_unet,
 )
+from tests.deepfloyd.release import release, write_training
 
 N_PICTURES = 30_000
 STEPS = {"text": 1200, "unet": 2200}
@@ -174,8 +177,30 @@ def main() -> None:
         train_text(tokenizer, args.work).save_pretrained(args.work / "text_encoder")
     encoder = T5EncoderModel.from_pretrained(args.work / "text_encoder")
     drawn, scenes = load_pictures(args.work, "train", N_PICTURES)
-    unet = train_unet(Reader(encoder, tokenizer), shrink(drawn), scenes, args.work)
-    unet.save_pretrained(args.work / "unet")
+    if not (args.work / "unet").exists():
+        unet = train_unet(Reader(encoder, tokenizer), shrink(drawn), scenes, args.work)
+        unet.save_pretrained(args.work / "unet")
+    release(args.work)
+    write_training(args.work, settings())
+
+
+def settings() -> dict[str, Any]:
+    """Return how every part is trained."""
+    return {
+        "command": "python -m tests.deepfloyd.train --work DIR",
+        "pictures": N_PICTURES,
+        "optimizer": "AdamW, weight decay 0.01, one-cycle rate, averaged weights",
+        "stages": {
+            name: {
+                "steps": STEPS[name],
+                "batch": BATCH[name],
+                "peak_rate": PEAK[name],
+                "seed": SEEDS[name],
+            }
+            for name in STEPS
+        },
+        "unet": {"widths": list(WIDTHS), "d_text": D_TEXT, "pixels": SIZE},
+    }
 
 
 if __name__ == "__main__":
