@@ -117,7 +117,7 @@ class EditRecord(_Record):
     `layer_range` is None for a text-encoder edit and for a layer set, which `layers` then lists;
     `ridge` is the λ that was used. `neurons` says how many of each projection an edit of neurons
     holds; `residual` what share of the wanted change is missing, which the ridge costs and what is
-    preserved beside it.
+    preserved beside it; `pooled` is true where what pools the prompt past the layers is edited too.
     """
 
     kind: str
@@ -131,10 +131,12 @@ class EditRecord(_Record):
     layers: tuple[int, ...] | None = None
     neurons: Count | None = None
     residual: float | None = None
+    pooled: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry as the document holds it, without keys that say nothing of it."""
-        unset = {key for key in ("layers", "neurons", "residual") if getattr(self, key) is None}
+        optional = ("layers", "neurons", "residual", "pooled")
+        unset = {key for key in optional if getattr(self, key) is None}
         return self.model_dump(mode="json", exclude=unset)
 
 

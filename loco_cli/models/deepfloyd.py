@@ -6,6 +6,7 @@ from loco_cli.models.spec import (
     CrossAttention,
     GroupNorm,
     ModelSpec,
+    Pooling,
     Projection,
     TextEncoderSpec,
 )
@@ -57,9 +58,10 @@ MODELS: tuple[ModelSpec, ...] = (
             (TextEncoderSpec("text_encoder", "tokenizer", "t5", "last", 4096, 24),),
             hid_proj="encoder_hid_proj",
             norm_cross=GroupNorm("norm_cross"),
+            pooling=Pooling("add_embedding"),
         ),
         unreachable=(
-            "add_embedding, which pools the prompt for every block",
+            "add_embedding, which pools the prompt for every block, unless edit.pooled is set",
             "the upscalers, models of their own that read the prompt",
         ),
         licence="deepfloyd-if-license",

@@ -108,16 +108,45 @@ class GroupNorm:
 
 
 @dataclass(frozen=True)
+class Pooling:
+    """
+    What sums up a prompt's states for every block, past the layers: `Pooling("add_embedding")`.
+
+    Each token is normed over its channels. The mean of all tokens, with a number of its own added
+    to every channel, is a token more: it attends to them and to itself, and its answer is the sum.
+    """
+
+    module: str
+    epsilon: float = 1e-5
+
+    @property
+    def norm(self) -> str:
+        """The norm of every token."""
+        return f"{self.module}.norm1"
+
+    @property
+    def mean_bias(self) -> str:
+        """What is added to the mean, [1, d_states]."""
+        return f"{self.module}.pool.positional_embedding"
+
+    def tensor_names(self) -> tuple[str, ...]:
+        """Return the UNet's names of the maps that read the tokens: queries, keys, values."""
+        return tuple(f"{self.module}.pool.{name}_proj.weight" for name in "qkv")
+
+
+@dataclass(frozen=True)
 class Context:
     """
     What K and V read: the states of the encoders side by side, mapped by `hid_proj`, then normed.
 
-    `hid_proj` is a linear map with bias in the UNet, shared by its layers.
+    `hid_proj` is a linear map with bias in the UNet, shared by its layers. `pooling` reads the
+    states themselves, where there is one that an edit can reach.
     """
 
     encoders: tuple[TextEncoderSpec, ...]
     hid_proj: str | None = None
     norm_cross: GroupNorm | None = None
+    pooling: Pooling | None = None
 
 
 @dataclass(frozen=True)
@@ -167,6 +196,13 @@ class ModelSpec:
         """The components without which it makes no pictures."""
         encoders = (encoder.component for encoder in self.context.encoders)
         return ("unet", *encoders, *(("vae",) if self.family != "if" else ()))
+
+    def unreached(self, *, is_pooling_edited: bool) -> tuple[str, ...]:
+        """Return what an edit of the layers does not reach, in words."""
+        pooling = self.context.pooling
+        if not is_pooling_edited or pooling is None:
+            return self.unreachable
+        return tuple(one for one in self.unreachable if pooling.module not in one)
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every key and value projection, its bias with it, by name."""

@@ -153,6 +153,9 @@ class EditSettings(Section):
         "single",
         description="For diffquickfix: a model's single text encoder, or all where it has several.",
     )
+    pooled: StrictBool = Field(
+        False, description="Whether what pools a prompt past the layers is edited with them."
+    )
     preserve_form: Literal["ridge", "null-space"] = Field(
         "ridge", description="Whether preserved keys are weighed, or their words kept exactly."
     )

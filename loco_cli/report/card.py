@@ -54,7 +54,8 @@ def render_card(
     name = title or f"{model}, edited"
     kinds = dict.fromkeys(record.kind for record in records)
     in_layers = any(map(edited_layers, records))
-    limits = (*_LIMITS, *map(_sentence, spec.unreachable if in_layers else ()))
+    missed = spec.unreached(is_pooling_edited=any(record.pooled for record in records))
+    limits = (*_LIMITS, *map(_sentence, missed if in_layers else ()))
     parts = (
         _front_matter(spec, model, tuple(kinds)),
         f"# {_plain(name)}",

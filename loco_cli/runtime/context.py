@@ -30,3 +30,14 @@ def normed(
     token moves every other.
     """
     return functional.group_norm(context.T[None], n_groups, weight, bias, epsilon)[0].T
+
+
+@torch.no_grad()
+def token_normed(
+    states: Tensor,  # [n_tokens, d_states]
+    weight: Tensor,  # [d_states]
+    bias: Tensor,  # [d_states]
+    epsilon: float,
+) -> Tensor:  # [n_tokens, d_states]
+    """Return states behind the norm of DeepFloyd's `add_embedding`, each token by itself."""
+    return functional.layer_norm(states, weight.shape, weight, bias, epsilon)

@@ -76,6 +76,7 @@ def edit_record(
     n_keys: int,
     neurons: int | None = None,
     residual: float | None = None,
+    pooled: bool | None = None,
 ) -> EditRecord:
     """Return what a manifest says of an edit; one of a text encoder has no layers."""
     concept, window = entry.concept(), as_window(layers)
@@ -91,6 +92,7 @@ def edit_record(
         n_keys=n_keys,
         neurons=neurons,
         residual=residual,
+        pooled=pooled,
     )
 
 

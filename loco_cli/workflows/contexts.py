@@ -12,8 +12,8 @@ from functools import cached_property
 from torch import Tensor
 
 from loco_cli.checkpoint.reader import read_tensor
-from loco_cli.models.spec import GroupNorm
-from loco_cli.runtime.context import mapped, normed
+from loco_cli.models.spec import GroupNorm, Pooling
+from loco_cli.runtime.context import mapped, normed, token_normed
 from loco_cli.runtime.encode import EncodedPrompt
 from loco_cli.workflows.encoders import finest
 from loco_cli.workflows.locate import Located
@@ -44,6 +44,14 @@ class Contexts:
         name = f"{self.located.spec.layers[layer].module_path}.{norm.name}"
         weight, bias = self._read(f"{name}.weight"), self._read(f"{name}.bias")
         return lambda states: normed(states, norm.n_groups, weight, bias, norm.epsilon)
+
+    def of_pooling(self, pooling: Pooling) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """Return what the pooling makes of a prompt's states, and what it adds to their mean."""
+        weight, bias = (self._read(f"{pooling.norm}.{end}") for end in ("weight", "bias"))
+        return (
+            lambda states: token_normed(states, weight, bias, pooling.epsilon),
+            self._read(pooling.mean_bias),
+        )
 
     @cached_property
     def _hid_proj(self) -> tuple[Tensor, Tensor] | None:

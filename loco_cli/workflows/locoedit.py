@@ -8,8 +8,9 @@ from loco_cli.runtime.encode import TextEncoder
 from loco_cli.workflows.changes import Change, Solved, edit_record
 from loco_cli.workflows.contexts import Contexts
 from loco_cli.workflows.locate import Located
+from loco_cli.workflows.pooling import pooled_changes
 from loco_cli.workflows.preserve import chosen_neighbours, preserved_prompts, whole_prompts
-from loco_cli.workflows.problem import Problem, encode_problem
+from loco_cli.workflows.problem import Problem, encode_prompts, problem_of
 
 
 def solve(
@@ -25,13 +26,19 @@ def solve(
     kept = preserved_prompts(located.spec, recipe, chosen)
     # a norm over all tokens needs all of them, wherever they stand
     padded = True if contexts.norm else whole_prompts(recipe, chosen)
-    problem = encode_problem(recipe, kept, encoder, contexts.shared, padded=padded)
+    states = encode_prompts(recipe, kept, encoder, padded=padded)
+    shared = {prompt: contexts.shared(one) for prompt, one in states.items()}
+    problem = problem_of(recipe, kept, shared)
     solution_of = _solutions(problem, layers_of, contexts)
     changes = tuple(
         Change("unet", name, solution, problem.watched(contexts.of_layer(layer)))
         for layer, solution in solution_of.items()
         for name in located.spec.layers[layer].tensor_names()
     )
+    pooling = located.spec.context.pooling
+    if recipe.edit.pooled and pooling:
+        read, mean_bias = contexts.of_pooling(pooling)
+        changes += pooled_changes(pooling, problem_of(recipe, kept, states), read, mean_bias)
     records = tuple(
         edit_record(
             entry,
@@ -41,6 +48,7 @@ def solve(
             tokens=recipe.edit.tokens,
             n_keys=len(problem.rows(i, contexts.of_layer(layers[0]))[0]),
             residual=_missing(problem, i, {one: solution_of[one] for one in layers}, contexts),
+            pooled=recipe.edit.pooled or None,
         )
         for i, (entry, layers) in enumerate(zip(recipe.edits, layers_of, strict=True))
     )

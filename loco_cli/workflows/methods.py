@@ -33,9 +33,8 @@ def touched(
         encoders = located.spec.context.encoders
         return tuple((one.component, first_out_projection(one)) for one in encoders)
     layers = sorted({layer for layers in layers_of for layer in layers})
-    return tuple(
-        ("unet", name) for layer in layers for name in located.spec.layers[layer].tensor_names()
-    )
+    in_layers = (name for layer in layers for name in located.spec.layers[layer].tensor_names())
+    return tuple(("unet", name) for name in (*in_layers, *_pooling(located, recipe)))
 
 
 def first_out_projection(encoder: TextEncoderSpec) -> str:
@@ -46,7 +45,9 @@ def first_out_projection(encoder: TextEncoderSpec) -> str:
 
 def unreached(located: Located, recipe: Recipe) -> tuple[str, ...]:
     """Return what reads the prompt past an edit, in words: nothing does past its encoders."""
-    return located.spec.unreachable if is_in_layers(recipe) else ()
+    if not is_in_layers(recipe):
+        return ()
+    return located.spec.unreached(is_pooling_edited=recipe.edit.pooled)
 
 
 def doubts(located: Located, recipe: Recipe) -> tuple[str, ...]:
@@ -58,6 +59,11 @@ def doubts(located: Located, recipe: Recipe) -> tuple[str, ...]:
         f"`{located.name}` has {n_encoders} text encoders, in which the papers found no single "
         "causal state: the edit may well not hold",
     )
+
+
+def _pooling(located: Located, recipe: Recipe) -> tuple[str, ...]:
+    pooling = located.spec.context.pooling
+    return pooling.tensor_names() if pooling and recipe.edit.pooled else ()
 
 
 def check_method(located: Located, recipe: Recipe) -> None:
@@ -73,8 +79,24 @@ def check_method(located: Located, recipe: Recipe) -> None:
                 f"`{key}` is set, which method `{recipe.edit.method}` does not read",
                 f"it is for `--method {reader}`",
             )
+    if recipe.edit.pooled:
+        _check_pooling(located, recipe)
     if recipe.edit.method == "diffquickfix":
         _check_encoders(located, recipe)
+
+
+def _check_pooling(located: Located, recipe: Recipe) -> None:
+    """Raise RequestError where nothing pools a prompt that this method could edit."""
+    if recipe.edit.method != "locoedit":
+        raise RequestError(
+            f"method `{recipe.edit.method}` edits nothing that pools a prompt",
+            "leave `edit.pooled` out, or use `--method locoedit`",
+        )
+    if located.spec.context.pooling is None:
+        raise RequestError(
+            f"`{located.name}` pools no prompt by weights of its UNet",
+            "leave `edit.pooled` out",
+        )
 
 
 def _check_encoders(located: Located, recipe: Recipe) -> None:

@@ -1,6 +1,6 @@
 """The prompts of a recipe, encoded, as a system to solve: what moves where, and what stays."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -113,13 +113,27 @@ def encode_problem(
     `shared` makes of a prompt what all tensors are given; those that are not `padded` stop at their
     end token.
     """
+    encoded = encode_prompts(recipe, kept, encoder, padded=padded)
+    return problem_of(recipe, kept, {prompt: shared(one) for prompt, one in encoded.items()})
+
+
+def encode_prompts(
+    recipe: Recipe,
+    kept: Sequence[str],
+    encoder: TextEncoder,
+    *,
+    padded: bool | Collection[str] = True,
+) -> dict[str, EncodedPrompt]:
+    """Return those prompts as the encoders give them, encoded in one pass."""
+    pairs = [pair for entry in recipe.edits for pair in entry.edit_pairs()]
+    prompts = [prompt for pair in pairs for prompt in (pair.source, pair.target)]
+    everything = [*prompts, *kept, *_unrelated(recipe)]
+    return dict(zip(everything, encoder.encode(everything, padded=padded), strict=True))
+
+
+def problem_of(recipe: Recipe, kept: Sequence[str], states: Mapping[str, EncodedPrompt]) -> Problem:
+    """Return a recipe's problem, whose prompts have these states."""
     pairs = [entry.edit_pairs() for entry in recipe.edits]
-    prompts = [prompt for edit in pairs for pair in edit for prompt in (pair.source, pair.target)]
-    concepts = [entry.concept() for entry in recipe.edits]
-    unrelated = unrelated_prompts([name for one in concepts for name in (*one.names, one.to)])
-    everything = [*prompts, *kept, *unrelated]
-    encoded = encoder.encode(everything, padded=padded)
-    states = {prompt: shared(one) for prompt, one in zip(everything, encoded, strict=True)}
     aligned = tuple(
         tuple(_aligned(pair, states[pair.source], states[pair.target]) for pair in edit)
         for edit in pairs
@@ -131,8 +145,13 @@ def encode_problem(
         tuple(prompt.states for prompt in preserved),
         tuple(prompt.end for prompt in preserved),
         tuple(kept),
-        tuple(states[prompt] for prompt in unrelated),
+        tuple(states[prompt] for prompt in _unrelated(recipe)),
     )
+
+
+def _unrelated(recipe: Recipe) -> Sequence[str]:
+    concepts = [entry.concept() for entry in recipe.edits]
+    return unrelated_prompts([name for one in concepts for name in (*one.names, one.to)])
 
 
 def _aligned(pair: PromptPair, source: EncodedPrompt, target: EncodedPrompt) -> locoedit.Aligned:

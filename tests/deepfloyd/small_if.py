@@ -1,0 +1,67 @@
+"""The small IF as loco finds it, who looks at its pictures, and how many of them are recognised."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from loco_cli.interventions import Run
+from loco_cli.models import known
+from loco_cli.runtime.sample import choose_batch_size, sample
+from loco_cli.tiny.training.figures import recognition, unseen_prompts
+from loco_cli.workflows.judge import Bench, Judges
+from loco_cli.workflows.locate import Located, locate
+from loco_cli.workflows.machine import Machine, find_scorer, load_model, load_scorer
+
+FOLDER = Path(__file__).parent / "model"
+STEPS, GUIDANCE = 10, 2.0
+FIRST_SEED = 5000  # none that localizes, edits or evaluates
+
+
+def locate_small_if(folder: Path = FOLDER) -> Located:
+    """Return the model with what a path does not say: what it draws, and by whom it is scored."""
+    located = locate(str(folder))
+    knowing = replace(located.spec, known=known.TINY, scorer="tiny", steps=STEPS, guidance=GUIDANCE)
+    return replace(located, spec=knowing)
+
+
+def load_bench(located: Located) -> Bench:
+    """Return what its edits are judged on: `tiny`'s scorer and judge, which see larger pictures."""
+    machine = Machine(device="cpu")
+    pipeline = load_model(located, machine)
+    judge = load_scorer(located, replace(machine, scorer=str(find_scorer("tiny").parent / "judge")))
+    judges = Judges(load_scorer(located, machine), judge)
+    return Bench(located, pipeline, judges, choose_batch_size("auto", pipeline))
+
+
+def recognised(bench: Bench, n_rounds: int = 1, every: int = 1) -> dict[str, dict[str, Any]]:
+    """Return the shares that scorer and judge recognise of every scene in unseen wordings."""
+    asked = list(unseen_prompts(n_rounds))[::every]
+    runs = [Run(prompt, FIRST_SEED + index) for index, (_, prompt) in enumerate(asked)]
+    spec = bench.located.spec
+    images = sample(
+        bench.pipeline, runs, steps=spec.steps, guidance=spec.guidance, batch_size=bench.batch_size
+    )
+    side = bench.judges.judge.side
+    larger = functional.interpolate(torch.stack(list(images)), (side, side), mode="bicubic")
+    scenes = [scene for scene, _ in asked]
+    towers = {"scorer": bench.judges.scorer, "judge": bench.judges.judge}
+    return {name: recognition(tower, larger.clamp(0, 1), scenes) for name, tower in towers.items()}
+
+
+def draw(bench: Bench, prompts: Sequence[str], seeds: Sequence[int]) -> list[torch.Tensor]:
+    """Return the pictures of prompts, every seed of the first one first."""
+    spec = bench.located.spec
+    runs = [Run(prompt, seed) for prompt in prompts for seed in seeds]
+    return list(
+        sample(
+            bench.pipeline,
+            runs,
+            steps=spec.steps,
+            guidance=spec.guidance,
+            batch_size=bench.batch_size,
+        )
+    )
