@@ -80,14 +80,7 @@ def read_header(path: Path) -> Header:
     Raises:
         CheckpointError: the file breaks a rule of the format; the message says which and where.
     """
-    try:
-        with path.open("rb") as file:
-            file_bytes = file.seek(0, 2)
-            file.seek(0)
-            raw = _read_json_bytes(path, file, file_bytes)
-    except OSError as error:
-        raise CheckpointError(f"cannot read `{shown(path)}`: {error.strerror}") from error
-    return parse_header(path, raw, file_bytes)
+    return parse_header(path, *_read_raw(path))
 
 
 def parse_header(path: Path, raw: bytes, file_bytes: int) -> Header:
@@ -102,10 +95,7 @@ def parse_header(path: Path, raw: bytes, file_bytes: int) -> Header:
 
 def read_header_bytes(path: Path) -> bytes:
     """Return everything before the data, the 8 bytes of length included, as it is in the file."""
-    with path.open("rb") as file:
-        file_bytes = file.seek(0, 2)
-        file.seek(0)
-        raw = _read_json_bytes(path, file, file_bytes)
+    raw, _ = _read_raw(path)
     return struct.pack("<Q", len(raw)) + raw
 
 
@@ -161,6 +151,17 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(word: str) -> NoReturn:
     raise ValueError(f"it holds {word}, which is no JSON")
+
+
+def _read_raw(path: Path) -> tuple[bytes, int]:
+    """Return the JSON of a file, and how long the file is."""
+    try:
+        with path.open("rb") as file:
+            file_bytes = file.seek(0, 2)
+            file.seek(0)
+            return _read_json_bytes(path, file, file_bytes), file_bytes
+    except OSError as error:
+        raise CheckpointError(f"cannot read `{shown(path)}`: {error.strerror}") from error
 
 
 def _read_json_bytes(path: Path, file: BinaryIO, file_bytes: int) -> bytes:

@@ -3,21 +3,26 @@ Files that appear under their final names only when they are whole.
 
 Everything is written into a hidden folder beside its place, on the same disk, flushed, and then
 renamed. Whatever goes wrong, Ctrl-C included, that folder goes, and what was there before stays.
-Ctrl-C while files are renamed comes too late: what is begun in `finishing` is ended.
+Ctrl-C while files are renamed comes too late: what is begun in `finishing` is ended. A program that
+is killed leaves the folder behind; as long as it lives it holds a lock on it, so that the next one
+knows which of them to remove.
 """
 
 import os
+import re
 import shutil
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from secrets import token_hex
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 from loco_cli.checkpoint.header import shown
+from loco_cli.checkpoint.turns import await_lock, lock_folder
 from loco_cli.errors import MachineError
 
 _SPARE_BYTES = 16 << 20  # folders, journals, the report: what no sum of sizes tells
@@ -81,14 +86,22 @@ def write_errors(output: Path) -> Iterator[None]:
 @contextmanager
 def staged_folder(output: Path) -> Iterator[Path]:
     """Give an empty folder as `staging` does, for work that has other errors too."""
-    folder = output.parent / f".{output.name[:80]}.{token_hex(4)}.partial"
-    try:
+    with write_errors(output):
+        _remove_orphans(output)
+    with ExitStack() as stack:
         with write_errors(output):
-            folder.mkdir()
-            (folder / "new").mkdir()
-        yield folder / "new"
-    finally:
-        _remove(folder)
+            new = _enter_new_folder(output, stack)
+        yield new
+
+
+def left_behind(output: Path) -> tuple[Path, ...]:
+    """Return the staging folders beside `output`, the newest first: of killed programs, or not."""
+    named = re.compile(re.escape(_prefix(output)) + r"[0-9a-f]{8}\.partial")
+    try:
+        found = [path for path in output.parent.iterdir() if named.fullmatch(path.name)]
+        return tuple(sorted(found, key=lambda path: -path.lstat().st_mtime_ns))
+    except OSError:  # one may end while we look
+        return ()
 
 
 @contextmanager
@@ -106,6 +119,18 @@ def sync_file(path: Path) -> None:
     """Flush a file that was written through another handle to disk."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())
+
+
+def check_writable(folder: Path) -> None:
+    """Raise MachineError where no file can be made in `folder`; nothing is seen of the attempt."""
+    try:
+        # permissions alone do not tell: a file system may be read-only, and root may do anything
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise MachineError(
+            f"cannot write in folder `{shown(folder)}`: {(error.strerror or str(error)).lower()}"
+        ) from error
 
 
 def check_space(folder: Path, n_bytes: int) -> None:
@@ -129,7 +154,8 @@ def put_files(finals: Mapping[Path, Path], stale: tuple[Path, ...] = ()) -> None
     """
     Rename staged files to their final names, in order, and take away the files named `stale`.
 
-    If a step fails, the steps before it are taken back.
+    What is there already goes in the opposite order. If a step fails, the steps before it are
+    taken back.
     """
     _put(finals, next(iter(finals)).parent.parent / "old", stale)
 
@@ -140,7 +166,7 @@ def _put(finals: Mapping[Path, Path], attic: Path, stale: tuple[Path, ...]) -> N
     had_begun, finish.has_begun = finish.has_begun, True
     done: list[tuple[Path, Path]] = []  # (where it was, where it is now)
     try:
-        for path in (*finals.values(), *stale):
+        for path in (*reversed([*finals.values()]), *stale):
             if os.path.lexists(path):
                 _move(path, attic / path.name, done)
         for staged, final in finals.items():
@@ -157,6 +183,41 @@ def _put(finals: Mapping[Path, Path], attic: Path, stale: tuple[Path, ...]) -> N
 def _move(before: Path, after: Path, done: list[tuple[Path, Path]]) -> None:
     done.append((before, after))  # first, so that an interrupt in between is taken back too
     before.rename(after)
+
+
+def _prefix(output: Path) -> str:
+    return f".{output.name[:80]}."
+
+
+def _enter_new_folder(output: Path, stack: ExitStack) -> Path:
+    while True:
+        folder = output.parent / f"{_prefix(output)}{token_hex(4)}.partial"
+        stack.callback(_remove, folder)
+        folder.mkdir()
+        lock = await_lock(folder)
+        if lock is not None:
+            stack.callback(os.close, lock)
+        try:
+            (folder / "new").mkdir()
+            return folder / "new"
+        except FileNotFoundError:  # another program took it for an orphan before it was locked
+            continue
+
+
+def _remove_orphans(output: Path) -> None:
+    """Remove what killed programs left, but for files that were to be replaced and were not yet."""
+    for folder in left_behind(output):
+        try:
+            lock = lock_folder(folder)
+        except BlockingIOError:  # it lives
+            continue
+        if lock is None:
+            continue
+        try:
+            if not (any(folder.glob("new/*")) and any(folder.glob("old/*"))):
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(lock)
 
 
 def _remove(folder: Path) -> None:

@@ -135,6 +135,8 @@ def _read_index(index: Entry, paths: set[str]) -> dict[str, str]:
         )
     try:
         tree = parse_strict_json(index.source.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"cannot read {where}: {error.strerror}") from error
     except ValueError as error:
         raise CheckpointError(f"{where} is damaged: {shown(error)}") from error
     weight_map = tree.get("weight_map") if isinstance(tree, dict) else None

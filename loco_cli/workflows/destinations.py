@@ -5,7 +5,8 @@ from pathlib import Path
 
 from loco_cli.checkpoint.header import shown
 from loco_cli.checkpoint.layout import Checkpoint
-from loco_cli.errors import MachineError, OutputExists, RequestError
+from loco_cli.checkpoint.staging import check_writable
+from loco_cli.errors import OutputExists, RequestError
 from loco_cli.workflows.outputs import Written, check_apart, sources_of
 
 
@@ -39,5 +40,4 @@ def check_file(path: Path, read: Checkpoint, *, force: bool, what: Written = "ou
 def _check_writable(folder: Path) -> None:
     if not folder.is_dir():
         raise RequestError(f"there is no folder `{shown(folder)}` to write into", "create it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise MachineError(f"cannot write in folder `{shown(folder)}`: permission denied")
+    check_writable(folder)

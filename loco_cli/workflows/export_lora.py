@@ -96,7 +96,7 @@ def write_adapter(
         with new_file(staged.manifest) as file:
             file.write(render_manifest(manifest).encode())
         hashing.check_unchanged()
-        put_in_place(staged, final)
+        put_in_place(staged, final, force=job.options.force)
     return WrittenEdit(final, manifest)
 
 

@@ -9,10 +9,11 @@ from typing import Literal
 
 from loco_cli.checkpoint.header import shown
 from loco_cli.checkpoint.layout import UNDO_NAME, Checkpoint
-from loco_cli.checkpoint.staging import check_space
+from loco_cli.checkpoint.staging import check_space, check_writable
 from loco_cli.checkpoint.tree import list_files
-from loco_cli.errors import MachineError, OutputExists, RequestError, VerificationError
+from loco_cli.errors import OutputExists, RequestError, VerificationError
 from loco_cli.manifest import Manifest, parse_manifest
+from loco_cli.workflows.killed import held_back, put_aside
 
 _MANIFEST_LIMIT_BYTES = 64 << 20
 _SUFFIX = ".safetensors"
@@ -64,6 +65,11 @@ class OutputPaths:
             *((self.card,) if self.card else ()),
             self.manifest,
         )
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """What has to be free for it: the folder, or every file."""
+        return (self.root,) if self.is_folder else (self.root, *self.beside)
 
     def now(self, recorded: str) -> Path:
         """
@@ -118,10 +124,9 @@ def default_output(model: str, recipe: str) -> Path:
 
 def check_output(base: Checkpoint, paths: OutputPaths, *, needed_bytes: int, force: bool) -> None:
     """Raise where `paths` cannot become the output of an edit of `base`, as `check_places` does."""
-    places = (paths.root,) if paths.is_folder else (paths.root, *paths.beside)
     check_places(
         sources_of(base),
-        places,
+        paths.places,
         is_folder=paths.is_folder,
         needed_bytes=needed_bytes,
         force=force,
@@ -150,10 +155,15 @@ def check_places(
         raise RequestError(f"there is no folder `{shown(parent)}` to write into", "create it first")
     for place in places:
         check_apart(sources, place, is_folder=is_folder)
-        _check_free(place, is_folder, force)
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise MachineError(f"cannot write in folder `{shown(parent)}`: permission denied")
+    check_free(places, is_folder=is_folder, force=force)
+    check_writable(parent)
     check_space(parent, needed_bytes)
+
+
+def check_free(places: tuple[Path, ...], *, is_folder: bool, force: bool) -> None:
+    """Raise OutputExists where something is in a place, and cannot or must not be replaced."""
+    for place in places:
+        _check_free(place, is_folder, force)
 
 
 def sources_of(base: Checkpoint) -> tuple[Path, ...]:
@@ -201,8 +211,9 @@ def read_manifest(output: Path) -> FoundManifest | None:
     Raises:
         VerificationError: there is one, but it is damaged.
     """
-    path = output_paths(output, output.is_dir()).manifest
-    if not path.is_file():
+    paths = output_paths(output, output.is_dir())
+    path = paths.manifest if paths.manifest.is_file() else held_back(paths.root, paths.manifest)
+    if path is None:
         return None
     try:
         if path.stat().st_size > _MANIFEST_LIMIT_BYTES:
@@ -230,7 +241,9 @@ def existing_output(output: Path) -> OutputPaths:
     """
     paths = output_paths(output, output.is_dir())
     if not paths.root.exists():
-        raise RequestError(f"there is no output `{shown(output)}`")
+        old = put_aside(output) or put_aside(paths.root)
+        hint = f"a program that was killed while it replaced it has left `{shown(old)}`"
+        raise RequestError(f"there is no output `{shown(output)}`", hint if old else None)
     return paths
 
 

@@ -5,11 +5,24 @@ from pathlib import Path
 
 from loco_cli.checkpoint.header import read_header, shown
 from loco_cli.checkpoint.patcher import Digest, hash_file, iter_content, write_patched
-from loco_cli.checkpoint.staging import finishing, new_file, put_files, put_folder, staging
+from loco_cli.checkpoint.staging import (
+    finishing,
+    new_file,
+    put_files,
+    put_folder,
+    staging,
+)
+from loco_cli.checkpoint.turns import taking_turns
 from loco_cli.checkpoint.undo import Undo, read_undo
 from loco_cli.errors import CheckpointError, RequestError, VerificationError
 from loco_cli.manifest import FileRecord, Restoration
-from loco_cli.workflows.outputs import OutputPaths, check_places, existing_output, read_manifest
+from loco_cli.workflows.outputs import (
+    OutputPaths,
+    check_free,
+    check_places,
+    existing_output,
+    read_manifest,
+)
 
 _SUFFIX = ".safetensors"
 
@@ -37,10 +50,12 @@ def run(output: Path, destination: Path | None = None, *, force: bool = False) -
     with finishing(), staging(place) as staged:
         for record in undo.base.files:
             _restore(paths, undo, record, staged / place.name)
-        if paths.is_folder:
-            put_folder(staged / place.name, place)
-        else:
-            put_files({staged / place.name: place})
+        with taking_turns(place.parent):
+            check_free((place,), is_folder=paths.is_folder, force=force)
+            if paths.is_folder:
+                put_folder(staged / place.name, place)
+            else:
+                put_files({staged / place.name: place})
     return Restoration(
         restored=os.path.relpath(place),
         files=undo.base.files,

@@ -24,13 +24,20 @@ from loco_cli.checkpoint.staging import (
     staged_folder,
     write_errors,
 )
+from loco_cli.checkpoint.turns import taking_turns
 from loco_cli.checkpoint.undo import FILE_TENSOR, Original, write_undo
 from loco_cli.errors import EditError
 from loco_cli.manifest import Base, Manifest, Output, render_manifest
 from loco_cli.workflows.background import Background
 from loco_cli.workflows.bases import base_record, file_records
 from loco_cli.workflows.copying import BaseCopy, FileCopy
-from loco_cli.workflows.outputs import OutputPaths, check_output, needed_bytes, output_paths
+from loco_cli.workflows.outputs import (
+    OutputPaths,
+    check_free,
+    check_output,
+    needed_bytes,
+    output_paths,
+)
 
 
 @dataclass(frozen=True)
@@ -180,7 +187,7 @@ class EditedCopy:
             with new_file(self._staged.manifest) as file:
                 file.write(render_manifest(manifest).encode())
             self._copying.check_unchanged()
-            put_in_place(self._staged, self._final)
+            put_in_place(self._staged, self._final, force=self._options.force)
         return WrittenEdit(self._final, manifest)
 
     def _file_copies(self) -> Iterator[FileCopy]:
@@ -251,15 +258,26 @@ class EditedCopy:
         return self._staged.root / path if self._staged.is_folder else self._staged.root
 
 
-def put_in_place(staged: OutputPaths, final: OutputPaths) -> None:
-    """Give a staged output its final names, in place of what may be there; the manifest is last."""
-    if final.is_folder:
-        put_folder(staged.root, final.root)
-        return
-    pairs = zip((staged.root, *staged.beside), (final.root, *final.beside), strict=True)
-    written = {here: there for here, there in pairs if here.exists()}
-    stale = tuple(path for path in final.beside if path not in written.values())
-    put_files(written, stale)
+def put_in_place(staged: OutputPaths, final: OutputPaths, *, force: bool) -> None:
+    """
+    Give a staged output its final names, the weights after all but the manifest, which is last.
+
+    Raises OutputExists where something has appeared there since `check_output`.
+    """
+    with taking_turns(final.root.parent):
+        check_free(final.places, is_folder=final.is_folder, force=force)
+        if final.is_folder:
+            put_folder(staged.root, final.root)
+            return
+        pairs = zip(_in_order(staged), _in_order(final), strict=True)
+        written = {here: there for here, there in pairs if here.exists()}
+        stale = tuple(path for path in final.beside if path not in written.values())
+        put_files(written, stale)
+
+
+def _in_order(paths: OutputPaths) -> tuple[Path, ...]:
+    *beside, manifest = paths.beside
+    return (*beside, paths.root, manifest)
 
 
 def _write_small(path: Path, content: str | bytes) -> Digest:

@@ -1,8 +1,20 @@
 """Outputs that appear whole or not at all."""
 
+import os
+import signal
+
 import pytest
 
-from loco_cli.checkpoint.staging import check_space, new_file, put_files, put_folder, staging
+from loco_cli.checkpoint.staging import (
+    check_space,
+    check_writable,
+    left_behind,
+    new_file,
+    put_files,
+    put_folder,
+    staging,
+)
+from loco_cli.checkpoint.turns import taking_turns
 from loco_cli.errors import MachineError
 
 
@@ -89,3 +101,79 @@ def test_stale_files_go_with_the_old_output(tmp_path):
         put_files({staged / "a": tmp_path / "a"}, stale=(tmp_path / "a.html",))
 
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new"}
+
+
+def orphan(output, *files):
+    """Leave a staging folder, as a program does that is killed."""
+    folder = output.parent / f".{output.name}.0123abcd.partial"
+    (folder / "new").mkdir(parents=True)
+    for file in files:
+        write(folder / file, file)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("files", "is_kept"),
+    [
+        ((), False),
+        (("new/out",), False),
+        (("old/out",), False),  # of which the replacement is there
+        (("new/out.json", "old/out"), True),
+    ],
+)
+def test_what_a_killed_program_left_goes(files, is_kept, tmp_path):
+    """
+    The next one removes it, unless it holds what was to be replaced and was not yet.
+    """
+    folder = orphan(tmp_path / "out", *files)
+    other = orphan(tmp_path / "out2")
+
+    with staging(tmp_path / "out"):
+        assert folder.exists() is is_kept
+
+    assert other.exists()
+
+
+def test_what_a_living_program_writes_stays(tmp_path):
+    """
+    Of two programs that write one output neither removes what the other is writing.
+    """
+    with staging(tmp_path / "out") as mine:
+        write(mine / "half", "half")
+        with staging(tmp_path / "out") as yours:
+            assert mine != yours
+            assert set(left_behind(tmp_path / "out")) == {mine.parent, yours.parent}
+        assert (mine / "half").read_text() == "half"
+
+    assert left_behind(tmp_path / "out") == ()
+
+
+def test_programs_take_turns(tmp_path):
+    """
+    Who gives files their names waits for another who does, and no longer once that one has ended.
+    """
+    fcntl = pytest.importorskip("fcntl")
+    handle = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    signal.signal(signal.SIGALRM, lambda *_: os.close(handle))
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+    with taking_turns(tmp_path):
+        third = os.open(tmp_path, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(third, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(third, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(third)
+
+
+def test_a_folder_that_takes_no_files(tmp_path):
+    """
+    It is tried, since rights alone do not tell, and nothing is seen of the attempt.
+    """
+    before = tmp_path.stat().st_mtime_ns
+
+    check_writable(tmp_path)
+
+    assert tmp_path.stat().st_mtime_ns == before
+    with pytest.raises(MachineError, match=r"^cannot write in folder `/proc`: "):
+        check_writable(type(tmp_path)("/proc"))

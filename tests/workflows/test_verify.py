@@ -212,6 +212,35 @@ def test_a_damaged_manifest_is_a_failure(content, words, output):
     assert words in failures(output)
 
 
+@pytest.mark.parametrize("side", ["new", "old"])
+def test_a_manifest_that_a_killed_edit_did_not_get_to(side, output_file):
+    """
+    Files are renamed one by one, and between the weights and their manifest an edit may be killed.
+    """
+    hidden = output_file.root.parent / f".{output_file.root.name}.0123abcd.partial" / side
+    hidden.mkdir(parents=True)
+    output_file.manifest.rename(hidden / output_file.manifest.name)
+    assert verify.run(output_file.root).ok
+
+    (hidden / output_file.root.name).write_bytes(b"")  # it would be that one's
+    with pytest.raises(VerificationError, match="has no manifest"):
+        verify.run(output_file.root)
+
+
+def test_an_output_that_was_put_aside(output):
+    """
+    Of a folder that was killed between two renames it is said where it is.
+    """
+    hidden = output.parent / f".{output.name}.0123abcd.partial" / "old"
+    hidden.mkdir(parents=True)
+    output.rename(hidden / output.name)
+
+    with pytest.raises(RequestError, match="there is no output") as told:
+        verify.run(output)
+
+    assert str(hidden / output.name) in told.value.hint
+
+
 def test_a_hostile_path_in_a_manifest_is_refused(output):
     """
     A manifest cannot lead out of its folder.

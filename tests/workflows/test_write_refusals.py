@@ -266,6 +266,26 @@ def test_refuses_what_exists_and_replaces_it_with_force(base, base_file, tmp_pat
         assert verify.run(second.paths.root).ok
 
 
+@pytest.mark.parametrize("is_file", [True, False])
+def test_refuses_what_has_come_meanwhile(is_file, base, base_file, tmp_path):
+    """
+    What another edit wrote while this one was solved stays, and is no longer asked for first.
+    """
+    checkpoint = open_checkpoint(base_file if is_file else base)
+    patches = {slot: patch_of(slot) for slot in checkpoint.slots("unet", K)}
+    written = []
+
+    def meanwhile(facts):
+        written.append(edit(checkpoint.root, tmp_path / "out"))
+        return manifest_of(checkpoint, facts)
+
+    with pytest.raises(OutputExists, match="exists"):
+        write_edit(checkpoint, tmp_path / "out", patches, meanwhile, EXTRA_FILES)
+
+    assert verify.run(written[0].paths.root).ok
+    assert not [name for name in listing(tmp_path) if name.endswith(".partial")]
+
+
 def test_refuses_to_replace_a_folder_that_is_not_ours(base, tmp_path):
     """
     Force does not throw away what `loco` did not write.

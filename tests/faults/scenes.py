@@ -1,0 +1,107 @@
+"""What is done when the fault comes: edits and undoings of the model that ships, as it is typed."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from loco_cli.workflows.locate import locate
+from tests.single_file import write_single_file_of
+
+EDIT = ("edit", "van gogh style", "--layers", "8", "--quiet")
+OTHER = ("edit", "monet style", "--layers", "8,9", "--quiet")
+FILE, FOLDER = "base.safetensors", "base"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """
+    One command on one base: `Scene("edit a folder", FOLDER, (*EDIT, ...), finals=("out",))`.
+
+    `before` is run first, without any fault; `finals` are the names that may appear.
+    """
+
+    name: str
+    base: str
+    command: tuple[str, ...]
+    finals: tuple[str, ...]
+    before: tuple[str, ...] = ()
+
+    @property
+    def again(self) -> tuple[str, ...]:
+        """The command as it is typed after a fault, when something may be there."""
+        return self.command if "--force" in self.command else (*self.command, "--force")
+
+
+def _edit(base: str, out: str, *more: str, words: tuple[str, ...] = EDIT) -> tuple[str, ...]:
+    return (*words, "--model", f"./{base}", "--output", out, *more)
+
+
+_FOLDER_EDIT, _FILE_EDIT = _edit(FOLDER, "out"), _edit(FILE, "out")
+SCENES = (
+    Scene("edit a folder", FOLDER, _FOLDER_EDIT, ("out",)),
+    Scene("edit a file", FILE, _FILE_EDIT, ("out.safetensors",)),
+    Scene("edit a file as a LoRA", FILE, _edit(FILE, "out", "--as", "lora"), ("out.safetensors",)),
+    Scene(
+        "edit a folder over an old output",
+        FOLDER,
+        _edit(FOLDER, "out", "--force"),
+        ("out",),
+        before=_edit(FOLDER, "out", words=OTHER),
+    ),
+    Scene(
+        "edit a file over an old output",
+        FILE,
+        _edit(FILE, "out", "--force"),
+        ("out.safetensors",),
+        before=_edit(FILE, "out", words=OTHER),
+    ),
+    Scene("undo a folder", FOLDER, ("undo", "out", "--output", "back"), ("back",), _FOLDER_EDIT),
+    Scene(
+        "undo a file",
+        FILE,
+        ("undo", "out", "--output", "back"),
+        ("back.safetensors",),
+        _FILE_EDIT,
+    ),
+)
+N_EDITS = 5  # of the scenes, the first
+
+
+class Bases:
+    """The bases, made once, and a fresh working folder with one of them for every fault."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        tiny = locate("tiny")
+        self._made = {FOLDER: home / "made" / FOLDER, FILE: home / "made" / FILE}
+        shutil.copytree(tiny.path, self._made[FOLDER])
+        write_single_file_of(tiny.checkpoint, self._made[FILE]).chmod(0o644)
+        self._n = 0
+
+    def fresh(self, base: str) -> Path:
+        """Return a new folder that holds a copy of a base and nothing else."""
+        made, folder = self._made[base], self._next(self._home)
+        folder.mkdir()
+        if made.is_dir():
+            shutil.copytree(made, folder / base)
+        else:
+            shutil.copy(made, folder / base)
+        return folder
+
+    def copy(self, folder: Path, home: Path | None = None) -> Path:
+        """Return a new folder that holds what another does."""
+        return shutil.copytree(folder, self._next(home or self._home))
+
+    def _next(self, home: Path) -> Path:
+        self._n += 1
+        return home / f"{self._n}"
+
+    def is_whole(self, path: Path, base: str) -> bool:
+        """Tell whether every byte of a base is there, and nothing else."""
+        return tree_bytes(path) == tree_bytes(self._made[base])
+
+
+def tree_bytes(root: Path) -> dict[str, bytes]:
+    """Return every file under a folder, or the file itself, by its relative path."""
+    paths = [root] if root.is_file() else [path for path in root.rglob("*") if path.is_file()]
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
