@@ -85,6 +85,6 @@ def _settings(folder: Path) -> dict[str, Any]:
     path = folder / "preprocessor_config.json"
     try:
         settings: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelUnavailable(f"`{path}` is no JSON") from error
     return settings

@@ -146,7 +146,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """Return the configuration of a text encoder; raises CheckpointError."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"configuration `{path}` cannot be read: {error}") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"configuration `{path}` is not a JSON object")

@@ -15,6 +15,8 @@ from pathlib import Path
 from loco_cli.errors import CheckpointError
 
 _UNKNOWN = 2
+_LIMIT_BYTES = 64 << 20  # T5's has 0.8 MB
+_INTEGER_BYTES = 10  # 64 bits, seven to a byte
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,10 @@ class PieceModel:
 def read_piece_model(path: Path) -> PieceModel:
     """Return a sentencepiece model; raises CheckpointError."""
     try:
+        if path.stat().st_size > _LIMIT_BYTES:
+            raise ValueError("it is too long")
         return _parse(path.read_bytes())
-    except (OSError, ValueError, IndexError, struct.error) as error:
+    except (OSError, ValueError, LookupError, struct.error) as error:
         raise CheckpointError(f"`{path}` is no sentencepiece model that can be read") from error
 
 
@@ -78,14 +82,14 @@ def _fields(content: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 def _integer(content: bytes, at: int) -> tuple[int, int]:
     """Return a number, seven bits to a byte and the lowest first, and where it ends."""
-    value = shift = 0
-    while True:
+    value = 0
+    for place in range(_INTEGER_BYTES):
         byte = content[at]
-        value |= (byte & 0x7F) << shift
+        value |= (byte & 0x7F) << 7 * place
         at += 1
         if byte < 0x80:
             return value, at
-        shift += 7
+    raise ValueError("a number has no end")
 
 
 def _as_bytes(value: int | bytes) -> bytes:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tokenizers import (
     AddedToken,
@@ -37,6 +37,8 @@ _CLIP_TOKENS = {
     "unk_token": "<|endoftext|>",
     "pad_token": "<|endoftext|>",
 }
+_LIMIT_BYTES = 256 << 20  # of a file; the largest of the known models has 2.4 MB
+_TOKEN_KEYS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _T5_TOKENS = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 
 
@@ -81,9 +83,10 @@ class PromptTokenizer:
     def read_whole(self, prompt: str) -> Tokens:
         """Return every token of a prompt, also those that an encoder does not read."""
         text = prompt.lower().strip() if self.is_lowered else prompt
-        found = self.backend.encode(text)
-        ids = tuple(found.ids)
-        return Tokens(text, ids, tuple(found.offsets), ids.index(self.eos))
+        with _reading(f"the tokenizer cannot read `{shortened(prompt)}`"):
+            found = self.backend.encode(text)
+            ids = tuple(found.ids)
+            return Tokens(text, ids, tuple(found.offsets), ids.index(self.eos))
 
     def read(self, prompt: str) -> Tokens:
         """Return the tokens that an encoder reads: of a long prompt the first ones, and the end."""
@@ -101,7 +104,7 @@ def load_clip_tokenizer(
     """Return a CLIP tokenizer of these files; raises CheckpointError."""
     tokens = {role: _content(settings.get(role), word) for role, word in _CLIP_TOKENS.items()}
     start, eos, unknown = (tokens[role] for role in ("bos_token", "eos_token", "unk_token"))
-    with _reading(vocabulary.parent):
+    with _reading(_no_tokenizer(vocabulary.parent)):
         backend = Tokenizer(_read_merges(vocabulary, merges, unknown, _stamp(vocabulary, merges)))
         backend.normalizer = normalizers.Sequence(
             [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
@@ -125,7 +128,7 @@ def load_t5_tokenizer(
 ) -> PromptTokenizer:
     """Return a T5 tokenizer of a sentencepiece model; raises CheckpointError."""
     tokens = {role: _content(settings.get(role), word) for role, word in _T5_TOKENS.items()}
-    with _reading(pieces.parent):
+    with _reading(_no_tokenizer(pieces.parent)):
         backend = _unigram(read_piece_model(pieces))
         _add_tokens(backend, settings, tokens)
         eos = tokens["eos_token"]
@@ -149,7 +152,7 @@ def load_tokenizer(folder: Path, kind: str, n_positions: int) -> PromptTokenizer
         )
     if kind == "t5" and (folder / "spiece.model").is_file() and not whole.is_file():
         return load_t5_tokenizer(settings, folder / "spiece.model", n_positions)
-    with _reading(folder):
+    with _reading(_no_tokenizer(folder)):
         backend = Tokenizer.from_file(str(whole))
     backend.no_padding()
     backend.no_truncation()
@@ -225,7 +228,8 @@ def _add_tokens(backend: Tokenizer, settings: Mapping[str, Any], tokens: Mapping
     """Add special tokens and those that were learned later, and hold their numbers."""
     numbered = settings.get("added_tokens_decoder") or {}
     for number, token in sorted(numbered.items(), key=lambda item: int(item[0])):
-        known = AddedToken(**token)
+        # the library prints keys that it does not know, whatever they are
+        known = AddedToken(token["content"], **{k: token[k] for k in _TOKEN_KEYS if k in token})
         (backend.add_special_tokens if token.get("special") else backend.add_tokens)([known])
         if backend.token_to_id(known.content) != int(number):
             raise ValueError(f"token `{known.content}` is not number {number}")
@@ -243,9 +247,11 @@ def _of(
     is_lowered: bool = False,
 ) -> PromptTokenizer:
     limit = settings.get("model_max_length")
-    limit = min(int(limit), n_positions) if isinstance(limit, int | float) else n_positions
+    limit = int(min(limit, n_positions)) if isinstance(limit, int | float) else n_positions
     pad, eos = (backend.token_to_id(tokens[role]) for role in ("pad_token", "eos_token"))
-    if pad is None or eos is None or eos not in backend.encode("").ids or limit < 3:
+    with _reading("the tokenizer cannot read an empty prompt"):
+        ids = backend.encode("").ids
+    if pad is None or eos is None or eos not in ids or limit < 3:
         raise CheckpointError(
             f"the tokenizer closes no prompt: it has no `{tokens['eos_token']}`, "
             f"no `{tokens['pad_token']}`, or reads {limit} tokens"
@@ -264,18 +270,28 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if path.stat().st_size > _LIMIT_BYTES:
+            raise ValueError("it is too long")
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"`{path}` cannot be read: {error}") from error
     return found if isinstance(found, dict) else {}
 
 
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"it holds {word}, which is no JSON")
+
+
+def _no_tokenizer(folder: Path) -> str:
+    return f"folder `{folder}` holds no tokenizer that can be read"
+
+
 @contextmanager
-def _reading(folder: Path) -> Iterator[None]:
-    """Raise CheckpointError for whatever the library finds wrong with the files of a folder."""
+def _reading(failure: str) -> Iterator[None]:
+    """Raise CheckpointError for whatever the library finds wrong with files, or with a prompt."""
     try:
         yield
-    except CheckpointError:
+    except (CheckpointError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:  # the Rust library raises `Exception` itself, nothing narrower
-        raise CheckpointError(f"folder `{folder}` holds no tokenizer that can be read") from error
+    except BaseException as error:  # the Rust library raises `Exception`, and panics above it
+        raise CheckpointError(failure) from error

@@ -14,6 +14,7 @@ and sets size and time back as they were has to leave these places alone as well
 import base64
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -29,6 +30,8 @@ from loco_cli import __version__
 from loco_cli.workflows.locate import Located
 
 LIMIT_BYTES = 512 * 2**20  # of all runs that are kept; those that nobody asked for longest go first
+_ONE_LIMIT_BYTES = 64 * 2**20  # a picture is much smaller
+_PNG = b"\x89PNG\r\n\x1a\n"
 N_SAMPLES, SAMPLE_BYTES = 16, 64 * 2**10
 
 
@@ -68,8 +71,9 @@ class Kept:
         """Return what is kept under these words and numbers, None where nothing whole is."""
         path = self._path(of)
         try:
-            found = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError):
+            is_small = path.stat().st_size <= _ONE_LIMIT_BYTES
+            found = json.loads(path.read_text("utf-8")) if is_small else None
+        except (OSError, ValueError, RecursionError):
             return None
         with suppress(OSError):
             os.utime(path)  # asked for today
@@ -91,12 +95,16 @@ class Kept:
     def find_run(self, *of: Any, needs_picture: bool) -> KeptRun | None:
         """Return a run that is kept, None also where its picture is needed and was not."""
         found = self.find("run", *of)
-        if not isinstance(found, dict) or not isinstance(found.get("score"), float):
+        if not isinstance(found, dict) or not _is_number(found.get("score")):
             return None
-        png = found.get("png")
-        if needs_picture and not isinstance(png, str):
-            return None
-        return KeptRun(found["score"], base64.b64decode(png) if isinstance(png, str) else None)
+        png = _picture(found.get("png"))
+        return None if needs_picture and png is None else KeptRun(found["score"], png)
+
+    def find_numbers(self, *of: Any, n: int) -> list[float] | None:
+        """Return so many numbers, None where they are not kept."""
+        found = self.find(*of)
+        is_whole = isinstance(found, list) and len(found) == n and all(map(_is_number, found))
+        return found if is_whole else None
 
     def keep_run(self, run: KeptRun, *of: Any) -> None:
         """Keep a run."""
@@ -177,6 +185,18 @@ def _files() -> list[tuple[float, int, Path]]:
             status = path.stat()
             found.append((status.st_mtime, status.st_size, path))
     return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _picture(text: object) -> bytes | None:
+    try:
+        png = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
+    except ValueError:
+        return None
+    return png if png.startswith(_PNG) else None
 
 
 def _is_of_model(path: str) -> bool:

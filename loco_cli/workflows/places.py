@@ -41,7 +41,7 @@ def _places() -> dict[str, str]:
         return {}
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise RequestError(f"`{path}` cannot be read as YAML") from error
     places = {} if found is None else found
     if not isinstance(places, dict):

@@ -127,8 +127,10 @@ class Hunt:
         runs.evaluations += len(trials) * (runs.price + n_passes * replayed)
         pairs = [[pair.source, pair.target, pair.subject] for pair in runs.pairs]
         of = (name, pairs, replayed, *runs.sampling)
-        found, *_ = runs.bench.team.gather(kept.find(*of) if kept else None)
-        if isinstance(found, list) and runs.recall(trials):
+        n_layers = runs.bench.located.spec.n_layers
+        mine = kept.find_numbers(*of, n=n_layers) if kept else None
+        found, *_ = runs.bench.team.gather(mine)
+        if found and runs.recall(trials):
             return found
         means: list[float] = torch.tensor(self._measured(trials, measure)).mean(0).tolist()
         if kept:

@@ -17,6 +17,9 @@ from loco_cli.workflows.machine import Machine, find_scorer
 CPU = Machine(device="cpu")
 
 
+PNG = b"\x89PNG\r\n\x1a\nand so on"
+
+
 class Stopped(Exception):
     """Somebody pressed Ctrl-C."""
 
@@ -97,13 +100,13 @@ def test_a_run_is_found_by_all_that_it_depends_on(store):
     """
     Another caption, seed or step is another run; a picture that is needed and missing is a miss.
     """
-    store.keep_run(KeptRun(0.25, b"png"), 0, "", ["a cat"], "a cat", 20, 3.0)
+    store.keep_run(KeptRun(0.25, PNG), 0, "", ["a cat"], "a cat", 20, 3.0)
     store.keep_run(KeptRun(0.5), 1, "", ["a cat"], "a cat", 20, 3.0)
 
     def find(*of, needs_picture=False):
         return store.find_run(*of, needs_picture=needs_picture)
 
-    assert find(0, "", ["a cat"], "a cat", 20, 3.0, needs_picture=True) == KeptRun(0.25, b"png")
+    assert find(0, "", ["a cat"], "a cat", 20, 3.0, needs_picture=True) == KeptRun(0.25, PNG)
     assert find(1, "", ["a cat"], "a cat", 20, 3.0) == KeptRun(0.5)
     assert find(1, "", ["a cat"], "a cat", 20, 3.0, needs_picture=True) is None
     assert find(1, "", ["a cat"], "a dog", 20, 3.0) is None
@@ -140,9 +143,26 @@ def test_a_damaged_entry_is_none(store):
     store.keep_run(KeptRun(0.5), "a")
     (path,) = kept.runs_folder().glob("*/*.json")
 
-    for damage in ("", '{"score": 0.', "[]", '{"score": "high"}'):
+    damages = ("", '{"score": 0.', "[]", '{"score": "high"}', '{"score": NaN}', "[" * 100_000)
+    for damage in damages:
         path.write_text(damage)
         assert store.find_run("a", needs_picture=False) is None
+    for picture in ('"no base64"', '"bm8gcGljdHVyZQ=="', "1", "[]"):
+        path.write_text(f'{{"score": 0.5, "png": {picture}}}')
+        assert store.find_run("a", needs_picture=True) is None
+
+
+def test_a_ranking_of_other_layers_is_none(store):
+    """
+    Only as many numbers as there are layers are one.
+    """
+    store.keep([0.5, 1.0], "ranking")
+    assert store.find_numbers("ranking", n=2) == [0.5, 1.0]
+    assert store.find_numbers("ranking", n=3) is None
+
+    for damaged in ([0.5, "high"], [0.5, None], [0.5, float("inf")], {"0": 0.5, "1": 1.0}):
+        store.keep(damaged, "ranking")
+        assert store.find_numbers("ranking", n=2) is None
 
 
 def test_what_nobody_asked_for_goes_first(store):
