@@ -48,10 +48,11 @@ def edit(
     names: Iterable[str] = NAMES,
     stamp: bool = True,
     force: bool = False,
+    size: float = 0.5,
 ) -> WrittenEdit:
     """Add a rank-one step to the key and value projections of layers 8 and 9, and write it."""
     checkpoint = open_checkpoint(base)
-    patches = {s: patch_of(s) for name in names for s in checkpoint.slots("unet", name)}
+    patches = {s: patch_of(s, size) for name in names for s in checkpoint.slots("unet", name)}
     return write_edit(
         checkpoint,
         output,

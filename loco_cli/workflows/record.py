@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 
@@ -98,17 +98,21 @@ class Record:
                 texts=located.borrowed,
             ),
             base=facts.base,
-            localizations=tuple(one.to_json() for one in found),
+            # how long a search took is under `seconds`: the stamp is the same whatever the machine
+            localizations=tuple({**one.to_json(), "seconds": 0.0} for one in found),
             preserve=tuple(name for _, name in self.solved.preserved),
             edits=self.solved.records,
             drift=self.drift,
             tensors=tuple(map(self._tensor, facts.tensors)),
             environment=_environment(),
-            seconds=Seconds(
-                localize=round(sum(one.seconds for one in found), 3),
-                solve=round(self.solved.seconds, 3),
-                write=round(time.monotonic() - self.started, 3),
-            ),
+            seconds=Seconds() if options.created else self._seconds(),
+        )
+
+    def _seconds(self) -> Seconds:
+        return Seconds(
+            localize=round(sum(sweep.localization.seconds for sweep in self.job.sweeps), 3),
+            solve=round(self.solved.seconds, 3),
+            write=round(time.monotonic() - self.started, 3),
         )
 
     @property
@@ -139,12 +143,13 @@ class Record:
         return pages
 
     def _report(self) -> str:
-        located, recipe = self.job.located, self.job.recipe
+        located, recipe, options = self.job.located, self.job.recipe, self.job.options
+        sweeps = self.job.sweeps
         return render_edit_report(
             title=self.job.title,
             model=located.name,
             edits=self.solved.records,
-            localizations=self.job.sweeps,
+            localizations=list(map(_timeless, sweeps)) if options.created else sweeps,
             tensors=[
                 (one.slot.key, one.rank, one.relative_change, one.rounding_error)
                 for one in self.figures
@@ -152,7 +157,7 @@ class Record:
             preserved=[name for _, name in self.solved.preserved],
             drift=self.drift,
             recipe=recipe.text,
-            command=self.job.options.command,
+            command=options.command,
             module_paths=located.spec.module_paths,
         )
 
@@ -169,6 +174,11 @@ class Record:
             relative_change=figures.relative_change,
             rounding_error=figures.rounding_error,
         )
+
+
+def _timeless(sweep: Swept) -> Swept:
+    localization = sweep.localization.model_copy(update={"seconds": 0.0})
+    return replace(sweep, localization=localization)
 
 
 def _now() -> str:

@@ -1,13 +1,16 @@
 """
 Hold an output against its manifest.
 
-Three things must be so: every file is the one that was written, every stamp is the digest of the
-manifest, and undoing gives the hashes of the base, so that nothing else has changed.
+Four things must be so: every file is the one that was written, every stamp is the digest of the
+manifest, what the manifest says of recipe and tensors is what is there, and undoing gives the
+hashes of the base, so that nothing else has changed.
 """
 
+from hashlib import sha256
 from pathlib import Path
 
 from loco_cli.checkpoint.header import read_header, shown
+from loco_cli.checkpoint.lora import is_lora as is_lora_file
 from loco_cli.checkpoint.patcher import Digest, FileRange, Patch, hash_content, hash_patched
 from loco_cli.checkpoint.tree import list_files
 from loco_cli.checkpoint.undo import Undo, read_undo
@@ -41,8 +44,10 @@ def run(output: Path) -> Verification:
     check = _Check(found, paths)
     check.names()
     check.stamps()
+    check.kind()
     check.undo_fits()
     check.contents()
+    check.facts()
     return Verification.of(check.failures)
 
 
@@ -51,6 +56,7 @@ class _Check:
 
     def __init__(self, found: FoundManifest, paths: OutputPaths) -> None:
         self.failures: list[str] = []
+        self._doubted: set[Path] = set()  # not as they were written
         self._digest, self._manifest, self._paths = found.digest, found.manifest, paths
         self._written = {paths.now(f.path): f for f in self._manifest.output.files}
         self._tensors: dict[Path, list[TensorRecord]] = {}
@@ -74,13 +80,16 @@ class _Check:
     def stamps(self) -> None:
         """Hold the stamp of every edited file against the manifest's digest."""
         for path in [self._paths.root] if self._is_lora else self._tensors:
-            if not self._manifest.output.stamped or not path.is_file():
+            if not path.is_file():
                 continue
             try:
                 stamp = read_header(path).metadata.get(STAMP_KEY)
             except CheckpointError as error:
                 self.failures.append(error.message)
                 continue
+            parent = self._manifest.base.parent
+            if not self._manifest.output.stamped and stamp == (parent and parent.manifest):
+                continue  # the header is the base's
             if stamp is None:
                 self._fail(path, "has lost its stamp")
             elif stamp != self._digest:
@@ -90,6 +99,27 @@ class _Check:
                     f"{self._digest[:12]}…: one of the two was altered",
                 )
 
+    def kind(self) -> None:
+        """Hold what was written against what the manifest calls it: a LoRA has nothing to undo."""
+        if not self._is_lora or not self._paths.root.is_file():
+            return
+        try:
+            is_lora = not self._paths.is_folder and is_lora_file(self._paths.root)
+        except CheckpointError:  # `stamps` tells
+            return
+        if not is_lora:
+            self._fail(self._paths.root, "is no LoRA, which the manifest says it is")
+
+    def facts(self) -> None:
+        """Hold what the manifest says of its recipe and its tensors against them."""
+        recipe = self._manifest.recipe
+        if sha256(recipe.text.encode("utf-8", "surrogatepass")).hexdigest() != recipe.sha256:
+            self._fail(self._paths.manifest, "holds another recipe than its digest is of")
+        for path, tensors in () if self._is_lora else self._tensors.items():
+            if path.is_file() and path not in self._doubted:
+                for tensor in tensors:
+                    self._check_tensor(path, tensor)
+
     def undo_fits(self) -> None:
         """Hold the undo file against the manifest: the same base, the same tensors."""
         if self._undo is None:
@@ -97,6 +127,7 @@ class _Check:
         path = self._undo.path
         if self._undo.base != self._manifest.base:
             self._fail(path, "belongs to another base than the manifest's")
+            return
         listed = {tensor.key: tensor for tensor in self._manifest.tensors}
         for key in sorted(listed.keys() - self._undo.edited_keys()):
             self._fail(path, f"lacks tensor `{shown(key)}`, which the manifest lists")
@@ -122,9 +153,15 @@ class _Check:
                 self._fail(path, f"is not listed, so the base's `{shown(base.path)}` is unproven")
 
     def _check_file(self, path: Path, record: FileRecord, base: FileRecord | None) -> None:
-        there, undone = hash_patched(path, self._undo_patches(path, base))
+        try:
+            patches = self._undo_patches(path, base)
+        except CheckpointError as error:
+            self.failures.append(error.message)
+            base, patches = None, ()
+        there, undone = hash_patched(path, patches)
         is_undone = base is None or undone.sha256 == base.sha256
         if there.sha256 != record.sha256:
+            self._doubted.add(path)
             self._fail(path, self._what_is_wrong(path, record, there, is_undone))
         elif not is_undone:
             self._fail(path, "does not give back the base's hash when it is undone")
@@ -135,8 +172,9 @@ class _Check:
         return self._undo.patches(base.path, read_header(path))
 
     def _what_is_wrong(self, path: Path, record: FileRecord, there: Digest, is_undone: bool) -> str:
+        what = "is not the file that was written"
         if there.n_bytes != record.bytes:
-            return f"has {there.n_bytes} bytes, {record.bytes} were written"
+            what = f"has {there.n_bytes} bytes, {record.bytes} were written"
         if path == self._paths.undo and self._undo:
             damaged = [
                 tensor.key
@@ -144,18 +182,38 @@ class _Check:
                 if tensor.key in self._undo.edited_keys()
                 and hash_content(self._undo.range(tensor.key)) != tensor.sha256_before
             ]
-            return _changed(damaged, "its header, or in what it keeps beside the tensors")
+            elsewhere = "its header, or in what it keeps beside the tensors"
+            return f"{what}: {_changed(damaged, elsewhere)}"
         if path not in self._tensors:
-            return "is not the file that was written"
-        header = read_header(path)
+            return what
+        try:
+            header = read_header(path)
+        except CheckpointError:  # `stamps` tells
+            return what
         damaged = [
             tensor.name
             for tensor in self._tensors[path]
-            if tensor.name in header.tensors
-            and hash_content(FileRange(path, *header.span(tensor.name))) != tensor.sha256_after
+            if tensor.name not in header.tensors
+            or hash_content(FileRange(path, *header.span(tensor.name))) != tensor.sha256_after
         ]
         # undoing replaces the header and the edited tensors, and nothing else
-        return _changed(damaged, "its header" if is_undone else "a tensor that the edit left alone")
+        elsewhere = "its header" if is_undone else "a tensor that the edit left alone"
+        return f"{what}: {_changed(damaged, elsewhere)}"
+
+    def _check_tensor(self, path: Path, tensor: TensorRecord) -> None:
+        """Hold one tensor of a file that is as it was written against its entry."""
+        header = read_header(path)
+        there = header.tensors.get(tensor.name)
+        if there is None or (there.dtype, there.shape) != (tensor.dtype, tensor.shape):
+            is_so = False
+        else:
+            is_so = hash_content(FileRange(path, *header.span(tensor.name))) == tensor.sha256_after
+        key = tensor.key
+        if is_so and self._undo and key in self._undo.header.tensors:
+            is_so = hash_content(self._undo.range(key)) == tensor.sha256_before
+        if not is_so and self._paths.undo not in self._doubted:
+            what = f"does not tell the truth of tensor `{shown(tensor.name)}`"
+            self._fail(self._paths.manifest, what)
 
     def _read_undo(self) -> Undo | None:
         if not self._paths.undo.is_file():
@@ -179,6 +237,6 @@ class _Check:
 
 def _changed(damaged: list[str], elsewhere: str) -> str:
     if not damaged:
-        return f"is not the file that was written: the change is in {elsewhere}"
+        return f"the change is in {elsewhere}"
     rest = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
-    return f"is not the file that was written: tensor `{shown(damaged[0])}`{rest} has changed"
+    return f"tensor `{shown(damaged[0])}`{rest} has changed"
