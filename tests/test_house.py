@@ -1,6 +1,7 @@
 """The house rules that a machine can check: floors, budgets, docstrings, and what may print."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,17 @@ def test_linters_are_content(command):
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", [*MODULES, *TESTS], ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_rule_is_ignored_without_a_reason(path):
+    """
+    Behind `noqa` or `type: ignore` stand the rule and a word on why.
+    """
+    marks = re.compile(r"# (?:noqa|type: ignore)(?!(?:: |\[)[\w-]+\]? \S)")
+    lines = path.read_text(encoding="utf-8").splitlines()
+
+    assert [line for line in lines if marks.search(line)] == []
 
 
 @every_module

@@ -204,5 +204,5 @@ class _Ranges:
         return self._files[slot.source]
 
     def _fill(self, file: BinaryIO, buffer: memoryview, slot: TensorSlot) -> None:
-        if file.readinto(buffer) != len(buffer):  # type: ignore[attr-defined]
+        if file.readinto(buffer) != len(buffer):  # type: ignore[attr-defined] # typeshed's lack
             raise CheckpointError(f"`{shown(slot.source)}` became shorter while it was read")

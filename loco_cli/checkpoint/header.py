@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NoReturn
 from loco_cli.errors import CheckpointError
 
 HEADER_LIMIT_BYTES = 100_000_000  # the format's own cap
-_VALUES_LIMIT = 4_000_000  # values in the JSON: bounds the memory that parsing may take
+_VALUES_LIMIT = 1_000_000  # in the JSON: no header takes more than 700 MB to parse
 _RANK_LIMIT = 64
 _SIZE_LIMIT = 2**63
 

@@ -195,7 +195,8 @@ def _infos(tensors: Mapping[str, "Tensor"]) -> Iterator[TensorInfo]:
 
 
 def _content(tensor: "Tensor") -> bytes:
-    return tensor.contiguous().numpy().astype("<f4", copy=False).tobytes()
+    content: bytes = tensor.contiguous().numpy().astype("<f4", copy=False).tobytes()
+    return content
 
 
 def _hashes(

@@ -248,7 +248,7 @@ class _Pass:
     def _read_into(self, buffer: memoryview) -> int:
         path = Path(self._file.name)
         try:
-            n_read: int = self._file.readinto(buffer)  # type: ignore[attr-defined]
+            n_read: int = self._file.readinto(buffer)  # type: ignore[attr-defined] # typeshed's lack
         except OSError as error:
             raise unreadable(path, error) from error
         if not n_read:

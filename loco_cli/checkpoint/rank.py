@@ -65,8 +65,11 @@ def _floor(floor: float, found: np.ndarray, dtype: np.dtype) -> float:
 def _powers_of_two(values: np.ndarray, min_exponent: int) -> np.ndarray:
     """Return 2^e for each value in [2^e, 2^(e+1)): its bits with sign and fraction blanked."""
     integers = values.view(np.uint32 if values.dtype == np.float32 else np.uint64)
-    powers = (integers & integers.dtype.type(_EXPONENT_MASKS[values.dtype])).view(values.dtype)
-    return np.maximum(powers, powers.dtype.type(2.0**min_exponent))
+    powers: np.ndarray = (integers & integers.dtype.type(_EXPONENT_MASKS[values.dtype])).view(
+        values.dtype
+    )
+    least: np.ndarray = np.maximum(powers, powers.dtype.type(2.0**min_exponent))
+    return least
 
 
 def _largest_singular_values(delta: np.ndarray, width: int) -> np.ndarray:  # [width], descending

@@ -113,7 +113,8 @@ def tensor_bytes(tensor: "torch.Tensor", slot: TensorSlot) -> bytes:
     if not bool(torch.isfinite(stored).all()):
         raise EditError(f"edited tensor `{shown(slot.name)}` holds NaN or Inf as {slot.dtype}")
     stored = stored.T if slot.is_transposed else stored
-    return stored.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+    content: bytes = stored.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+    return content
 
 
 def has_numbers(slot: TensorSlot) -> bool:

@@ -118,7 +118,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     for name, parameter in signature(command).parameters.items():
         own = _options_of(groups[name]) if name in groups else [parameter]
         parameters += [one.replace(kind=Parameter.KEYWORD_ONLY) for one in own]
-    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined] # Typer's way in
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     return run
 

@@ -27,7 +27,7 @@ _TAG = "tag:yaml.org,2002:"
 class RecipeLoader(yaml.SafeLoader):
     """PyYAML's safe loader with the words of YAML 1.2."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 PyYAML's
 
 
 for _name, _pattern, _first in (

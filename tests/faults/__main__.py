@@ -19,7 +19,7 @@ import torch
 
 # imported before the forks, or every one of them would take the seconds again
 import loco_cli.workflows.edit
-import loco_cli.workflows.undo  # noqa: F401
+import loco_cli.workflows.undo  # noqa: F401 for the forks
 from tests.faults import disks
 from tests.faults.rounds import FAULTS, Rounds, Tally
 from tests.faults.scenes import SCENES, Bases
