@@ -8,11 +8,12 @@ from pathlib import Path
 
 from loco_cli.checkpoint.header import shown
 from loco_cli.checkpoint.layout import UNDO_NAME, Checkpoint
-from loco_cli.checkpoint.staging import check_space, check_writable, left_behind
+from loco_cli.checkpoint.staging import check_space, check_writable
 from loco_cli.checkpoint.tree import list_files
 from loco_cli.errors import OutputExists, RequestError, VerificationError
 from loco_cli.manifest import Manifest, parse_manifest
 from loco_cli.workflows.apart import check_apart, sources_of
+from loco_cli.workflows.killed import held_back, put_aside
 
 _MANIFEST_LIMIT_BYTES = 64 << 20
 _SUFFIX = ".safetensors"
@@ -176,7 +177,8 @@ def read_manifest(output: Path) -> FoundManifest | None:
     Raises:
         VerificationError: there is one, but it is damaged.
     """
-    path = _manifest_of(output_paths(output, output.is_dir()))
+    paths = output_paths(output, output.is_dir())
+    path = paths.manifest if paths.manifest.is_file() else held_back(paths.root, paths.manifest)
     if path is None:
         return None
     try:
@@ -223,15 +225,9 @@ def existing_output(output: Path) -> OutputPaths:
     """
     paths = output_paths(output, output.is_dir())
     if not paths.root.exists():
-        places = (output, paths.root)
-        kept = [one / "old" / place.name for place in places for one in left_behind(place)]
-        old = next((path for path in kept if path.exists()), None)
-        hint = (
-            f"a program that was killed while it replaced it has left `{shown(old)}`"
-            if old
-            else None
-        )
-        raise RequestError(f"there is no output `{shown(output)}`", hint)
+        old = put_aside(output) or put_aside(paths.root)
+        hint = f"a program that was killed while it replaced it has left `{shown(old)}`"
+        raise RequestError(f"there is no output `{shown(output)}`", hint if old else None)
     return paths
 
 
