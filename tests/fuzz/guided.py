@@ -90,6 +90,7 @@ def fuzz(target: Target, n: int, luck: Random, watch: Watch) -> Findings:
         try_one(target, content, found, watch)
         if len(watch.lines) > n_before and not is_seed:
             corpus.append(content)
+    target.put(target.seeds[0])  # others read what lies beside it
     found.n, found.n_lines, found.n_corpus = n, len(watch.lines), len(corpus)
     found.seconds = time.monotonic() - begun
     return found
