@@ -165,6 +165,10 @@ class EditSettings(Section):
     position: Literal["last-subject", "last"] = Field(
         "last-subject", description="Where in a prompt neurons are told apart."
     )
+    hold: Literal["weights", "inference"] = Field(
+        "weights",
+        description="Whether neurons are held by new weights, or exactly, while pictures are made.",
+    )
 
     @model_validator(mode="before")
     @classmethod

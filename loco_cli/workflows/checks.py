@@ -111,6 +111,11 @@ def check_find_neurons(located: Located, recipe: Recipe) -> None:
 def check_edit(located: Located, recipe: Recipe, options: EditOptions) -> None:
     """Raise where the edit cannot be made and written as asked."""
     is_copy = options.form == "checkpoint"
+    if recipe.edit.hold == "inference":
+        raise RequestError(
+            "neurons are to be held at inference, and an edit is one of weights",
+            "use `loco evaluate`, or `--set edit.hold=weights`",
+        )
     check_solve(located, recipe)
     check_output(
         located.checkpoint,

@@ -7,13 +7,16 @@ from pathlib import Path
 
 from loco_cli.errors import CheckFailed
 from loco_cli.evaluation import Evaluation
+from loco_cli.interventions import FixChannels
 from loco_cli.recipe import Recipe
+from loco_cli.workflows.changes import Solved
 from loco_cli.workflows.edit import find_layers
 from loco_cli.workflows.encoders import encoder_of
 from loco_cli.workflows.judge import evaluate
-from loco_cli.workflows.locate import locate
+from loco_cli.workflows.locate import Located, locate
 from loco_cli.workflows.machine import Machine
 from loco_cli.workflows.methods import doubts
+from loco_cli.workflows.neurons import rank
 from loco_cli.workflows.pages import write_folder
 from loco_cli.workflows.planning import EVALUATE_FILES, check_evaluate
 from loco_cli.workflows.progress import Notify, silent
@@ -59,8 +62,8 @@ def run(
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.edit_pairs()))
     if other is None:
         _, layers_of = find_layers(located, recipe, machine, notify)
-        solved = solve(located, recipe, layers_of, encoder_of(located))
-        judged = evaluate(located, recipe, solved, machine, notify)
+        made = _made(located, recipe, layers_of)
+        judged = evaluate(located, recipe, made, machine, notify)
     else:
         judged = evaluate(located, recipe, other, machine, notify)
     evaluation = judged.evaluation
@@ -72,6 +75,17 @@ def run(
     pages = (document, evaluation_sheet(judged), evaluation_report(judged, recipe, command))
     files = write_folder(output, dict(zip(EVALUATE_FILES, pages, strict=True)))
     return Evaluated(evaluation, files, failures, warnings)
+
+
+def _made(
+    located: Located, recipe: Recipe, layers_of: Sequence[tuple[int, ...]]
+) -> Solved | tuple[FixChannels, ...]:
+    """Return the edit of a recipe in memory, or the channels that it holds at inference."""
+    encoder = encoder_of(located)
+    if recipe.edit.hold == "weights":
+        return solve(located, recipe, layers_of, encoder)
+    ranked = rank(located, recipe, layers_of, encoder)
+    return tuple(one.fixed for of_edit in ranked for one in of_edit)
 
 
 def figures_in_words(evaluation: Evaluation) -> str:

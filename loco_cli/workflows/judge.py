@@ -10,7 +10,7 @@ from torch import Tensor
 from loco_cli.checkpoint.lora import Lora
 from loco_cli.errors import MachineError
 from loco_cli.evaluation import Evaluation, ForgetImages, JudgedImage, KeepImages
-from loco_cli.interventions import Run
+from loco_cli.interventions import FixChannels, Run
 from loco_cli.metrics.clip_score import ClipScorer
 from loco_cli.models.spec import ModelSpec
 from loco_cli.recipe import Recipe
@@ -118,6 +118,12 @@ class Bench:
             self.drawn.update(zip(missing, self._draw(exam, runs, "before"), strict=True))
         return [self.drawn[key] for key in keys]
 
+    def judge_held(self, exam: Exam, fixed: tuple[FixChannels, ...]) -> Judged:
+        """Return the evaluation of channels that are held while pictures are made."""
+        before = self.before(exam)
+        runs = [replace(run, fixed=fixed) for run in exam.runs]
+        return judged(exam, before, self._draw(exam, runs, "after"), self.judges)
+
     def judge(self, exam: Exam, solved: Solved) -> Judged:
         """Return the evaluation of a solved edit, which is made in memory and taken back."""
         before = self.before(exam)
@@ -132,15 +138,19 @@ class Bench:
 def evaluate(
     located: Located,
     recipe: Recipe,
-    edited: Located | Lora | Solved,
+    edited: Located | Lora | Solved | tuple[FixChannels, ...],
     machine: Machine,
     notify: Notify = silent,
 ) -> Judged:
-    """Return the evaluation of an edited checkpoint, a LoRA, or an edit made in memory."""
+    """
+    Return the evaluation of an edited checkpoint, a LoRA, an edit made in memory, or held channels.
+    """
     exam = Exam.of(located.spec, recipe)
     bench = Bench.load(located, machine, notify)
     if isinstance(edited, Solved):
         return bench.judge(exam, edited)
+    if isinstance(edited, tuple):
+        return bench.judge_held(exam, edited)
     before, judges, batch_size = bench.before(exam), bench.judges, bench.batch_size
     if isinstance(edited, Lora):
         with with_lora(bench.pipeline, edited.parts) as pipeline:

@@ -17,7 +17,7 @@ Touched = tuple[str, str]  # a tensor: its component, its name as diffusers writ
 
 _IN_ENCODERS = ("diffquickfix",)
 _LEAVE_OUT = "or use `--method locoedit`"
-_READERS = {"edit.position": "neurons", "edit.encoders": "diffquickfix"}
+_READERS = {"edit.position": "neurons", "edit.hold": "neurons", "edit.encoders": "diffquickfix"}
 
 
 def is_in_layers(recipe: Recipe) -> bool:

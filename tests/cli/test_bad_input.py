@@ -242,6 +242,11 @@ REQUESTS = {
         "method `locoedit` holds no neurons, and 10 are asked for",
         "use `--method neurons`, or leave `--neurons` out",
     ),
+    "an edit at inference": (
+        [*EDIT, "--method", "neurons", "--set", "edit.hold=inference"],
+        "neurons are to be held at inference, and an edit is one of weights",
+        "use `loco evaluate`, or `--set edit.hold=weights`",
+    ),
     "a position that no one reads": (
         [*EDIT, "--set", "edit.position=last"],
         "`edit.position` is set, which method `locoedit` does not read",

@@ -9,12 +9,14 @@ import torch
 from loco_cli.errors import CheckFailed, OutputExists, RequestError
 from loco_cli.evaluation import Evaluation
 from loco_cli.recipe import load_recipe
+from loco_cli.runtime.sample import sample, to_png
 from loco_cli.workflows import edit, evaluate
 from loco_cli.workflows.changes import new_weights
 from loco_cli.workflows.checks import EditOptions
 from loco_cli.workflows.evaluate import Evaluated, figures_in_words
 from loco_cli.workflows.judge import Bench, Exam, Judges, edited_pipeline
 from loco_cli.workflows.machine import Machine, load_judge, load_scorer
+from loco_cli.workflows.neurons import rank
 from loco_cli.workflows.questions import Labels, Question, questions
 from loco_cli.workflows.solve import solve
 from tests.checkpoints import sd1_weights, write_folder
@@ -207,3 +209,27 @@ def test_an_output_that_exists_is_found_before_the_model_loads(recipe, tmp_path)
         evaluate.run(recipe, CPU, output=tmp_path, notify=told.append)
 
     assert told == []
+
+
+def test_held_neurons_are_judged_as_they_are_drawn(tiny, pipeline, encoder):
+    """
+    With `edit.hold: inference` the pictures after are those of the channels held, which the new
+    weights of the same edit only come near to.
+    """
+    text = RECIPE.replace("{layers: [6, 7]}", "{method: neurons, layers: [7], hold: inference}")
+    recipe = load_recipe(text, "held.yaml")
+    channels = tuple(one.fixed for one in rank(tiny, recipe, ((7,),), encoder)[0])
+    scorer = load_scorer(tiny, CPU)
+    bench = Bench(tiny, pipeline, Judges(scorer, load_judge(tiny, CPU, scorer)), 8)
+    exam = replace(Exam.of(tiny.spec, recipe), steps=1)
+    exam = replace(exam, questions=exam.questions[:2])
+
+    held = bench.judge_held(exam, channels)
+
+    runs = [replace(run, fixed=channels) for run in exam.runs]
+    options = {"steps": 1, "guidance": exam.guidance, "batch_size": 8}
+    drawn = [to_png(image) for image in sample(pipeline, runs, **options)]
+    assert [picture.after for picture in held.pictures] == drawn
+    assert all(picture.after != picture.before for picture in held.pictures)
+    solved = bench.judge(exam, solve(tiny, recipe, ((7,),), encoder))
+    assert [picture.after for picture in solved.pictures] != drawn
