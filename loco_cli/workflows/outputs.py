@@ -198,24 +198,6 @@ def read_manifest(output: Path) -> FoundManifest | None:
     return FoundManifest(path, manifest, digest)
 
 
-def _manifest_of(paths: OutputPaths) -> Path | None:
-    """
-    Return where the manifest of an output is, None where it has none.
-
-    Files cannot be renamed together. A program that was killed between the weights and their
-    manifest, the last of them, has left it in its folder; so it is with the first of those that
-    it took away to make room.
-    """
-    if paths.is_folder or paths.manifest.is_file():
-        return paths.manifest if paths.manifest.is_file() else None
-    for folder in left_behind(paths.root):
-        for side in (folder / "new", folder / "old"):
-            manifest = side / paths.manifest.name
-            if manifest.is_file() and not (side / paths.root.name).exists():
-                return manifest
-    return None
-
-
 def existing_output(output: Path) -> OutputPaths:
     """
     Return the names of an output that is there; a file's suffix may be left out, as in `edit`.
