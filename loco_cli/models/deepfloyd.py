@@ -61,7 +61,7 @@ MODELS: tuple[ModelSpec, ...] = (
             pooling=Pooling("add_embedding"),
         ),
         unreachable=(
-            "add_embedding, which pools the prompt for every block, unless edit.pooled is set",
+            "add_embedding, the pooled prompt, without edit.pooled",
             "the upscalers, models of their own that read the prompt",
         ),
         licence="deepfloyd-if-license",

@@ -132,7 +132,7 @@ def test_a_trace_is_a_table_and_a_document(here):
     """
     Causal tracing shows the states that restore most, and the same as `loco.trace/1`.
     """
-    quick = [*QUICK[:2], *QUICK[4:], "--method", "causal-trace", "--noise", "10"]
+    quick = [*QUICK[:2], *QUICK[6:], "--method", "causal-trace", "--noise", "10"]
     words = localize("monet style", *quick, "--guidance", "1", "--device", "cpu")
     document = localize("monet style", *quick, "--guidance", "1", "--json", "--quiet")
 

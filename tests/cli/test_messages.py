@@ -145,7 +145,7 @@ FILES = {
     "a header of millions of values": (
         header(b'{"a":[' + b"0," * 4_000_000 + b"0]}"),
         ["models", "show", "./bad.safetensors"],
-        "header of `bad.safetensors`: about 4000002 values, at most 4000000 are read",
+        "header of `bad.safetensors`: about 4000002 values, at most 1000000 are read",
         None,
     ),
     "a header that breaks off": (
