@@ -33,7 +33,7 @@ from loco_cli.workflows.encoders import encoder_of
 from loco_cli.workflows.judge import Bench, Exam, Judged
 from loco_cli.workflows.preserve import preserved_prompts
 from loco_cli.workflows.solve import solve
-from tests.benchmarks.edits import exam_of, line, recipe_of
+from tests.benchmarks.edits import exam_of, line, recipe_of, trials_of
 from tests.benchmarks.outcome import (
     Outcome,
     Trial,
@@ -44,7 +44,7 @@ from tests.benchmarks.outcome import (
     read_outcomes,
     summary,
 )
-from tests.benchmarks.world import add_options, chosen_entries
+from tests.benchmarks.world import add_options
 from tests.deepfloyd.leak import leak_table
 from tests.deepfloyd.small_if import FOLDER, load_bench, locate_small_if
 
@@ -228,27 +228,6 @@ def _draw(bench: Bench, runs: Sequence[Run]) -> list[torch.Tensor]:
     return list(sample(bench.pipeline, runs, steps=steps, guidance=guidance, batch_size=batch_size))
 
 
-def trials_of(args: argparse.Namespace) -> list[tuple[Trial, EditEntry]]:
-    """Return what the options ask for, one concept after the other in every form."""
-    return [
-        (
-            Trial(
-                model="small IF",
-                form=form,
-                where=args.layers,
-                kind=entry.kind,
-                subject=entry.subject,
-                to=entry.concept().to,
-                n_seeds=args.seeds,
-                is_choosing=args.choosing,
-            ),
-            entry,
-        )
-        for entry in chosen_entries(args)
-        for form in args.form or FORMS
-    ]
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Measure what is not measured yet, a line for each edit; or print tables of what is."""
     args = parser().parse_args(arguments)
@@ -269,7 +248,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{source} → {target}: {shares}", flush=True)
         return
     done = {one.trial for one in read_outcomes([args.output] if args.output else [])}
-    for trial, entry in trials_of(args):
+    for trial, entry in trials_of(args, "small IF", args.form or FORMS):
         if trial in done:
             continue
         form = FORMS[trial.form]

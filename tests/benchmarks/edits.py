@@ -17,6 +17,7 @@ import argparse
 import json
 import shlex
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,13 +153,15 @@ def measure(
     return outcome, judged
 
 
-def trials_of(args: argparse.Namespace) -> list[tuple[Trial, EditEntry]]:
+def trials_of(
+    args: argparse.Namespace, model: str, forms: Iterable[str]
+) -> list[tuple[Trial, EditEntry]]:
     """Return what the options ask for, one concept after the other in every form."""
     return [
         (
             Trial(
-                model=args.model,
-                form=" ".join((form, *args.set)),
+                model=model,
+                form=form,
                 where=args.layers,
                 kind=entry.kind,
                 subject=entry.subject,
@@ -169,7 +172,7 @@ def trials_of(args: argparse.Namespace) -> list[tuple[Trial, EditEntry]]:
             entry,
         )
         for entry in chosen_entries(args)
-        for form in args.form or FORMS
+        for form in forms
     ]
 
 
@@ -184,7 +187,8 @@ def main(arguments: list[str] | None = None) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     done = {one.trial for one in read_outcomes([args.output] if args.output else [])}
-    todo = [(trial, entry) for trial, entry in trials_of(args) if trial not in done]
+    forms = [" ".join((form, *args.set)) for form in args.form or FORMS]
+    todo = [one for one in trials_of(args, args.model, forms) if one[0] not in done]
     if not todo:
         return
     located = locate(args.model)
