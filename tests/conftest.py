@@ -41,7 +41,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 @pytest.fixture(scope="session")
 def tiny():
     """The model that ships, found but not loaded."""
-    from loco_cli.workflows.locate import locate
+    from loco_cli.workflows.opening.locate import locate
 
     return locate("tiny")
 
@@ -49,7 +49,7 @@ def tiny():
 @pytest.fixture(scope="session")
 def pipeline(tiny):
     """`tiny`, running on the CPU."""
-    from loco_cli.workflows.machine import Machine, load_model
+    from loco_cli.workflows.opening.machine import Machine, load_model
 
     return load_model(tiny, Machine(device="cpu"))
 
@@ -57,7 +57,7 @@ def pipeline(tiny):
 @pytest.fixture(scope="session")
 def encoder(tiny):
     """The text encoder of `tiny`, built from its tensors alone."""
-    from loco_cli.workflows.encoders import encoder_of
+    from loco_cli.workflows.opening.encoders import encoder_of
 
     return encoder_of(tiny)
 

@@ -19,7 +19,7 @@ from loco_cli.manifest import (
     TensorRecord,
 )
 from loco_cli.models.stable_diffusion import sd1_layers
-from loco_cli.workflows.write import BaseFacts, WrittenEdit, write_edit
+from loco_cli.workflows.writing.write import BaseFacts, WrittenEdit, write_edit
 from tests.checkpoints import WIDTHS
 
 LAYERS = (8, 9)

@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 import torch
 
 from loco_cli.runtime.pipeline import Pipeline
-from loco_cli.workflows.locate import Located, locate
-from loco_cli.workflows.machine import Machine, load_model
+from loco_cli.workflows.opening.locate import Located, locate
+from loco_cli.workflows.opening.machine import Machine, load_model
 from tests.families.layouts import write_folder
 from tests.families.small import small_model
 

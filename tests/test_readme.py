@@ -20,8 +20,8 @@ from loco_cli.cli.app import app
 from loco_cli.models import registry
 from loco_cli.recipe import Override, read_recipe
 from loco_cli.workflows import edit
-from loco_cli.workflows.checks import EditOptions
-from loco_cli.workflows.machine import Machine
+from loco_cli.workflows.opening.machine import Machine
+from loco_cli.workflows.writing.outputs import EditOptions
 from tests.families.layouts import write_folder
 from tests.families.original import original_tensors, write_file
 from tests.families.small import small_model

@@ -15,11 +15,11 @@ from loco_cli.localization import Localization
 from loco_cli.models import registry
 from loco_cli.recipe import recipe_from_text
 from loco_cli.runtime.sample import choose_batch_size, sample
-from loco_cli.workflows import sweep
-from loco_cli.workflows.judge import Bench, Exam, Judges, edited_pipeline, judged
-from loco_cli.workflows.machine import Machine, load_judge, load_scorer
-from loco_cli.workflows.questions import questions
-from loco_cli.workflows.solve import solve
+from loco_cli.workflows.judging.judge import Bench, Exam, Judges, edited_pipeline, judged
+from loco_cli.workflows.opening.machine import Machine, load_judge, load_scorer
+from loco_cli.workflows.prompts.questions import questions
+from loco_cli.workflows.searching import sweep
+from loco_cli.workflows.solving.solve import solve
 
 KEY = json.loads(
     (registry.shipped_folder(registry.get("tiny")).parent / "answer_key.json").read_text()

@@ -18,7 +18,7 @@ def show_cache(
 
     Example: loco cache show
     """
-    from loco_cli.workflows import kept
+    from loco_cli.workflows.searching import kept
 
     terminal: Terminal = ctx.obj
     size = kept.measure()
@@ -34,7 +34,7 @@ def clear_cache(
 
     Example: loco cache clear
     """
-    from loco_cli.workflows import kept
+    from loco_cli.workflows.searching import kept
 
     terminal: Terminal = ctx.obj
     size = kept.clear()

@@ -30,7 +30,7 @@ def diff(
     Example: loco diff tiny edited
     """
     from loco_cli.workflows import compare as workflow
-    from loco_cli.workflows.locate import find
+    from loco_cli.workflows.opening.locate import find
 
     # each of our threads measures a tensor; those of OpenBLAS would only be in their way
     os.putenv("OPENBLAS_NUM_THREADS", "1")

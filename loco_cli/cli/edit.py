@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from loco_cli.localization import Localization
     from loco_cli.manifest import Manifest
-    from loco_cli.workflows.foresight import Foresight
+    from loco_cli.workflows.solving.foresight import Foresight
 
 N_BEST = 5  # of the ranges that were tried, those worth showing before the edit
 
@@ -72,8 +72,8 @@ def edit(
         **running.overrides("localize"),
     )
     terminal: Terminal = ctx.obj
-    from loco_cli.workflows import planning
-    from loco_cli.workflows.checks import EditOptions
+    from loco_cli.workflows.planning import plans
+    from loco_cli.workflows.writing.outputs import EditOptions
 
     options = EditOptions(
         result.output,
@@ -84,13 +84,13 @@ def edit(
         as_form,
         build_time(epoch),
     )
-    plan = planning.edit(asked, options)
-    terminal.warn(*planning.borrowing(plan))
+    plan = plans.edit(asked, options)
+    terminal.warn(*plans.borrowing(plan))
     if result.dry_run:
-        terminal.show(plan.to_json(), *map(plain, planning.in_words(plan)))
+        terminal.show(plan.to_json(), *map(plain, plans.in_words(plan)))
         return
     if plan.localize:
-        terminal.say(f"first finding the layers: at most {planning.price_in_words(plan.localize)}")
+        terminal.say(f"first finding the layers: at most {plans.price_in_words(plan.localize)}")
     from loco_cli.workflows import edit as workflow
 
     machine = computing.machine(running)

@@ -70,12 +70,12 @@ def evaluate(
     )
     terminal: Terminal = ctx.obj
     from loco_cli.evaluation import parse_limits
-    from loco_cli.workflows import planning
+    from loco_cli.workflows.planning import plans
 
     limits = {} if fail_under is None else parse_limits(fail_under)
-    plan = planning.evaluate(asked, edited, result.output, force=result.force)
+    plan = plans.evaluate(asked, edited, result.output, force=result.force)
     if result.dry_run:
-        terminal.show(plan.to_json(), *map(plain, planning.in_words(plan)))
+        terminal.show(plan.to_json(), *map(plain, plans.in_words(plan)))
         return
     from loco_cli.workflows import evaluate as workflow
 

@@ -40,14 +40,14 @@ def generate(
     Example: loco generate "a cat in the style of monet" --seeds 4 -o cats.png
     """
     terminal: Terminal = ctx.obj
-    from loco_cli.workflows import planning
+    from loco_cli.workflows.planning import plans
 
-    request = planning.PictureRequest(
+    request = plans.PictureRequest(
         tuple(prompt), tuple(range(seeds or 1)), model or "tiny", steps, guidance
     )
-    plan = planning.generate(request, result.output, force=result.force)
+    plan = plans.generate(request, result.output, force=result.force)
     if result.dry_run:
-        terminal.show(plan.to_json(), *map(plain, planning.in_words(plan)))
+        terminal.show(plan.to_json(), *map(plain, plans.in_words(plan)))
         return
     from loco_cli.workflows import generate as workflow
 

@@ -17,7 +17,7 @@ from loco_cli.cli import options as o
 from loco_cli.cli.request import layer_list
 
 if TYPE_CHECKING:
-    from loco_cli.workflows.machine import Machine
+    from loco_cli.workflows.opening.machine import Machine
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Computing:
 
     def machine(self, running: Running | None = None) -> "Machine":
         """Return the machine that the options describe; this imports torch."""
-        from loco_cli.workflows.machine import Machine
+        from loco_cli.workflows.opening.machine import Machine
 
         how = running or Running()
         batch_size = self.batch_size or "auto"

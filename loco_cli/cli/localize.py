@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from loco_cli.recipe import Recipe
     from loco_cli.workflows import localize as localize_workflow
     from loco_cli.workflows import trace as trace_workflow
-    from loco_cli.workflows.machine import Machine
+    from loco_cli.workflows.opening.machine import Machine
 
 
 @g.spread
@@ -142,18 +142,18 @@ def localize(
         **running.overrides("localize"),
     )
     terminal: Terminal = ctx.obj
-    from loco_cli.workflows import planning
+    from loco_cli.workflows.planning import plans
 
-    plan = planning.localize(
+    plan = plans.localize(
         recipe, result.output, force=result.force, batch_size=computing.batch_size
     )
     if result.dry_run:
-        terminal.show(plan.to_json(), *map(plain, planning.in_words(plan)))
+        terminal.show(plan.to_json(), *map(plain, plans.in_words(plan)))
         return
     is_trace = recipe.localize.method == "causal-trace"
     work = _trace if is_trace else _sweep
     if is_trace and plan.localize:
-        terminal.say(f"tracing takes at most {planning.price_in_words(plan.localize)}")
+        terminal.say(f"tracing takes at most {plans.price_in_words(plan.localize)}")
     machine = replace(computing.machine(running), team=terminal.team)
     found, parts = work(terminal, recipe, machine, result)
     terminal.show(found.to_json(), *parts)

@@ -10,9 +10,9 @@ from loco_cli.checkpoint.slot import TensorSlot
 from loco_cli.diff import Counts, Diff, Side, TensorDelta, Verdict
 from loco_cli.manifest import Manifest
 from loco_cli.models.spec import Family
-from loco_cli.workflows.bases import is_base
-from loco_cli.workflows.outputs import read_manifest
 from loco_cli.workflows.progress import Notify, Progress, silent
+from loco_cli.workflows.writing.bases import is_base
+from loco_cli.workflows.writing.outputs import read_manifest
 
 
 def run(a: Path, b: Path, notify: Notify = silent) -> Diff:

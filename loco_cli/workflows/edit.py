@@ -9,20 +9,22 @@ from loco_cli.manifest import Manifest
 from loco_cli.recipe import LocalizeSettings, Recipe, render_recipe
 from loco_cli.report.pictures import Swept
 from loco_cli.report.words import scattered, shortfall
-from loco_cli.workflows.changes import Solved, edited_slots, iter_new_weights
-from loco_cli.workflows.checks import EditOptions, check_edit, named_layers
-from loco_cli.workflows.encoders import encoder_of
-from loco_cli.workflows.export_lora import write_adapter
-from loco_cli.workflows.foresight import Foresight
-from loco_cli.workflows.locate import Located, locate
-from loco_cli.workflows.machine import Machine
-from loco_cli.workflows.methods import doubts, touched
-from loco_cli.workflows.pages import promised
+from loco_cli.workflows.opening.encoders import encoder_of
+from loco_cli.workflows.opening.locate import locate
+from loco_cli.workflows.opening.machine import Machine
+from loco_cli.workflows.opening.texts import check_subjects
+from loco_cli.workflows.planning.checks import check_edit
 from loco_cli.workflows.progress import Notify, Progress, silent
-from loco_cli.workflows.record import Job, Record, figures_of
-from loco_cli.workflows.solve import solve
-from loco_cli.workflows.texts import check_subjects
-from loco_cli.workflows.write import WriteOptions, WrittenEdit, edited_copy
+from loco_cli.workflows.searching.layers import find_layers
+from loco_cli.workflows.solving.changes import Solved, edited_slots, iter_new_weights
+from loco_cli.workflows.solving.foresight import Foresight
+from loco_cli.workflows.solving.methods import doubts, touched
+from loco_cli.workflows.solving.solve import solve
+from loco_cli.workflows.writing.export_lora import write_adapter
+from loco_cli.workflows.writing.outputs import EditOptions
+from loco_cli.workflows.writing.pages import promised
+from loco_cli.workflows.writing.record import Job, Record, figures_of
+from loco_cli.workflows.writing.write import WriteOptions, WrittenEdit, edited_copy
 
 Tell = Callable[[Localization], None]
 Foretell = Callable[[Foresight], None]
@@ -88,19 +90,6 @@ def run(
     notify(Progress("writing", 1, 1))
     warnings = (*doubts(located, recipe), *_doubts(sweeps, recipe.localize))
     return Edited(written, sweeps, (*warnings, *_limits(written.manifest)))
-
-
-def find_layers(
-    located: Located, recipe: Recipe, machine: Machine, notify: Notify = silent
-) -> tuple[tuple[Swept, ...], tuple[tuple[int, ...], ...]]:
-    """Return the layers of each edit, and the sweeps that had to be made to find them."""
-    named = named_layers(located, recipe)
-    if named is not None:
-        return (), named
-    from loco_cli.workflows import sweep  # diffusers lives behind this line
-
-    sweeps = sweep.run(located, recipe, machine, notify, may_scatter=True)
-    return sweeps, tuple(one.localization.layer_set for one in sweeps)
 
 
 def _write_copy(

@@ -9,20 +9,20 @@ from loco_cli.errors import CheckFailed
 from loco_cli.evaluation import Evaluation
 from loco_cli.interventions import FixChannels
 from loco_cli.recipe import Recipe
-from loco_cli.workflows.changes import Solved
-from loco_cli.workflows.edit import find_layers
-from loco_cli.workflows.encoders import encoder_of
-from loco_cli.workflows.judge import evaluate
-from loco_cli.workflows.locate import Located, locate
-from loco_cli.workflows.machine import Machine
-from loco_cli.workflows.methods import doubts
-from loco_cli.workflows.neurons import rank
-from loco_cli.workflows.pages import write_folder
-from loco_cli.workflows.planning import EVALUATE_FILES, check_evaluate
+from loco_cli.workflows.judging.judge import evaluate
+from loco_cli.workflows.judging.show import evaluation_report, evaluation_sheet
+from loco_cli.workflows.opening.encoders import encoder_of
+from loco_cli.workflows.opening.locate import Located, locate
+from loco_cli.workflows.opening.machine import Machine
+from loco_cli.workflows.opening.texts import check_subjects
+from loco_cli.workflows.planning.plans import EVALUATE_FILES, check_evaluate
 from loco_cli.workflows.progress import Notify, silent
-from loco_cli.workflows.show import evaluation_report, evaluation_sheet
-from loco_cli.workflows.solve import solve
-from loco_cli.workflows.texts import check_subjects
+from loco_cli.workflows.searching.layers import find_layers
+from loco_cli.workflows.solving.changes import Solved
+from loco_cli.workflows.solving.methods import doubts
+from loco_cli.workflows.solving.neurons import rank
+from loco_cli.workflows.solving.solve import solve
+from loco_cli.workflows.writing.pages import write_folder
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import Any
 from loco_cli.interventions import Run
 from loco_cli.report.sheet import Cell, Row, render_sheet
 from loco_cli.runtime.sample import choose_batch_size, count_steps, sample, to_png
-from loco_cli.workflows import planning
-from loco_cli.workflows.locate import locate
-from loco_cli.workflows.machine import Machine, load_model, ticking
-from loco_cli.workflows.pages import write_new
-from loco_cli.workflows.planning import PictureRequest
+from loco_cli.workflows.opening.locate import locate
+from loco_cli.workflows.opening.machine import Machine, load_model, ticking
+from loco_cli.workflows.planning import plans
+from loco_cli.workflows.planning.plans import PictureRequest
 from loco_cli.workflows.progress import Notify, silent
+from loco_cli.workflows.writing.pages import write_new
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def run(
     notify: Notify = silent,
 ) -> Made:
     """Return a picture for every prompt and seed, prompts first; with `output`, in one PNG."""
-    planning.generate(request, output, force=force)
+    plans.generate(request, output, force=force)
     located = locate(request.model)
     pipeline = load_model(located, machine, notify)
     runs = [Run(prompt, seed) for prompt in request.prompts for seed in request.seeds]

@@ -9,14 +9,14 @@ from typing import Any
 from loco_cli.localization import Localization, Localizations
 from loco_cli.recipe import Recipe
 from loco_cli.report.words import layer_words, range_words, shortfall
-from loco_cli.workflows import find_neurons, sweep
-from loco_cli.workflows.destinations import check_folder
-from loco_cli.workflows.locate import locate
-from loco_cli.workflows.machine import Machine
-from loco_cli.workflows.pages import write_folder
-from loco_cli.workflows.planning import LOCALIZE_FILES
+from loco_cli.workflows.judging.show import localization_report, localization_sheet
+from loco_cli.workflows.opening.locate import locate
+from loco_cli.workflows.opening.machine import Machine
+from loco_cli.workflows.planning.plans import LOCALIZE_FILES
 from loco_cli.workflows.progress import Notify, silent
-from loco_cli.workflows.show import localization_report, localization_sheet
+from loco_cli.workflows.searching import find_neurons, sweep
+from loco_cli.workflows.writing.destinations import check_folder
+from loco_cli.workflows.writing.pages import write_folder
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any
 from loco_cli.checkpoint.names import block_of
 from loco_cli.models import registry
 from loco_cli.models.spec import Context, CrossAttention, Family, ModelSpec
-from loco_cli.workflows.hub import MODEL_FILES, cached
-from loco_cli.workflows.locate import is_path, locate
-from loco_cli.workflows.places import known_model, known_models
+from loco_cli.workflows.opening.hub import MODEL_FILES, cached
+from loco_cli.workflows.opening.locate import is_path, locate
+from loco_cli.workflows.opening.places import known_model, known_models
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,15 @@ from loco_cli.report.traced import Traced, TracedStrip, render_trace_sheet
 from loco_cli.runtime.sample import choose_batch_size, count_steps, to_png
 from loco_cli.runtime.trace import sample_traced
 from loco_cli.trace import Trace, Traces, TraceScore, mean_and_errors
-from loco_cli.workflows.destinations import check_folder
-from loco_cli.workflows.locate import locate
-from loco_cli.workflows.machine import Machine, load_model, load_scorer, ticking
-from loco_cli.workflows.pages import write_folder
-from loco_cli.workflows.planning import LOCALIZE_FILES
+from loco_cli.workflows.opening.locate import locate
+from loco_cli.workflows.opening.machine import Machine, load_model, load_scorer, ticking
+from loco_cli.workflows.opening.texts import check_subjects
+from loco_cli.workflows.planning.plans import LOCALIZE_FILES
+from loco_cli.workflows.planning.states import check_trace, component_of, level_of, trials_of
 from loco_cli.workflows.progress import Notify, silent
-from loco_cli.workflows.states import check_trace, component_of, level_of, trials_of
-from loco_cli.workflows.sweep import Bench
-from loco_cli.workflows.texts import check_subjects
+from loco_cli.workflows.searching.sweep import Bench
+from loco_cli.workflows.writing.destinations import check_folder
+from loco_cli.workflows.writing.pages import write_folder
 
 ENOUGH = 0.5  # a share of what the noise takes under which no state is named the concept's
 

@@ -16,7 +16,7 @@ from loco_cli.checkpoint.turns import taking_turns
 from loco_cli.checkpoint.undo import Undo, read_undo
 from loco_cli.errors import CheckpointError, RequestError, VerificationError
 from loco_cli.manifest import FileRecord, Restoration
-from loco_cli.workflows.outputs import (
+from loco_cli.workflows.writing.outputs import (
     OutputPaths,
     check_free,
     check_places,

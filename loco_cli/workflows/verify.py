@@ -16,7 +16,7 @@ from loco_cli.checkpoint.tree import list_files
 from loco_cli.checkpoint.undo import Undo, read_undo
 from loco_cli.errors import CheckpointError, VerificationError
 from loco_cli.manifest import STAMP_KEY, FileRecord, TensorRecord, Verification
-from loco_cli.workflows.outputs import (
+from loco_cli.workflows.writing.outputs import (
     FoundManifest,
     OutputPaths,
     existing_output,

@@ -22,9 +22,9 @@ from loco_cli.localization import Localization, WindowScore
 from loco_cli.models import registry
 from loco_cli.recipe import EditEntry, LocalizeSettings, slug
 from loco_cli.runtime.sample import choose_batch_size
-from loco_cli.workflows.locate import locate
-from loco_cli.workflows.machine import Machine, load_model, load_scorer
-from loco_cli.workflows.sweep import Bench, localize
+from loco_cli.workflows.opening.locate import locate
+from loco_cli.workflows.opening.machine import Machine, load_model, load_scorer
+from loco_cli.workflows.searching.sweep import Bench, localize
 from tests.benchmarks.world import add_options, chosen_entries
 
 

@@ -28,11 +28,11 @@ from loco_cli.recipe import EditEntry, Recipe
 from loco_cli.runtime.encode import TextEncoder
 from loco_cli.runtime.sample import sample
 from loco_cli.templates import Kind
-from loco_cli.workflows.changes import Solved, new_weights
-from loco_cli.workflows.encoders import encoder_of
-from loco_cli.workflows.judge import Bench, Exam, Judged
-from loco_cli.workflows.preserve import preserved_prompts
-from loco_cli.workflows.solve import solve
+from loco_cli.workflows.judging.judge import Bench, Exam, Judged
+from loco_cli.workflows.opening.encoders import encoder_of
+from loco_cli.workflows.prompts.preserve import preserved_prompts
+from loco_cli.workflows.solving.changes import Solved, new_weights
+from loco_cli.workflows.solving.solve import solve
 from tests.benchmarks.edits import exam_of, line, recipe_of, trials_of
 from tests.benchmarks.outcome import (
     Outcome,

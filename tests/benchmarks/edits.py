@@ -29,17 +29,17 @@ from loco_cli.models.spec import ModelSpec
 from loco_cli.recipe import EditEntry, LocalizeSettings, Override, Recipe, load_recipe, slug
 from loco_cli.runtime.encode import TextEncoder
 from loco_cli.templates import Kind, fill
-from loco_cli.workflows import sweep
-from loco_cli.workflows.changes import new_weights
-from loco_cli.workflows.encoders import encoder_of
-from loco_cli.workflows.judge import Bench, Exam, Judged
-from loco_cli.workflows.locate import locate
-from loco_cli.workflows.machine import Machine
-from loco_cli.workflows.neighbours import names_of
-from loco_cli.workflows.preserve import preserved_prompts
-from loco_cli.workflows.questions import Question, kept_concepts, labels_of
-from loco_cli.workflows.show import evaluation_sheet
-from loco_cli.workflows.solve import solve
+from loco_cli.workflows.judging.judge import Bench, Exam, Judged
+from loco_cli.workflows.judging.show import evaluation_sheet
+from loco_cli.workflows.opening.encoders import encoder_of
+from loco_cli.workflows.opening.locate import locate
+from loco_cli.workflows.opening.machine import Machine
+from loco_cli.workflows.prompts.neighbours import names_of
+from loco_cli.workflows.prompts.preserve import preserved_prompts
+from loco_cli.workflows.prompts.questions import Question, kept_concepts, labels_of
+from loco_cli.workflows.searching import sweep
+from loco_cli.workflows.solving.changes import new_weights
+from loco_cli.workflows.solving.solve import solve
 from tests.benchmarks.answer_key import key_of, localization_of
 from tests.benchmarks.outcome import (
     FIGURES,

@@ -31,13 +31,13 @@ from loco_cli.models import registry
 from loco_cli.recipe import EditEntry, LocalizeSettings
 from loco_cli.runtime.sample import choose_batch_size, sample
 from loco_cli.runtime.team import Team
-from loco_cli.workflows.kept import KeptRun
-from loco_cli.workflows.locate import locate
-from loco_cli.workflows.machine import Machine, load_model
+from loco_cli.workflows.opening.locate import locate
+from loco_cli.workflows.opening.machine import Machine, load_model
 from loco_cli.workflows.progress import silent
-from loco_cli.workflows.runs import Bench, Runs
-from loco_cli.workflows.search import Hunt
-from loco_cli.workflows.sweep import localize
+from loco_cli.workflows.searching.kept import KeptRun
+from loco_cli.workflows.searching.runs import Bench, Runs
+from loco_cli.workflows.searching.search import Hunt
+from loco_cli.workflows.searching.sweep import localize
 from tests.families.layouts import write_folder
 from tests.families.small import SmallModel, small_model
 

@@ -9,8 +9,8 @@ from statistics import fmean
 
 from loco_cli.evaluation import harmonic_mean, interval
 from loco_cli.report.pictures import BeforeAfter
-from loco_cli.workflows.judge import Exam, Judged
-from loco_cli.workflows.questions import Question
+from loco_cli.workflows.judging.judge import Exam, Judged
+from loco_cli.workflows.prompts.questions import Question
 from tests.benchmarks.world import KINDS
 
 Groups = tuple[tuple[bool, ...], ...]

@@ -26,13 +26,13 @@ from loco_cli.checkpoint.reader import read_tensor
 from loco_cli.models.spec import ModelSpec
 from loco_cli.recipe import EditEntry, Override, Recipe, load_recipe
 from loco_cli.runtime.encode import CheckpointEncoder
-from loco_cli.workflows.changes import NewWeight, Solved, new_weights
-from loco_cli.workflows.encoders import encoder_of
-from loco_cli.workflows.judge import Bench, Exam
-from loco_cli.workflows.locate import Located, locate
-from loco_cli.workflows.machine import Machine
-from loco_cli.workflows.questions import Question
-from loco_cli.workflows.solve import solve
+from loco_cli.workflows.judging.judge import Bench, Exam
+from loco_cli.workflows.opening.encoders import encoder_of
+from loco_cli.workflows.opening.locate import Located, locate
+from loco_cli.workflows.opening.machine import Machine
+from loco_cli.workflows.prompts.questions import Question
+from loco_cli.workflows.solving.changes import NewWeight, Solved, new_weights
+from loco_cli.workflows.solving.solve import solve
 from tests.benchmarks import published
 from tests.benchmarks.answer_key import known_localization
 from tests.benchmarks.marks import Measured, append_row, kept_marks, marks_of, read_rows, table

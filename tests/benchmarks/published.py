@@ -26,10 +26,10 @@ from torch import Tensor
 from loco_cli.editors.locoedit import Aligned, answering
 from loco_cli.recipe import Recipe
 from loco_cli.runtime.encode import TextEncoder
-from loco_cli.workflows.changes import Change, Solved
-from loco_cli.workflows.locate import Located
-from loco_cli.workflows.preserve import chosen_neighbours
-from loco_cli.workflows.problem import encode_problem
+from loco_cli.workflows.opening.locate import Located
+from loco_cli.workflows.prompts.preserve import chosen_neighbours
+from loco_cli.workflows.solving.changes import Change, Solved
+from loco_cli.workflows.solving.problem import encode_problem
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,10 @@ import torch
 from loco_cli.localization import Localization
 from loco_cli.recipe import EditEntry, LocalizeSettings
 from loco_cli.runtime.sample import choose_batch_size
-from loco_cli.workflows.locate import locate
-from loco_cli.workflows.machine import Machine, load_model, load_scorer
-from loco_cli.workflows.runs import Runs
-from loco_cli.workflows.sweep import Bench, localize
+from loco_cli.workflows.opening.locate import locate
+from loco_cli.workflows.opening.machine import Machine, load_model, load_scorer
+from loco_cli.workflows.searching.runs import Runs
+from loco_cli.workflows.searching.sweep import Bench, localize
 from tests.benchmarks import reference
 from tests.benchmarks.answer_key import key_of, known_localization
 from tests.benchmarks.world import KINDS, add_options, chosen_entries, entries

@@ -5,7 +5,7 @@ import json
 from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
-from loco_cli.workflows.kept import Kept, KeptRun, runs_folder
+from loco_cli.workflows.searching.kept import Kept, KeptRun, runs_folder
 
 
 def test_runs_are_counted_and_cleared():

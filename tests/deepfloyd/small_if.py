@@ -12,9 +12,9 @@ from loco_cli.interventions import Run
 from loco_cli.models import known
 from loco_cli.runtime.sample import choose_batch_size, sample
 from loco_cli.tiny.training.figures import recognition, unseen_prompts
-from loco_cli.workflows.judge import Bench, Judges
-from loco_cli.workflows.locate import Located, locate
-from loco_cli.workflows.machine import Machine, find_scorer, load_model, load_scorer
+from loco_cli.workflows.judging.judge import Bench, Judges
+from loco_cli.workflows.opening.locate import Located, locate
+from loco_cli.workflows.opening.machine import Machine, find_scorer, load_model, load_scorer
 
 FOLDER = Path(__file__).parent / "model"
 STEPS, GUIDANCE = 10, 2.0

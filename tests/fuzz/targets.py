@@ -22,10 +22,10 @@ from loco_cli.runtime.sentencepiece import read_piece_model
 from loco_cli.runtime.tokenizer import load_tokenizer
 from loco_cli.workflows import undo as undoing
 from loco_cli.workflows import verify
-from loco_cli.workflows.encoders import encoder_of
-from loco_cli.workflows.kept import Kept
-from loco_cli.workflows.locate import locate
-from loco_cli.workflows.outputs import OutputPaths
+from loco_cli.workflows.opening.encoders import encoder_of
+from loco_cli.workflows.opening.locate import locate
+from loco_cli.workflows.searching.kept import Kept
+from loco_cli.workflows.writing.outputs import OutputPaths
 from tests.checkpoints import sd1_weights, write_folder, write_single_file
 from tests.edits import edit
 

@@ -15,8 +15,8 @@ from loco_cli.interventions import Run
 from loco_cli.runtime.pipeline import choose_device, choose_dtype
 from loco_cli.runtime.quiet import hushed
 from loco_cli.runtime.sample import sample_batch
-from loco_cli.workflows.locate import locate
-from loco_cli.workflows.machine import Machine, load_model
+from loco_cli.workflows.opening.locate import locate
+from loco_cli.workflows.opening.machine import Machine, load_model
 from tests.families.layouts import write_folder
 from tests.families.small import small_model
 

@@ -11,8 +11,8 @@ from loco_cli.runtime.conditioning import PromptReader
 from loco_cli.runtime.pipeline import Pipeline
 from loco_cli.runtime.quiet import without_advice
 from loco_cli.runtime.sample import sample_batch
-from loco_cli.workflows.encoders import encoder_of
-from loco_cli.workflows.machine import Machine, load_model
+from loco_cli.workflows.opening.encoders import encoder_of
+from loco_cli.workflows.opening.machine import Machine, load_model
 from tests.pipelines import FAMILIES, located, running
 
 SOURCE, TARGET = "a house in the style of van gogh", "a painting"

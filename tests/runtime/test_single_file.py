@@ -10,7 +10,7 @@ from loco_cli.errors import CheckpointError
 from loco_cli.interventions import Run
 from loco_cli.runtime.pipeline import load_pipeline
 from loco_cli.runtime.sample import sample_batch
-from loco_cli.workflows.locate import locate
+from loco_cli.workflows.opening.locate import locate
 from tests.families.original import as_novelai, original_tensors, write_file
 from tests.families.small import small_model
 from tests.pipelines import running

@@ -7,8 +7,8 @@ import torch
 
 from loco_cli.interventions import Run
 from loco_cli.runtime.sample import sample_batch
-from loco_cli.workflows.locate import locate
-from loco_cli.workflows.machine import load_model
+from loco_cli.workflows.opening.locate import locate
+from loco_cli.workflows.opening.machine import load_model
 from tests.families.layouts import write_folder
 from tests.families.small import small_model
 from tests.pipelines import CPU, running

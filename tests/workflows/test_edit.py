@@ -13,11 +13,11 @@ from loco_cli.interventions import Run
 from loco_cli.recipe import Ridge, load_recipe, recipe_from_text
 from loco_cli.runtime.sample import sample_batch
 from loco_cli.workflows import compare, edit, undo, verify
-from loco_cli.workflows.checks import EditOptions
-from loco_cli.workflows.judge import edited_pipeline
-from loco_cli.workflows.locate import locate
-from loco_cli.workflows.machine import Machine, load_model
-from loco_cli.workflows.solve import solve
+from loco_cli.workflows.judging.judge import edited_pipeline
+from loco_cli.workflows.opening.locate import locate
+from loco_cli.workflows.opening.machine import Machine, load_model
+from loco_cli.workflows.solving.solve import solve
+from loco_cli.workflows.writing.outputs import EditOptions
 from tests.checkpoints import tree_bytes
 
 CPU = Machine(device="cpu")

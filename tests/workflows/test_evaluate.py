@@ -11,14 +11,14 @@ from loco_cli.evaluation import Evaluation
 from loco_cli.recipe import load_recipe
 from loco_cli.runtime.sample import sample, to_png
 from loco_cli.workflows import edit, evaluate
-from loco_cli.workflows.changes import new_weights
-from loco_cli.workflows.checks import EditOptions
 from loco_cli.workflows.evaluate import Evaluated, figures_in_words
-from loco_cli.workflows.judge import Bench, Exam, Judges, edited_pipeline
-from loco_cli.workflows.machine import Machine, load_judge, load_scorer
-from loco_cli.workflows.neurons import rank
-from loco_cli.workflows.questions import Labels, Question, questions
-from loco_cli.workflows.solve import solve
+from loco_cli.workflows.judging.judge import Bench, Exam, Judges, edited_pipeline
+from loco_cli.workflows.opening.machine import Machine, load_judge, load_scorer
+from loco_cli.workflows.prompts.questions import Labels, Question, questions
+from loco_cli.workflows.solving.changes import new_weights
+from loco_cli.workflows.solving.neurons import rank
+from loco_cli.workflows.solving.solve import solve
+from loco_cli.workflows.writing.outputs import EditOptions
 from tests.checkpoints import sd1_weights, write_folder
 
 CPU = Machine(device="cpu")

@@ -7,10 +7,11 @@ from PIL import Image
 
 from loco_cli.layers import LayerWindow
 from loco_cli.recipe import recipe_from_text
-from loco_cli.workflows import edit, evaluate, generate, sweep
-from loco_cli.workflows.checks import EditOptions
-from loco_cli.workflows.machine import Machine, load_scorer
-from loco_cli.workflows.planning import PictureRequest
+from loco_cli.workflows import edit, evaluate, generate
+from loco_cli.workflows.opening.machine import Machine, load_scorer
+from loco_cli.workflows.planning.plans import PictureRequest
+from loco_cli.workflows.searching import sweep
+from loco_cli.workflows.writing.outputs import EditOptions
 from tests.pipelines import FAMILIES, located, running
 
 MACHINE = Machine(device="cpu", scorer="tiny")

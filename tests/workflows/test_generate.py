@@ -9,8 +9,8 @@ from loco_cli.errors import OutputExists
 from loco_cli.interventions import Run
 from loco_cli.runtime.sample import sample_batch, to_png
 from loco_cli.workflows import generate
-from loco_cli.workflows.machine import Machine
-from loco_cli.workflows.planning import PictureRequest
+from loco_cli.workflows.opening.machine import Machine
+from loco_cli.workflows.planning.plans import PictureRequest
 
 CPU = Machine(device="cpu", batch_size=1)
 

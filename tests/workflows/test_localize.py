@@ -8,7 +8,7 @@ from loco_cli.errors import OutputExists
 from loco_cli.localization import ConceptName, LayerName, Localization, ModelName, WindowScore
 from loco_cli.recipe import load_recipe
 from loco_cli.workflows import localize
-from loco_cli.workflows.machine import Machine
+from loco_cli.workflows.opening.machine import Machine
 
 RECIPE = """
 loco: 1

@@ -9,9 +9,9 @@ from loco_cli.localization import ConceptName, ModelName
 from loco_cli.recipe import load_recipe
 from loco_cli.trace import Trace, TraceScore
 from loco_cli.workflows import edit, trace
-from loco_cli.workflows.checks import EditOptions
-from loco_cli.workflows.machine import Machine
-from loco_cli.workflows.states import price_of
+from loco_cli.workflows.opening.machine import Machine
+from loco_cli.workflows.planning.states import price_of
+from loco_cli.workflows.writing.outputs import EditOptions
 
 RECIPE = """
 loco: 1

@@ -1,0 +1,1 @@
+"""What an edit did: pictures before and after, scored, recognised and counted."""

@@ -1,0 +1,252 @@
+"""Generate before and after an edit, score and recognise, and count."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from loco_cli.checkpoint.lora import Lora
+from loco_cli.errors import MachineError
+from loco_cli.evaluation import Evaluation, ForgetImages, JudgedImage, KeepImages
+from loco_cli.interventions import FixChannels, Run
+from loco_cli.metrics.clip_score import ClipScorer
+from loco_cli.models.spec import ModelSpec
+from loco_cli.recipe import Recipe
+from loco_cli.report.pictures import BeforeAfter
+from loco_cli.runtime.conditioning import PromptReader
+from loco_cli.runtime.pipeline import Pipeline
+from loco_cli.runtime.sample import choose_batch_size, count_steps, sample, to_png
+from loco_cli.runtime.weights import replaced_weights
+from loco_cli.workflows.judging.apply_lora import with_lora
+from loco_cli.workflows.opening.locate import Located
+from loco_cli.workflows.opening.machine import Machine, load_judge, load_model, load_scorer, ticking
+from loco_cli.workflows.progress import Notify, silent
+from loco_cli.workflows.prompts.questions import Question, questions
+from loco_cli.workflows.solving.changes import NewWeight, Solved, new_weights
+
+FIRST_SEED = 1000  # choosing uses seeds from 0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An evaluation, and the pictures of it."""
+
+    evaluation: Evaluation
+    pictures: tuple[BeforeAfter, ...]
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What is asked of an edit, and how it is drawn: every question once with every seed."""
+
+    questions: tuple[Question, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    guidance: float
+
+    @classmethod
+    def of(cls, spec: ModelSpec, recipe: Recipe) -> "Exam":
+        """Return the exam of a recipe, in prompts and seeds that chose nothing."""
+        settings = recipe.evaluate
+        seeds = tuple(range(FIRST_SEED, FIRST_SEED + settings.seeds))
+        sampling = spec.sampling(settings.steps, settings.guidance)
+        return cls(questions(spec, recipe), seeds, *sampling)
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The pictures to make, those of a question side by side."""
+        return tuple(
+            Run(question.prompt, seed) for question in self.questions for seed in self.seeds
+        )
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Who looks at the pictures: the scorer, and a judge that chose nothing."""
+
+    scorer: ClipScorer
+    judge: ClipScorer
+
+    def look(self, question: Question, old: Tensor, new: Tensor) -> JudgedImage:
+        """Return the verdict on a picture [3, h, w] before and after."""
+        both = torch.stack([old, new])  # [2, 3, h, w]
+        if not both.isfinite().all():
+            raise MachineError(
+                f"a picture of `{question.prompt}` came out as no numbers", "try `--dtype float32`"
+            )
+        before, after = self.scorer.scores(both, [question.prompt] * 2)
+        if question.labels is None:
+            return JudgedImage(before, after)
+        first, second = self.judge.best_label(both, question.labels.texts)
+        target = question.labels.target
+        became = None if target is None else second == target
+        return JudgedImage(before, after, first == 0, second == 0, became)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """
+    What edits of one model are judged on: the model, loaded, and who looks at its pictures.
+
+    What it draws before an edit is drawn once, however many edits are held against it.
+    """
+
+    located: Located
+    pipeline: Pipeline
+    judges: Judges
+    batch_size: int
+    notify: Notify = silent
+    drawn: dict[tuple[Run, int, float], Tensor] = field(default_factory=dict)  # by steps, guidance
+
+    @classmethod
+    def load(cls, located: Located, machine: Machine, notify: Notify = silent) -> "Bench":
+        """Return the bench of a model, everything loaded."""
+        scorer = load_scorer(located, machine)
+        judges = Judges(scorer, load_judge(located, machine, scorer))
+        pipeline = load_model(located, machine, notify)
+        batch_size = choose_batch_size(machine.batch_size, pipeline)
+        return cls(located, pipeline, judges, batch_size, notify)
+
+    def before(self, exam: Exam) -> list[Tensor]:  # each [3, h, w]
+        """Return the model's own pictures, in the order of the exam's runs."""
+        keys = [(run, exam.steps, exam.guidance) for run in exam.runs]
+        missing = [key for key in keys if key not in self.drawn]
+        if missing:
+            runs = [run for run, _, _ in missing]
+            self.drawn.update(zip(missing, self._draw(exam, runs, "before"), strict=True))
+        return [self.drawn[key] for key in keys]
+
+    def judge_held(self, exam: Exam, fixed: tuple[FixChannels, ...]) -> Judged:
+        """Return the evaluation of channels that are held while pictures are made."""
+        before = self.before(exam)
+        runs = [replace(run, fixed=fixed) for run in exam.runs]
+        return judged(exam, before, self._draw(exam, runs, "after"), self.judges)
+
+    def judge(self, exam: Exam, solved: Solved) -> Judged:
+        """Return the evaluation of a solved edit, which is made in memory and taken back."""
+        before = self.before(exam)
+        with edited_pipeline(self.pipeline, self.located, solved) as edited:
+            after = replace(self, pipeline=edited)._draw(exam, exam.runs, "after")
+        return judged(exam, before, after, self.judges)
+
+    def _draw(self, exam: Exam, runs: Sequence[Run], when: str) -> list[Tensor]:
+        return _pictures(self.pipeline, exam, runs, self.batch_size, when, self.notify)
+
+
+def evaluate(
+    located: Located,
+    recipe: Recipe,
+    edited: Located | Lora | Solved | tuple[FixChannels, ...],
+    machine: Machine,
+    notify: Notify = silent,
+) -> Judged:
+    """
+    Return the evaluation of an edited checkpoint, a LoRA, an edit made in memory, or held channels.
+    """
+    exam = Exam.of(located.spec, recipe)
+    bench = Bench.load(located, machine, notify)
+    if isinstance(edited, Solved):
+        return bench.judge(exam, edited)
+    if isinstance(edited, tuple):
+        return bench.judge_held(exam, edited)
+    before, judges, batch_size = bench.before(exam), bench.judges, bench.batch_size
+    if isinstance(edited, Lora):
+        with with_lora(bench.pipeline, edited.parts) as pipeline:
+            after = _pictures(pipeline, exam, exam.runs, batch_size, "after", notify)
+        return judged(exam, before, after, judges)
+    del bench  # one model in memory at a time
+    pipeline = load_model(edited, machine, notify)
+    after = _pictures(pipeline, exam, exam.runs, batch_size, "after", notify)
+    return judged(exam, before, after, judges)
+
+
+@contextmanager
+def edited_pipeline(pipeline: Pipeline, located: Located, solved: Solved) -> Iterator[Pipeline]:
+    """
+    Give the pipeline with the edit's weights, rounded as the file would have them.
+
+    After it, the weights are what they were.
+    """
+    chosen: dict[tuple[str, str], NewWeight] = {}
+    for weight in new_weights(located, solved):
+        # of `x.safetensors` and `x.fp16.safetensors` the pipeline has read the first
+        key = (weight.slot.component, weight.slot.name)
+        here = chosen.get(key, weight)
+        if weight.slot.file.count(".") <= here.slot.file.count("."):
+            chosen[key] = weight
+    components = sorted({change.component for change in solved.changes})
+    with ExitStack() as stack:
+        for component in components:  # and no EMA copy
+            stored = {name: new.stored for (of, name), new in chosen.items() if of == component}
+            module = getattr(pipeline.pipe, component)
+            stack.enter_context(replaced_weights(module, stored))
+        # with another encoder the prompts that were read so far read otherwise
+        is_reading_alike = components == ["unet"]
+        reader = pipeline.reader if is_reading_alike else PromptReader(pipeline.pipe, pipeline.spec)
+        yield replace(pipeline, reader=reader)
+
+
+def _pictures(
+    pipeline: Pipeline,
+    exam: Exam,
+    runs: Sequence[Run],
+    batch_size: int,
+    when: str,
+    notify: Notify,
+) -> list[Tensor]:
+    total = len(runs) * count_steps(pipeline, exam.steps)
+    images = sample(
+        pipeline,
+        runs,
+        steps=exam.steps,
+        guidance=exam.guidance,
+        batch_size=batch_size,
+        tick=ticking(notify, f"pictures {when}", total),
+    )
+    return list(images)
+
+
+def judged(exam: Exam, before: Sequence[Tensor], after: Sequence[Tensor], judges: Judges) -> Judged:
+    """Return the evaluation of pictures [3, h, w] before and after, in the order of the runs."""
+    images: dict[Question, list[JudgedImage]] = {question: [] for question in exam.questions}
+    pictures = []
+    keys = [(question, seed) for question in exam.questions for seed in exam.seeds]
+    for (question, seed), old, new in zip(keys, before, after, strict=True):
+        verdict = judges.look(question, old, new)
+        images[question].append(verdict)
+        pictures.append(_picture(question, seed, verdict, old, new))
+    return Judged(_document(images, exam.seeds), tuple(pictures))
+
+
+def _picture(
+    question: Question, seed: int, judged: JudgedImage, old: Tensor, new: Tensor
+) -> BeforeAfter:
+    return BeforeAfter(
+        group="keep" if question.edit is None else "forget",
+        prompt=question.prompt,
+        seed=seed,
+        before=to_png(old),
+        after=to_png(new),
+        score_before=judged.before,
+        score_after=judged.after,
+        recognised_before=judged.recognised_before,
+        recognised_after=judged.recognised_after,
+        became=judged.became,
+        is_fact=question.kind == "fact",  # forgotten only where the new answer is given
+    )
+
+
+def _document(images: Mapping[Question, Sequence[JudgedImage]], seeds: Sequence[int]) -> Evaluation:
+    forget = [
+        ForgetImages(question.edit, question.kind or "object", question.prompt, tuple(judged))
+        for question, judged in images.items()
+        if question.edit is not None
+    ]
+    keep = [
+        KeepImages(question.concept, question.prompt, tuple(judged))
+        for question, judged in images.items()
+        if question.edit is None
+    ]
+    return Evaluation.of(forget, keep, seeds)

@@ -1,0 +1,1 @@
+"""What a command would do, checked and priced before any model is loaded."""

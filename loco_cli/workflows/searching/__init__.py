@@ -1,0 +1,1 @@
+"""Which layers hold a concept: runs planned, made, scored, kept, and gone on with."""

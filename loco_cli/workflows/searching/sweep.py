@@ -1,0 +1,140 @@
+"""One concept's sweep: plan the runs, make the pictures, score them, rank the layers."""
+
+import time
+from collections.abc import Iterable, Sequence
+
+from loco_cli.layers import LayerWindow, sliding_windows
+from loco_cli.localization import Localization, better_for
+from loco_cli.localizers import locogen
+from loco_cli.recipe import EditEntry, LocalizeSettings, Recipe
+from loco_cli.report.pictures import Swept
+from loco_cli.runtime.sample import choose_batch_size
+from loco_cli.workflows.opening.locate import Located
+from loco_cli.workflows.opening.machine import Machine, find_scorer, load_model, load_scorer
+from loco_cli.workflows.opening.texts import check_subjects
+from loco_cli.workflows.planning.checks import check_localize, scored_layers
+from loco_cli.workflows.progress import Notify, silent
+from loco_cli.workflows.searching import search
+from loco_cli.workflows.searching.kept import Kept, trim
+from loco_cli.workflows.searching.runs import Bench as Bench
+from loco_cli.workflows.searching.runs import Runs
+from loco_cli.workflows.searching.search import Hunt
+from loco_cli.workflows.searching.sets import smallest_set
+
+
+def run(
+    located: Located,
+    recipe: Recipe,
+    machine: Machine,
+    notify: Notify = silent,
+    *,
+    may_scatter: bool = False,
+) -> tuple[Swept, ...]:
+    """
+    Return one sweep for each edit of the recipe; the model is loaded once.
+
+    With `may_scatter` a set of layers is looked for where no range is enough.
+    """
+    check_localize(located, recipe.localize)
+    named = scored_layers(located, recipe)
+    check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
+    machine.team.join()
+    bench = load_bench(located, machine, notify)
+    swept = tuple(
+        score(bench, entry, recipe.localize, named[i])
+        if named
+        else localize(bench, entry, recipe.localize, may_scatter=may_scatter)
+        for i, entry in enumerate(recipe.edits)
+    )
+    if bench.kept and bench.team.is_first:
+        trim()
+    return swept
+
+
+def load_bench(located: Located, machine: Machine, notify: Notify = silent) -> Bench:
+    """Return the model and its scorer, loaded, with the runs that are kept of them."""
+    scorer = load_scorer(located, machine)
+    pipeline = load_model(located, machine, notify)
+    batch_size = min(machine.team.gather(choose_batch_size(machine.batch_size, pipeline)))
+    kept = None
+    if machine.is_cached:
+        unet = pipeline.pipe.unet
+        folder = find_scorer(machine.scorer or located.spec.scorer)
+        kept = Kept.of(located, folder, f"{unet.device.type} {unet.dtype}")
+    return Bench(located, pipeline, scorer, batch_size, notify, kept, machine.team)
+
+
+def localize(
+    bench: Bench, entry: EditEntry, settings: LocalizeSettings, *, may_scatter: bool = False
+) -> Swept:
+    """Return the layers of one concept, found in the way that the settings name."""
+    runs = Runs.of(bench, entry, settings)
+    if settings.window == "set":
+        return smallest_set(runs)
+    swept = contiguous(runs)
+    found = swept.localization
+    if not may_scatter or not settings.may_scatter or found.is_enough(settings.effect):
+        return swept
+    if not Hunt(runs).race.is_known:
+        return swept
+    return smallest_set(runs, found.ranking or alone(found), found.seconds)
+
+
+def contiguous(runs: Runs) -> Swept:
+    """Return the range of layers that is found in the way that the settings name."""
+    settings = runs.settings
+    if settings.width == runs.bench.located.spec.n_layers:
+        return exhaustive(runs)  # of a single window there is nothing to rank
+    if settings.method == "contribution":
+        return search.contribution(runs)
+    if settings.search == "fast":
+        return search.fast(runs)
+    return exhaustive(runs)
+
+
+def alone(found: Localization) -> tuple[float, ...]:
+    """Return what each layer does alone, of a sweep that tried them all."""
+    return tuple(score.effect or 0.0 for score in found.scores if len(score.layer_set) == 1)
+
+
+def score(
+    bench: Bench, entry: EditEntry, settings: LocalizeSettings, layers: tuple[int, ...]
+) -> Swept:
+    """Return the score of layers that are named, on every prompt and seed; none are looked for."""
+    started = time.monotonic()
+    # of a single candidate all is tried
+    runs = Runs.of(bench, entry, settings.model_copy(update={"search": "exhaustive"}))
+    n_layers = bench.located.spec.n_layers
+    _sweep(runs, [layers])
+    original, target, scores = locogen.rank(runs.trials, runs.scores, [layers], n_layers)
+    found = runs.document(scores, scores[0], (original, target), time.monotonic() - started)
+    return Swept(found, tuple(runs.pictures), bench.located.spec.module_paths)
+
+
+def exhaustive(runs: Runs) -> Swept:
+    """Return the paper's sweep: every window on every prompt and seed, narrow ones first."""
+    started, settings = time.monotonic(), runs.settings
+    spec = runs.bench.located.spec
+    wanted = settings.effect if settings.width == "auto" else None
+    windows: list[LayerWindow] = []
+    for width in locogen.widths_of(settings.width):
+        windows += sliding_windows(spec.n_layers, width)
+        _sweep(runs, windows)
+        original, target, scores = locogen.rank(runs.trials, runs.scores, windows, spec.n_layers)
+        chosen = locogen.choose(scores, better_for(runs.concept.kind), wanted=wanted)
+        if wanted and chosen.effect is not None and chosen.effect >= wanted:
+            break
+    found = runs.document(scores, chosen, (original, target), time.monotonic() - started)
+    return Swept(found, tuple(runs.pictures), spec.module_paths)
+
+
+def _sweep(runs: Runs, windows: Sequence[Iterable[int]]) -> None:
+    """Make and score the runs of these windows, and of nothing and everything, if not yet."""
+    candidates = locogen.candidates_of(windows, runs.bench.located.spec.n_layers)
+    known = {trial.candidate for trial in runs.trials}
+    fresh = [candidate for candidate in candidates if candidate not in known]
+    trials = locogen.plan(
+        fresh, runs.pairs, runs.seeds, runs.concept.kind, with_pooled=runs.settings.pooled
+    )
+    stage = f"localizing {runs.concept.subject}"
+    runs.make(trials, f"{stage} in wider ranges" if runs.trials else stage, is_shared=False)

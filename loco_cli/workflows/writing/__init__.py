@@ -1,0 +1,1 @@
+"""From a solved edit to files: all of it or nothing, and never over what is read."""
