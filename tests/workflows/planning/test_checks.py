@@ -8,13 +8,13 @@ from loco_cli.errors import CheckpointError, OutputExists, RequestError
 from loco_cli.recipe import load_recipe
 from loco_cli.workflows.opening.locate import locate
 from loco_cli.workflows.planning.checks import (
-    EditOptions,
     check_edit,
     check_localize,
     check_solve,
     named_layers,
 )
 from loco_cli.workflows.writing.destinations import check_file, check_folder
+from loco_cli.workflows.writing.outputs import EditOptions
 
 STYLE = "{kind: style, subject: van gogh}"
 OBJECT = "{kind: object, subject: snoopy, to: a dog}"
