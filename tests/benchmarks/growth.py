@@ -1,13 +1,14 @@
 """
 How the price of a localization grows with the number of layers, counted in UNet evaluations.
 
-    python -m tests.benchmarks.growth [--drawing FILE.svg] [--sdxl DIR --threads 1]
+    python -m tests.benchmarks.growth [--drawing FILE.svg]
+        [--sdxl DIR --plant 64 66 --plant 20 22 --threads 1]
 
 The search runs on scores that are made up: swapping planted layers makes a share of the full
 swap's effect, and every score has an error. Its ranking is either true, with an error, or drawn by
 lot, which is the worst case. With `--sdxl` an SDXL of true architecture and reduced width is made
-in DIR, in which two of 70 layers listen to the prompt and the others hardly do, and is searched
-for real: attribution, pictures, scores by how alike to the prompt's own picture they are.
+in DIR, in which a range of 70 layers listens to the prompt and the others hardly do, and is
+searched for real: attribution, pictures, scores by how alike to the prompt's own they are.
 """
 
 import argparse
@@ -45,7 +46,7 @@ N_LAYERS = (16, 32, 70)
 STEPS, GUIDANCE = 50, 7.5
 ENTRY = EditEntry(kind="style", subject="monet", to="painting")
 PLANTS = {"one layer": (1.0,), "two layers": (0.55, 0.42), "three layers": (0.35, 0.35, 0.27)}
-PLANTED, LISTENS = (64, 65), 0.01  # of the reduced SDXL, and what the others do
+LISTENS = 0.01  # the layers of the reduced SDXL that are not planted, of what they did
 
 
 @dataclass
@@ -197,23 +198,23 @@ class Likeness:
         ]
 
 
-def planted(name: str) -> SmallModel:
-    """Return the small relative of a model, in which `PLANTED` alone listen to the prompt."""
+def planted(name: str, plant: range) -> SmallModel:
+    """Return the small relative of a model, in which a range alone listens to the prompt."""
     model = small_model(name)
     unet = dict(model.tensors["unet"])
     paths = [key.removesuffix(".to_k.weight") for key in unet if key.endswith("attn2.to_k.weight")]
-    kept = {registry.get(name).module_paths[layer] for layer in PLANTED}
+    kept = {registry.get(name).module_paths[layer] for layer in plant}
     for path in paths:
         if path not in kept:
             unet[f"{path}.to_out.0.weight"] = LISTENS * unet[f"{path}.to_out.0.weight"]
     return replace(model, tensors={**model.tensors, "unet": unet})
 
 
-def searched(folder: Path, *, steps: int, n_seeds: int) -> Localization:
+def searched(folder: Path, plant: range, *, steps: int, n_seeds: int) -> Localization:
     """Return a fast search of the reduced SDXL, whose folder is made once."""
     if not (folder / "model_index.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_folder(folder, planted("sdxl"), torch.float32)
+        write_folder(folder, planted("sdxl", plant), torch.float32)
     located = locate(str(folder))
     pipeline = load_model(located, Machine(device="cpu"))
     size, sampling = choose_batch_size("auto", pipeline), located.spec.sampling(steps, None)
@@ -228,7 +229,7 @@ def searched(folder: Path, *, steps: int, n_seeds: int) -> Localization:
     return localize(bench, ENTRY, LocalizeSettings(steps=steps, seeds=n_seeds)).localization
 
 
-def report(found: Localization) -> str:
+def report(found: Localization, plant: range) -> str:
     """Return a search of the reduced SDXL in words, beside the sweeps that it stands for."""
     n_layers, width = len(found.ranking or ()), len(found.layers)
     n_pairs = len(found.prompts) * len(found.seeds)
@@ -237,7 +238,7 @@ def report(found: Localization) -> str:
     whole = (len(windows) + 2) * n_pairs * price
     ranking = sorted(range(n_layers), key=lambda i: -(found.ranking or ())[i])
     return (
-        f"SDXL of reduced width, {n_layers} layers, {PLANTED} planted: layers {found.layer_set}, "
+        f"SDXL of reduced width, {n_layers} layers, {list(plant)} planted: layers {found.layer_set}, "
         f"effect {found.effect:.2f}, {len(found.scores)} windows tried, ranking begins "
         f"{ranking[:4]}; {found.unet_evaluations:,} evaluations of the exhaustive sweep's "
         f"{whole:,}, 1/{whole / found.unet_evaluations:.0f}"
@@ -251,6 +252,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     made.add_argument("--drawing", type=Path)
     made.add_argument("--sdxl", type=Path, help="a folder for the reduced SDXL")
+    made.add_argument("--plant", type=int, nargs=2, action="append", metavar=("A", "B"))
     made.add_argument("--steps", type=int, default=10)
     made.add_argument("--seeds", type=int, default=4)
     made.add_argument("--threads", type=int)
@@ -261,8 +263,11 @@ def main(arguments: list[str] | None = None) -> None:
     print(table(found), flush=True)
     if args.drawing:
         args.drawing.write_text(drawing(found), "utf-8")
-    if args.sdxl:
-        print(report(searched(args.sdxl, steps=args.steps, n_seeds=args.seeds)))
+    for plant in (range(*ends) for ends in args.plant or [(64, 66)]):
+        if args.sdxl:
+            folder = args.sdxl / f"{plant.start}-{plant.stop}"
+            got = searched(folder, plant, steps=args.steps, n_seeds=args.seeds)
+            print(report(got, plant), flush=True)
 
 
 if __name__ == "__main__":

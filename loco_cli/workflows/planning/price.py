@@ -1,6 +1,6 @@
 """What it takes to find the layers of a concept, before any picture is made."""
 
-from loco_cli.localizers import fast, locogen, sets
+from loco_cli.localizers import contribution, fast, locogen, sets
 from loco_cli.plan import PlannedRuns
 from loco_cli.recipe import LocalizeSettings, Recipe
 from loco_cli.workflows.opening.locate import Located
@@ -40,7 +40,7 @@ def _n_pictures(settings: LocalizeSettings, n_layers: int, n_prompts: int) -> in
     if not _is_ranked(settings, n_layers):
         return len(locogen.candidates_of(windows, n_layers)) * n_pairs
     if settings.method == "contribution":
-        n_tried = 2 + len(locogen.widths_of(settings.width))
+        n_tried = 2 + contribution.at_most(locogen.widths_of(settings.width))
         return n_prompts * min(2, settings.seeds) * n_tried
     return fast.at_most(len(windows), n_pairs)
 

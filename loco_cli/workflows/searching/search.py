@@ -11,7 +11,7 @@ from loco_cli.interventions import Run
 from loco_cli.localization import WindowScore, better_for
 from loco_cli.localizers import fast as racing
 from loco_cli.localizers import locogen
-from loco_cli.localizers.contribution import chosen_windows, is_spoken_of
+from loco_cli.localizers.contribution import is_spoken_of, likely_windows
 from loco_cli.localizers.fast import Estimate, Layers, Race
 from loco_cli.localizers.locogen import Trial
 from loco_cli.report.pictures import Swept
@@ -35,14 +35,14 @@ def fast(runs: Runs) -> Swept:
 
 def contribution(runs: Runs) -> Swept:
     """
-    Return the layers to which the subject adds most, in as few as are enough; no window is swept.
+    Return the layers to which the subject adds most and that are enough; no window is swept.
 
-    What is chosen is tried on two seeds of every prompt, for its effect.
+    A few windows at most are tried, on two seeds of every prompt, until one has the effect.
     """
     started = time.monotonic()
     hunt = Hunt(runs)
     sizes = hunt.contributions()
-    for window in chosen_windows(sizes, hunt.widths):
+    for window in likely_windows(sizes, hunt.widths):
         hunt.score_to({tuple(window): 2 * len(runs.pairs)})
         best = hunt.race.best()
         if best.effect >= runs.settings.effect:
