@@ -238,10 +238,10 @@ def report(found: Localization, plant: range) -> str:
     whole = (len(windows) + 2) * n_pairs * price
     ranking = sorted(range(n_layers), key=lambda i: -(found.ranking or ())[i])
     return (
-        f"SDXL of reduced width, {n_layers} layers, {list(plant)} planted: layers {found.layer_set}, "
-        f"effect {found.effect:.2f}, {len(found.scores)} windows tried, ranking begins "
-        f"{ranking[:4]}; {found.unet_evaluations:,} evaluations of the exhaustive sweep's "
-        f"{whole:,}, 1/{whole / found.unet_evaluations:.0f}"
+        f"SDXL of reduced width, {n_layers} layers, {list(plant)} planted: "
+        f"layers {found.layer_set}, effect {found.effect:.2f}, {len(found.scores)} windows tried, "
+        f"ranking begins {ranking[:4]}; {found.unet_evaluations:,} evaluations of the exhaustive "
+        f"sweep's {whole:,}, 1/{whole / found.unet_evaluations:.0f}"
     )
 
 
