@@ -7,11 +7,11 @@ chart fits a phone and a printed page without its words growing or shrinking.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from loco_cli.localization import Localization, WindowScore
-from loco_cli.report.words import layer_words, percent, score_words
+from loco_cli.report.words import layer_span, layer_words, percent, score_words
 
 TOP, PLOT, FOOT = 26.0, 190.0, 24.0  # pixels: room for a line's words, the bars, the layer numbers
 MAX_NUMBERS = 20  # written below the bars; beyond it only every n-th
@@ -49,7 +49,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Panel:
-    """The bars of the candidates of one width: `Panel("Single layers", "layer", bars)`."""
+    """The bars of some candidates: `Panel("Single layers", "layer", bars)`."""
 
     title: str
     axis: str
@@ -68,16 +68,16 @@ class Chart:
 
 
 def layer_chart(found: Localization, paths: Mapping[int, str]) -> Chart:
-    """Return the chart of a localization, one panel per width; `paths` are the module paths."""
+    """
+    Return the chart of a localization; `paths` are the module paths.
+
+    Ranges have a panel for each width, or one for all where few were tried; sets have their own.
+    """
     scale = _Scale(found)
-    widths: dict[int | None, list[WindowScore]] = {}
-    for score in found.scores:
-        is_range = score.layer_range and found.window is None
-        widths.setdefault(len(score.layer_set) if is_range else None, []).append(score)
     return Chart(
         panels=tuple(
-            Panel(*_panel_words(width), _bars(scores, found, scale, paths))
-            for width, scores in widths.items()
+            Panel(title, axis, _bars(named, found, scale, paths))
+            for title, axis, named in _panels(found)
         ),
         original=scale.level("original", found.original_score),
         target=scale.level("all layers swapped", found.target_score),
@@ -126,26 +126,49 @@ class _Scale:
         )
 
 
-def _panel_words(width: int | None) -> tuple[str, str]:
-    if width is None:
-        return "Sets of layers", "how many layers"
+_Named = list[tuple[str, WindowScore]]  # what stands below a bar, and what it shows
+
+
+def _panels(found: Localization) -> Iterator[tuple[str, str, _Named]]:
+    """Yield title, axis and candidates of each panel: ranges by width and place, sets as tried."""
+    is_range = [bool(score.layer_range) and found.window is None for score in found.scores]
+    ranges = sorted(
+        (score for score, one in zip(found.scores, is_range, strict=True) if one),
+        key=lambda score: (len(score.layer_set), score.layer_set),
+    )
+    sets = [score for score, one in zip(found.scores, is_range, strict=True) if not one]
+    widths = sorted({len(score.layer_set) for score in ranges})
+    if len(widths) > 1 and len(ranges) <= MAX_NUMBERS:
+        yield (
+            "Ranges that were tried",
+            "layers",
+            [(layer_span(score.layer_set), score) for score in ranges],
+        )
+    else:
+        for width in widths:
+            own = [score for score in ranges if len(score.layer_set) == width]
+            yield *_panel_words(width), [(str(score.layer_set[0]), score) for score in own]
+    if sets:
+        named = [(str(len(score.layer_set)), score) for score in sets]
+        yield "Sets of layers", "how many layers", named
+
+
+def _panel_words(width: int) -> tuple[str, str]:
     if width == 1:
         return "Single layers", "layer"
     return f"Windows of {width} layers", "first layer of the window"
 
 
 def _bars(
-    scores: Sequence[WindowScore], found: Localization, scale: _Scale, paths: Mapping[int, str]
+    named: _Named, found: Localization, scale: _Scale, paths: Mapping[int, str]
 ) -> tuple[Bar, ...]:
-    slot = 100 / len(scores)
-    every = math.ceil(len(scores) / MAX_NUMBERS)
+    slot = 100 / len(named)
+    every = math.ceil(len(named) / MAX_NUMBERS)
     width = min(slot * 0.68, 9.0)
     zero = scale.y(found.original_score)
     bars = []
-    for i, score in enumerate(scores):
+    for i, (number, score) in enumerate(named):
         y, middle = scale.y(score.score), (i + 0.5) * slot
-        is_range = score.layer_range and found.window is None
-        number = str(score.layer_set[0] if is_range else len(score.layer_set))
         bars.append(
             Bar(
                 title=describe(score, paths),

@@ -47,16 +47,31 @@ def test_only_the_chosen_bar_is_marked(swept):
     assert "1: block.1\n2: block.2" in chart.panels[0].bars[1].title
 
 
-def test_widths_and_sets_have_panels_of_their_own(swept):
+def test_few_ranges_share_a_panel(swept):
     """
-    Candidates of one width stand together, sets that do not touch apart from them.
+    Where few were tried they stand in one, narrow ones first; sets that do not touch have another.
     """
-    scores = [window([0], 0.3), window([1, 2], 0.1), window([1], 0.2), window([0, 3], 0.2)]
+    scores = [window([1], 0.3), window([1, 2], 0.1), window([0], 0.2), window([0, 3], 0.2)]
 
     chart = layer_chart(swept(scores=scores).localization, {})
 
-    assert [len(panel.bars) for panel in chart.panels] == [2, 1, 1]
-    assert chart.panels[2].bars[0].number == "2"
+    assert [[bar.number for bar in panel.bars] for panel in chart.panels] == [
+        ["0", "1", "1–2"],
+        ["2"],
+    ]
+
+
+def test_each_width_of_a_sweep_has_a_panel(swept):
+    """
+    Where many were tried those of one width stand together, in the order of the layers.
+    """
+    single = [window([i], 0.3) for i in reversed(range(16))]
+    double = [window([i, i + 1], 0.2) for i in range(15)]
+
+    chart = layer_chart(swept(scores=single + double).localization, {})
+
+    assert [len(panel.bars) for panel in chart.panels] == [16, 15]
+    assert [bar.number for bar in chart.panels[0].bars] == [str(i) for i in range(16)]
 
 
 def test_a_search_for_a_set_has_one_panel(swept):
