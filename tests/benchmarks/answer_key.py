@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Print a line for each concept, and the shares."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_options(parser)
-    parser.add_argument("--width", type=_width, default="auto")
+    parser.add_argument("--width", type=parse_width, default="auto")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--output", type=Path, help="a folder for every localization")
     args = parser.parse_args(arguments)
@@ -120,7 +120,8 @@ def line(found: Localization, key: list[int] | None) -> str:
     return f"{text}  key {key} share {share(found, key):.2f} lead {lead(found, key):5.1f}"
 
 
-def _width(text: str) -> int | str:
+def parse_width(text: str) -> int | str:
+    """Return what `--width` says."""
     return text if text == "auto" else int(text)
 
 

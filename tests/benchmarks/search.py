@@ -2,7 +2,7 @@
 What it takes to localize a concept: the loop of the paper, our exhaustive sweep, our fast search.
 
     python -m tests.benchmarks.search --output search.jsonl [--model tiny] [--seeds 4]
-        [--localizations DIR] [--timed 2] [--whole-reference] [--shard 0/2 --threads 1]
+        [--localizations DIR] [--width 2] [--timed 2] [--whole-reference] [--shard 0/2 --threads 1]
     python -m tests.benchmarks.search --table search.jsonl
 
 The loop (`tests.benchmarks.reference`) takes every window of width 2, at batch 1. Its evaluations
@@ -33,7 +33,7 @@ from loco_cli.workflows.opening.machine import Machine, load_model, load_scorer
 from loco_cli.workflows.searching.runs import Runs
 from loco_cli.workflows.searching.sweep import Bench, localize
 from tests.benchmarks import reference
-from tests.benchmarks.answer_key import key_of, known_localization
+from tests.benchmarks.answer_key import key_of, known_localization, parse_width
 from tests.benchmarks.world import KINDS, add_options, chosen_entries, entries
 
 WAYS = ("the paper's loop", "exhaustive", "fast")
@@ -112,10 +112,9 @@ def by_the_loop(
     )
 
 
-def by_search(bench: Bench, entry: EditEntry, n_seeds: int, search: str) -> Sought:
+def by_search(bench: Bench, entry: EditEntry, settings: LocalizeSettings) -> Sought:
     """Return one of our searches, run."""
-    clock = Clock.now()
-    settings = LocalizeSettings(seeds=n_seeds, search=search)
+    clock, n_seeds = Clock.now(), settings.seeds
     found = localize(bench, entry, settings).localization
     return sought(bench.located.name, entry, found, n_seeds, clock.seconds)
 
@@ -175,7 +174,8 @@ def main(arguments: list[str] | None = None) -> None:
                 seconds = price * known.unet_evaluations
                 row = sought(located.name, entry, known, args.seeds, seconds)
             else:
-                row = by_search(bench, entry, args.seeds, way)
+                how = LocalizeSettings(seeds=args.seeds, search=way, width=args.width)
+                row = by_search(bench, entry, how)
             append_row(args.output, row)
             print(line(row), flush=True)
 
@@ -188,6 +188,7 @@ def parser() -> argparse.ArgumentParser:
     add_options(made)
     made.add_argument("--way", action="append", choices=WAYS)
     made.add_argument("--seeds", type=int, default=4)
+    made.add_argument("--width", type=parse_width, default="auto", help="of ours: auto, or layers")
     made.add_argument("--device", default="cpu")
     made.add_argument("--localizations", type=Path, help="the --output of answer_key")
     made.add_argument("--timed", type=int, default=2, help="pictures of the loop for each concept")
