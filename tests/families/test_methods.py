@@ -1,0 +1,99 @@
+"""Methods in every family: edited, verified, compared and undone, from a folder of each."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from loco_cli.checkpoint.layout import open_checkpoint
+from loco_cli.checkpoint.reader import read_tensor
+from loco_cli.cli.app import app
+from tests.checkpoints import tree_bytes
+from tests.families.layouts import F16, F32, write_folder
+from tests.families.small import small_model
+
+N = 3
+LAYERS = {"sd15": (8, 9), "sd21": (8, 9), "sdxl": (30, 45), "deepfloyd": (8, 9)}
+EDITS = [{"kind": "style", "subject": "van gogh", "to": "painting"}]
+
+
+def loco(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def edited(name, tmp_path, dtypes, **recipe):
+    """Return base, output, manifest and comparison of an edit that held and was undone."""
+    base = write_folder(tmp_path / "base", small_model(name), *dtypes)
+    (tmp_path / "recipe.yaml").write_text(json.dumps({"loco": 1, "edits": EDITS, **recipe}))
+    output, layers = tmp_path / "edited", ",".join(map(str, LAYERS[name]))
+
+    done = loco(
+        *("edit", tmp_path / "recipe.yaml", "--model", base, "--layers", layers),
+        *("--output", output, "--json"),
+    )
+    verified, compared = loco("verify", output), loco("diff", base, output, "--json")
+    undone = loco("undo", output, "--output", tmp_path / "restored")
+
+    assert done.exit_code == 0, done.stderr
+    assert verified.exit_code == undone.exit_code == 0, (verified.stderr, undone.stderr)
+    assert tree_bytes(tmp_path / "restored") == tree_bytes(base)
+    found = json.loads(compared.stdout)
+    assert found["manifest"]["matches"] is True
+    assert found["counts"]["changed"] == 2 * len(dtypes) * len(LAYERS[name])
+    return base, output, json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_neurons_of_every_family(name, tmp_path):
+    """
+    N rows of each key and value projection change, the same ones in every copy, and `undo` brings
+    them back.
+    """
+    dtypes = (F32, F16) if name == "sd15" else (F16,)
+    settings = {"method": "neurons", "neurons": N}
+    preserved = ["monet", "a photo of a cat"]
+    base, output, manifest = edited(name, tmp_path, dtypes, preserve=preserved, edit=settings)
+
+    (edit,) = manifest["edits"]
+    assert (edit["method"], edit["neurons"]) == ("neurons", N)
+    assert 0 < edit["residual"] < 1
+    assert {tensor["rank"] for tensor in manifest["tensors"]} == {N}
+    before, after = open_checkpoint(base), open_checkpoint(output)
+    for planned in {tensor["name"] for tensor in manifest["tensors"]}:
+        rows = [
+            (read_tensor(old) != read_tensor(new)).any(1).nonzero()[:, 0].tolist()
+            for old, new in zip(
+                before.slots("unet", planned), after.slots("unet", planned), strict=True
+            )
+        ]
+        assert len(rows[0]) == N
+        assert rows == [rows[0]] * len(dtypes)
+
+
+NULL_SPACE = {"preserve": ["a cat"], "edit": {"preserve_form": "null-space"}}
+
+
+@pytest.mark.parametrize("name", ["sd21", "sdxl"])
+def test_a_null_space_is_kept_to_the_rounding(name, tmp_path):
+    """
+    What is preserved is answered as before, to the rounding of the file, and the rest is edited.
+    """
+    _, _, manifest = edited(name, tmp_path, (F32,), **NULL_SPACE)
+
+    assert manifest["drift"]["preserved"] < 1e-5 < manifest["drift"]["unrelated"]
+    assert manifest["edits"][0]["residual"] < 0.9
+
+
+@pytest.mark.parametrize("name", ["sd15", "deepfloyd"])
+def test_a_null_space_needs_directions(name, tmp_path):
+    """
+    Where what is preserved fills the 64 directions of a small text, nothing is written.
+    """
+    base, recipe = write_folder(tmp_path / "base", small_model(name), F16), tmp_path / "one.yaml"
+    recipe.write_text(json.dumps({"loco": 1, "edits": EDITS, **NULL_SPACE}))
+
+    done = loco("edit", recipe, "--model", base, "--layers", "8", "--output", tmp_path / "out")
+
+    assert done.exit_code == 1
+    assert "fill all 64 directions: none may move" in done.stderr
+    assert not (tmp_path / "out").exists()
