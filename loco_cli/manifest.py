@@ -17,6 +17,7 @@ from pydantic import ValidationError as InvalidRecord
 from loco_cli.drift import Drift
 from loco_cli.errors import VerificationError
 from loco_cli.models.spec import Family
+from loco_cli.strength import Strength
 
 STAMP_KEY = "loco.manifest"
 VERSION_KEY = "loco.version"
@@ -199,16 +200,16 @@ class Manifest(_Record):
     preserve: tuple[JsonValue, ...] = ()
     edits: tuple[EditRecord, ...]
     drift: Drift | None = None
+    strength: Strength | None = None
     tensors: tuple[TensorRecord, ...]
     environment: Environment
     seconds: Seconds = Seconds()
 
     def to_json(self) -> dict[str, Any]:
         """Return the document, keys in the order of the interface."""
-        document = self.model_dump(mode="json", by_alias=True)
+        unset = {key for key in ("drift", "strength") if getattr(self, key) is None}
+        document = self.model_dump(mode="json", by_alias=True, exclude=unset)
         document["edits"] = [edit.to_json() for edit in self.edits]
-        if self.drift is None:
-            del document["drift"]
         return document
 
     @classmethod

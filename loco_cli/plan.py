@@ -44,10 +44,11 @@ class Plan(_Record):
     """
     A command's plan: model, edits, pictures to make, tensors to change, files to write.
 
-    `localize` are the pictures that find the layers, at most; `pictures` those that are the result
-    or are judged. `path` is relative to where the command runs. `form` is that of an edit's output;
-    `limits` are sentences on what the edit of this model cannot reach; `texts` is the model whose
-    text encoders an edit reads prompts with, None if it is the model itself.
+    `localize` are the pictures that find the layers, at most, `strength` those that choose how
+    strong the edit is, at most; `pictures` those that are the result or are judged. `path` is
+    relative to where the command runs. `form` is that of an edit's output; `limits` are sentences
+    on what the edit of this model cannot reach; `texts` is the model whose text encoders an edit
+    reads prompts with, None if it is the model itself.
     """
 
     schema_: Literal["loco.plan/1"] = Field("loco.plan/1", alias="schema")
@@ -59,6 +60,7 @@ class Plan(_Record):
     method: str
     localize: PlannedRuns | None = None
     pictures: PlannedRuns | None = None
+    strength: PlannedRuns | None = None
     tensors: tuple[str, ...] = ()
     form: Literal["checkpoint", "lora"] | None = None
     output: str | None = None

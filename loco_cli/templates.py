@@ -82,6 +82,39 @@ FORGET: dict[Kind, tuple[str, ...]] = {
         "a small picture of {subject}",
     ),
 }
+# to choose how strong an edit is: none of the above, and again other objects
+VALIDATE: dict[Kind, tuple[str, ...]] = {
+    "style": (
+        "an image of a fish in the style of {subject}",
+        "a painting of a truck by {subject}",
+        "a beautiful picture of a robot, {subject} style",
+        "a drawing by {subject}",
+        "a nice photo of a truck in the style of {subject}",
+        "a small drawing of a robot by {subject}",
+        "a nice painting of a fish, {subject} style",
+        "an image in the style of {subject}",
+    ),
+    "object": (
+        "a beautiful picture of {subject}",
+        "a small painting of {subject}",
+        "a nice drawing of {subject}",
+        "a small photo of {subject}",
+        "a nice painting of {subject}",
+        "a beautiful drawing of {subject}",
+        "a small picture of {subject}",
+        "a nice image of {subject}",
+    ),
+    "fact": (
+        "a nice picture of {subject}",
+        "a beautiful portrait of {subject}",
+        "a small photo of {subject}",
+        "a nice painting of {subject}",
+        "an image of {subject}",
+        "a small portrait of {subject}",
+        "a beautiful drawing of {subject}",
+        "a nice photo of {subject}",
+    ),
+}
 KEEP: dict[Kind, tuple[str, ...]] = {kind: templates[:2] for kind, templates in FORGET.items()}
 
 _ARTICLE = re.compile(r"^(?:a|an|the)\s+", re.IGNORECASE)

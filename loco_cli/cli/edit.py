@@ -57,6 +57,7 @@ def edit(
     Write an edited copy of a checkpoint, with its manifest and what undoes it.
 
     The layers are found first, unless the recipe or an option names them.
+    Pictures then choose the strength as well, one that reaches `edit.target`.
     With `--as lora` the change alone is written, for a base that stays as it is.
 
     Example: loco edit remove_style --output edited
@@ -89,8 +90,7 @@ def edit(
     if result.dry_run:
         terminal.show(plan.to_json(), *map(plain, plans.in_words(plan)))
         return
-    if plan.localize:
-        terminal.say(f"first finding the layers: at most {plans.price_in_words(plan.localize)}")
+    terminal.tell(*map(plain, plans.beforehand(plan)))
     from loco_cli.workflows import edit as workflow
 
     machine = computing.machine(running)

@@ -90,6 +90,7 @@ def evaluate(
             command=command_line(),
             notify=notify,
         )
+    terminal.tell(*map(plain, evaluated.said))
     terminal.warn(*evaluated.warnings)
     document = evaluated.evaluation
     terminal.show(

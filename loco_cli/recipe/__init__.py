@@ -10,6 +10,7 @@ from loco_cli.recipe.overrides import Override
 from loco_cli.recipe.record import (
     AUTO_NEURONS,
     AUTO_RIDGES,
+    LADDERS,
     EditEntry,
     EditSettings,
     EvaluateSettings,
@@ -22,6 +23,7 @@ from loco_cli.recipe.values import Ridge
 __all__ = [
     "AUTO_NEURONS",
     "AUTO_RIDGES",
+    "LADDERS",
     "CatalogEntry",
     "EditEntry",
     "EditSettings",

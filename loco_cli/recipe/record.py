@@ -2,7 +2,7 @@
 A recipe as frozen records: one class per section of the file, one field per key.
 
 The defaults stand here and nowhere else; `AUTO_RIDGES` are what `ridge: auto` stands for,
-by method.
+by method, and `LADDERS` what it is chosen from where pictures decide.
 """
 
 from collections.abc import Mapping
@@ -37,6 +37,12 @@ AUTO_RIDGES: Mapping[str, Ridge] = {
     "locoedit": Ridge(0.1, is_relative=True),
     "diffquickfix": Ridge(3.0, is_relative=True),
     "neurons": Ridge(0.1, is_relative=True),
+}
+# what a measured strength tries, gentlest first: the constant, and in steps of about half a decade
+# a decade to both sides of it
+LADDERS: Mapping[str, tuple[Ridge, ...]] = {
+    "locoedit": tuple(Ridge(times, is_relative=True) for times in (1.0, 0.3, 0.1, 0.03, 0.01)),
+    "diffquickfix": tuple(Ridge(times, is_relative=True) for times in (30.0, 10.0, 3.0, 1.0, 0.3)),
 }
 # of a projection's channels; of five concepts of `tiny`, two prompts and two seeds each, three
 # eighths left one and a half as they were, half left half of one, three quarters none, and as much
@@ -146,6 +152,15 @@ class EditSettings(Section):
     ridge: RidgeValue = Field(
         "auto", description="λ, or as '0.01x' a multiple of the keys' mean squared norm."
     )
+    strength: Literal["auto", "fixed", "measured"] = Field(
+        "auto",
+        description="What ridge auto is. fixed: a constant; measured: what reaches the target on "
+        "pictures, nearest to it; auto: measured where layers are looked for, else fixed.",
+    )
+    target: Share = Field(
+        0.95,
+        description="The share forgotten, become and kept that a measured strength has to reach.",
+    )
     tokens: Literal["last-subject", "subject-to-end", "all"] = Field(
         "subject-to-end", description="Which positions of a prompt are keys."
     )
@@ -183,6 +198,14 @@ class EditSettings(Section):
     def named_layers(self) -> tuple[int, ...] | None:
         """The layers that the recipe names itself, or None where they are to be found."""
         return tuple(self.layer_range) if isinstance(self.layer_range, LayerWindow) else self.layers
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether pictures decide how strong the edit is."""
+        if self.strength != "auto":
+            return self.strength == "measured"
+        # pictures are made for the layers anyway; an edit in named ones takes none
+        return self.ridge == self.layer_range == "auto" and self.method == "locoedit"
 
 
 class EvaluateSettings(Section):

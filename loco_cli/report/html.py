@@ -19,9 +19,11 @@ from loco_cli.localization import Localization
 from loco_cli.manifest import EditRecord
 from loco_cli.report import words
 from loco_cli.report.chart import Chart, describe, layer_chart
+from loco_cli.report.ladder import Ladder
 from loco_cli.report.pictures import BeforeAfter, Swept, data_uri
 from loco_cli.report.strips import Strip, ask_again, swap_strips
 from loco_cli.report.traced import Traced
+from loco_cli.strength import Strength
 
 Item = TypeVar("Item")
 
@@ -107,6 +109,7 @@ def render_edit_report(
     recipe: str,
     command: Sequence[str],
     drift: Drift | None = None,
+    strength: Strength | None = None,
     module_paths: Sequence[str] = (),
 ) -> str:
     """
@@ -132,6 +135,7 @@ def render_edit_report(
         largest=max((line.relative_change for line in lines), default=0.0),
         preserved=preserved,
         drift=drift,
+        ladder=Ladder.of(strength),
         recipe=recipe,
         command=command,
     )
@@ -144,8 +148,13 @@ def render_evaluation_report(
     title: str,
     recipe: str,
     command: Sequence[str],
+    strength: Strength | None = None,
 ) -> str:
-    """Return the page of an evaluation: the figures, and every prompt before and after."""
+    """
+    Return the page of an evaluation: the figures, and every prompt before and after.
+
+    `strength` is what chose that of an edit that was made for it.
+    """
     forget, keep = ask_again(evaluation, pairs)
     return _render(
         "evaluation.html",
@@ -153,6 +162,7 @@ def render_evaluation_report(
         evaluation=evaluation,
         forget=_grouped(forget, lambda asked: asked.row.edit),
         keep=_grouped(keep, lambda asked: asked.row.concept),
+        ladder=Ladder.of(strength),
         recipe=recipe,
         command=command,
     )

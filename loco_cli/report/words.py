@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from loco_cli.layers import as_window
 from loco_cli.localization import Localization
 from loco_cli.manifest import EditRecord
+from loco_cli.strength import Strength
 
 NONE = "–"
 HALF = 0.5  # a share of the full swap's effect under which no range is named the concept's
@@ -65,6 +66,34 @@ def scattered(found: Localization, wanted: float) -> str | None:
     return (
         f"no layer range reaches `localize.effect`, which is {wanted:.0%}: "
         f"`{found.concept.subject}` is edited in the smallest set found that does, {where}"
+    )
+
+
+def strength_words(strength: Strength) -> str:
+    """Return a sentence on the strength that pictures chose, with the figures of what was taken."""
+    taken = strength.taken
+    if taken is None:
+        return "strength: a constant, since no picture could tell"
+    shares = {"forgotten": taken.forgotten, "became": taken.became, "kept": taken.kept}
+    figures = ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
+    tried = len(strength.tried)
+    return f"strength {taken.ridge}, of {tried} tried: {figures} of pictures that it was chosen by"
+
+
+def too_weak(strength: Strength | None) -> tuple[str, ...]:
+    """Return a sentence where a measured strength is not enough, or could not be measured."""
+    if strength is None:
+        return ()
+    if strength.taken is None:
+        return (
+            "the strength could not be measured: the model draws nothing of one of the concepts "
+            "that its scorer recognises",
+        )
+    if strength.taken.reaches(strength.target):
+        return ()
+    return (
+        f"no strength that was tried reaches `edit.target`, which is {strength.target:.0%}; "
+        "the best of them is taken",
     )
 
 

@@ -9,13 +9,13 @@ from loco_cli.manifest import Manifest
 from loco_cli.recipe import LocalizeSettings, Recipe, render_recipe
 from loco_cli.report.pictures import Swept
 from loco_cli.report.words import scattered, shortfall
+from loco_cli.workflows.choosing import choose
 from loco_cli.workflows.opening.encoders import encoder_of
 from loco_cli.workflows.opening.locate import locate
 from loco_cli.workflows.opening.machine import Machine
 from loco_cli.workflows.opening.texts import check_subjects
 from loco_cli.workflows.planning.checks import check_edit
 from loco_cli.workflows.progress import Notify, Progress, silent
-from loco_cli.workflows.searching.layers import find_layers
 from loco_cli.workflows.solving.changes import Solved, edited_slots, iter_new_weights
 from loco_cli.workflows.solving.foresight import Foresight
 from loco_cli.workflows.solving.methods import doubts, touched
@@ -62,19 +62,18 @@ def run(
     Return the written edit; nothing appears under its final name before all of it is whole.
 
     What was found of the layers, where they had to be found, is told before the edit begins; what
-    is known of the edit without a picture before anything of it has its final name.
+    is known of the edit before anything of it has its final name.
     """
     located = locate(recipe.model)
     check_edit(located, recipe, options)
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.edit_pairs()))
-    sweeps, layers_of = find_layers(located, recipe, machine, notify)
-    for one in sweeps:
-        tell(one.localization)
-    job = Job(located, recipe, options, sweeps)
+    chosen = choose(located, recipe, machine, notify, tell)
+    sweeps, layers_of = chosen.sweeps, chosen.layers_of
+    job = Job(located, recipe, options, sweeps, chosen.strength)
 
     def solved() -> Solved:
         notify(Progress("solving", 0, 1))
-        found = solve(located, recipe, layers_of, encoder_of(located))
+        found = solve(located, chosen.recipe, layers_of, encoder_of(located))
         notify(Progress("solving", 1, 1))
         notify(Progress("writing", 0, 1))
         return found

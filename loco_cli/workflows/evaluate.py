@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loco_cli.errors import CheckFailed
 from loco_cli.evaluation import Evaluation
 from loco_cli.interventions import FixChannels
 from loco_cli.recipe import Recipe
+from loco_cli.report.words import strength_words, too_weak
+from loco_cli.strength import Strength
+from loco_cli.workflows.choosing import Choice, choose
 from loco_cli.workflows.judging.judge import evaluate
 from loco_cli.workflows.judging.show import evaluation_report, evaluation_sheet
 from loco_cli.workflows.opening.encoders import encoder_of
@@ -17,7 +20,6 @@ from loco_cli.workflows.opening.machine import Machine
 from loco_cli.workflows.opening.texts import check_subjects
 from loco_cli.workflows.planning.plans import EVALUATE_FILES, check_evaluate
 from loco_cli.workflows.progress import Notify, silent
-from loco_cli.workflows.searching.layers import find_layers
 from loco_cli.workflows.solving.changes import Solved
 from loco_cli.workflows.solving.methods import doubts
 from loco_cli.workflows.solving.neurons import rank
@@ -27,12 +29,22 @@ from loco_cli.workflows.writing.pages import write_folder
 
 @dataclass(frozen=True)
 class Evaluated:
-    """An evaluation, the files written, the limits that it fails, and what is doubtful."""
+    """
+    An evaluation, the files written, the limits that it fails, and what is doubtful.
+
+    `strength` is that of an edit that was made in memory, where pictures chose it.
+    """
 
     evaluation: Evaluation
     files: tuple[Path, ...]
     failures: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    strength: Strength | None = None
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What is said of the edit that was made for it."""
+        return (strength_words(self.strength),) if self.strength else ()
 
     def raise_failures(self) -> None:
         """Raise CheckFailed where a figure is under its limit, or none could be counted."""
@@ -61,27 +73,27 @@ def run(
     other = check_evaluate(located, recipe, edited, output, force=force)
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.edit_pairs()))
     if other is None:
-        _, layers_of = find_layers(located, recipe, machine, notify)
-        made = _made(located, recipe, layers_of)
-        judged = evaluate(located, recipe, made, machine, notify)
+        chosen = choose(located, recipe, machine, notify)
+        judged = evaluate(located, recipe, _made(located, chosen), machine, notify)
+        strength = chosen.strength
     else:
-        judged = evaluate(located, recipe, other, machine, notify)
+        judged, strength = evaluate(located, recipe, other, machine, notify), None
     evaluation = judged.evaluation
     failures = _failures(evaluation, limits or {})
-    warnings = () if other else doubts(located, recipe)
+    warnings = () if other else (*doubts(located, recipe), *too_weak(strength))
+    evaluated = Evaluated(evaluation, (), failures, warnings, strength)
     if not output:
-        return Evaluated(evaluation, (), failures, warnings)
+        return evaluated
     document = json.dumps(evaluation.to_json(), indent=2) + "\n"
-    pages = (document, evaluation_sheet(judged), evaluation_report(judged, recipe, command))
+    report = evaluation_report(judged, recipe, command, strength)
+    pages = (document, evaluation_sheet(judged), report)
     files = write_folder(output, dict(zip(EVALUATE_FILES, pages, strict=True)))
-    return Evaluated(evaluation, files, failures, warnings)
+    return replace(evaluated, files=files)
 
 
-def _made(
-    located: Located, recipe: Recipe, layers_of: Sequence[tuple[int, ...]]
-) -> Solved | tuple[FixChannels, ...]:
+def _made(located: Located, chosen: Choice) -> Solved | tuple[FixChannels, ...]:
     """Return the edit of a recipe in memory, or the channels that it holds at inference."""
-    encoder = encoder_of(located)
+    recipe, layers_of, encoder = chosen.recipe, chosen.layers_of, encoder_of(located)
     if recipe.edit.hold == "weights":
         return solve(located, recipe, layers_of, encoder)
     ranked = rank(located, recipe, layers_of, encoder)

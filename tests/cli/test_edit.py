@@ -135,6 +135,7 @@ def test_the_price_of_finding_layers_is_told_first(here):
             "localize.width=16",
         ),
         *("--seeds", "1", "--steps", "1", "--output", "out", "--json"),
+        *("--set", "edit.strength=fixed"),
     )
 
     assert result.exit_code == 0, result.stderr

@@ -9,7 +9,8 @@ from pathlib import Path
 from tests.checkpoints import tree_bytes
 
 ROOT = Path(__file__).parents[2]
-FEW = ("--steps", "1", "--seeds", "1", "--set", "localize.width=15", "--no-cache")
+FIXED = ("--set", "localize.width=15", "--set", "edit.strength=fixed")
+FEW = ("--steps", "1", "--seeds", "1", *FIXED, "--no-cache")
 EDITS = (
     ("edit", "van gogh style", *FEW, "--set", 'source=["a house by {subject}"]', "-o", "found"),
     ("edit", "snoopy", "--to", "a cat", "--layers", "1-2,8", "--as", "lora", "-o", "lora"),

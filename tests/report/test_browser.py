@@ -13,6 +13,7 @@ from loco_cli.report.html import (
     render_evaluation_report,
     render_localization_report,
 )
+from loco_cli.strength import Strength, StrengthTrial
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
 LONG = "an_unbroken_name_" * 9
@@ -50,7 +51,18 @@ def page(request, swept, judged):
         preserved=[LONG, "klimt"],
         recipe=LONG,
         command=(LONG,),
+        strength=measured(),
         module_paths=[LONG] * 4,
+    )
+
+
+def measured():
+    """A strength of as many tries as there can be, in layers that scatter."""
+    layers = (tuple(range(0, 70, 2)),)
+    shares = {"forgotten": 0.875, "became": 0.875, "kept": 0.875, "n": 16}
+    tried = (StrengthTrial(layers=layers, ridge="0.03x", **shares),) * 15
+    return Strength(
+        target=0.95, seeds=(100, 101), steps=10, prompts=(LONG,), tried=tried, chosen=14
     )
 
 

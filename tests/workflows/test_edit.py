@@ -217,10 +217,10 @@ def test_layers_that_nobody_names_are_found(tmp_path):
     """
     recipe = recipe_from_text("van gogh style", sources=("a house by {subject}",))
     quick = recipe.localize.model_copy(update={"width": 15, "seeds": 1, "steps": 1})
+    fixed = recipe.edit.model_copy(update={"strength": "fixed"})
+    recipe = recipe.model_copy(update={"localize": quick, "edit": fixed})
 
-    done = edit.run(
-        recipe.model_copy(update={"localize": quick}), EditOptions(tmp_path / "out"), CPU
-    )
+    done = edit.run(recipe, EditOptions(tmp_path / "out"), CPU)
 
     (found,) = done.written.manifest.localizations
     assert found["schema"] == "loco.localization/1"

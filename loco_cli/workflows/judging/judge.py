@@ -37,6 +37,9 @@ class Judged:
     pictures: tuple[BeforeAfter, ...]
 
 
+Verdicts = Mapping[Question, Sequence[JudgedImage]]  # a picture for each seed
+
+
 @dataclass(frozen=True)
 class Exam:
     """What is asked of an edit, and how it is drawn: every question once with every seed."""
@@ -98,6 +101,7 @@ class Bench:
     judges: Judges
     batch_size: int
     notify: Notify = silent
+    stage: str = "pictures"  # what progress calls them
     drawn: dict[tuple[Run, int, float], Tensor] = field(default_factory=dict)  # by steps, guidance
 
     @classmethod
@@ -131,8 +135,17 @@ class Bench:
             after = replace(self, pipeline=edited)._draw(exam, exam.runs, "after")
         return judged(exam, before, after, self.judges)
 
+    def look(self, exam: Exam, edited: Pipeline | None = None) -> Verdicts:
+        """Return the verdicts on an edited pipeline's pictures, or on the model's own."""
+        before = after = self.before(exam)
+        if edited is not None:
+            after = replace(self, pipeline=edited)._draw(exam, exam.runs, "after")
+        return looked_at(exam, before, after, self.judges)
+
     def _draw(self, exam: Exam, runs: Sequence[Run], when: str) -> list[Tensor]:
-        return _pictures(self.pipeline, exam, runs, self.batch_size, when, self.notify)
+        return _pictures(
+            self.pipeline, exam, runs, self.batch_size, f"{self.stage} {when}", self.notify
+        )
 
 
 def evaluate(
@@ -154,11 +167,11 @@ def evaluate(
     before, judges, batch_size = bench.before(exam), bench.judges, bench.batch_size
     if isinstance(edited, Lora):
         with with_lora(bench.pipeline, edited.parts) as pipeline:
-            after = _pictures(pipeline, exam, exam.runs, batch_size, "after", notify)
+            after = _pictures(pipeline, exam, exam.runs, batch_size, "pictures after", notify)
         return judged(exam, before, after, judges)
     del bench  # one model in memory at a time
     pipeline = load_model(edited, machine, notify)
-    after = _pictures(pipeline, exam, exam.runs, batch_size, "after", notify)
+    after = _pictures(pipeline, exam, exam.runs, batch_size, "pictures after", notify)
     return judged(exam, before, after, judges)
 
 
@@ -193,7 +206,7 @@ def _pictures(
     exam: Exam,
     runs: Sequence[Run],
     batch_size: int,
-    when: str,
+    stage: str,
     notify: Notify,
 ) -> list[Tensor]:
     total = len(runs) * count_steps(pipeline, exam.steps)
@@ -203,21 +216,34 @@ def _pictures(
         steps=exam.steps,
         guidance=exam.guidance,
         batch_size=batch_size,
-        tick=ticking(notify, f"pictures {when}", total),
+        tick=ticking(notify, stage, total),
     )
     return list(images)
 
 
 def judged(exam: Exam, before: Sequence[Tensor], after: Sequence[Tensor], judges: Judges) -> Judged:
     """Return the evaluation of pictures [3, h, w] before and after, in the order of the runs."""
-    images: dict[Question, list[JudgedImage]] = {question: [] for question in exam.questions}
-    pictures = []
-    keys = [(question, seed) for question in exam.questions for seed in exam.seeds]
-    for (question, seed), old, new in zip(keys, before, after, strict=True):
-        verdict = judges.look(question, old, new)
-        images[question].append(verdict)
-        pictures.append(_picture(question, seed, verdict, old, new))
-    return Judged(_document(images, exam.seeds), tuple(pictures))
+    verdicts = looked_at(exam, before, after, judges)
+    keys = [
+        (question, seed, verdict)
+        for question, images in verdicts.items()
+        for seed, verdict in zip(exam.seeds, images, strict=True)
+    ]
+    pictures = tuple(
+        _picture(*key, old, new) for key, old, new in zip(keys, before, after, strict=True)
+    )
+    return Judged(document_of(verdicts, exam.seeds), pictures)
+
+
+def looked_at(
+    exam: Exam, before: Sequence[Tensor], after: Sequence[Tensor], judges: Judges
+) -> Verdicts:
+    """Return the verdicts on pictures [3, h, w] before and after, in the order of the runs."""
+    pairs = iter(zip(before, after, strict=True))
+    return {
+        question: [judges.look(question, *next(pairs)) for _ in exam.seeds]
+        for question in exam.questions
+    }
 
 
 def _picture(
@@ -238,7 +264,8 @@ def _picture(
     )
 
 
-def _document(images: Mapping[Question, Sequence[JudgedImage]], seeds: Sequence[int]) -> Evaluation:
+def document_of(images: Verdicts, seeds: Sequence[int]) -> Evaluation:
+    """Return the evaluation of verdicts."""
     forget = [
         ForgetImages(question.edit, question.kind or "object", question.prompt, tuple(judged))
         for question, judged in images.items()

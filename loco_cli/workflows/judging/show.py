@@ -12,6 +12,7 @@ from loco_cli.report.sheet import (
     localization_rows,
     render_sheet,
 )
+from loco_cli.strength import Strength
 
 if TYPE_CHECKING:
     from loco_cli.workflows.judging.judge import Judged
@@ -38,12 +39,15 @@ def evaluation_sheet(judged: "Judged") -> bytes:
     return render_sheet(figures_line(evaluation), evaluation_rows(evaluation, judged.pictures))
 
 
-def evaluation_report(judged: "Judged", recipe: Recipe, command: Sequence[str]) -> str:
-    """Return every prompt before and after as a page."""
+def evaluation_report(
+    judged: "Judged", recipe: Recipe, command: Sequence[str], strength: Strength | None = None
+) -> str:
+    """Return every prompt before and after as a page, with what chose the edit's strength."""
     return render_evaluation_report(
         judged.evaluation,
         judged.pictures,
         title=recipe.title or recipe.name,
         recipe=recipe.text,
         command=command,
+        strength=strength,
     )

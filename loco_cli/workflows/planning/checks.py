@@ -6,7 +6,7 @@ from pathlib import Path
 from loco_cli.checkpoint.header import shown
 from loco_cli.errors import RequestError
 from loco_cli.layers import LayerWindow, sliding_windows
-from loco_cli.recipe import LocalizeSettings, Recipe
+from loco_cli.recipe import LADDERS, LocalizeSettings, Recipe
 from loco_cli.workflows.opening.locate import Located, check_parts
 from loco_cli.workflows.solving.methods import check_method, is_in_layers
 from loco_cli.workflows.writing.destinations import check_file
@@ -111,6 +111,7 @@ def check_solve(located: Located, recipe: Recipe) -> None:
     """Raise where the edit cannot be made as asked, wherever it goes."""
     _ = located.texts  # before layers are looked for, which can take hours
     check_method(located, recipe)
+    _check_strength(located, recipe)
     layers_of = named_layers(located, recipe)
     if recipe.edit.method == "neurons":
         check_neurons(located, recipe, layers_of)
@@ -122,6 +123,30 @@ def check_solve(located: Located, recipe: Recipe) -> None:
         )
     if layers_of is None:
         check_localize(located, recipe.localize)
+
+
+def _check_strength(located: Located, recipe: Recipe) -> None:
+    """Raise where pictures cannot decide how strong an edit is, or its target is not read."""
+    settings = recipe.edit
+    if not settings.is_measured:
+        if "edit.target" in recipe.overrides:
+            raise RequestError(
+                "`edit.target` is set, and the strength is fixed: no picture is held against it",
+                "add `--set edit.strength=measured`, or leave it out",
+            )
+        return
+    if settings.ridge != "auto":
+        raise RequestError(
+            f"`edit.strength: measured` chooses the ridge, and `{settings.ridge}` is asked for",
+            "leave one of the two out",
+        )
+    if settings.method not in LADDERS:
+        raise RequestError(
+            f"method `{settings.method}` has no strength to measure: its neurons are held or not",
+            "leave `edit.strength` out, or use `--method locoedit`",
+        )
+    check_parts(located)
+    check_steps(recipe.localize.steps)
 
 
 def check_unused(recipe: Recipe) -> None:

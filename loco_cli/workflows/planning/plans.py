@@ -28,7 +28,7 @@ from loco_cli.workflows.planning.checks import (
     named_layers,
     scored_layers,
 )
-from loco_cli.workflows.planning.price import price, price_of_listing
+from loco_cli.workflows.planning.price import price, price_of_listing, price_of_strength
 from loco_cli.workflows.planning.states import check_trace, price_of
 from loco_cli.workflows.prompts.questions import questions
 from loco_cli.workflows.solving.methods import touched, unreached
@@ -107,6 +107,7 @@ def edit(recipe: Recipe, options: EditOptions) -> Plan:
         edits=_planned_edits(located, recipe),
         method=recipe.edit.method,
         localize=None if layers_of else price(located, recipe, may_scatter=True),
+        strength=price_of_strength(located, recipe),
         tensors=tuple(name for _, name in touched(located, recipe, layers_of or ())),
         form=options.form,
         output=_relative(options.paths(located, recipe).root),
@@ -135,6 +136,7 @@ def evaluate(
         edits=_planned_edits(located, recipe) if edited is None else (),
         method=recipe.edit.method,
         localize=price(located, recipe, may_scatter=True) if is_sought else None,
+        strength=price_of_strength(located, recipe) if edited is None else None,
         pictures=PlannedRuns.of(
             n_pictures, located.spec.sampling(settings.steps, settings.guidance)
         ),
@@ -203,6 +205,8 @@ def in_words(plan: Plan) -> tuple[str, ...]:
     if plan.localize:
         verb = "find" if any(edit.layers is None for edit in plan.edits) else "score"
         lines.append(f"  {verb} the {sought}: at most {price_in_words(plan.localize)}")
+    if plan.strength:
+        lines.append(f"  choose the strength: at most {price_in_words(plan.strength)}")
     if plan.pictures:
         lines.append(f"  make pictures: {price_in_words(plan.pictures)}")
     lines += [f"  change {name}" for name in plan.tensors]
@@ -221,6 +225,17 @@ def borrowing(plan: Plan) -> tuple[str, ...]:
         f"`{plan.model}` has not all of its text encoders: prompts are read with those of "
         f"`{plan.texts}`, and the edit is made for those",
     )
+
+
+def beforehand(plan: Plan) -> tuple[str, ...]:
+    """Return a sentence for what has to be found before an edit can be made, with its price."""
+    said = []
+    if plan.localize:
+        said.append(f"first finding the layers: at most {price_in_words(plan.localize)}")
+    if plan.strength:
+        first = "then" if plan.localize else "first"
+        said.append(f"{first} choosing the strength: at most {price_in_words(plan.strength)}")
+    return tuple(said)
 
 
 def price_in_words(runs: PlannedRuns) -> str:

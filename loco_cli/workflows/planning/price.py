@@ -1,10 +1,13 @@
 """What it takes to find the layers of a concept, before any picture is made."""
 
 from loco_cli.localizers import contribution, fast, locogen, sets
+from loco_cli.models.spec import ModelSpec
 from loco_cli.plan import PlannedRuns
-from loco_cli.recipe import LocalizeSettings, Recipe
+from loco_cli.recipe import LADDERS, LocalizeSettings, Recipe
+from loco_cli.strength import at_most
 from loco_cli.workflows.opening.locate import Located
-from loco_cli.workflows.planning.checks import scored_layers
+from loco_cli.workflows.planning.checks import named_layers, scored_layers
+from loco_cli.workflows.prompts.questions import validation
 
 
 def price(located: Located, recipe: Recipe, *, may_scatter: bool = False) -> PlannedRuns:
@@ -57,6 +60,28 @@ def _is_ranked(settings: LocalizeSettings, n_layers: int) -> bool:
     """Whether layers are ranked first: not where all is tried, nor where there is one window."""
     is_fast = settings.search == "fast" or settings.method == "contribution"
     return is_fast and settings.width != n_layers
+
+
+def price_of_strength(located: Located, recipe: Recipe) -> PlannedRuns | None:
+    """Return what it takes, at most, to choose an edit's strength; None where it is fixed."""
+    if not recipe.edit.is_measured:
+        return None
+    asked = validation(located.spec, recipe)
+    n_forget = sum(question.edit is not None for question in asked)
+    n_keep = sum(question.edit is None for question in asked)
+    is_sought = named_layers(located, recipe) is None
+    n_pictures = at_most(n_forget, n_keep, len(LADDERS[recipe.edit.method]), is_widened=is_sought)
+    return PlannedRuns.of(n_pictures, trial_sampling(located.spec, recipe))
+
+
+def trial_sampling(spec: ModelSpec, recipe: Recipe) -> tuple[int, float]:
+    """
+    Return steps and guidance of the pictures that choose a strength: half as many steps.
+
+    What a picture shows is recognised in them as well, and more prompts tell more than more steps.
+    """
+    steps, guidance = spec.sampling(recipe.localize.steps, recipe.localize.guidance)
+    return (steps + 1) // 2, guidance
 
 
 def price_of_listing(located: Located, recipe: Recipe) -> PlannedRuns:

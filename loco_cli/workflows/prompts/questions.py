@@ -7,6 +7,7 @@ what it goes to, and, for a style, left out. Names of the same thing are no neig
 
 import re
 from dataclasses import dataclass
+from itertools import cycle
 
 from loco_cli.concept import (
     DEFAULT_TO,
@@ -18,10 +19,11 @@ from loco_cli.concept import (
 )
 from loco_cli.models.spec import ModelSpec
 from loco_cli.recipe import Recipe
-from loco_cli.templates import FORGET, KEEP, fill, without_style
+from loco_cli.templates import FORGET, KEEP, VALIDATE, fill, without_style
 from loco_cli.workflows.prompts.neighbours import Names, is_same, listed, names_of, neighbours
 
 N_OTHER_KINDS = 3  # known concepts of each kind that is not edited, to be kept
+N_KEPT = 8  # concepts that an edit's strength is chosen by, evenly of those to keep
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,26 @@ def questions(spec: ModelSpec, recipe: Recipe) -> tuple[Question, ...]:
         for template in KEEP[kind]
     ]
     keep += [_asked_to_keep(spec, recipe, prompt) for prompt in recipe.evaluate.keep]
+    return tuple(dict.fromkeys((*forget, *keep)))
+
+
+def validation(spec: ModelSpec, recipe: Recipe) -> tuple[Question, ...]:
+    """
+    Return the prompts that choose how strong an edit is, each once: to forget, then to keep.
+
+    They are no evaluation's, and fewer: the names of a concept take turns in its wordings.
+    """
+    forget = [
+        _to_forget(spec, recipe, index, fill(template, "subject", name), template)
+        for index, concept in enumerate(recipe.concepts())
+        for template, name in zip(VALIDATE[concept.kind], cycle(concept.names), strict=False)
+    ]
+    concepts = kept_concepts(spec, recipe)
+    n = min(N_KEPT, len(concepts))
+    keep = []
+    for i, (kind, name) in enumerate(concepts[k * len(concepts) // n] for k in range(n)):
+        template = VALIDATE[kind][i % len(VALIDATE[kind])]
+        keep.append(_to_keep(spec, recipe, kind, name, fill(template, "subject", name), template))
     return tuple(dict.fromkeys((*forget, *keep)))
 
 

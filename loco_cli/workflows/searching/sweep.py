@@ -35,11 +35,20 @@ def run(
 
     With `may_scatter` a set of layers is looked for where no range is enough.
     """
-    check_localize(located, recipe.localize)
-    named = scored_layers(located, recipe)
-    check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
+    check(located, recipe)
     machine.team.join()
-    bench = load_bench(located, machine, notify)
+    return run_on(load_bench(located, machine, notify), recipe, may_scatter=may_scatter)
+
+
+def check(located: Located, recipe: Recipe) -> None:
+    """Raise where the sweeps of a recipe cannot be made as asked."""
+    check_localize(located, recipe.localize)
+    check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
+
+
+def run_on(bench: Bench, recipe: Recipe, *, may_scatter: bool = False) -> tuple[Swept, ...]:
+    """Return one sweep for each edit of the recipe, on what is loaded."""
+    named = scored_layers(bench.located, recipe)
     swept = tuple(
         score(bench, entry, recipe.localize, named[i])
         if named

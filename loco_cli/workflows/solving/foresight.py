@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from loco_cli.drift import Drift
 from loco_cli.manifest import EditRecord
-from loco_cli.report.words import edited_layers, place_words
+from loco_cli.report.words import edited_layers, place_words, strength_words, too_weak
+from loco_cli.strength import Strength
 
 COARSE = 0.05  # a share of the change that may be lost to rounding without a word
 # a drift of unrelated prompts. Of 19 edits of `tiny` that were made too strong on purpose, the six
@@ -24,19 +25,23 @@ class Coarsest:
 
 @dataclass(frozen=True)
 class Foresight:
-    """What can be said without a picture: residual of each edit, drift, rounding."""
+    """What can be said of an edit: residual of each, drift, rounding, what chose its strength."""
 
     edits: tuple[EditRecord, ...]
     drift: Drift | None
     coarsest: Coarsest
+    strength: Strength | None = None
 
     def in_words(self) -> tuple[str, ...]:
-        """Return a sentence for each edit, and one on what it is to leave alone."""
-        return (*map(_of_edit, self.edits), *self._drift())
+        """Return a sentence for each edit, on its strength, and on what it is to leave alone."""
+        return (*map(_of_edit, self.edits), *self._measured(), *self._drift())
 
     def warnings(self) -> tuple[str, ...]:
         """Return a sentence for each thing that speaks against the edit."""
-        return (*self._rounding(), *self._strength())
+        return (*self._rounding(), *self._strength(), *too_weak(self.strength))
+
+    def _measured(self) -> tuple[str, ...]:
+        return (strength_words(self.strength),) if self.strength else ()
 
     def _drift(self) -> tuple[str, ...]:
         if self.drift is None:

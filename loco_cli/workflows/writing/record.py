@@ -23,6 +23,7 @@ from loco_cli.recipe import Recipe
 from loco_cli.report.card import render_card
 from loco_cli.report.html import render_edit_report
 from loco_cli.report.pictures import Swept
+from loco_cli.strength import Strength
 from loco_cli.workflows.opening.locate import Located
 from loco_cli.workflows.solving.changes import NewWeight, Solved
 from loco_cli.workflows.solving.foresight import Coarsest, Foresight
@@ -54,12 +55,15 @@ def figures_of(new: NewWeight) -> Figures:
 
 @dataclass(frozen=True)
 class Job:
-    """An edit whose layers are known: of what, how it is to be written, and what found them."""
+    """
+    An edit with nothing left open: of what, how it is to be written, what chose layers and ridge.
+    """
 
     located: Located
     recipe: Recipe
     options: EditOptions
     sweeps: tuple[Swept, ...]
+    strength: Strength | None = None
 
     @property
     def paths(self) -> OutputPaths:
@@ -102,6 +106,7 @@ class Record:
             preserve=tuple(name for _, name in self.solved.preserved),
             edits=self.solved.records,
             drift=self.drift,
+            strength=self.job.strength,
             tensors=tuple(map(self._tensor, facts.tensors)),
             environment=_environment(),
             seconds=Seconds() if options.created else self._seconds(),
@@ -122,6 +127,7 @@ class Record:
             edits=self.solved.records,
             drift=self.drift,
             coarsest=Coarsest(worst.slot.key, worst.slot.dtype, worst.rounding_error),
+            strength=self.job.strength,
         )
 
     @property
@@ -155,6 +161,7 @@ class Record:
             ],
             preserved=[name for _, name in self.solved.preserved],
             drift=self.drift,
+            strength=self.job.strength,
             recipe=recipe.text,
             command=options.command,
             module_paths=located.spec.module_paths,

@@ -83,6 +83,24 @@ def test_a_fast_search_is_priced_at_most():
     assert plan.localize.unet_evaluations == n_pictures * 20 * 2 + 4 * 5 * 4
 
 
+def test_a_measured_strength_has_a_price():
+    """
+    It comes on top of what finds the layers, and is none where the strength is fixed.
+    """
+    sought = plans.edit(recipe_of("{layer_range: auto}"), EditOptions())
+    named = plans.edit(recipe_of("{layers: [8], strength: measured}"), EditOptions())
+    fixed = plans.edit(recipe_of("{layer_range: auto, strength: fixed}"), EditOptions())
+
+    assert named.localize is fixed.strength is None
+    # 8 wordings and 8 to keep: before, on 5 rungs, and 3 of them finished
+    assert named.strength.n_pictures == 16 + 5 * 16 + 3 * 16
+    assert sought.strength.n_pictures == named.strength.n_pictures + 2 * 5 * 8
+    assert plans.beforehand(sought)[1].startswith("then choosing the strength: at most 224 ")
+    assert "  choose the strength: at most 144 pictures" in "\n".join(plans.in_words(named))
+    assert plans.evaluate(recipe_of("{layer_range: auto}")).strength == sought.strength
+    assert plans.beforehand(plans.edit(recipe_of(), EditOptions())) == ()
+
+
 def test_an_evaluation_is_priced_twice():
     """
     Every prompt is drawn before and after; finding layers comes on top where it must.

@@ -1,0 +1,112 @@
+"""What a recipe leaves open: the layers of each edit, and how strong it has to be."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from loco_cli.layers import as_window
+from loco_cli.localization import Localization
+from loco_cli.recipe import Recipe
+from loco_cli.report.pictures import Swept
+from loco_cli.strength import LayersOf, Strength
+from loco_cli.workflows.opening.locate import Located
+from loco_cli.workflows.opening.machine import Machine
+from loco_cli.workflows.planning.checks import named_layers
+from loco_cli.workflows.progress import Notify, silent
+
+if TYPE_CHECKING:
+    from loco_cli.workflows.searching import sweep
+
+N_MORE = 2  # layers that a set is widened by, as many as a range is
+
+Tell = Callable[[Localization], None]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """
+    An edit with nothing left open: its layers, and a recipe whose ridge is the one that was chosen.
+
+    `sweeps` found the layers, none where they were named; `strength` is None where no pictures had
+    to decide.
+    """
+
+    recipe: Recipe
+    layers_of: LayersOf
+    sweeps: tuple[Swept, ...] = ()
+    strength: Strength | None = None
+
+
+def unheard(found: Localization) -> None:
+    """Tell nobody what was found."""
+
+
+def choose(
+    located: Located,
+    recipe: Recipe,
+    machine: Machine,
+    notify: Notify = silent,
+    tell: Tell = unheard,
+) -> Choice:
+    """
+    Return a recipe's layers and strength, with what had to be made to find them; one model loads.
+
+    Layers are told as soon as they are found.
+    """
+    named = named_layers(located, recipe)
+    if named is not None and not recipe.edit.is_measured:
+        return Choice(recipe, named)
+    from loco_cli.workflows.searching import sweep  # diffusers lives behind this line
+
+    if named is None:
+        sweep.check(located, recipe)
+    bench = sweep.load_bench(located, machine, notify)
+    sweeps = () if named else sweep.run_on(bench, recipe, may_scatter=True)
+    for one in sweeps:
+        tell(one.localization)
+    found = tuple(one.localization for one in sweeps)
+    layers_of = named or tuple(one.layer_set for one in found)
+    choice = Choice(recipe, layers_of, sweeps)
+    return _measured(bench, choice, found) if recipe.edit.is_measured else choice
+
+
+def widened(layers: tuple[int, ...], found: Localization, n_layers: int) -> tuple[int, ...]:
+    """
+    Return the layers to try where no edit in these is enough.
+
+    A range gets a layer at each side; a set the layers that the search ranked next.
+    """
+    window = as_window(layers)
+    if window and found.window is None:
+        return tuple(range(max(0, window.start - 1), min(n_layers, window.stop + 1)))
+    ranking = found.ranking or ()
+    left = sorted(set(range(len(ranking))) - set(layers), key=lambda layer: -ranking[layer])
+    return tuple(sorted((*layers, *left[:N_MORE])))
+
+
+def _measured(bench: "sweep.Bench", choice: Choice, found: Sequence[Localization]) -> Choice:
+    from loco_cli.workflows.judging import judge, strength
+
+    n_layers = bench.located.spec.n_layers
+
+    def widen(layers_of: LayersOf, short: Sequence[int]) -> LayersOf:
+        return tuple(
+            widened(layers, found[i], n_layers) if found and i in short else layers
+            for i, layers in enumerate(layers_of)
+        )
+
+    judges = judge.Judges(bench.scorer, bench.scorer)
+    judging = judge.Bench(
+        bench.located,
+        bench.pipeline,
+        judges,
+        bench.batch_size,
+        bench.notify,
+        stage="choosing the strength, pictures",
+    )
+    measured = strength.measure(judging, choice.recipe, choice.layers_of, widen)
+    taken = measured.taken
+    if taken is None:
+        return replace(choice, strength=measured)
+    recipe = strength.with_ridge(choice.recipe, taken.ridge)
+    return Choice(recipe, taken.layers, choice.sweeps, measured)
