@@ -247,6 +247,27 @@ def test_a_broken_pipe_is_quiet():
     assert done.stderr == ""
 
 
+def test_a_ctrl_c_while_loading_is_130():
+    """
+    SIGINT before the first command is known ends the process with 130 and without a word.
+    """
+    code = """
+import signal, sys
+from loco_cli.__main__ import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == "loco_cli.cli.console":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupted())
+main()
+"""
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_a_real_ctrl_c_is_130():
     """
     SIGINT ends the process with 130 and prints no traceback.
