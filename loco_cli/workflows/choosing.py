@@ -67,7 +67,7 @@ def choose(
     found = tuple(one.localization for one in sweeps)
     layers_of = named or tuple(one.layer_set for one in found)
     choice = Choice(recipe, layers_of, sweeps)
-    return _measured(bench, choice, found) if recipe.edit.is_measured else choice
+    return measured(bench, choice, found) if recipe.edit.is_measured else choice
 
 
 def widened(layers: tuple[int, ...], found: Localization, n_layers: int) -> tuple[int, ...]:
@@ -84,7 +84,13 @@ def widened(layers: tuple[int, ...], found: Localization, n_layers: int) -> tupl
     return tuple(sorted((*layers, *left[:N_MORE])))
 
 
-def _measured(bench: "sweep.Bench", choice: Choice, found: Sequence[Localization]) -> Choice:
+def measured(bench: "sweep.Bench", choice: Choice, found: Sequence[Localization]) -> Choice:
+    """
+    Return a choice whose strength is decided by pictures.
+
+    `found` are the localizations of the edits, by which layers are widened; none where the layers
+    were named.
+    """
     from loco_cli.workflows.judging import judge, strength
 
     n_layers = bench.located.spec.n_layers
@@ -104,9 +110,9 @@ def _measured(bench: "sweep.Bench", choice: Choice, found: Sequence[Localization
         bench.notify,
         stage="choosing the strength, pictures",
     )
-    measured = strength.measure(judging, choice.recipe, choice.layers_of, widen)
-    taken = measured.taken
+    climbed = strength.measure(judging, choice.recipe, choice.layers_of, widen)
+    taken = climbed.taken
     if taken is None:
-        return replace(choice, strength=measured)
+        return replace(choice, strength=climbed)
     recipe = strength.with_ridge(choice.recipe, taken.ridge)
-    return Choice(recipe, taken.layers, choice.sweeps, measured)
+    return Choice(recipe, taken.layers, choice.sweeps, climbed)

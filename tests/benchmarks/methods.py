@@ -23,14 +23,17 @@ from pathlib import Path
 import torch
 
 from loco_cli.checkpoint.reader import read_tensor
+from loco_cli.localization import Localization
 from loco_cli.models.spec import ModelSpec
 from loco_cli.recipe import EditEntry, Override, Recipe, load_recipe
 from loco_cli.runtime.encode import CheckpointEncoder
+from loco_cli.workflows.choosing import Choice, measured
 from loco_cli.workflows.judging.judge import Bench, Exam
 from loco_cli.workflows.opening.encoders import encoder_of
 from loco_cli.workflows.opening.locate import Located, locate
 from loco_cli.workflows.opening.machine import Machine
 from loco_cli.workflows.prompts.questions import Question
+from loco_cli.workflows.searching import sweep
 from loco_cli.workflows.solving.changes import NewWeight, Solved, new_weights
 from loco_cli.workflows.solving.solve import solve
 from tests.benchmarks import published
@@ -55,6 +58,7 @@ class Method:
 
 METHODS: Mapping[str, Method] = {
     "LocoEdit": Method("found"),
+    "LocoEdit, measured": Method("found", ("edit.strength=measured",)),
     "LocoEdit, tokens: last-subject": Method("found", ("edit.tokens=last-subject",)),
     "LocoEdit, tokens: all": Method("found", ("edit.tokens=all",)),
     "LocoEdit, all layers": Method("all"),
@@ -78,12 +82,26 @@ class Editing:
     encoder: CheckpointEncoder
     localizations: Path
 
-    def solved(self, method: Method, group: Sequence[EditEntry], recipe: Recipe) -> Solved:
+    def chosen(
+        self, bench: Bench, method: Method, group: Sequence[EditEntry], recipe: Recipe
+    ) -> Choice:
+        """Return layers and strength for some concepts, by pictures where the method asks so."""
+        choice = Choice(recipe, tuple(self.layers(method, entry) for entry in group))
+        if not recipe.edit.is_measured:
+            return choice
+        drawing = sweep.Bench(self.located, bench.pipeline, bench.judges.scorer, bench.batch_size)
+        return measured(drawing, choice, [self.localization(entry) for entry in group])
+
+    def solved(self, method: Method, choice: Choice) -> Solved:
         """Return the edit of some concepts by a method."""
-        layers_of = tuple(self.layers(method, entry) for entry in group)
-        if method.formula:
-            return published.solve(method.formula, self.located, recipe, layers_of, self.encoder)
-        return solve(self.located, recipe, layers_of, self.encoder)
+        asked = (self.located, choice.recipe, choice.layers_of, self.encoder)
+        return published.solve(method.formula, *asked) if method.formula else solve(*asked)
+
+    def localization(self, entry: EditEntry) -> Localization:
+        """Return the localization of a concept."""
+        found = known_localization(self.localizations, self.located.name, entry)
+        assert found, f"{self.localizations} holds no localization of {entry.subject}"
+        return found
 
     def layers(self, method: Method, entry: EditEntry) -> tuple[int, ...]:
         """Return the layers to edit for a concept."""
@@ -92,8 +110,7 @@ class Editing:
             return ()
         if method.layers == "all":
             return tuple(range(n_layers))
-        found = known_localization(self.localizations, self.located.name, entry)
-        assert found, f"{self.localizations} holds no localization of {entry.subject}"
+        found = self.localization(entry)
         if method.layers == "found":
             return found.layer_set
         width = len(found.layer_set)
@@ -155,7 +172,8 @@ def measure(
     located, method = bench.located, METHODS[name]
     recipe = recipe_of(group, located.name, method.settings)
     started = time.monotonic()
-    solved = editing.solved(method, group, recipe)
+    choice = editing.chosen(bench, method, group, recipe)
+    solved = editing.solved(method, choice)
     weights = new_weights(located, solved)
     seconds = time.monotonic() - started
     forget, keep = exams_of(located.spec, recipe, n_seeds)
@@ -165,7 +183,7 @@ def measure(
         subjects=tuple(entry.subject for entry in group),
         kinds=tuple(entry.kind for entry in group),
         n_seeds=n_seeds,
-        layers=tuple(editing.layers(method, entry) for entry in group),
+        layers=choice.layers_of,
         share_changed=editing.share_changed(weights),
         seconds=round(seconds, 3),
         **marks_of(forget, bench.judge(forget, solved)),
