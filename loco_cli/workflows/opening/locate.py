@@ -17,7 +17,7 @@ from loco_cli.workflows.opening.hub import MODEL_FILES, cached, fetch
 from loco_cli.workflows.opening.places import known_model, known_models, places_file
 
 _SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
-_HUB_HINT = "give the path of a folder or `.safetensors` file, or connect to the network"
+_HUB_HINT = "give the path of a folder or `.safetensors` file"
 
 
 @dataclass(frozen=True)
