@@ -16,7 +16,7 @@ from loco_cli.errors import CheckpointError
 
 MODEL_HINT = "give a diffusers folder or a single `.safetensors` file"
 UNDO_NAME = "loco-undo.safetensors"  # in a folder that is an output; no weights of the model
-_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 _STEMS = ("diffusion_pytorch_model", "pytorch_model", "model")  # and not `training_args.bin`
 
 
@@ -87,7 +87,7 @@ def _pickled_parts(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     return tuple(
         entry
         for entry in entries
-        if entry.folder in _PARTS
+        if entry.folder in PARTS
         and is_pickle(entry.source)
         and entry.source.name.startswith(_STEMS)
         and entry.path not in left_out

@@ -14,6 +14,7 @@ from pathlib import Path
 from loco_cli.checkpoint.family import family_of
 from loco_cli.checkpoint.files import (
     MODEL_HINT,
+    PARTS,
     CheckpointFile,
     read_files,
     single_entry,
@@ -24,15 +25,17 @@ from loco_cli.checkpoint.names import (
     EMA_PREFIX,
     OTHER_COMPONENT,
     Place,
+    clip_name,
     component_places,
     single_file_places,
 )
 from loco_cli.checkpoint.slot import TensorSlot
-from loco_cli.checkpoint.tree import Entry, list_files, weights_left_out
+from loco_cli.checkpoint.tree import Entry, is_weights, list_files, weights_left_out
 from loco_cli.errors import CheckpointError, RequestError
 from loco_cli.models.spec import Family
 
 EDITABLE_DTYPES = ("F32", "F16", "BF16")
+_KEY_ENDS = (".attn2.to_k.weight", ".add_k_proj.weight")
 _EDITED = ("unet", "text_encoder")  # with the EMA copy and the second encoder
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
 _EMA_KEY = re.compile(r"attn2to_[kv]weight$")  # which an edit must not leave behind
@@ -61,14 +64,28 @@ class Checkpoint:
         """Return the components of which there are tensors: `unet`, `text_encoder`, `vae`, ..."""
         return frozenset(component for component, _ in self.slots_by_name)
 
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """
+        Return the paths of weights that a copy takes along and no edit reaches.
+
+        They are in another format, or are a UNet or a text encoder in a folder of another name.
+        """
+        others = {file.path for file in self.files if _is_second(file)}
+        return tuple(
+            entry.path
+            for entry in self.entries
+            if entry.path in others
+            or (is_weights(entry.source) and self.is_folder and entry.path not in self.left_out)
+        )
+
     @cached_property
     def d_text(self) -> int:
         """Return the width of the text embeddings that the UNet's keys and values read."""
-        ends = (".attn2.to_k.weight", ".add_k_proj.weight")
         return next(
             slots[0].shape[-1]
             for (component, name), slots in self.slots_by_name.items()
-            if component == "unet" and name.endswith(ends)
+            if component == "unet" and name.endswith(_KEY_ENDS)
         )
 
     def header(self, file: str) -> Header:
@@ -125,6 +142,15 @@ def open_checkpoint(path: Path, *, with_pickles: bool = False) -> Checkpoint:
     _check_copies(slots)
     left_out = weights_left_out(entries) if is_folder else ()
     return Checkpoint(path, is_folder, files, entries, left_out, slots, family)
+
+
+def _is_second(file: CheckpointFile) -> bool:
+    """Tell whether a file holds a UNet or a text encoder and lies where no pipeline looks."""
+    folder = file.path.rpartition("/")[0]
+    return folder not in ("", *PARTS) and any(
+        name.endswith(_KEY_ENDS) or clip_name(name).startswith("text_model.encoder.")
+        for name in file.header.tensors
+    )
 
 
 def _canonical(component: str, name: str) -> str:
