@@ -62,13 +62,15 @@ class Base(_Record):
     The checkpoint that was given, file by file.
 
     `name` is its file or folder name; `left_out` are weights in other formats, pickles above all,
-    that the output does not have and undoing does not bring back.
+    that the output does not have and undoing does not bring back, `carried` those that it has and
+    that no edit reaches.
     """
 
     files: tuple[FileRecord, ...]
     parent: Parent | None = None
     name: RelativePath
     left_out: tuple[str, ...] = ()
+    carried: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the part of the document."""

@@ -36,6 +36,7 @@ DOCUMENT = {
         "parent": None,
         "name": "tiny",
         "left_out": [],
+        "carried": [],
     },
     "output": {
         "files": [{"path": "unet/a.safetensors", "bytes": 12, "sha256": SHA}],

@@ -33,7 +33,6 @@ BLOCKS = [
     for found in BLOCK.finditer((ROOT / "README.md").read_text("utf-8"))
 ]
 IN_A_CLONE = ("demo", "tests")  # run by `.ci/run`
-LIKE = {"sd14": "sd15", "openjourney": "sd15", "sdxl-turbo": "sdxl"}  # of the same shape
 # what `.venv/bin/loco` is here: the entry point, with other words in place of some
 LOCO = """#!{python}
 import sys
@@ -112,8 +111,7 @@ def test_a_block_for_real_models_is_planned(tmp_path, code):
     """
     real = set(registry.names()) & set(code.split()) - {"tiny", "tiny-plain"}
     small = {
-        name: str(write_folder(tmp_path / name, small_model(LIKE.get(name, name)), torch.float16))
-        for name in real
+        name: str(write_folder(tmp_path / name, small_model(name), torch.float16)) for name in real
     }
 
     done = run_block(tmp_path, code, small=small, more=["--dry-run"])

@@ -25,7 +25,7 @@ KEY = json.loads(
     (registry.shipped_folder(registry.get("tiny")).parent / "answer_key.json").read_text()
 )["layer_ranges"]
 SEEDS = (2000, 2001, 2002)  # neither those that choose nor those that evaluate
-STEPS = 20
+STEPS = 12  # enough for tiny to draw what it knows; it is evaluated with 20
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_a_wrong_edit_is_caught(bench, encoder, layers, times, below):
     exam = Exam.of(bench.located.spec, recipe)
     forget = [one for one in exam.questions if one.edit == 0]
     keep = [one for one in exam.questions if one.edit is None]
-    exam = replace(exam, questions=(*forget, *keep[::4]), seeds=exam.seeds[:1])
+    exam = replace(exam, questions=(*forget, *keep[::4]), seeds=exam.seeds[:1], steps=STEPS)
     solved = solve(bench.located, recipe, (tuple(layers),), encoder)
     changes = tuple(replace(one, update=Times(one.update, times)) for one in solved.changes)
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from loco_cli.checkpoint.files import CheckpointFile
 from loco_cli.checkpoint.header import read_header_bytes
-from loco_cli.checkpoint.layout import Checkpoint, CheckpointFile
+from loco_cli.checkpoint.layout import Checkpoint
 from loco_cli.checkpoint.patcher import FileRange, hash_content
 from loco_cli.checkpoint.slot import TensorSlot
 from loco_cli.checkpoint.stamp import stamped_header

@@ -234,30 +234,34 @@ def _metadata(path: Path, metadata: object) -> dict[str, str]:
 
 
 def _tensor(path: Path, name: str, entry: object) -> TensorInfo:
-    where = f"header of `{shown(path)}`: tensor `{shown(name)}`"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise CheckpointError(
-            f"{where} must have `dtype`, `shape` and `data_offsets`, and nothing else"
+            f"{_where(path, name)} must have `dtype`, `shape` and `data_offsets`, and nothing else"
         )
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_BITS:
-        raise CheckpointError(f"{where} has the unknown dtype `{shown(dtype)}`")
+        raise CheckpointError(f"{_where(path, name)} has the unknown dtype `{shown(dtype)}`")
     if not _are_sizes(shape) or len(shape) > _RANK_LIMIT:
         raise CheckpointError(
-            f"{where} has the shape {shown(shape, 60)}, which is no list of sizes"
+            f"{_where(path, name)} has the shape {shown(shape, 60)}, which is no list of sizes"
         )
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise CheckpointError(
-            f"{where} has the offsets {shown(offsets, 60)}, which are no [begin, end]"
+            f"{_where(path, name)} has the offsets {shown(offsets, 60)}, which are no [begin, end]"
         )
     n_bits = math.prod(shape) * ITEM_BITS[dtype]
     extent = offsets[1] - offsets[0]
     if n_bits != 8 * extent:
         raise CheckpointError(
-            f"{where} is {dtype} {shape}, which takes {-(-n_bits // 8)} bytes, "
+            f"{_where(path, name)} is {dtype} {shape}, which takes {-(-n_bits // 8)} bytes, "
             f"its offsets give it {extent}"
         )
     return TensorInfo(name, dtype, tuple(shape), offsets[0], offsets[1])
+
+
+def _where(path: Path, name: str) -> str:
+    # put into words only where it is needed: there are thousands of tensors
+    return f"header of `{shown(path)}`: tensor `{shown(name)}`"
 
 
 def _are_sizes(values: object) -> bool:

@@ -12,49 +12,33 @@ from functools import cached_property
 from pathlib import Path
 
 from loco_cli.checkpoint.family import family_of
-from loco_cli.checkpoint.header import ITEM_BITS, Header, TensorInfo, read_header, shown
+from loco_cli.checkpoint.files import (
+    MODEL_HINT,
+    PARTS,
+    CheckpointFile,
+    read_files,
+    single_entry,
+)
+from loco_cli.checkpoint.header import ITEM_BITS, Header, TensorInfo, shown
 from loco_cli.checkpoint.names import (
     EMA_COMPONENT,
     EMA_PREFIX,
     OTHER_COMPONENT,
     Place,
+    clip_name,
     component_places,
     single_file_places,
 )
 from loco_cli.checkpoint.slot import TensorSlot
-from loco_cli.checkpoint.tree import (
-    Entry,
-    is_pickle,
-    is_safetensors,
-    list_files,
-    read_indexes,
-    weights_left_out,
-)
+from loco_cli.checkpoint.tree import Entry, is_weights, list_files, weights_left_out
 from loco_cli.errors import CheckpointError, RequestError
 from loco_cli.models.spec import Family
 
-UNDO_NAME = "loco-undo.safetensors"  # in a folder that is an output; no weights of the model
 EDITABLE_DTYPES = ("F32", "F16", "BF16")
+_KEY_ENDS = (".attn2.to_k.weight", ".add_k_proj.weight")
 _EDITED = ("unet", "text_encoder")  # with the EMA copy and the second encoder
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
 _EMA_KEY = re.compile(r"attn2to_[kv]weight$")  # which an edit must not leave behind
-_MODEL_HINT = "give a diffusers folder or a single `.safetensors` file"
-
-PICKLE_HINT = (
-    "convert it to safetensors first: `torch.load` with `weights_only=True` runs none of it, "
-    "and `safetensors.torch.save_file` writes what it reads"
-)
-
-
-@dataclass(frozen=True)
-class CheckpointFile:
-    """
-    One safetensors file: `CheckpointFile("unet/a.safetensors", Path("/m/unet/..."), Header(...))`.
-    """
-
-    path: str
-    source: Path
-    header: Header
 
 
 @dataclass(frozen=True)
@@ -80,14 +64,28 @@ class Checkpoint:
         """Return the components of which there are tensors: `unet`, `text_encoder`, `vae`, ..."""
         return frozenset(component for component, _ in self.slots_by_name)
 
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """
+        Return the paths of weights that a copy takes along and no edit reaches.
+
+        They are in another format, or are a UNet or a text encoder in a folder of another name.
+        """
+        others = {file.path for file in self.files if _is_second(file)}
+        return tuple(
+            entry.path
+            for entry in self.entries
+            if entry.path in others
+            or (is_weights(entry.source) and self.is_folder and entry.path not in self.left_out)
+        )
+
     @cached_property
     def d_text(self) -> int:
         """Return the width of the text embeddings that the UNet's keys and values read."""
-        ends = (".attn2.to_k.weight", ".add_k_proj.weight")
         return next(
             slots[0].shape[-1]
             for (component, name), slots in self.slots_by_name.items()
-            if component == "unet" and name.endswith(ends)
+            if component == "unet" and name.endswith(_KEY_ENDS)
         )
 
     def header(self, file: str) -> Header:
@@ -122,20 +120,21 @@ class Checkpoint:
         return found
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(path: Path, *, with_pickles: bool = False) -> Checkpoint:
     """
     Return the checkpoint at `path`; only headers and shard indexes are read.
+
+    With `with_pickles`, what is only to be looked at may be a pickle, or have parts that are.
 
     Raises:
         RequestError: there is nothing at `path`.
         CheckpointError: what is there is no model, is damaged, or cannot be edited.
     """
     if not path.exists():
-        raise RequestError(f"there is no file or folder `{shown(path)}`", _MODEL_HINT)
+        raise RequestError(f"there is no file or folder `{shown(path)}`", MODEL_HINT)
     is_folder = path.is_dir()
-    entries = list_files(path) if is_folder else (_single_entry(path),)
-    files = _read_headers(path, is_folder, entries)
-    _check_indexes(entries, files)
+    entries = list_files(path) if is_folder else (single_entry(path),)
+    files = read_files(path, entries, with_pickles=with_pickles)
     slots = _slots_by_name(files)
     _check_one_model(path, slots)
     family = family_of(path, {key: found[0].canonical_shape for key, found in slots.items()})
@@ -145,55 +144,17 @@ def open_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, is_folder, files, entries, left_out, slots, family)
 
 
+def _is_second(file: CheckpointFile) -> bool:
+    """Tell whether a file holds a UNet or a text encoder and lies where no pipeline looks."""
+    folder = file.path.rpartition("/")[0]
+    return folder not in ("", *PARTS) and any(
+        name.endswith(_KEY_ENDS) or clip_name(name).startswith("text_model.encoder.")
+        for name in file.header.tensors
+    )
+
+
 def _canonical(component: str, name: str) -> str:
     return next(component_places(component, (name,))).name
-
-
-def _single_entry(path: Path) -> Entry:
-    if is_pickle(path):
-        raise CheckpointError(
-            f"`{shown(path)}` is a pickle, which may run code when it is read",
-            PICKLE_HINT,
-        )
-    if not path.is_file():
-        raise CheckpointError(f"`{shown(path)}` is neither a file nor a folder", _MODEL_HINT)
-    return Entry(path.name, path, path.stat().st_size)
-
-
-def _read_headers(
-    root: Path, is_folder: bool, entries: tuple[Entry, ...]
-) -> tuple[CheckpointFile, ...]:
-    files = tuple(
-        CheckpointFile(entry.path, entry.source, read_header(entry.source))
-        for entry in entries
-        if not is_folder or (is_safetensors(entry.path) and entry.path != UNDO_NAME)
-    )
-    if not entries:
-        raise CheckpointError(f"folder `{shown(root)}` is empty", _MODEL_HINT)
-    pickled = {entry.folder for entry in entries if is_pickle(entry.source)}
-    if pickled and not {"", "unet"} & {
-        Path(file.path).parent.as_posix().strip(".") for file in files
-    }:
-        raise CheckpointError(
-            f"`{shown(root)}` has its UNet in a pickle only, which may run code when it is read",
-            PICKLE_HINT,
-        )
-    if not files:
-        raise CheckpointError(
-            f"folder `{shown(root)}` is no model: no `.safetensors` file is in it", _MODEL_HINT
-        )
-    return files
-
-
-def _check_indexes(entries: tuple[Entry, ...], files: tuple[CheckpointFile, ...]) -> None:
-    headers = {file.path: file.header for file in files}
-    for index, holders in read_indexes(entries).items():
-        for tensor, file in holders.items():
-            if file not in headers or tensor not in headers[file].tensors:
-                raise CheckpointError(
-                    f"index `{shown(index)}` puts tensor `{shown(tensor)}` in `{shown(file)}`, "
-                    "which does not hold it"
-                )
 
 
 def _slots_by_name(

@@ -17,7 +17,7 @@ from loco_cli.workflows.writing.outputs import read_manifest
 
 def run(a: Path, b: Path, notify: Notify = silent) -> Diff:
     """
-    Return what differs from `a` to `b`, tensor by tensor.
+    Return what differs from `a` to `b`, tensor by tensor; either may be a pickle.
 
     A manifest of `b`, or else of `a`, is held against the tensors that changed.
 
@@ -26,7 +26,7 @@ def run(a: Path, b: Path, notify: Notify = silent) -> Diff:
         CheckpointError: one of them is no checkpoint, or is damaged.
         VerificationError: a manifest is there, but damaged.
     """
-    left, right = open_checkpoint(a), open_checkpoint(b)
+    left, right = (open_checkpoint(path, with_pickles=True) for path in (a, b))
     n_by_status: dict[str, int] = {}
     different = []
     pairs = pair_slots(left, right)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from loco_cli.checkpoint.header import shown
 from loco_cli.checkpoint.slot import TensorSlot
 from loco_cli.localization import Localization
 from loco_cli.manifest import Manifest
@@ -115,4 +116,8 @@ def _doubts(sweeps: Sequence[Swept], settings: LocalizeSettings) -> tuple[str, .
 
 
 def _limits(manifest: Manifest) -> tuple[str, ...]:
-    return tuple(f"the edit does not reach {limit}" for limit in manifest.model.unreachable)
+    said = [f"the edit does not reach {limit}" for limit in manifest.model.unreachable]
+    carried = ", ".join(f"`{shown(path)}`" for path in manifest.base.carried)
+    if carried and manifest.output.kind == "checkpoint":
+        said.append(f"these weights are copied as they are, and not edited: {carried}")
+    return tuple(said)

@@ -59,7 +59,7 @@ def show_model(model: str) -> KnownModel:
     Raises UnknownName, and CheckpointError where a path holds no model.
     """
     if model not in registry.names() and is_path(model):
-        located = locate(model)
+        located = locate(model, with_pickles=True)
         return KnownModel(located.name, located.spec, is_here=True)
     if model not in registry.names():
         raise registry.unknown_model(model, ", or give a folder or a file")

@@ -9,7 +9,7 @@ hashes of the base, so that nothing else has changed.
 from hashlib import sha256
 from pathlib import Path
 
-from loco_cli.checkpoint.header import read_header, shown
+from loco_cli.checkpoint.header import Header, read_header, shown
 from loco_cli.checkpoint.lora import is_lora as is_lora_file
 from loco_cli.checkpoint.patcher import Digest, FileRange, Patch, hash_content, hash_patched
 from loco_cli.checkpoint.tree import list_files
@@ -117,8 +117,9 @@ class _Check:
             self._fail(self._paths.manifest, "holds another recipe than its digest is of")
         for path, tensors in () if self._is_lora else self._tensors.items():
             if path.is_file() and path not in self._doubted:
+                header = read_header(path)
                 for tensor in tensors:
-                    self._check_tensor(path, tensor)
+                    self._check_tensor(path, header, tensor)
 
     def undo_fits(self) -> None:
         """Hold the undo file against the manifest: the same base, the same tensors."""
@@ -200,9 +201,8 @@ class _Check:
         elsewhere = "its header" if is_undone else "a tensor that the edit left alone"
         return f"{what}: {_changed(damaged, elsewhere)}"
 
-    def _check_tensor(self, path: Path, tensor: TensorRecord) -> None:
+    def _check_tensor(self, path: Path, header: Header, tensor: TensorRecord) -> None:
         """Hold one tensor of a file that is as it was written against its entry."""
-        header = read_header(path)
         there = header.tensors.get(tensor.name)
         if there is None or (there.dtype, there.shape) != (tensor.dtype, tensor.shape):
             is_so = False

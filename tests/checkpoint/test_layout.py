@@ -192,6 +192,24 @@ def test_names_pickles_and_leaves_them_out(weights, tmp_path):
     assert open_checkpoint(root).left_out == strays
 
 
+def test_names_weights_that_go_along_unedited(weights, tmp_path):
+    """
+    A component that is a pickle alone, a UNet or an encoder that was put aside; not what is edited,
+    nor a part that no prompt reaches.
+    """
+    root = write_folder(tmp_path / "mixed", weights)
+    for part, name in (("unet", "old/unet"), ("text_encoder", "encoder-v1"), ("vae", "old/vae")):
+        shutil.copytree(root / part, root / name)
+    (root / "safety_checker").mkdir()
+    (root / "safety_checker" / "pytorch_model.bin").write_bytes(b"\x80\x02}")
+
+    assert open_checkpoint(root).carried == (
+        "encoder-v1/model.safetensors",
+        "old/unet/diffusion_pytorch_model.safetensors",
+        "safety_checker/pytorch_model.bin",
+    )
+
+
 def test_sd2_is_told_by_its_linear_projections(weights, tmp_path):
     """
     The layers of SD 1 with linear projections around them are SD 2, whatever the widths.

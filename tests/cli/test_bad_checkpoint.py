@@ -1,6 +1,7 @@
 """Files that are no model, or a damaged one, given to every command that reads a model."""
 
 import json
+import shutil
 import struct
 
 import numpy as np
@@ -42,6 +43,10 @@ def enlarged(header):
     header[K_ORIGINAL]["shape"] = [8, 13]
 
 
+def quantised(header):
+    header[K_ORIGINAL] |= {"dtype": "F8_E4M3", "shape": [16, 12]}
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-100])
 
@@ -77,6 +82,10 @@ FILES = {
     "a LoRA": (as_lora, "is a LoRA, not a model"),
     "a VAE": (as_vae, "is a VAE, not a model"),
     "a pickle under another name": (as_pickle, "is no safetensors file"),
+    "fp8": (
+        lambda path: with_header(path, quantised),
+        f"is quantised: tensor `{K_ORIGINAL}` is F8_E4M3, loco edits F32, F16, BF16",
+    ),
 }
 INDEXES = {
     "outside": ("../../secret.safetensors", "leaves its folder"),
@@ -84,7 +93,7 @@ INDEXES = {
     "not there": ("gone.safetensors", "which is not there"),
 }
 COMMANDS = {
-    "edit": ["edit", "van gogh style", "--layers", "8", "--output", "out", "--model"],
+    "edit": ["edit", "van gogh style", "--layers", "8", "--quiet", "--output", "out", "--model"],
     "edit --dry-run": ["edit", "van gogh style", "--layers", "8", "--dry-run", "--model"],
     "localize": ["localize", "van gogh style", "--model"],
     "diff": ["diff", "good.safetensors"],
@@ -144,6 +153,28 @@ def test_a_bad_index(here, weights, case):
 
     for command in ("edit", "diff"):
         refused(here, command, "./model", said)
+
+
+@pytest.mark.parametrize("command", ["edit", "edit --dry-run", "localize"])
+def test_a_pickle_is_no_base(here, command):
+    """
+    A `.ckpt` is refused unread where something is to be made of it, whatever is in it.
+    """
+    as_pickle(here / "model.ckpt")
+
+    refused(here, command, "model.ckpt", "`model.ckpt` is a pickle, which may run code when it is")
+
+
+def test_an_output_that_was_changed_is_no_base(here, edited):
+    """
+    What its own manifest belies is not edited further, and the way out is to see what changed.
+    """
+    unet = shutil.copytree(edited, here / "mine") / UNET
+    content = bytearray(unet.read_bytes())
+    content[-1] ^= 1
+    unet.write_bytes(content)
+
+    refused(here, "edit", "./mine", f"has changed since its manifest was written: `{UNET}` is not")
 
 
 def test_a_model_over_its_own_base(here):

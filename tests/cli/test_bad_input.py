@@ -508,13 +508,13 @@ FILES = {
         ["localize", "van gogh style", "--scorer", "openai/clip-vit-base-patch32"],
         "scorer `openai/clip-vit-base-patch32` is not on this machine, "
         "and the hub cannot be reached",
-        "point to the folder of a CLIP model with `--scorer PATH`",
+        "connect to the network, or point to the folder of a CLIP model with `--scorer PATH`",
     ),
     "a model that is not here": (
         ["generate", "a cat", "--model", "sd15"],
         "model `stable-diffusion-v1-5/stable-diffusion-v1-5` is not on this machine, "
         "and the hub cannot be reached",
-        "give the path of a folder or `.safetensors` file, or connect to the network, "
+        "connect to the network, or give the path of a folder or `.safetensors` file, "
         "or name another place for `sd15` in `CONFIG/models.yaml`",
     ),
     "an output that was never one": (

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
-from torch import Tensor
+from torch import Tensor, nn
 
 from loco_cli.models.spec import CrossAttention
 from tests.families.pictures import contexts_of, draw, end_of
@@ -20,16 +21,30 @@ RIDGE = 0.01
 @dataclass(frozen=True)
 class InMemory:
     """
-    A pipeline before and after its edit: what it draws, its weights and how far they went.
+    An edit of a running pipeline: its new weights, and how far each went.
 
     Its `tokenizers` take a tenth of a second each to read, and serve for every copy.
     """
 
-    before: Tensor
-    picture: Tensor
+    pipe: DiffusionPipeline
     weights: Mapping[str, Tensor]
     steps: Mapping[str, Tensor]
-    tokenizers: Mapping[str, Any]
+
+    @property
+    def tokenizers(self) -> dict[str, Any]:
+        """The pipeline's tokenizers, by component."""
+        return {name: part for name, part in self.pipe.components.items() if "tokenizer" in name}
+
+    @cached_property
+    def pictures(self) -> tuple[Tensor, Tensor]:
+        """What the pipeline draws before and after; it is left as it was."""
+        maps = {path: self.pipe.unet.get_submodule(path) for path in self.weights}
+        originals = {path: module.weight.clone() for path, module in maps.items()}
+        before = draw(self.pipe, PROMPT.format(SUBJECT))
+        _put(maps, self.weights)
+        after = draw(self.pipe, PROMPT.format(SUBJECT))
+        _put(maps, originals)
+        return before, after
 
 
 def rows_of(
@@ -50,20 +65,20 @@ def rows_of(
 def edit_in_memory(
     pipe: DiffusionPipeline, rows: Mapping[str, tuple[Tensor, Tensor]], dtype: torch.dtype
 ) -> InMemory:
-    """Edit projections, rounded to the dtype of their file, draw, and put back what was there."""
-    weights = {path: pipe.unet.get_submodule(path).weight for path in rows}
-    originals = {path: weight.clone() for path, weight in weights.items()}
-    before = draw(pipe, PROMPT.format(SUBJECT))
+    """Return the edit of a pipeline's projections, rounded to the dtype of their file."""
+    weights, steps = {}, {}
     for path, (keys, targets) in rows.items():
-        weight = originals[path].double()
-        weights[path].copy_(published_form(weight, keys, targets @ weight.T).to(dtype))
-    picture = draw(pipe, PROMPT.format(SUBJECT))
-    edited = {path: weight.clone() for path, weight in weights.items()}
-    for path, weight in originals.items():
-        weights[path].copy_(weight)
-    steps = {path: (edited[path] - weight).norm() for path, weight in originals.items()}
-    tokenizers = {name: part for name, part in pipe.components.items() if "tokenizer" in name}
-    return InMemory(before, picture, edited, steps, tokenizers)
+        weight = pipe.unet.get_submodule(path).weight
+        new = published_form(weight.double(), keys, targets @ weight.double().T)
+        weights[path] = new.to(dtype).to(weight.dtype)
+        steps[path] = (weights[path] - weight).norm()
+    return InMemory(pipe, weights, steps)
+
+
+@torch.no_grad()
+def _put(maps: Mapping[str, nn.Module], weights: Mapping[str, Tensor]) -> None:
+    for path, weight in weights.items():
+        maps[path].weight.copy_(weight)
 
 
 def published_form(weight: Tensor, keys: Tensor, values: Tensor) -> Tensor:  # [d_out, d]

@@ -45,9 +45,10 @@ def in_folder(*dtypes: torch.dtype, variant: str | None = None, n_shards: int = 
     return Layout(write, _as_diffusers, "folder", dict(zip(names, dtypes, strict=True)))
 
 
-def in_hub_cache(dtype: torch.dtype) -> Layout:
-    """Return the layout of a folder whose files are links to blobs."""
-    return Layout(partial(_links, dtype=dtype), _as_diffusers, "folder", {None: dtype})
+def in_hub_cache(*dtypes: torch.dtype, n_shards: int = 1) -> Layout:
+    """Return the layout of such a folder whose files are links to blobs, as the hub keeps it."""
+    names = dict(zip((None, "fp16"), dtypes, strict=False))
+    return Layout(partial(_links, dtypes=dtypes, n_shards=n_shards), _as_diffusers, "folder", names)
 
 
 def in_file(dtype: torch.dtype, change: Callable[[Tensors], Tensors] = dict) -> Layout:
@@ -93,8 +94,8 @@ def _folder(root: Path, model: SmallModel, *, dtypes: tuple[torch.dtype, ...], *
     return write_folder(root / "model", model, *dtypes, **kw)
 
 
-def _links(root: Path, model: SmallModel, *, dtype: torch.dtype) -> Path:
-    snapshot, blobs = write_folder(root / "model", model, dtype), root / "blobs"
+def _links(root: Path, model: SmallModel, **how: Any) -> Path:
+    snapshot, blobs = _folder(root, model, **how), root / "blobs"
     blobs.mkdir()
     for n, file in enumerate([path for path in snapshot.rglob("*") if path.is_file()]):
         file.rename(blobs / str(n))

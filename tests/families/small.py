@@ -59,7 +59,8 @@ _SMALLER: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "text_encoder_2": {**_OPEN_CLIP, "projection_dim": 128},
     },
 }
-_SMALLER = {**_SMALLER, "sd21-base": _SMALLER["sd21"]}
+_LIKE = {"sd14": "sd15", "openjourney": "sd15", "sd21-base": "sd21", "sdxl-turbo": "sdxl"}
+_SMALLER = {**_SMALLER, **{name: _SMALLER[like] for name, like in _LIKE.items()}}
 _CLASSES: Mapping[str, Callable[[Any], nn.Module]] = {
     "UNet2DConditionModel": UNet2DConditionModel.from_config,
     "AutoencoderKL": AutoencoderKL.from_config,
@@ -158,7 +159,7 @@ class SmallModel:
 
 @cache
 def small_model(name: str) -> SmallModel:
-    """Return the small relative of a known model: sd15, sd21, sd21-base, sdxl or deepfloyd."""
+    """Return the small relative of a known model that does not ship."""
     if name == "deepfloyd":
         return _model(name, _if_configs())
     return _model(name, _packaged_configs(name, {"vae": _VAE, **_SMALLER[name]}))

@@ -1,4 +1,9 @@
-"""Every family in every layout: edited, verified, compared, undone and drawn with."""
+"""
+Every family in every layout: edited, verified, compared, undone and loaded by diffusers.
+
+What is about bytes and weights holds in every cell. Pictures are compared where diffusers loads in
+a way of its own: once a family from a folder of sharded variants, from a file and from a UNet.
+"""
 
 import functools
 import json
@@ -49,23 +54,32 @@ FOLDERS = {
     "shards": in_folder(BF16, n_shards=3),
     "variants": in_folder(F32, F16),
     "variant alone": in_folder(F16, variant="fp16"),
-}
-FILES = {"file": in_file(F16), "unet": in_file(F16, only_unet), "diffusers unet": in_unet_file(F16)}
-ONLY_SD1 = {
     "sharded variants": in_folder(F32, F16, n_shards=2),
     "links": in_hub_cache(F16),
+    "links to shards": in_hub_cache(F32, F16, n_shards=2),
+}
+FILES = {
+    "file": in_file(F16),
     "ema": in_file(F32, with_ema),
-    "novelai": in_file(F16, as_novelai),
+    "unet": in_file(F16, only_unet),
+    "diffusers unet": in_unet_file(F16),
 }
+NOVELAI = {"novelai": in_file(F16, as_novelai)}
+PLAIN = {"folder": FOLDERS["folder"], "file": FILES["file"]}
 LAYOUTS: dict[str, dict[str, Layout]] = {
-    "sd15": FOLDERS | FILES | ONLY_SD1,
+    "sd15": FOLDERS | FILES | NOVELAI,
+    "sd14": PLAIN,
+    "openjourney": PLAIN,
     "sd21": FOLDERS | FILES,
-    "sd21-base": {"folder": FOLDERS["folder"], "file": FILES["file"]},
+    "sd21-base": PLAIN,
     "sdxl": FOLDERS | FILES,
-    "deepfloyd": FOLDERS,
+    "sdxl-turbo": PLAIN,
+    "deepfloyd": FOLDERS,  # which was never published as a file
 }
+DRAWN = ("sharded variants", "file", "unet")
 CELLS = [(name, layout) for name, layouts in LAYOUTS.items() for layout in layouts]
-LAYERS = {"sd1": (8, 14), "sd2": (8, 14), "sdxl": (30, 50), "if": (8, 14)}
+# from the way down to the way up, so that every kind of block is in it
+LAYERS = {"sd1": (5, 8), "sd2": (5, 8), "sdxl": (23, 35), "if": (8, 11)}
 RECIPE = {
     "loco": 1,
     "edits": [
@@ -98,6 +112,7 @@ class Cell:
     base: Path
     output: Path
     companion: Path
+    is_drawn: bool
 
     @property
     def planned(self) -> set[str]:
@@ -140,7 +155,7 @@ def cell(request, tmp_path_factory, companions):
         done = loco(*asked, "--layer-range", *LAYERS[model.family])
 
     assert done.exit_code == 0, done.stderr
-    yield Cell(model, layout, base, output, companion)
+    yield Cell(model, layout, base, output, companion, label in DRAWN)
     shutil.rmtree(root)
 
 
@@ -196,9 +211,10 @@ def test_undoing_gives_the_base(cell, tmp_path):
     assert tree_bytes(destination) == tree_bytes(cell.base)
 
 
-def test_it_draws_what_the_edit_in_memory_draws(cell, in_memory):
+def test_it_is_what_the_edit_in_memory_is(cell, in_memory):
     """
-    Loaded by diffusers, every copy draws what the pipeline draws after the same edit in memory.
+    Loaded by diffusers, every copy has the weights, and draws the picture, of a pipeline after the
+    same edit in memory.
 
     That edit is the published form, solved here from what the pipeline's own layers read.
     """
@@ -211,10 +227,12 @@ def test_it_draws_what_the_edit_in_memory_draws(cell, in_memory):
         for path, weight in expected.weights.items():
             error = found.unet.get_submodule(path).weight - weight
             assert error.norm() <= ROUNDING[dtype] * expected.steps[path], path
-        change = (expected.picture - expected.before).norm()
-        error = (expected.picture - draw(found, PROMPT.format(SUBJECT))).norm()
-        assert change > 10 * NOISE
-        assert error < ROUNDING[dtype] * change + NOISE
+        if cell.is_drawn:
+            before, after = expected.pictures
+            change = (after - before).norm()
+            error = (after - draw(found, PROMPT.format(SUBJECT))).norm()
+            assert change > 10 * NOISE
+            assert error < ROUNDING[dtype] * change + NOISE
 
 
 def tensors_of(content: bytes) -> tuple[list[str], dict[str, tuple[str, list[int], bytes]]]:

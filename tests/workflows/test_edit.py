@@ -50,6 +50,21 @@ def written(tmp_path_factory):
     return edit.run(style(8, 9), EditOptions(output), CPU)
 
 
+def test_weights_that_are_copied_unedited_are_named(tiny, tmp_path):
+    """
+    A UNet that was put aside keeps what the edit takes out: a warning and the manifest say so.
+    """
+    base = shutil.copytree(tiny.path, tmp_path / "base")
+    shutil.copytree(base / "unet", base / "old" / "unet")
+    (path,) = (f"old/unet/{one.name}" for one in (base / "unet").glob("*.safetensors"))
+
+    found = edit.run(style(8, model=str(base)), EditOptions(tmp_path / "out"), CPU)
+
+    assert found.written.manifest.base.carried == (path,)
+    assert f"these weights are copied as they are, and not edited: `{path}`" in found.warnings
+    assert (tmp_path / "out" / path).read_bytes() == (base / path).read_bytes()
+
+
 def test_the_folder_loads_without_a_word(written):
     """
     `StableDiffusionPipeline.from_pretrained` finds every key that it expects, and no other.

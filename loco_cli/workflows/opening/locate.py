@@ -6,7 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 from loco_cli.checkpoint.header import shown
-from loco_cli.checkpoint.layout import PICKLE_HINT, Checkpoint, open_checkpoint
+from loco_cli.checkpoint.layout import Checkpoint, open_checkpoint
+from loco_cli.checkpoint.pickles import PICKLE_HINT
 from loco_cli.checkpoint.tree import is_pickle, is_weights
 from loco_cli.errors import CheckpointError, EditError, LocoError
 from loco_cli.models import registry
@@ -17,7 +18,7 @@ from loco_cli.workflows.opening.hub import MODEL_FILES, cached, fetch
 from loco_cli.workflows.opening.places import known_model, known_models, places_file
 
 _SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
-_HUB_HINT = "give the path of a folder or `.safetensors` file, or connect to the network"
+_HUB_HINT = "give the path of a folder or `.safetensors` file"
 
 
 @dataclass(frozen=True)
@@ -128,18 +129,18 @@ class Located:
                     )
 
 
-def locate(model: str) -> Located:
+def locate(model: str, *, with_pickles: bool = False) -> Located:
     """
     Return the model of an alias, a folder, a single file or a hub id.
 
-    Only headers are read.
+    Only headers are read, with `with_pickles` also those of what is only to be looked at.
 
     Raises:
         UnknownName, ModelUnavailable: there is no such model, or none within reach.
         CheckpointError: what is there is no model, or not the one that the alias names.
     """
     place = find(model)
-    checkpoint = open_checkpoint(place.path)
+    checkpoint = open_checkpoint(place.path, with_pickles=with_pickles)
     spec = spec_of(checkpoint)
     named = _named(model)
     if named:

@@ -20,6 +20,7 @@ def base_record(base: Checkpoint, digests: Mapping[str, Digest]) -> Base:
         parent=parent_of(base, digests),
         name=base.root.resolve().name or "base",
         left_out=base.left_out,
+        carried=base.carried,
     )
 
 

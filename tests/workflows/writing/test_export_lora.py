@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.checkpoint.lora import LowRank, lora_tensors, open_lora, write_lora
@@ -108,6 +108,24 @@ def within_half_a_step(exact, stored):
     _, exponents = torch.frexp(stored.abs().clamp(min=2.0**-14))
     half_a_step = torch.ldexp(torch.ones_like(stored), exponents - 12)
     return bool(((exact - stored).abs() <= half_a_step + 1e-7).all())
+
+
+def test_what_a_unet_draws_over_is_nothing_to_a_lora(written, tiny, tmp_path):
+    """
+    An inpainting UNet reads nine channels where another reads four: its layers have the same LoRA.
+    """
+    base = shutil.copytree(tiny.path, tmp_path / "inpainting")
+    (weights,) = (base / "unet").glob("*.safetensors")
+    tensors = load_file(weights)
+    first = tensors["conv_in.weight"]
+    tensors["conv_in.weight"] = torch.cat((first, torch.zeros_like(first), first[:, :1]), dim=1)
+    save_file(tensors, weights, {"format": "pt"})
+
+    found = write(style(8, 9, model=base), tmp_path / "lora")
+
+    ours, theirs = (load_file(one.paths.root) for one in (found, written))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_several_edits_share_one_rank(tmp_path, tiny):
