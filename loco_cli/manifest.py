@@ -61,14 +61,13 @@ class Base(_Record):
     """
     The checkpoint that was given, file by file.
 
-    `name` is its file or folder name; `left_out` are weights in other formats, pickles above all,
-    that the output does not have and undoing does not bring back, `carried` those that it has and
-    that no edit reaches.
+    `left_out` are weights in other formats, pickles above all, that the output does not have and
+    undoing does not bring back; `carried` those that it has and that no edit reaches.
     """
 
     files: tuple[FileRecord, ...]
     parent: Parent | None = None
-    name: RelativePath
+    name: RelativePath  # of file or folder
     left_out: tuple[str, ...] = ()
     carried: tuple[str, ...] = ()
 
@@ -296,7 +295,6 @@ def parse_manifest(text: str, where: str) -> tuple[Manifest, str]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    tree = dict(pairs)
-    if len(tree) != len(pairs):
+    if len(dict(pairs)) != len(pairs):
         raise ValueError("a key stands twice")
-    return tree
+    return dict(pairs)
