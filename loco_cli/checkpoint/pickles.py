@@ -2,97 +2,48 @@
 Where the tensors of a pickle lie, found without running any of it: to be compared, never edited.
 
 `torch.save` writes a zip: `NAME/data.pkl` puts tensors together from storages, and each storage is
-a member `NAME/data/KEY`, not compressed, so that its bytes can be read where they are. Of what a
-pickle may name, only the words for tensors, parameters and dictionaries are known here, fewer than
-`torch.load(weights_only=True)` admits; anything else is refused before it is looked up.
+a member `NAME/data/KEY`, not compressed, so that its bytes can be read where they are. What the
+pickle names is looked at before `torch.load(weights_only=True)` reads it, onto the device `meta`:
+that admits more names than tensors need, and some of those take any memory they are told to.
 """
 
 import pickle
+import pickletools
+import re
 import struct
-from collections import OrderedDict
-from dataclasses import dataclass
-from io import BytesIO
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from loco_cli.checkpoint.header import (
-    HEADER_LIMIT_BYTES,
-    ITEM_BITS,
-    Header,
-    TensorInfo,
-    shown,
-)
+from loco_cli.checkpoint.header import HEADER_LIMIT_BYTES, Header, TensorInfo, shown
 from loco_cli.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PICKLE_HINT = (
     "convert it to safetensors first: `torch.load` with `weights_only=True` runs none of it, "
     "and `safetensors.torch.save_file` writes what it reads"
 )
-_STORAGES = {
-    "DoubleStorage": "F64",
-    "FloatStorage": "F32",
-    "HalfStorage": "F16",
-    "BFloat16Storage": "BF16",
-    "LongStorage": "I64",
-    "IntStorage": "I32",
-    "ShortStorage": "I16",
-    "CharStorage": "I8",
-    "ByteStorage": "U8",
-    "BoolStorage": "BOOL",
+_DTYPES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
 }
-_LOCAL_HEADER_BYTES = 30
-# what a reader of programs raises where the program is nonsense
-_NONSENSE = (
-    *(pickle.UnpicklingError, TypeError, ValueError, LookupError, AttributeError, EOFError),
-    *(AssertionError, OverflowError, RecursionError, MemoryError, NameError, struct.error),
+_NAMES = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch \w+Storage"
 )
+_NAMED_LATER = ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "INST")  # none of which `torch.save` writes
+_LOCAL_HEADER_BYTES = 30
 _NO_ZIP = (BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error)
-
-
-class _Storage(NamedTuple):  # which, unlike a dataclass, no pickle can change
-    key: str
-    dtype: str
-
-
-class _Tensor(NamedTuple):
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _Archive:
-    """An open zip: where it is, its members by name, and the folder in it that all lie in."""
-
-    path: Path
-    file: BinaryIO
-    members: dict[str, ZipInfo]
-    root: str
-
-    @classmethod
-    def of(cls, path: Path, file: BinaryIO, archive: ZipFile) -> "_Archive":
-        members = {member.filename: member for member in archive.infolist()}
-        roots = [name.removesuffix("data.pkl") for name in members if name.endswith("/data.pkl")]
-        if len(roots) != 1:
-            raise _no_zip(path)
-        return cls(path, file, members, roots[0])
-
-    def member(self, name: str) -> ZipInfo:
-        member = self.members.get(self.root + name)
-        if member is None or member.compress_type != ZIP_STORED:
-            raise CheckpointError(
-                f"`{shown(self.path)}` has no `{shown(name)}` that is not compressed", PICKLE_HINT
-            )
-        return member
-
-    def begin(self, member: ZipInfo) -> int:
-        """Return where the bytes of a member begin: behind its own header, of whatever length."""
-        self.file.seek(member.header_offset)
-        n_name, n_extra = struct.unpack("<26xHH", self.file.read(_LOCAL_HEADER_BYTES))
-        return member.header_offset + _LOCAL_HEADER_BYTES + int(n_name) + int(n_extra)
 
 
 def read_pickle(path: Path) -> Header:
@@ -103,112 +54,121 @@ def read_pickle(path: Path) -> Header:
         CheckpointError: the file is no zip of `torch.save`, names anything but tensors, is damaged,
             or holds tensors whose numbers do not follow one another.
     """
-    n_bytes = path.stat().st_size
     try:
-        with path.open("rb") as file, ZipFile(file) as zipped:
-            archive = _Archive.of(path, file, zipped)
-            member = archive.member("data.pkl")
-            if member.file_size > HEADER_LIMIT_BYTES:
-                raise CheckpointError(
-                    f"the pickle in `{shown(path)}` has {member.file_size} bytes, "
-                    f"at most {HEADER_LIMIT_BYTES} are read"
-                )
-            tensors = _tensors(path, zipped.read(member))
-            infos = {name: _info(archive, name, one, n_bytes) for name, one in tensors.items()}
+        with path.open("rb") as file, ZipFile(file) as archive:
+            ends = {begin: begin + size for begin, size in _members(path, file, archive)}
+            _check_pickle(path, archive)
     except OSError as error:
         raise CheckpointError(f"cannot read `{shown(path)}`: {error.strerror}") from error
     except _NO_ZIP as error:
         raise _no_zip(path) from error
-    return Header(infos, {}, data_start=0, file_bytes=n_bytes)
+    infos = {name: _info(path, name, one, ends) for name, one in _load(path).items()}
+    return Header(infos, {}, data_start=0, file_bytes=path.stat().st_size)
 
 
-class _Reader(pickle._Unpickler):  # in Python: the one in C takes any memory it is told to
-    """Builds what a pickle says out of `_Tensor` and dictionaries, and of nothing else."""
-
-    def __init__(self, file: BinaryIO, path: Path) -> None:
-        super().__init__(file)
-        self.path = path
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in _STORAGES:
-            return _STORAGES[name]
-        known = {
-            ("collections", "OrderedDict"): OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): _Rebuild(),
-            ("torch._utils", "_rebuild_parameter"): _Unwrap(),
-        }
-        if (module, name) not in known:
-            raise CheckpointError(
-                f"pickle `{shown(self.path)}` names `{shown(f'{module}.{name}')}`, which is no "
-                "tensor and may run code: nothing of it is read",
-                PICKLE_HINT,
-            )
-        return known[module, name]
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        kind, dtype, key, _, _ = pid
-        if kind != "storage" or dtype not in ITEM_BITS or not isinstance(key, str):
-            raise pickle.UnpicklingError("no storage")
-        return _Storage(key, dtype)
-
-
-class _Rebuild:  # an object without attributes, where a function's could be set by a pickle
-    __slots__ = ()
-
-    def __call__(self, storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> _Tensor:
-        is_right = isinstance(storage, _Storage) and all(
-            type(one) is int and one >= 0 for one in (offset, *shape, *stride)
+def _check_pickle(path: Path, archive: ZipFile) -> None:
+    """Raise CheckpointError where the pickle is too long, damaged, or names more than tensors."""
+    found = [one for one in archive.infolist() if one.filename.endswith("/data.pkl")]
+    if len(found) != 1:
+        raise _no_zip(path)
+    if found[0].file_size > HEADER_LIMIT_BYTES:
+        raise CheckpointError(
+            f"the pickle in `{shown(path)}` has {found[0].file_size} bytes, "
+            f"at most {HEADER_LIMIT_BYTES} are read"
         )
-        if not is_right or len(shape) != len(stride):
-            raise pickle.UnpicklingError("no tensor")
-        return _Tensor(storage, offset, tuple(shape), tuple(stride))
-
-
-class _Unwrap:
-    __slots__ = ()
-
-    def __call__(self, tensor: Any, *_: Any) -> Any:
-        return tensor
-
-
-def _no_zip(path: Path) -> CheckpointError:
-    return CheckpointError(
-        f"`{shown(path)}` is no zip of tensors, which `torch.save` writes", PICKLE_HINT
-    )
-
-
-def _tensors(path: Path, content: bytes) -> dict[str, _Tensor]:
     try:
-        tree = _Reader(BytesIO(content), path).load()
-    except _NONSENSE as error:
-        raise CheckpointError(f"the pickle in `{shown(path)}` is damaged") from error
+        for code, argument, _ in pickletools.genops(archive.read(found[0])):
+            if code.name in _NAMED_LATER:
+                raise CheckpointError(
+                    f"pickle `{shown(path)}` puts names together while it runs: "
+                    "nothing of it is read",
+                    PICKLE_HINT,
+                )
+            if code.name == "GLOBAL" and not _NAMES.fullmatch(str(argument)):
+                _refuse(path, str(argument).replace(" ", "."))
+    except (ValueError, LookupError, OverflowError) as error:
+        raise _damaged(path) from error
+
+
+def _members(path: Path, file: BinaryIO, archive: ZipFile) -> list[tuple[int, int]]:
+    """Return where the bytes of each member begin, and how many they are."""
+    found = []
+    for member in archive.infolist():
+        if member.compress_type != ZIP_STORED:
+            raise CheckpointError(
+                f"`{shown(member.filename)}` in `{shown(path)}` is compressed", PICKLE_HINT
+            )
+        found.append((_begin(file, member), member.file_size))
+    return found
+
+
+def _begin(file: BinaryIO, member: ZipInfo) -> int:
+    """Return where the bytes of a member begin: behind its own header, of whatever length."""
+    file.seek(member.header_offset)
+    n_name, n_extra = struct.unpack("<26xHH", file.read(_LOCAL_HEADER_BYTES))
+    return member.header_offset + _LOCAL_HEADER_BYTES + int(n_name) + int(n_extra)
+
+
+def _load(path: Path) -> "dict[str, Tensor]":
+    """Return the tensors by name, without their numbers."""
+    import torch  # which nothing but a pickle needs to be compared
+
+    try:
+        tree = torch.load(path, map_location="meta", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # a reader of programs raises anything where they are nonsense
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        if isinstance(error, pickle.UnpicklingError) and named:
+            _refuse(path, named[1])
+        raise _damaged(path) from error
     if isinstance(tree, dict) and isinstance(tree.get("state_dict"), dict):
         tree = tree["state_dict"]
     entries = tree.items() if isinstance(tree, dict) else ()
     return {
         name: value
         for name, value in entries
-        if isinstance(name, str) and isinstance(value, _Tensor)
+        if isinstance(name, str) and isinstance(value, torch.Tensor)
     }
 
 
-def _info(archive: _Archive, name: str, tensor: _Tensor, file_bytes: int) -> TensorInfo:
-    where = f"tensor `{shown(name)}` of `{shown(archive.path)}`"
-    (key, dtype), offset, shape, stride = tensor
-    steps = [prod(shape[i + 1 :]) for i in range(len(shape))]
-    is_dense = all(n == 1 or own == step for n, own, step in zip(shape, stride, steps, strict=True))
-    if prod(shape) and not is_dense:
+def _info(path: Path, name: str, tensor: "Tensor", ends: dict[int, int]) -> TensorInfo:
+    where = f"tensor `{shown(name)}` of `{shown(path)}`"
+    shape, kind = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
+    if kind not in _DTYPES:
+        raise CheckpointError(f"{where} has numbers of kind `{kind}`, which `diff` cannot compare")
+    if not tensor.is_contiguous():
         raise CheckpointError(
-            f"{where} is {list(shape)} in steps of {list(stride)}: "
+            f"{where} is {list(shape)} in steps of {list(tensor.stride())}: "
             "its numbers do not follow one another",
             PICKLE_HINT,
         )
-    member = archive.member(f"data/{key}")
-    item_bytes = ITEM_BITS[dtype] // 8
-    begin = archive.begin(member) + offset * item_bytes
-    n_bytes = prod(shape) * item_bytes
-    if offset * item_bytes + n_bytes > member.file_size or begin + n_bytes > file_bytes:
+    # where torch has left out a storage's numbers it says where they are
+    start = getattr(tensor.untyped_storage(), "_checkpoint_offset", None)
+    if start not in ends:
+        raise _damaged(path)
+    begin = start + tensor.storage_offset() * tensor.element_size()
+    n_bytes = prod(shape) * tensor.element_size()
+    if begin + n_bytes > ends[start]:
         raise CheckpointError(
             f"{where} takes {n_bytes} bytes from byte {begin}, which its storage does not have"
         )
-    return TensorInfo(name, dtype, shape, begin, begin + n_bytes)
+    return TensorInfo(name, _DTYPES[kind], shape, begin, begin + n_bytes)
+
+
+def _refuse(path: Path, name: str) -> NoReturn:
+    raise CheckpointError(
+        f"pickle `{shown(path)}` names `{shown(name)}`, which is no tensor and may run code: "
+        "nothing of it is read",
+        PICKLE_HINT,
+    )
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(f"the pickle in `{shown(path)}` is damaged")
+
+
+def _no_zip(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"`{shown(path)}` is no zip of tensors, which `torch.save` writes", PICKLE_HINT
+    )
