@@ -8,6 +8,7 @@ Family = Literal["sd1", "sd2", "sdxl", "if"]
 Prediction = Literal["epsilon", "v_prediction"]
 
 CLIP_TOKENS = "text_model.embeddings.token_embedding.weight"
+MAX_ENCODER_LAYERS = 1024  # that a configuration may claim; T5-XXL, the deepest in use, has 24
 CLIP_POSITIONS = "text_model.embeddings.position_embedding.weight"
 # either is the table: the one that T5's encoder and decoder share, or a copy
 T5_TOKENS = ("shared.weight", "encoder.embed_tokens.weight")

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from loco_cli.errors import CheckpointError
-from loco_cli.models.spec import CLIP_POSITIONS
+from loco_cli.models.spec import CLIP_POSITIONS, MAX_ENCODER_LAYERS
 from loco_cli.runtime.prefixes import Prefixes
 
 Read = Callable[[str], Tensor]  # a tensor's name -> float32
@@ -78,7 +78,8 @@ def clip_shape(config: dict[str, Any], states: Literal["last", "penultimate"]) -
     n_layers, n_heads = config.get("num_hidden_layers", 12), config.get("num_attention_heads", 8)
     activation, epsilon = config.get("hidden_act", "quick_gelu"), config.get("layer_norm_eps", 1e-5)
     is_clip = all(isinstance(n, int) and n > 0 for n in (n_layers, n_heads))
-    if not is_clip or activation not in _ACTIVATIONS or not isinstance(epsilon, float):
+    is_clip = is_clip and n_layers <= MAX_ENCODER_LAYERS and str(activation) in _ACTIVATIONS
+    if not is_clip or not isinstance(epsilon, float):
         raise CheckpointError("the configuration of the text encoder is not CLIP's")
     return ClipShape(n_layers - (states == "penultimate"), n_heads, activation, epsilon, states)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from loco_cli.errors import CheckpointError
+from loco_cli.models.spec import MAX_ENCODER_LAYERS
 
 Read = Callable[[str], Tensor]  # a tensor's name -> float32
 CHUNK = 16  # prompts that run together
@@ -77,7 +78,8 @@ def t5_shape(config: dict[str, Any]) -> T5Shape:
     if form == "gated-gelu":
         activation = "gelu_new"  # what T5 1.1 means by it
     are_counts = all(isinstance(n, int) and n > 0 for n in (n_layers, n_heads, n_buckets, farthest))
-    if not are_counts or activation not in _ACTIVATIONS or not isinstance(epsilon, float):
+    is_t5 = are_counts and n_layers <= MAX_ENCODER_LAYERS and activation in _ACTIVATIONS
+    if not is_t5 or not isinstance(epsilon, float):
         raise CheckpointError("the configuration of the text encoder is not T5's")
     is_gated = str(form).startswith("gated-")
     return T5Shape(n_layers, n_heads, is_gated, activation, epsilon, n_buckets, farthest)

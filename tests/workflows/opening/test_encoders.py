@@ -161,6 +161,8 @@ def test_a_wrong_shape_is_named(sd15):
         ({"num_attention_heads": 5}, "is 64 wide, which is not 5 heads"),
         ({"hidden_size": 96}, "is 64 wide, its configuration says 96"),
         ({"hidden_act": "mish"}, "is not CLIP's"),
+        ({"hidden_act": ["gelu"]}, "is not CLIP's"),
+        ({"num_hidden_layers": 10**9}, "is not CLIP's"),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_refused(sd15, config, message):
