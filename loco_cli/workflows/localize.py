@@ -105,7 +105,8 @@ def _how_sure(found: Localization) -> tuple[str, ...]:
         return ()
     if found.method == "contribution":
         return (
-            "of the layers to which the subject adds most these do most; `--method locogen` tries more",
+            "of the layers to which the subject adds most these do most; "
+            "`--method locogen` tries more",
         )
     n_layers, n_tried = len(found.ranking), len(found.scores)
     if found.window:
