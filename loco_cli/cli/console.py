@@ -158,7 +158,7 @@ class Lines:
             said_at = now if is_told or before is None else before.said_at
             self._rounds[progress.stage] = _Round(progress, now, said_at, is_told)
             if is_told:
-                self._say(f"{progress.stage} {progress.done}/{progress.total}")
+                self._say(progress.in_words())
             return
         is_last = before.done < progress.done == progress.total
         is_due = now - before.said_at >= EVERY and before.tenth_of(progress) > before.tenth
@@ -166,7 +166,7 @@ class Lines:
         if is_due or (is_last and before.is_told):
             before.said_at, before.tenth = now, before.tenth_of(progress)
             left = "" if is_last else f", about {_time_words(before.left(now))} left"
-            self._say(f"{progress.stage} {progress.done}/{progress.total}{left}")
+            self._say(f"{progress.in_words()}{left}")
 
 
 class _Round:
@@ -202,6 +202,7 @@ def _bars(console: Console) -> Iterator[Notify]:
         rich_progress.TextColumn("{task.description}", markup=False),
         rich_progress.BarColumn(),
         rich_progress.MofNCompleteColumn(),
+        rich_progress.TextColumn("{task.fields[unit]}", markup=False),
         rich_progress.TimeRemainingColumn(),
     )
     tasks: dict[str, rich_progress.TaskID] = {}
@@ -209,7 +210,9 @@ def _bars(console: Console) -> Iterator[Notify]:
 
         def notify(progress: Progress) -> None:
             if progress.stage not in tasks:
-                tasks[progress.stage] = bars.add_task(safe(progress.stage), total=progress.total)
+                tasks[progress.stage] = bars.add_task(
+                    safe(progress.stage), total=progress.total, unit=progress.unit
+                )
             bars.update(tasks[progress.stage], completed=progress.done, total=progress.total)
 
         yield notify

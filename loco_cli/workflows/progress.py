@@ -8,11 +8,18 @@ from dataclasses import dataclass
 class Progress:
     """
     A stage and how much of it is done: `Progress("sampling", done=3, total=48)`.
+
+    `unit` is what is counted, where the stage does not say it.
     """
 
     stage: str
     done: int
     total: int
+    unit: str = ""
+
+    def in_words(self) -> str:
+        """Return how far it is: `sampling 3/48 steps`."""
+        return f"{self.stage} {self.done}/{self.total} {self.unit}".rstrip()
 
 
 Notify = Callable[[Progress], None]

@@ -105,13 +105,13 @@ def test_plain_progress_says_stages_one_after_the_other(terminal):
     Without a terminal each stage says that it begins and that it has ended.
     """
     with terminal.progress() as notify:
-        for stage in ("loading", "solving"):
+        for stage, unit in (("loading", ""), ("generating", "steps")):
             for done in range(2):
-                notify(Progress(stage, done, 1))
+                notify(Progress(stage, done, 1, unit))
 
     assert said(terminal).splitlines() == [
         *("loading 0/1", "loading 1/1"),
-        *("solving 0/1", "solving 1/1"),
+        *("generating 0/1 steps", "generating 1/1 steps"),
     ]
 
 
@@ -137,10 +137,10 @@ def test_a_terminal_gets_bars(terminal):
     terminal.err = Console(file=io.StringIO(), force_terminal=True, width=80)
 
     with terminal.progress() as notify:
-        notify(Progress("sampling\x1b", 3, 48))
+        notify(Progress("sampling\x1b", 3, 48, "steps"))
 
     assert "sampling\\x1b" in said(terminal)
-    assert "3/48" in said(terminal)
+    assert "3/48\x1b[0m steps" in said(terminal)
 
 
 def test_json_is_one_document_and_holds_no_nan(terminal):

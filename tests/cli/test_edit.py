@@ -141,7 +141,7 @@ def test_the_price_of_finding_layers_is_told_first(here):
     assert result.exit_code == 0, result.stderr
     first, *rest = result.stderr.splitlines()
     assert first == "first finding the layers: at most 2 pictures, 4 UNet evaluations"
-    told = [line.split() for line in rest[rest.index("localizing van gogh 2/2") + 1 :]]
+    told = [line.split() for line in rest[rest.index("localizing van gogh 2/2 steps") + 1 :]]
     assert told[0][:5] == ["style", "`van", "gogh`", "in", "tiny:"]
     assert told[1] == ["layers", "score", "±", "stderr", "effect"]
     assert told[2][:2] == ["[0,", "16]"]

@@ -99,9 +99,9 @@ def ticking(notify: Notify, stage: str, total: int) -> "Tick":
     def tick(n_steps: int) -> None:
         nonlocal done
         done += n_steps
-        notify(Progress(stage, done, total))
+        notify(Progress(stage, done, total, "steps"))
 
-    notify(Progress(stage, 0, total))
+    notify(Progress(stage, 0, total, "steps"))
     return tick
 
 
