@@ -16,9 +16,23 @@ if TYPE_CHECKING:
 
 def diff(
     ctx: typer.Context,
-    a: Annotated[str, typer.Argument(metavar="A", help="A model, the base.", show_default=False)],
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A",
+            autocompletion=o.model_names,
+            help="A model, the base.",
+            show_default=False,
+        ),
+    ],
     b: Annotated[
-        str, typer.Argument(metavar="B", help="A model, the edited one.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="B",
+            autocompletion=o.model_names,
+            help="A model, the edited one.",
+            show_default=False,
+        ),
     ],
     as_json: o.Json = False,
     quiet: o.Quiet = False,

@@ -30,6 +30,7 @@ def evaluate(
         typer.Option(
             "--base",
             metavar="MODEL",
+            autocompletion=o.model_names,
             help="The model before the edit.",
             show_default="the recipe's",
         ),

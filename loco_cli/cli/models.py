@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loco_cli.cli.console import Terminal, plain, table
-from loco_cli.cli.options import Debug, Json, Quiet
+from loco_cli.cli.options import Debug, Json, Quiet, model_names
 from loco_cli.cli.usage import Page, Shelf
 
 if TYPE_CHECKING:
@@ -40,7 +40,10 @@ def show_model(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="An alias, or the path of a folder or file.", show_default=False
+            metavar="NAME",
+            autocompletion=model_names,
+            help="An alias, or the path of a folder or file.",
+            show_default=False,
         ),
     ],
     as_json: Json = False,

@@ -34,14 +34,14 @@ def _batch_size(text: str) -> int | None:
     return int(text)
 
 
-def _recipes(incomplete: str) -> list[str]:
+def recipe_names(incomplete: str) -> list[str]:
     """Return the names of the catalog that begin so, for the shell to complete."""
     from loco_cli.recipe import entries
 
     return [entry.name for entry in entries() if entry.name.startswith(incomplete)]
 
 
-def _models(incomplete: str) -> list[str]:
+def model_names(incomplete: str) -> list[str]:
     """Return the aliases that begin so, for the shell to complete."""
     from loco_cli.models import registry
 
@@ -52,7 +52,7 @@ RecipeArgument = Annotated[
     str,
     typer.Argument(
         metavar="RECIPE",
-        autocompletion=_recipes,
+        autocompletion=recipe_names,
         help="A recipe file, a name of the catalog, or a concept in words.",
         show_default=False,
     ),
@@ -61,7 +61,7 @@ ConceptArgument = Annotated[
     str,
     typer.Argument(
         metavar="CONCEPT",
-        autocompletion=_recipes,
+        autocompletion=recipe_names,
         help='A concept in words ("van gogh style"), a recipe file, or a name of the catalog.',
         show_default=False,
     ),
@@ -71,7 +71,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        autocompletion=_models,
+        autocompletion=model_names,
         help="An alias, a diffusers folder, a .safetensors file or a hub id.",
         show_default="the recipe's, else tiny",
         rich_help_panel=_WHAT,

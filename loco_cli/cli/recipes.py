@@ -6,7 +6,16 @@ import typer
 from rich.table import Table
 
 from loco_cli.cli.console import Terminal, plain, table
-from loco_cli.cli.options import Debug, Force, Json, Output, Quiet, RecipeArgument, Set
+from loco_cli.cli.options import (
+    Debug,
+    Force,
+    Json,
+    Output,
+    Quiet,
+    RecipeArgument,
+    Set,
+    recipe_names,
+)
 from loco_cli.cli.usage import Page, Shelf
 
 if TYPE_CHECKING:
@@ -17,7 +26,13 @@ app = typer.Typer(
 )
 
 _Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="A name of the catalog.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="NAME",
+        autocompletion=recipe_names,
+        help="A name of the catalog.",
+        show_default=False,
+    ),
 ]
 
 

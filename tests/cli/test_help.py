@@ -68,6 +68,11 @@ def test_prose_flows_at_80_columns(words):
         ("loco edit x --model sd", [name for name in registry.names() if name.startswith("sd")]),
         ("loco edit x --kind ", ["style", "object", "fact"]),
         ("loco recipes sch", ["schema"]),
+        ("loco recipes show many", ["many_edits"]),
+        ("loco models show tiny-", ["tiny-plain"]),
+        ("loco diff tiny-", ["tiny-plain"]),
+        ("loco diff tiny tiny-", ["tiny-plain"]),
+        ("loco evaluate x --base tiny-", ["tiny-plain"]),
     ],
 )
 def test_a_shell_completes(typed, offered, monkeypatch):
