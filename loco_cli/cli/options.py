@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from loco_cli.concept import ConceptKind
+from loco_cli.seeds import MAX_SEEDS
 
 _WHAT = "What"
 _HOW = "How"
@@ -145,7 +146,14 @@ Neurons = Annotated[
 ]
 Seeds = Annotated[
     int | None,
-    typer.Option("--seeds", metavar="N", min=1, help="Images per prompt.", rich_help_panel=_HOW),
+    typer.Option(
+        "--seeds",
+        metavar="N",
+        min=1,
+        max=MAX_SEEDS,
+        help="Images per prompt.",
+        rich_help_panel=_HOW,
+    ),
 ]
 Steps = Annotated[
     int | None,

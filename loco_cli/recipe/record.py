@@ -21,6 +21,7 @@ from loco_cli.recipe.values import (
     Preserve,
     Ridge,
     RidgeValue,
+    Seeds,
     Share,
     Text,
     Texts,
@@ -105,7 +106,7 @@ class LocalizeSettings(Section):
         description="contiguous: a range of layers; set: the fewest that are enough, touching or "
         "not. Default contiguous, and for an edit a set where no range is enough.",
     )
-    seeds: Count = Field(4, description="Images per prompt and candidate, from seeds 0 on.")
+    seeds: Seeds = Field(4, description="Images per prompt and candidate, from seeds 0 on.")
     effect: Share = Field(
         0.9,
         description="The share of the full swap's effect that is enough, for width auto and sets.",
@@ -211,7 +212,7 @@ class EditSettings(Section):
 class EvaluateSettings(Section):
     """What is generated before and after."""
 
-    seeds: Count = Field(4, description="Images per prompt, from seed 1000 on.")
+    seeds: Seeds = Field(4, description="Images per prompt, from seed 1000 on.")
     forget: Texts = Field((), description="More prompts whose concept should be gone.")
     keep: Texts = Field((), description="More prompts that should not change.")
     steps: Count | None = Field(None, description="Sampler steps; default the model's.")

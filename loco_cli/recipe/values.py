@@ -22,6 +22,7 @@ from pydantic import (
 
 from loco_cli.errors import RequestError
 from loco_cli.layers import LayerWindow
+from loco_cli.seeds import MAX_SEEDS
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,7 @@ Text = Annotated[str, AfterValidator(_not_blank), Field(min_length=1)]
 Texts = Annotated[tuple[Text, ...], Field(min_length=1)]
 Version = Annotated[Literal[1], BeforeValidator(_not_bool)]
 Count = Annotated[int, BeforeValidator(_not_bool), Field(ge=1)]
+Seeds = Annotated[int, BeforeValidator(_not_bool), Field(ge=1, le=MAX_SEEDS)]
 Share = Annotated[float, BeforeValidator(_not_bool), Field(gt=0, le=1)]
 Number = Annotated[float, BeforeValidator(_not_bool), Field(ge=0)]
 RidgeValue = Annotated[

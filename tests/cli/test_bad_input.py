@@ -66,6 +66,11 @@ REQUESTS = {
         "recipe `typo.yaml:5`: unknown key `edit.rigde`",
         "did you mean `edit.ridge`?",
     ),
+    "seeds without end": (
+        [*EDIT, "--set", "evaluate.seeds=99999999999"],
+        "`--set evaluate.seeds=99999999999`: `evaluate.seeds` is `99999999999`, not at most 1000",
+        None,
+    ),
     "a key with a wrong value": (
         ["edit", "ridge.yaml"],
         "recipe `ridge.yaml:4`: `edit.ridge` is `-1`, "
@@ -668,6 +673,7 @@ def test_a_damaged_file(here, damage, said, command):
             LISTED,
         ),
         ([*EDIT, "--seeds", "0"], "`--seeds` takes at least 1", LISTED),
+        ([*EDIT, "--seeds", "99999999999"], "`--seeds` takes at most 1000", LISTED),
         ([*EDIT, "--seeds", "two"], "`--seeds` takes whole numbers", LISTED),
         ([*EDIT, "--guidance", "-1"], "`--guidance` takes at least 0", LISTED),
         ([*EDIT, "--guidance", "low"], "`--guidance` takes a number", LISTED),

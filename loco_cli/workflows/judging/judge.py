@@ -19,14 +19,13 @@ from loco_cli.runtime.conditioning import PromptReader
 from loco_cli.runtime.pipeline import Pipeline
 from loco_cli.runtime.sample import choose_batch_size, count_steps, sample, to_png
 from loco_cli.runtime.weights import replaced_weights
+from loco_cli.seeds import FIRST_JUDGED
 from loco_cli.workflows.judging.apply_lora import with_lora
 from loco_cli.workflows.opening.locate import Located
 from loco_cli.workflows.opening.machine import Machine, load_judge, load_model, load_scorer, ticking
 from loco_cli.workflows.progress import Notify, silent
 from loco_cli.workflows.prompts.questions import Question, questions
 from loco_cli.workflows.solving.changes import NewWeight, Solved, new_weights
-
-FIRST_SEED = 1000  # choosing uses seeds from 0
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Exam:
     def of(cls, spec: ModelSpec, recipe: Recipe) -> "Exam":
         """Return the exam of a recipe, in prompts and seeds that chose nothing."""
         settings = recipe.evaluate
-        seeds = tuple(range(FIRST_SEED, FIRST_SEED + settings.seeds))
+        seeds = tuple(range(FIRST_JUDGED, FIRST_JUDGED + settings.seeds))
         sampling = spec.sampling(settings.steps, settings.guidance)
         return cls(questions(spec, recipe), seeds, *sampling)
 
