@@ -44,7 +44,10 @@ class Edited:
         paths, manifest = self.written.paths, self.written.paths.manifest.name
         if self.written.manifest.output.kind == "lora":
             return f"wrote {paths.root} and its manifest {manifest}; the base stays as it is"
-        return f"wrote {paths.root}, its manifest {manifest} and its undo file {paths.undo.name}"
+        return (
+            f"wrote {paths.root}, its manifest {manifest}, its undo file {paths.undo.name} "
+            f"and its report {paths.report.name}"
+        )
 
 
 def unheard(found: Localization | Foresight) -> None:

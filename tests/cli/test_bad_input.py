@@ -21,6 +21,7 @@ EDIT = ["edit", "remove_style", "--layers", "8,9"]
 KNOWN = ", ".join(registry.names())
 LONG = "very " * 90 + "van gogh"
 LISTED = "`loco edit --help` lists what it takes"
+WRITTEN = "give the folder or the file that `loco edit` wrote"
 OTHER_THAN = "is not one of"
 ABSENT = "cuda" if sys.platform == "darwin" else "mps"  # no machine has both
 
@@ -444,8 +445,13 @@ REQUESTS = {
         "`small` is no edit of `tiny`: their layers have other shapes",
         "give the base that it was made from with `--base`",
     ),
-    "nothing to verify": (["verify", "nothing"], "there is no output `nothing`", None),
-    "nothing to undo": (["undo", "nothing"], "there is no output `nothing`", None),
+    "nothing to verify": (["verify", "nothing"], "there is no output `nothing`", WRITTEN),
+    "nothing to undo": (["undo", "nothing"], "there is no output `nothing`", WRITTEN),
+    "no model to verify": (
+        ["verify", "notes.txt"],
+        "`notes.txt` is no folder or `.safetensors` file",
+        WRITTEN,
+    ),
     "nothing to compare": (
         ["diff", "tiny", "./nothing"],
         "there is no file or folder `nothing`",

@@ -21,6 +21,7 @@ from loco_cli.workflows.writing.killed import held_back, put_aside
 
 _MANIFEST_LIMIT_BYTES = 64 << 20
 _SUFFIX = ".safetensors"
+_WRITTEN = "give the folder or the file that `loco edit` wrote"
 _FOLDER_NAMES = {
     "manifest": "loco-manifest.json",
     "recipe": "loco-recipe.yaml",
@@ -231,8 +232,14 @@ def existing_output(output: Path) -> OutputPaths:
     paths = output_paths(output, output.is_dir())
     if not paths.root.exists():
         old = put_aside(output) or put_aside(paths.root)
-        hint = f"a program that was killed while it replaced it has left `{shown(old)}`"
-        raise RequestError(f"there is no output `{shown(output)}`", hint if old else None)
+        hint = (
+            f"a program that was killed while it replaced it has left `{shown(old)}`"
+            if old
+            else _WRITTEN
+        )
+        if output.exists():
+            raise RequestError(f"`{shown(output)}` is no folder or `.safetensors` file", hint)
+        raise RequestError(f"there is no output `{shown(output)}`", hint)
     return paths
 
 
