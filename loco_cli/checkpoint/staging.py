@@ -139,7 +139,8 @@ def check_space(folder: Path, n_bytes: int) -> None:
     if free_bytes < n_bytes + _SPARE_BYTES:
         raise MachineError(
             f"the disk of `{shown(folder)}` is too full: "
-            f"{_in_words(n_bytes + _SPARE_BYTES)} are needed, {_in_words(free_bytes)} are free"
+            f"{size_in_words(n_bytes + _SPARE_BYTES)} are needed, "
+            f"{size_in_words(free_bytes)} are free"
         )
 
 
@@ -238,5 +239,6 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _in_words(n_bytes: int) -> str:
+def size_in_words(n_bytes: int) -> str:
+    """Return a size in the unit that suits it: `8.6 MB`, `6.94 GB`."""
     return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"

@@ -41,6 +41,9 @@ def diff(
     """
     Say what differs between two checkpoints, tensor by tensor. Exits with 1 if anything does.
 
+    The rank is that of what stands out of the rounding of the file's dtype;
+    `loco edit` tells that of the change before it was rounded.
+
     Example: loco diff tiny edited
     """
     from loco_cli.workflows import compare as workflow
@@ -100,7 +103,9 @@ def _in_words(found: "Diff") -> list[str]:
 
 
 def _side(side: "Side") -> str:
-    return f"{side.name} ({side.family} {side.layout}, {side.bytes / 1e9:.2f} GB)"
+    from loco_cli.checkpoint.staging import size_in_words
+
+    return f"{side.name} ({side.family} {side.layout}, {size_in_words(side.bytes)})"
 
 
 def _value(text: str | None, width: int = 60) -> str:

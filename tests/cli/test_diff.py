@@ -1,6 +1,7 @@
 """`loco diff`, as it is typed."""
 
 import json
+import re
 
 from typer.testing import CliRunner
 
@@ -65,7 +66,7 @@ def test_a_model_is_no_different_from_itself():
 
     assert result.exit_code == 0
     sides, counts = result.stdout.splitlines()
-    assert sides.startswith("tiny (sd1 folder, ")
+    assert re.match(r"tiny \(sd1 folder, \d+\.\d MB\) → ", sides)
     assert counts.endswith(" identical")
 
 

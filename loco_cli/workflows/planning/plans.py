@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loco_cli.checkpoint.lora import Lora, is_lora, open_lora
+from loco_cli.checkpoint.staging import size_in_words
 from loco_cli.concept import PromptPair
 from loco_cli.errors import RequestError
 from loco_cli.plan import Plan, PlannedEdit, PlannedRuns
@@ -211,7 +212,7 @@ def in_words(plan: Plan) -> tuple[str, ...]:
         lines.append(f"  make pictures: {price_in_words(plan.pictures)}")
     lines += [f"  change {name}" for name in plan.tensors]
     if plan.output:
-        size = f" ({plan.output_bytes / 1e6:.0f} MB)" if plan.output_bytes else ""
+        size = f" ({size_in_words(plan.output_bytes)})" if plan.output_bytes else ""
         what = " as a LoRA" if plan.form == "lora" else ""
         lines.append(f"  write {plan.output}{size}{what}")
     return (*lines, *(f"  not reached: {limit}" for limit in plan.limits))
