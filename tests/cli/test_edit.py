@@ -35,7 +35,7 @@ def test_words_are_enough(here):
     assert "style `van gogh` → `painting` in layers 8 and 9: " in result.stderr
     assert "unrelated ones by " in result.stderr
     assert "up_blocks.1.attentions.1.transformer_blocks.0.attn2.to_k.weight" in result.stdout
-    assert "wrote tiny-van-gogh-style, its manifest loco-manifest.json and its undo" in (
+    assert "wrote tiny-van-gogh-style, its manifest loco-manifest.json, its undo file " in (
         result.stderr
     )
     assert [path.name for path in here.iterdir()] == ["tiny-van-gogh-style"]
