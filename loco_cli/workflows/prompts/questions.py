@@ -18,7 +18,7 @@ from loco_cli.concept import (
     default_target,
 )
 from loco_cli.models.spec import ModelSpec
-from loco_cli.recipe import Recipe
+from loco_cli.recipe import EditEntry, Recipe
 from loco_cli.templates import FORGET, KEEP, VALIDATE, fill, without_style
 from loco_cli.workflows.prompts.neighbours import Names, is_same, listed, names_of, neighbours
 
@@ -112,23 +112,28 @@ def labels_of(
     template: str,
     names: Names,
     concept: Concept | None = None,
+    *,
+    is_swap: bool = False,
 ) -> Labels:
     """
     Return the labels of a prompt, which is `template` about a thing under one of its `names`.
 
-    `concept` is what an edit makes of that thing, None for one to keep.
+    `concept` is what an edit makes of that thing, None for one to keep; `is_swap` says that a style
+    becomes another one, and not the plain picture.
     """
-    becomes = (concept.to,) if concept and concept.to and kind != "style" else ()
+    becomes = (concept.to,) if concept and concept.to and (kind != "style" or is_swap) else ()
     edited = [names_of(other) for other in recipe.concepts() if other.kind == kind]
     texts = [prompt]
     for thing in (*edited, *neighbours(spec, recipe, kind)):
         if not is_same(thing, names) and not is_same(thing, becomes):
             texts.append(fill(template, "subject", thing[0]))
     if kind == "style":
-        texts.append(without_style(template, concept.to if concept else str(DEFAULT_TO[kind])))
+        plain = concept.to if concept and not is_swap else str(DEFAULT_TO[kind])
+        texts.append(without_style(template, plain))
     if concept is None:
         return Labels(tuple(dict.fromkeys(texts)))
-    target = default_target(concept, template)
+    swapped = fill(template, "subject", concept.to)
+    target = swapped if is_swap else default_target(concept, template)
     unique = tuple(dict.fromkeys((*texts, target)))
     return Labels(unique, unique.index(target))
 
@@ -136,8 +141,18 @@ def labels_of(
 def _to_forget(spec: ModelSpec, recipe: Recipe, index: int, prompt: str, template: str) -> Question:
     concept = recipe.concepts()[index]
     names = names_of(concept)
-    labels = labels_of(spec, recipe, concept.kind, prompt, template, names, concept)
+    is_swap = _is_swap(recipe.edits[index])
+    labels = labels_of(
+        spec, recipe, concept.kind, prompt, template, names, concept, is_swap=is_swap
+    )
     return Question(prompt, concept.subject, concept.kind, index, labels)
+
+
+def _is_swap(entry: EditEntry) -> bool:
+    """Whether a style's target prompts are its source prompts with another style in them."""
+    targets = {one.replace("{to}", "{subject}") for one in entry.target}
+    alike = targets & set(entry.source) - {"{subject}"}  # a name alone may be anything
+    return entry.kind == "style" and bool(alike)
 
 
 def _to_keep(

@@ -47,6 +47,20 @@ def test_the_labels_of_a_style(tiny):
     assert labels.texts[labels.target] == "an image of a flower"
 
 
+def test_a_style_may_become_another(tiny):
+    """
+    Where the target prompts are the source prompts with another style, that style is the target.
+    """
+    templates = "source: ['a picture by {subject}'], target: ['a picture by {to}']"
+    swap = f"{{kind: style, subject: van gogh, to: hokusai, {templates}}}"
+
+    labels = one(asked(tiny, swap), "an image of a flower by van gogh").labels
+
+    assert labels.texts[labels.target] == "an image of a flower by hokusai"
+    assert "an image of a flower" in labels.texts
+    assert len(labels.texts) == len(tiny.spec.known["style"]) + 1
+
+
 def test_an_alias_is_no_neighbour(tiny):
     """
     A prompt under one name is not told from the same prompt under another.
