@@ -43,6 +43,7 @@ _NAMES = re.compile(
 )
 _NAMED_LATER = ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "INST")  # none of which `torch.save` writes
 _LOCAL_HEADER_BYTES = 30
+# what `zipfile` raises: RuntimeError for a member under a password, the others for damage
 _NO_ZIP = (BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error)
 
 
