@@ -148,6 +148,15 @@ class Evaluation(_Record):
         """`forgotten`, `became` and `kept` by name."""
         return {"forgotten": self.forgotten, "became": self.became, "kept": self.kept}
 
+    @property
+    def unlabelled(self) -> tuple[float, float] | None:
+        """Mean scores before and after of what is to be kept and has no labels, if anything is."""
+        rows = [(one.before, one.after) for one in self.keep if one.recognised_before is None]
+        if not rows:
+            return None
+        before, after = map(statistics.fmean, zip(*rows, strict=True))
+        return before, after
+
     def below(self, limits: Mapping[str, float]) -> tuple[str, ...]:
         """Return a sentence for each figure under its limit; one that is None is under any."""
         return tuple(

@@ -13,6 +13,7 @@ _STRIDE = 7  # prime to the number of things, so that none comes twice before al
 # prompts: on 36 edits of `tiny` their drift was within a sixth of that of 40, and to encode them is
 # a third of what an edit of SDXL in the paper's form encodes, where 40 were four fifths
 N_READ = 16
+N_JUDGED = 4  # others, of which an evaluation makes pictures
 
 _PLACES = ("on a beach", "in a city street", "in the snow", "on a wooden table")
 _THINGS = """
@@ -41,9 +42,17 @@ def bank() -> tuple[str, ...]:
     )
 
 
-def unrelated_prompts(names: Collection[str], n: int = N_READ) -> tuple[str, ...]:
-    """Return `n` prompts of the bank about different things, none that holds one of these names."""
+def unrelated_prompts(
+    names: Collection[str], n: int = N_READ, *, but: Collection[str] = ()
+) -> tuple[str, ...]:
+    """
+    Return `n` prompts of the bank about different things, none that holds one of these names.
+
+    Prompts that are in `but` are left out.
+    """
     words = "|".join(re.escape(name) for name in names if name)
     about = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE) if words else None
-    left = [prompt for prompt in bank() if not (about and about.search(prompt))]
+    left = [
+        prompt for prompt in bank() if prompt not in but and not (about and about.search(prompt))
+    ]
     return tuple(dict.fromkeys(left[i * _STRIDE % len(left)] for i in range(min(n, len(left)))))

@@ -151,6 +151,8 @@ def test_prompts_without_labels_count_by_score_alone():
     assert (row.before, row.after) == (pytest.approx(0.4), pytest.approx(0.1))
     assert row.recognised_before is row.recognised_after is None
     assert judged.kept == 1
+    assert judged.unlabelled == (pytest.approx(0.4), pytest.approx(0.1))
+    assert Evaluation.of([forget(GONE)], [keep(KEPT)], [1000]).unlabelled is None
 
 
 def test_harmonic_mean_punishes_the_lowest():

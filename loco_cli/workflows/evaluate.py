@@ -109,6 +109,9 @@ def figures_in_words(evaluation: Evaluation) -> str:
         between = evaluation.intervals.get(name)
         ends = f" ({between[0]:.2f}–{between[1]:.2f})" if between else ""
         words.append(f"{name.replace('_', ' ')} {share}{ends}")
+    if evaluation.unlabelled:
+        before, after = evaluation.unlabelled
+        words.append(f"score of unrelated prompts {before:.3f} → {after:.3f}")
     return ", ".join(words)
 
 

@@ -21,8 +21,10 @@ from loco_cli.models.spec import ModelSpec
 from loco_cli.recipe import EditEntry, Recipe
 from loco_cli.templates import FORGET, KEEP, VALIDATE, fill, without_style
 from loco_cli.workflows.prompts.neighbours import Names, is_same, listed, names_of, neighbours
+from loco_cli.workflows.prompts.unrelated import judged_prompts
 
 N_OTHER_KINDS = 3  # known concepts of each kind that is not edited, to be kept
+UNRELATED = "unrelated prompts"  # what they are called in the place of a concept
 N_KEPT = 8  # concepts that an edit's strength is chosen by, evenly of those to keep
 
 
@@ -64,6 +66,8 @@ def questions(spec: ModelSpec, recipe: Recipe) -> tuple[Question, ...]:
         for template in KEEP[kind]
     ]
     keep += [_asked_to_keep(spec, recipe, prompt) for prompt in recipe.evaluate.keep]
+    unrelated = judged_prompts(spec, recipe)
+    keep += [Question(prompt, UNRELATED, None, None, None) for prompt in unrelated]
     return tuple(dict.fromkeys((*forget, *keep)))
 
 

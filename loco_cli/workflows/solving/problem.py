@@ -10,7 +10,7 @@ from loco_cli.concept import PromptPair
 from loco_cli.editors import locoedit
 from loco_cli.recipe import AUTO_RIDGES, Recipe, Ridge
 from loco_cli.runtime.encode import EncodedPrompt, TextEncoder
-from loco_cli.unrelated import unrelated_prompts
+from loco_cli.workflows.prompts.unrelated import read_prompts
 from loco_cli.workflows.solving.watched import Watched
 
 Read = Callable[[Tensor], Tensor]  # states that all tensors are given -> what one of them reads
@@ -127,7 +127,7 @@ def encode_prompts(
     """Return those prompts as the encoders give them, encoded in one pass."""
     pairs = [pair for entry in recipe.edits for pair in entry.edit_pairs()]
     prompts = [prompt for pair in pairs for prompt in (pair.source, pair.target)]
-    everything = [*prompts, *kept, *_unrelated(recipe)]
+    everything = [*prompts, *kept, *read_prompts(recipe)]
     return dict(zip(everything, encoder.encode(everything, padded=padded), strict=True))
 
 
@@ -145,13 +145,8 @@ def problem_of(recipe: Recipe, kept: Sequence[str], states: Mapping[str, Encoded
         tuple(prompt.states for prompt in preserved),
         tuple(prompt.end for prompt in preserved),
         tuple(kept),
-        tuple(states[prompt] for prompt in _unrelated(recipe)),
+        tuple(states[prompt] for prompt in read_prompts(recipe)),
     )
-
-
-def _unrelated(recipe: Recipe) -> Sequence[str]:
-    concepts = [entry.concept() for entry in recipe.edits]
-    return unrelated_prompts([name for one in concepts for name in (*one.names, one.to)])
 
 
 def _aligned(pair: PromptPair, source: EncodedPrompt, target: EncodedPrompt) -> locoedit.Aligned:

@@ -2,9 +2,12 @@
 
 from collections import Counter
 
+from loco_cli.concept import bare_name
 from loco_cli.recipe import load_recipe
 from loco_cli.templates import FORGET, KEEP
-from loco_cli.workflows.prompts.questions import kept_concepts, questions
+from loco_cli.unrelated import N_JUDGED
+from loco_cli.workflows.prompts.questions import UNRELATED, kept_concepts, questions
+from loco_cli.workflows.prompts.unrelated import read_prompts
 
 STYLE = "{kind: style, subject: van gogh, aliases: [vincent]}"
 OBJECT = "{kind: object, subject: snoopy, to: dog}"
@@ -146,7 +149,7 @@ def test_every_neighbour_is_asked_for(tiny):
     """
     found = asked(tiny, STYLE)
 
-    keep = Counter((q.kind, q.concept) for q in found if q.edit is None)
+    keep = Counter((q.kind, q.concept) for q in found if q.edit is None and q.kind)
     assert set(keep.values()) == {len(KEEP["style"])}
     per_kind = Counter(kind for kind, _ in keep)
     assert per_kind == {"style": 7, "object": 3, "fact": 3}
@@ -177,6 +180,20 @@ def test_unrelated_prompts_have_no_labels(tiny):
     assert one(found, "a starry night").labels is None
     assert one(found, "a starry night").edit == 0
     assert one(found, "a bicycle on a bridge").labels is None
+
+
+def test_everyday_prompts_are_asked_that_nobody_has_read(tiny):
+    """
+    A few prompts are about nothing that is edited or near it, and the edit has not read them.
+    """
+    recipe = load_recipe(f"loco: 1\nedits: [{OBJECT}]\n", "r.yaml")
+
+    unrelated = [q.prompt for q in questions(tiny.spec, recipe) if q.concept == UNRELATED]
+
+    assert len(unrelated) == N_JUDGED
+    assert not set(unrelated) & set(read_prompts(recipe))
+    near = [bare_name(name) for names in tiny.spec.known["object"] for name in names]
+    assert not [p for p in unrelated for name in near if f" {name} " in p]
 
 
 def test_no_question_is_asked_twice(tiny):

@@ -1,0 +1,22 @@
+"""Everyday prompts that a recipe is not about: some that its edit reads, some to judge it by."""
+
+from loco_cli.concept import bare_name
+from loco_cli.models.spec import ModelSpec
+from loco_cli.recipe import Recipe
+from loco_cli.unrelated import N_JUDGED, unrelated_prompts
+from loco_cli.workflows.prompts.neighbours import names_of, neighbours
+
+
+def read_prompts(recipe: Recipe) -> tuple[str, ...]:
+    """Return the prompts by which an edit foretells what it does to all else."""
+    return unrelated_prompts([name for one in recipe.concepts() for name in (*one.names, one.to)])
+
+
+def judged_prompts(spec: ModelSpec, recipe: Recipe) -> tuple[str, ...]:
+    """Return prompts to make pictures of: no edit has read them, and they name no neighbour."""
+    concepts = recipe.concepts()
+    named = [name for one in concepts for name in (*names_of(one), one.to)]
+    for kind in dict.fromkeys(one.kind for one in concepts):
+        named += [name for thing in neighbours(spec, recipe, kind) for name in thing]
+    names = [bare_name(name) for name in named]
+    return unrelated_prompts(names, N_JUDGED, but=read_prompts(recipe))
