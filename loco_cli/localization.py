@@ -12,6 +12,9 @@ from loco_cli.models.spec import Family
 
 Better = Literal["lower", "higher"]
 
+CLEAR = 2.0  # standard errors between what is apart
+KNOWN_SCALE = 0.05  # relative error of the scale of effects, up to which it counts as known
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(
@@ -133,8 +136,9 @@ class Localization(_Record):
     pools its prompt. With `neurons` the score is that of holding them in the layers, in place of a
     swap. `ranking` is each layer's share as the fast search guesses it, or its contribution;
     `margin` is by how many standard errors the chosen layers are ahead of the next as many;
-    `window` is "set" where layers that need not touch were looked for. A key that says nothing of a
-    search or a model is left out of its document.
+    `scale_error` is the standard error of what swapping all layers does, as a share of it, and so
+    of every effect; `window` is "set" where layers that need not touch were looked for. A key that
+    says nothing of a search or a model is left out of its document.
     """
 
     schema_: Literal["loco.localization/1"] = Field("loco.localization/1", alias="schema")
@@ -161,6 +165,7 @@ class Localization(_Record):
     neurons: Neurons | None = None
     ranking: tuple[float, ...] | None = None
     margin: float | None = None
+    scale_error: float | None = None
     window: Literal["set"] | None = None
 
     @property
@@ -185,14 +190,14 @@ class Localization(_Record):
         return best_score([s for s in enough if len(s.layer_set) == narrowest], self.better)
 
     def is_enough(self, wanted: float) -> bool:
-        """Whether the chosen layers do at least the share `wanted` of what all layers do."""
-        return self.effect is not None and self.effect >= wanted
+        """Whether the chosen layers do at least the share `wanted`, as far as that is known."""
+        return self.effect is not None and self.effect >= enough(wanted, self.scale_error)
 
     def to_json(self) -> dict[str, Any]:
         """Return the document, keys in the order of the interface."""
         document = self.model_dump(mode="json", by_alias=True)
         document["scores"] = [score.to_json() for score in self.scores]
-        for key in ("pooled_swapped", "neurons", "ranking", "margin", "window"):
+        for key in ("pooled_swapped", "neurons", "ranking", "margin", "scale_error", "window"):
             if document[key] is None:
                 del document[key]
         return document
@@ -229,6 +234,16 @@ def effect(score: float, *, original: float, target: float) -> float | None:
     None where the full swap changes nothing. Above 1 or below 0 is possible and kept.
     """
     return (original - score) / (original - target) if original != target else None
+
+
+def enough(wanted: float, scale_error: float | None) -> float:
+    """
+    Return the effect that is not clearly short of `wanted`, on a scale with this relative error.
+
+    Pictures of the full swap may differ from seed to seed by more than the layers do; what two
+    standard errors of the scale leave of `wanted` then has to do.
+    """
+    return wanted / (1 + CLEAR * (scale_error or 0.0))
 
 
 def best_score(scores: Sequence[WindowScore], better: Better) -> WindowScore:

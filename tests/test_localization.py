@@ -4,7 +4,14 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from loco_cli.localization import Localization, Localizations, WindowScore, better_for, effect
+from loco_cli.localization import (
+    Localization,
+    Localizations,
+    WindowScore,
+    better_for,
+    effect,
+    enough,
+)
 
 
 def window(layers, score, **kwargs):
@@ -120,6 +127,14 @@ def test_knows_whether_the_choice_is_enough():
     assert weak.is_enough(0.2)
     assert not weak.is_enough(0.9)
     assert not unknown.is_enough(0.0)
+
+
+def test_what_is_enough_depends_on_the_scale():
+    """
+    Two standard errors of the scale are left open, none of a scale that is known.
+    """
+    assert enough(0.9, None) == enough(0.9, 0.0) == 0.9
+    assert enough(0.9, 0.1) == pytest.approx(0.75)
 
 
 def test_document_has_the_keys_of_the_interface_in_order():

@@ -72,7 +72,8 @@ def attribute(
     pipeline: Pipeline, trajectory: Trajectory, targets: Sequence[str], n_steps: int
 ) -> Tensor:  # [n_runs, n_layers]
     """
-    Return the share of the full swap that each layer makes, to first order (attribution patching).
+    Return how large a share of the full swap each layer makes, to first order (attribution
+    patching).
 
     Of the change `d` that the full swap makes to the noise prediction `e`, layer l makes
 
@@ -80,13 +81,14 @@ def attribute(
 
     where `x_l` is the layer's output and `x_l'` what it would be if it alone read the target
     prompt, its queries unchanged. One backward pass gives every layer. Where several layers are
-    enough the shares come out small, since the others stand in for each.
+    enough the shares come out small, since the others stand in for each. Sizes are returned, means
+    of |a_l| over the steps: once a thing is drawn, the layer that drew it pulls the other way.
     """
     unet = pipeline.pipe.unet
     contexts = _contexts(pipeline, trajectory.runs, targets)
     with _frozen(unet):
         found = [_shares(unet, pipeline, step, contexts) for step in trajectory.spread(n_steps)]
-    return torch.stack(found).mean(0)
+    return torch.stack(found).abs().mean(0)
 
 
 def contribute(

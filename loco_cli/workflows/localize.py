@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loco_cli.localization import Localization, Localizations
+from loco_cli.localization import KNOWN_SCALE, Localization, Localizations
 from loco_cli.recipe import Recipe
 from loco_cli.report.words import layer_words, range_words, shortfall
 from loco_cli.workflows.judging.show import localization_report, localization_sheet
@@ -74,7 +74,7 @@ def conclusion(found: Localization, wanted: float | None = None) -> tuple[str, .
     where = f"{layer_words(found.layer_set)} ({range_words(found.layer_set)})"
     share = f"{found.effect or 0.0:.0%} of what swapping all layers does"
     paths = tuple(f"layer {layer.layer} is {layer.module_path}" for layer in found.layers)
-    details = (*paths, *_how_sure(found), *_past_the_layers(found))
+    details = (*paths, *_how_sure(found), *_how_vague(found), *_past_the_layers(found))
     if found.neurons:
         whole = found.neurons.layer_effect or 0.0
         n, n_all = len(found.neurons.channels), 2 * len(found.layers)
@@ -116,6 +116,17 @@ def _how_sure(found: Localization) -> tuple[str, ...]:
         return (f"{tried}; `--search exhaustive` tries all",)
     ahead = f"the best is {found.margin:.1f} standard errors ahead of the next as wide"
     return (f"{tried}, {ahead}; `--search exhaustive` tries all",)
+
+
+def _how_vague(found: Localization) -> tuple[str, ...]:
+    """Return a sentence where what all layers do, and so every share of it, is not well known."""
+    error = found.scale_error or 0.0
+    if error <= KNOWN_SCALE:
+        return ()
+    return (
+        f"what swapping all layers does differs from seed to seed, so that shares are known to "
+        f"within {error:.0%} of themselves; more `--seeds` tell more",
+    )
 
 
 def _how_small(found: Localization) -> tuple[str, ...]:

@@ -115,7 +115,7 @@ def _true(weights: Mapping[int, float], n_layers: int, rng: random.Random) -> It
 
 
 def _search(runs: MadeUp, shares: Sequence[float]) -> Estimate:
-    runs.make(runs.originals(runs.seeds[:1]), "", is_shared=False)
+    runs.make(runs.originals(), "", is_shared=False)
     runs.evaluations += len(runs.pairs) * fast.PASSES * fast.N_STEPS
     return Hunt(runs).run(shares)
 

@@ -19,14 +19,15 @@ def race_of(values, *, wanted=0.9, is_auto=True, better="lower", widest=None):
 
 def test_the_shortlist_holds_what_the_ranking_favours():
     """
-    Narrow windows come first, and fewer of the wide ones.
+    Of several widths there are fewer of the wide ones.
     """
-    found = fast.shortlist(SHARES, (1, 2, 3, 4))
+    widths = (1, 2, 3, 4)
+    found = [fast.shortlist(SHARES, width, widths) for width in widths]
 
-    assert found[:2] == ((9,), (8,))
-    assert (8, 9) in found
-    assert [len(layers) for layers in found] == [1, 1, 1, 2, 2, 3, 4]
-    assert [len(layers) for layers in fast.shortlist(SHARES, (2,))] == [2] * 4
+    assert found[0][:2] == ((9,), (8,))
+    assert found[1][0] == (8, 9)
+    assert list(map(len, found)) == [3, 2, 1, 1]
+    assert [len(layers) for layers in fast.shortlist(SHARES, 2, (2,))] == [2] * 4
 
 
 @pytest.mark.parametrize(
@@ -135,6 +136,57 @@ def test_a_concept_that_is_not_known_is_not_searched_for():
     assert not Race({(): [0.5], ALL: [0.5]}, 16, "lower", 0.9, True).is_known
 
 
+def test_the_scale_is_as_sure_as_its_pictures():
+    """
+    Runs that share a picture of the full swap are one of it, however many they are.
+    """
+    values = {(): [1.0] * 4, ALL: [0.0, 0.4, 0.0, 0.4]}
+    apart = Race(values, 16, "lower", 0.9, True)
+    shared = Race(values, 16, "lower", 0.9, True, alike=(0, 1, 0, 1))
+
+    assert apart.span == shared.span == pytest.approx(0.8)
+    assert apart.scale_error == pytest.approx(0.2309 / 2 / 0.8, abs=1e-3)
+    assert shared.scale_error == pytest.approx(0.2828 / 2**0.5 / 0.8, abs=1e-3)
+    assert shared.enough == pytest.approx(0.9 / 1.5)
+    assert not shared.is_new_to_scale(2)
+    assert apart.is_new_to_scale(2)
+
+
+def test_a_scale_in_doubt_is_made_surer():
+    """
+    Where the best may be enough or not by what the full swap does, more of that is run.
+    """
+    values = {(): [1.0] * 8, ALL: [0.0, 0.3, 0.0, 0.3], (4,): [0.3] * 8, (3,): [0.9] * 8}
+    values[5,] = values[3,]
+    race = Race(values, 16, "lower", 0.9, True)
+    clear = Race({**values, (4,): [-0.3] * 8}, 16, "lower", 0.9, True)
+
+    assert fast.lacking(race, race.best(), 4, 16, may_compare=True) == {ALL: 8}
+    assert fast.lacking(clear, clear.best(), 4, 16, may_compare=True) == {}
+
+
+def test_what_is_far_behind_is_given_up_early():
+    """
+    Of two runs a neighbour needs half of what the best does, to be run on every prompt.
+    """
+    near, far = [0.5, 0.5], [0.6, 0.6]
+    race = race_of({(4,): [0.1] * 4, (3,): far, (5,): near}, wanted=0.8)
+
+    assert [other.layers for other in race.rivals(race.best())] == [(5,)]
+
+
+def test_a_tie_is_left_open():
+    """
+    What all runs there are would not tell apart is not run on, once it was seen twice per prompt.
+    """
+    wobble = [0.0, 0.1] * 4
+    values = {(): [1.0] * 8, ALL: [0.0] * 8, (4,): wobble, (5,): wobble[::-1]}
+    race = Race({**values, (3,): [0.9] * 8, (6,): [0.9] * 8}, 16, "lower", 0.9, True)
+
+    assert [other.layers for other in race.rivals(race.best())] == [(5,)]
+    assert fast.lacking(race, race.best(), 4, 16, may_compare=True) == {}
+
+
 def searched(effects, *, width, noise, n_prompts=4, n_all=16):
     """Return best window and number of pictures of a search among made-up effects."""
     rng = random.Random(0)
@@ -148,7 +200,8 @@ def searched(effects, *, width, noise, n_prompts=4, n_all=16):
             n_made += max(0, n - len(values.get(window, ())))
             values[window] = full[window][: max(n, len(values.get(window, ())))]
 
-    ask(dict.fromkeys(fast.shortlist(SHARES, width), 1))
+    for one in width:
+        ask(dict.fromkeys(fast.shortlist(SHARES, one, width), 1))
     while True:
         race = Race(values, 16, "lower", 0.9, len(width) > 1)
         best = race.best()

@@ -151,6 +151,27 @@ def test_the_first_label_is_right(tiny):
     assert judged(right, None).became is None
 
 
+def test_the_empty_prompt_takes_no_picture_from_its_own_name(tiny):
+    """
+    Where the empty prompt fits a picture best before the edit, it is no label of that picture: an
+    unedited copy is recognised as before.
+    """
+    scorer = load_scorer(tiny, CPU)
+    noise = torch.rand(64, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    names = ("a cat", "a dog", "a house")
+    called = zip(noise, scorer.best_label(noise, (*names, "")), strict=True)
+    image = next(image for image, label in called if label == len(names))
+    best = scorer.best_label(image[None], names)[0]
+    texts = (names[best], *(text for text in names if text != names[best]), "")
+
+    question = Question("a cat", "a cat", "object", 0, Labels(texts, len(names)))
+    found = Judges(scorer, scorer).look(question, image, image)
+
+    assert found.recognised_before
+    assert found.recognised_after
+    assert found.became is False
+
+
 def evaluation(**figures):
     known = {"forgotten": 1.0, "became": 0.5, "kept": 0.9, "harmonic_mean": 0.7, **figures}
     return Evaluation(forget=(), keep=(), seeds=(1000,), **known)

@@ -152,6 +152,21 @@ def test_it_is_said_what_became_of_the_pooled_prompt(pooled, said):
     assert said is None or said in rest[0]
 
 
+def test_a_vague_scale_is_told():
+    """
+    Where pictures of the full swap differ from seed to seed, so do all shares of it.
+    """
+    found = localization([(0, 0.75), (1, 0.3)])
+    vague = found.model_copy(update={"scale_error": 0.1})
+
+    said = " ".join(localize.conclusion(vague, wanted=0.9))
+
+    assert "the concept lies in layer 1" in said
+    assert "known to within 10% of themselves" in said
+    assert "does not reach" not in said
+    assert "seed to seed" not in " ".join(localize.conclusion(found, wanted=0.9))
+
+
 def test_a_concept_that_is_not_known_is_said_to_be_so():
     """
     Where even the full swap changes less than the noise there is nothing to find.

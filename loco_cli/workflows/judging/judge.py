@@ -82,8 +82,11 @@ class Judges:
         if question.labels is None:
             return JudgedImage(before, after)
         first, second = self.judge.best_label(both, question.labels.texts)
-        target = question.labels.target
-        became = None if target is None else second == target
+        if not question.labels.texts[first]:
+            # the empty prompt fits even this picture better than its own: it tells nothing here
+            named = [text for text in question.labels.texts if text]
+            first, second = self.judge.best_label(both, named)
+        became = question.labels.is_target(second)
         return JudgedImage(before, after, first == 0, second == 0, became)
 
 

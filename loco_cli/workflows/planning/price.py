@@ -43,8 +43,8 @@ def _n_pictures(settings: LocalizeSettings, n_layers: int, n_prompts: int) -> in
     if not _is_ranked(settings, n_layers):
         return len(locogen.candidates_of(windows, n_layers)) * n_pairs
     if settings.method == "contribution":
-        n_tried = 2 + contribution.at_most(locogen.widths_of(settings.width))
-        return n_prompts * min(2, settings.seeds) * n_tried
+        n_tried = contribution.at_most(locogen.widths_of(settings.width))
+        return 2 * n_pairs + n_prompts * min(2, settings.seeds) * n_tried
     return fast.at_most(len(windows), n_pairs)
 
 

@@ -39,6 +39,17 @@ class Labels:
     texts: tuple[str, ...]
     target: int | None = None
 
+    def is_target(self, called: int) -> bool | None:
+        """
+        Return whether a picture that is called so became what it should, None for one to keep.
+
+        Of the empty prompt a model draws whatever it likes: there everything but the subject is
+        right. Of 32 pictures that `tiny` makes of no words its judge calls 11 by a thing's name.
+        """
+        if self.target is None:
+            return None
+        return called == self.target if self.texts[self.target] else called != 0
+
 
 @dataclass(frozen=True)
 class Question:

@@ -73,6 +73,29 @@ class Runs:
         return tuple(range(self.settings.seeds))
 
     @property
+    def order(self) -> list[tuple[PromptPair, int]]:
+        """
+        Every prompt with every seed: all prompts once, then all again, each time with other seeds.
+
+        The first few then differ in both: what a seed does is seen as soon as what a prompt does.
+        """
+        left = [list(self.seeds) for _ in self.pairs]
+        used = dict.fromkeys(self.seeds, 0)
+        order = []
+        for _ in self.seeds:
+            for pair, seeds in zip(self.pairs, left, strict=True):
+                seed = min(seeds, key=lambda one: (used[one], one))
+                seeds.remove(seed)
+                used[seed] += 1
+                order.append((pair, seed))
+        return order
+
+    @property
+    def first(self) -> list[tuple[PromptPair, int]]:
+        """The first run of every prompt, of which pictures are kept."""
+        return self.order[: len(self.pairs)]
+
+    @property
     def sampling(self) -> tuple[int, float]:
         """Steps and guidance."""
         return self.bench.located.spec.sampling(self.settings.steps, self.settings.guidance)
@@ -93,9 +116,23 @@ class Runs:
         caption = pair.target if self.concept.kind == "fact" else pair.source
         return Trial(Candidate(layers), Run(pair.source, seed, swap), caption)
 
-    def originals(self, seeds: Sequence[int]) -> list[Trial]:
-        """Return the trials of swapping nothing, the prompts of a seed together."""
-        return [self.trial((), pair, seed) for seed in seeds for pair in self.pairs]
+    def originals(self) -> list[Trial]:
+        """Return the first run of every prompt, with nothing swapped."""
+        return [self.trial((), pair, seed) for pair, seed in self.first]
+
+    def alike(self) -> list[int]:
+        """Return for each run, in order, the first that has the same picture of the full swap."""
+        everything = tuple(range(self.bench.located.spec.n_layers))
+        pictures = [self._picture(self.trial(everything, *one).run) for one in self.order]
+        return [pictures.index(one) for one in pictures]
+
+    def is_shown(self, run: Run) -> bool:
+        """Whether the picture of a run is kept, to be shown."""
+        target = run.swap.prompt if run.swap else None
+        return any(
+            (pair.source, pair.target, seed) == (run.prompt, target, run.seed)
+            for pair, seed in self.first
+        )
 
     def make(self, trials: Sequence[Trial], stage: str, *, is_shared: bool) -> None:
         """Make and score pictures; with `is_shared` one that several trials have is made once."""
@@ -134,7 +171,7 @@ class Runs:
         # what others keep meanwhile may be seen by one process and not by the next
         found, *_ = team.gather(
             [
-                kept.find_run(*self._of(trial), needs_picture=trial.run.seed == 0)
+                kept.find_run(*self._of(trial), needs_picture=self.is_shown(trial.run))
                 for trial in (trials if team.is_first else ())
             ]
         )
@@ -158,7 +195,7 @@ class Runs:
             raise MachineError(
                 f"a picture of `{trial.run.prompt}` came out as no numbers", "try `--dtype float32`"
             )
-        one = KeptRun(score, to_png(image) if trial.run.seed == 0 else None)
+        one = KeptRun(score, to_png(image) if self.is_shown(trial.run) else None)
         if self.bench.kept is not None:
             self.bench.kept.keep_run(one, *self._of(trial))
         return one
@@ -166,7 +203,7 @@ class Runs:
     def _record(self, trial: Trial, one: KeptRun) -> None:
         self.trials.append(trial)
         self.scores.append(one.score)
-        if one.png is not None and trial.run.swap is not None:
+        if one.png is not None and trial.run.swap is not None and self.is_shown(trial.run):
             source, target = trial.run.prompt, trial.run.swap.prompt
             layers = trial.candidate.layers
             self.pictures.append(SwapPicture(source, target, layers, one.score, one.png))

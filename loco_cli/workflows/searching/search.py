@@ -42,24 +42,26 @@ def contribution(runs: Runs) -> Swept:
     started = time.monotonic()
     hunt = Hunt(runs)
     sizes = hunt.contributions()
+    hunt.know_the_span()
     for window in likely_windows(sizes, hunt.widths):
         hunt.score_to({tuple(window): 2 * len(runs.pairs)})
         best = hunt.race.best()
-        if best.effect >= runs.settings.effect:
+        if best.effect >= hunt.race.enough:
             break
     return hunt.swept(best.layers, sizes, time.monotonic() - started)
 
 
 class Hunt:
     """
-    A search while it runs. Its runs have one order, the prompts of a seed together.
+    A search while it runs.
 
-    What is scored is always the first of them, so that windows can be compared run by run.
+    What is scored is always the first of its runs, so that windows can be compared run by run.
     """
 
     def __init__(self, runs: Runs) -> None:
         self.runs = runs
-        self.order = [(pair, seed) for seed in runs.seeds for pair in runs.pairs]
+        self.order = runs.order
+        self.alike = runs.alike()
         self.n_layers = runs.bench.located.spec.n_layers
         self.everything = tuple(range(self.n_layers))
         self.stage = f"localizing {runs.concept.subject}"
@@ -86,10 +88,11 @@ class Hunt:
             settings.effect,
             is_auto=settings.width == "auto",
             widest=self.widths[-1],
+            alike=self.alike,
         )
 
     def rank(self) -> list[float]:
-        """Return each layer's share of the full swap, to first order, a mean over the prompts."""
+        """Return how large a share of the full swap each layer makes, a mean over the prompts."""
 
         def measure(path: Trajectory, trials: Sequence[Trial]) -> Tensor:
             targets = [trial.run.swap.prompt for trial in trials if trial.run.swap]
@@ -120,13 +123,13 @@ class Hunt:
         n_passes: int,  # of the UNet for each step that is replayed
         n_steps: int,
     ) -> list[float]:
-        """Make the originals of seed 0, and return what is measured on their way, per layer."""
+        """Make each prompt's first original, and return what is measured on its way, per layer."""
         runs, kept = self.runs, self.runs.bench.kept
-        trials = runs.originals(runs.seeds[:1])
+        trials = runs.originals()
         replayed = min(n_steps, runs.steps)
         runs.evaluations += len(trials) * (runs.price + n_passes * replayed)
-        pairs = [[pair.source, pair.target, pair.subject] for pair in runs.pairs]
-        of = (name, pairs, replayed, *runs.sampling)
+        first = [[pair.source, pair.target, pair.subject, seed] for pair, seed in runs.first]
+        of = (name, first, replayed, *runs.sampling)
         n_layers = runs.bench.located.spec.n_layers
         mine = kept.find_numbers(*of, n=n_layers) if kept else None
         found, *_ = runs.bench.team.gather(mine)
@@ -159,15 +162,17 @@ class Hunt:
 
     def run(self, shares: Sequence[float]) -> Estimate:
         """Return the best window, after as many runs as it takes to be sure of it."""
-        n = 2 * len(self.runs.pairs)
-        self.score_to({self.everything: n})
-        while not self.race.is_known and n < len(self.order):
-            n *= 2
-            self.score_to({self.everything: n})
-        self.score_to(dict.fromkeys(racing.shortlist(shares, self.widths), 1))
-        if not self.race.is_known:
-            return self.race.best()
-        wanted = self.runs.settings.effect
+        self.know_the_span()
+        is_auto = self.runs.settings.width == "auto"
+        for width in self.widths:
+            self.score_to(dict.fromkeys(racing.shortlist(shares, width, self.widths), 1))
+            if not self.race.is_known:
+                return self.race.best()
+            if is_auto and self._is_enough_so_far():
+                best = self._compare()
+                if best.effect >= self.race.enough:
+                    return best
+        wanted = self.race.enough
         has_looked = self.race.best().effect < racing.PROMISING * wanted
         if has_looked:
             self._look_everywhere()
@@ -176,6 +181,21 @@ class Hunt:
             self._look_everywhere()
             best = self._compare()
         return best
+
+    def _is_enough_so_far(self) -> bool:
+        """Whether a window is enough; one whose first run promises it is run on every prompt."""
+        best = self.race.best()
+        if best.effect >= racing.PROMISING * self.race.enough:
+            self.score_to({best.layers: len(self.runs.pairs)})
+        return self.race.best().effect >= self.race.enough
+
+    def know_the_span(self) -> None:
+        """Run the full swap once per prompt, and on until it is clear that it does something."""
+        n, n_all = len(self.runs.pairs), len(self.order)
+        self.score_to({self.everything: n})
+        while not self.race.is_known and self.race.is_new_to_scale(n):
+            n = min(2 * n, n_all)
+            self.score_to({self.everything: n})
 
     def _look_everywhere(self) -> None:
         """Try windows that together hold every layer, and those around the best of all so far."""
@@ -204,12 +224,12 @@ class Hunt:
         return n_made < racing.allowance(n_windows, len(self.order))
 
     def score_to(self, wanted: Mapping[Layers, int]) -> None:
-        """Score windows on their first so many runs, with what they are compared with."""
+        """Score windows on their first so many runs, and the original on as many."""
         most = max(wanted.values(), default=0)
         known = {layers: len(scores) for layers, scores in self.race.values.items()}
         trials = [
             self.runs.trial(layers, *self.order[i])
-            for layers, n in {(): most, self.everything: most, **wanted}.items()
+            for layers, n in {(): most, **wanted}.items()
             for i in range(known.get(layers, 0), min(n, len(self.order)))
         ]
         if trials:
@@ -240,6 +260,7 @@ class Hunt:
             seconds,
             ranking=tuple(round(one, 6) for one in ranking),
             margin=None if margin is None else round(min(margin, MOST_AHEAD), 2),
+            scale_error=round(race.scale_error, 4),
             window=window,
         )
         return Swept(found, tuple(runs.pictures), runs.bench.located.spec.module_paths)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from loco_cli.localizers import sets
@@ -47,5 +48,5 @@ def effects(hunt: Hunt, some: Sequence[Layers], n: int) -> list[float]:
 def _enough_to_know(race: Race, n_prompts: int, n_all: int) -> int:
     """Return one run per prompt, or two where the full swap's change is not clear in one."""
     first = {layers: scores[:n_prompts] for layers, scores in race.values.items()}
-    is_clear = Race(first, race.n_layers, race.better, race.wanted, race.is_auto).is_known
+    is_clear = replace(race, values=first).is_known
     return min(n_prompts if is_clear else 2 * n_prompts, n_all)

@@ -116,7 +116,8 @@ def score(
     n_layers = bench.located.spec.n_layers
     _sweep(runs, [layers])
     original, target, scores = locogen.rank(runs.trials, runs.scores, [layers], n_layers)
-    found = runs.document(scores, scores[0], (original, target), time.monotonic() - started)
+    error, seconds = round(Hunt(runs).race.scale_error, 4), time.monotonic() - started
+    found = runs.document(scores, scores[0], (original, target), seconds, scale_error=error)
     return Swept(found, tuple(runs.pictures), bench.located.spec.module_paths)
 
 
@@ -124,16 +125,19 @@ def exhaustive(runs: Runs) -> Swept:
     """Return the paper's sweep: every window on every prompt and seed, narrow ones first."""
     started, settings = time.monotonic(), runs.settings
     spec = runs.bench.located.spec
-    wanted = settings.effect if settings.width == "auto" else None
     windows: list[LayerWindow] = []
     for width in locogen.widths_of(settings.width):
         windows += sliding_windows(spec.n_layers, width)
         _sweep(runs, windows)
         original, target, scores = locogen.rank(runs.trials, runs.scores, windows, spec.n_layers)
+        race = Hunt(runs).race
+        wanted = race.enough if settings.width == "auto" else None
         chosen = locogen.choose(scores, better_for(runs.concept.kind), wanted=wanted)
         if wanted and chosen.effect is not None and chosen.effect >= wanted:
             break
-    found = runs.document(scores, chosen, (original, target), time.monotonic() - started)
+    error = round(race.scale_error, 4)
+    seconds = time.monotonic() - started
+    found = runs.document(scores, chosen, (original, target), seconds, scale_error=error)
     return Swept(found, tuple(runs.pictures), spec.module_paths)
 
 

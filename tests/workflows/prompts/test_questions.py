@@ -88,11 +88,27 @@ def test_the_target_of_an_object_is_one_label(tiny):
 
 def test_an_object_that_goes_has_the_empty_prompt_for_target(tiny):
     """
-    An object without `to` becomes the empty prompt.
+    An object without `to` becomes the empty prompt, of which anything but itself may be drawn.
     """
     labels = one(asked(tiny, "{kind: object, subject: snoopy}"), "a nice picture of snoopy").labels
 
     assert labels.texts[labels.target] == ""
+    assert [labels.is_target(called) for called in (0, 1, labels.target)] == [False, True, True]
+
+
+def test_only_the_target_is_what_a_thing_should_become(tiny):
+    """
+    An object that goes to another is right as that other alone; what is kept becomes nothing.
+    """
+    found = asked(tiny, OBJECT)
+    gone, kept = (
+        one(found, "a nice picture of snoopy").labels,
+        one(found, "a nice picture of a cat"),
+    )
+
+    right = [i for i in range(len(gone.texts)) if gone.is_target(i)]
+    assert right == [gone.target]
+    assert kept.labels.is_target(0) is None
 
 
 def test_the_former_answer_is_no_label(tiny):

@@ -63,9 +63,9 @@ def test_everything_is_counted(swept):
     """
     found = swept.localization
     n_scored = sum(one.n for one in found.scores)
-    n_original = max(one.n for one in found.scores)
-    # the full swap of a style has the same target for both prompts, and is drawn once per seed
-    n_full = n_original // 2
+    # two prompts and two seeds; the full swap of a style has the same target for both prompts, so
+    # that it is drawn once per seed and scored with every prompt
+    n_original, n_full = 4, 2
 
     n_pictures = n_scored + n_original + n_full
 
