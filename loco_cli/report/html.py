@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from loco_cli.drift import Drift
 from loco_cli.evaluation import Evaluation
 from loco_cli.localization import Localization
-from loco_cli.manifest import EditRecord
+from loco_cli.manifest import EditRecord, Manifest
 from loco_cli.report import words
 from loco_cli.report.chart import Chart, describe, layer_chart
 from loco_cli.report.ladder import Ladder
@@ -81,6 +81,15 @@ class TensorLine:
         return cls(file, name, *facts[1:])
 
 
+def hashes(manifest: Manifest | None) -> tuple[tuple[str, str], ...]:
+    """Return what a manifest has hashed before an edit, by name: itself, the recipe, the base."""
+    if manifest is None:
+        return ()
+    files = ((f"base: {file.path}", file.sha256) for file in manifest.base.files)
+    named = ("manifest, as in the stamp", manifest.digest()), ("recipe", manifest.recipe.sha256)
+    return (*named, *files)
+
+
 def render_localization_report(sweeps: Sequence[Swept], *, command: Sequence[str] = ()) -> str:
     """Return the page of one or several localizations: chart, scores, every picture."""
     found = [Found.of(sweep) for sweep in sweeps]
@@ -111,6 +120,7 @@ def render_edit_report(
     drift: Drift | None = None,
     strength: Strength | None = None,
     module_paths: Sequence[str] = (),
+    manifest: Manifest | None = None,
 ) -> str:
     """
     Return the page of an edit: what was edited where, how far each tensor moved, and from what.
@@ -138,6 +148,7 @@ def render_edit_report(
         ladder=Ladder.of(strength),
         recipe=recipe,
         command=command,
+        hashes=hashes(manifest),
     )
 
 
@@ -149,11 +160,13 @@ def render_evaluation_report(
     recipe: str,
     command: Sequence[str],
     strength: Strength | None = None,
+    manifest: Manifest | None = None,
 ) -> str:
     """
     Return the page of an evaluation: the figures, and every prompt before and after.
 
-    `strength` is what chose that of an edit that was made for it.
+    `strength` is what chose that of an edit that was made for it, `manifest` that of one that was
+    written before.
     """
     forget, keep = ask_again(evaluation, pairs)
     return _render(
@@ -165,6 +178,7 @@ def render_evaluation_report(
         ladder=Ladder.of(strength),
         recipe=recipe,
         command=command,
+        hashes=hashes(manifest),
     )
 
 

@@ -25,6 +25,7 @@ class SwapPicture:
     layers: tuple[int, ...]
     score: float
     png: bytes = field(repr=False)
+    seed: int = 0
 
 
 @dataclass(frozen=True)

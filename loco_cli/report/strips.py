@@ -30,6 +30,7 @@ class Strip:
     source: str
     target: str
     frames: tuple[Frame, ...]
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,15 @@ def swap_strips(swept: Swept) -> tuple[Strip, ...]:
                 png=picture.png,
             )
         )
-    order = dict.fromkeys((p.source, p.target) for p in swept.pictures)
-    return tuple(Strip(source, target, tuple(frames[source, target])) for source, target in order)
+    seeds = {(p.source, p.target): p.seed for p in swept.pictures}
+    return tuple(Strip(*pair, tuple(frames[pair]), seed) for pair, seed in seeds.items())
 
 
 def of_chosen_width(strip: Strip, width: int) -> Strip:
     """Return a strip with the original, the candidates of one width, and all layers swapped."""
     edges = (strip.frames[0], strip.frames[-1])
     kept = (frame for frame in strip.frames if frame in edges or len(frame.layers) == width)
-    return Strip(strip.source, strip.target, tuple(kept))
+    return Strip(strip.source, strip.target, tuple(kept), strip.seed)
 
 
 def ask_again(

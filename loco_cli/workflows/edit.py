@@ -107,7 +107,7 @@ def _write_copy(
             figures.append(figures_of(new))
         record = Record(job, found, figures)
         foretell(record.foresight)
-        return copy.finish(record.manifest, record.pages())
+        return copy.finish(record.manifest, record.pages)
 
 
 def _doubts(sweeps: Sequence[Swept], settings: LocalizeSettings) -> tuple[str, ...]:

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from loco_cli.errors import CheckFailed
+from loco_cli.errors import CheckFailed, VerificationError
 from loco_cli.evaluation import Evaluation
 from loco_cli.interventions import FixChannels
+from loco_cli.manifest import Manifest
 from loco_cli.recipe import Recipe
 from loco_cli.report.words import strength_words, too_weak
 from loco_cli.strength import Strength
@@ -24,6 +26,7 @@ from loco_cli.workflows.solving.changes import Solved
 from loco_cli.workflows.solving.methods import doubts
 from loco_cli.workflows.solving.neurons import rank
 from loco_cli.workflows.solving.solve import solve
+from loco_cli.workflows.writing.outputs import read_manifest
 from loco_cli.workflows.writing.pages import write_folder
 
 
@@ -85,7 +88,7 @@ def run(
     if not output:
         return evaluated
     document = json.dumps(evaluation.to_json(), indent=2) + "\n"
-    report = evaluation_report(judged, recipe, command, strength)
+    report = evaluation_report(judged, recipe, command, strength, _manifest_of(edited))
     pages = (document, evaluation_sheet(judged), report)
     files = write_folder(output, dict(zip(EVALUATE_FILES, pages, strict=True)))
     return replace(evaluated, files=files)
@@ -98,6 +101,14 @@ def _made(located: Located, chosen: Choice) -> Solved | tuple[FixChannels, ...]:
         return solve(located, recipe, layers_of, encoder)
     ranked = rank(located, recipe, layers_of, encoder)
     return tuple(one.fixed for of_edit in ranked for one in of_edit)
+
+
+def _manifest_of(edited: str | None) -> Manifest | None:
+    """Return the manifest that an edit lies with, None where there is none that can be read."""
+    with suppress(VerificationError):
+        found = read_manifest(Path(edited)) if edited and Path(edited).exists() else None
+        return found.manifest if found else None
+    return None
 
 
 def figures_in_words(evaluation: Evaluation) -> str:

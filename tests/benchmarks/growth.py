@@ -26,8 +26,8 @@ from torch import Tensor
 from loco_cli.interventions import Run
 from loco_cli.localization import Localization
 from loco_cli.localizers import fast, locogen
-from loco_cli.localizers.fast import Estimate, Layers
 from loco_cli.localizers.locogen import Trial
+from loco_cli.localizers.race import Estimate, Layers
 from loco_cli.models import registry
 from loco_cli.recipe import EditEntry, LocalizeSettings
 from loco_cli.runtime.sample import choose_batch_size, sample

@@ -6,15 +6,10 @@ import pytest
 
 from loco_cli.layers import sliding_windows
 from loco_cli.localizers import fast
-from loco_cli.localizers.fast import Race
+from loco_cli.localizers.race import Race
 
 ALL = tuple(range(16))
 SHARES = [0.0] * 8 + [0.2, 0.5] + [0.0] * 6
-
-
-def race_of(values, *, wanted=0.9, is_auto=True, better="lower", widest=None):
-    full = {(): [1.0] * 4, ALL: [0.0] * 4}
-    return Race({**full, **values}, 16, better, wanted, is_auto, widest)
 
 
 def test_the_shortlist_holds_what_the_ranking_favours():
@@ -61,45 +56,6 @@ def test_neighbours_are_beside_and_within():
     assert fast.neighbours((4, 5), 16, is_auto=True) == ((3, 4), (5, 6), (4,), (5,))
 
 
-def test_an_effect_is_taken_on_its_own_runs():
-    """
-    The change is that of the same prompts and seeds; the span is the mean over all runs.
-    """
-    values = {(): [1.0, 0.6], ALL: [0.0, 0.0], (3,): [0.2], (4,): [0.2, -0.2]}
-    race = Race(values, 16, "lower", 0.9, True)
-
-    assert race.span == pytest.approx(0.8)
-    assert race.estimate((3,)).effect == pytest.approx(1.0)
-    assert race.estimate((3,)).stderr == float("inf")
-    assert race.estimate((4,)).effect == pytest.approx(1.0)
-    assert race.estimate((4,)).stderr == pytest.approx(0.0)
-
-
-def test_the_narrowest_that_is_enough_is_best():
-    """
-    With `width: auto` width goes before effect; where none is enough effect alone counts.
-    """
-    values = {(3,): [0.4] * 4, (3, 4): [0.05] * 4, (7, 8): [0.08] * 4, (3, 4, 5): [0.0] * 4}
-
-    assert race_of(values).best().layers == (3, 4)
-    assert race_of(values, wanted=0.3).best().layers == (3,)
-    assert race_of(values, is_auto=False).best().layers == (3, 4, 5)
-    assert race_of(values, wanted=1.1).best().layers == (3, 4, 5)
-
-
-def test_a_block_of_the_cover_is_never_the_answer():
-    """
-    What is wider than was asked for tells where to look; it is neither best nor a rival.
-    """
-    values = {(3, 4): [0.6] * 4, (5, 6): [0.6, 0.7, 0.6, 0.6], (2, 3, 4, 5, 6): [0.1] * 4}
-
-    race = race_of(values, is_auto=False, widest=2)
-
-    assert race.best().layers == (3, 4)
-    assert [other.layers for other in race.rivals(race.best())] == [(5, 6)]
-    assert race_of(values, is_auto=False).best().layers == (2, 3, 4, 5, 6)
-
-
 @pytest.mark.parametrize(("n_windows", "n_rows"), [(15, 4), (58, 11), (274, 12), (10_000, 12)])
 def test_many_layers_cost_no_more_than_some(n_windows, n_rows):
     """
@@ -107,49 +63,6 @@ def test_many_layers_cost_no_more_than_some(n_windows, n_rows):
     """
     assert fast.allowance(n_windows, 16) == n_rows * 16
     assert fast.at_most(n_windows, 16) <= (n_rows + 8) * 16
-
-
-def test_rivals_are_what_is_not_clearly_behind():
-    """
-    What lies within two standard errors goes on; wider ranges do not where a narrow one is enough.
-    """
-    race = race_of(
-        {
-            (3,): [0.05, 0.06, 0.05, 0.06],
-            (4,): [0.04, 0.08, 0.05, 0.06],
-            (5,): [0.9, 0.9, 0.9, 0.8],
-            (3, 4): [0.0, 0.0, 0.0, 0.0],
-        }
-    )
-
-    assert [other.layers for other in race.rivals(race.best())] == [(4,)]
-
-
-def test_a_concept_that_is_not_known_is_not_searched_for():
-    """
-    Where the full swap changes less than its runs differ, or the wrong way, nothing is to find.
-    """
-    assert race_of({}).is_known
-    assert not Race({(): [0.5, 0.4, 0.6], ALL: [0.6, 0.4, 0.5]}, 16, "lower", 0.9, True).is_known
-    assert not Race({(): [0.2] * 4, ALL: [0.5] * 4}, 16, "lower", 0.9, True).is_known
-    assert Race({(): [0.2] * 4, ALL: [0.5] * 4}, 16, "higher", 0.9, True).is_known
-    assert not Race({(): [0.5], ALL: [0.5]}, 16, "lower", 0.9, True).is_known
-
-
-def test_the_scale_is_as_sure_as_its_pictures():
-    """
-    Runs that share a picture of the full swap are one of it, however many they are.
-    """
-    values = {(): [1.0] * 4, ALL: [0.0, 0.4, 0.0, 0.4]}
-    apart = Race(values, 16, "lower", 0.9, True)
-    shared = Race(values, 16, "lower", 0.9, True, alike=(0, 1, 0, 1))
-
-    assert apart.span == shared.span == pytest.approx(0.8)
-    assert apart.scale_error == pytest.approx(0.2309 / 2 / 0.8, abs=1e-3)
-    assert shared.scale_error == pytest.approx(0.2828 / 2**0.5 / 0.8, abs=1e-3)
-    assert shared.enough == pytest.approx(0.9 / 1.5)
-    assert not shared.is_new_to_scale(2)
-    assert apart.is_new_to_scale(2)
 
 
 def test_a_scale_in_doubt_is_made_surer():
@@ -163,16 +76,6 @@ def test_a_scale_in_doubt_is_made_surer():
 
     assert fast.lacking(race, race.best(), 4, 16, may_compare=True) == {ALL: 8}
     assert fast.lacking(clear, clear.best(), 4, 16, may_compare=True) == {}
-
-
-def test_what_is_far_behind_is_given_up_early():
-    """
-    Of two runs a neighbour needs half of what the best does, to be run on every prompt.
-    """
-    near, far = [0.5, 0.5], [0.6, 0.6]
-    race = race_of({(4,): [0.1] * 4, (3,): far, (5,): near}, wanted=0.8)
-
-    assert [other.layers for other in race.rivals(race.best())] == [(5,)]
 
 
 def test_a_tie_is_left_open():

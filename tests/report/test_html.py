@@ -8,7 +8,15 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from loco_cli.manifest import EditRecord
+from loco_cli.manifest import (
+    Base,
+    EditRecord,
+    Environment,
+    FileRecord,
+    Manifest,
+    ModelRecord,
+    RecipeRecord,
+)
 from loco_cli.report.html import (
     render_edit_report,
     render_evaluation_report,
@@ -171,6 +179,38 @@ def test_a_weak_winner_is_not_told_as_one(swept):
     assert "No candidate holds" not in strong
     assert "No candidate holds" in weak
     assert "No candidate holds" in unknown
+
+
+@pytest.mark.parametrize("kind", ["edit", "evaluation"])
+def test_a_page_holds_the_hashes_of_the_manifest(kind, judged):
+    """
+    Manifest, recipe and every file of the base stand with their SHA-256; without a manifest none.
+    """
+    base = Base(files=(FileRecord(path="a.safetensors", bytes=1, sha256="5a" * 32),), name="tiny")
+    manifest = Manifest(
+        loco_version="0",
+        created="",
+        command=(),
+        recipe=RecipeRecord(text="loco: 1", sha256="7e" * 32),
+        model=ModelRecord(name="tiny", family="sd1"),
+        base=base,
+        edits=(edit_record(),),
+        tensors=(),
+        environment=Environment(
+            python="", torch=None, diffusers=None, transformers=None, device="cpu", dtype="float32"
+        ),
+    )
+
+    def page(manifest):
+        if kind == "edit":
+            return edit_page(manifest=manifest)
+        told = {"title": "t", "recipe": "r", "command": (), "manifest": manifest}
+        return render_evaluation_report(*judged(), **told)
+
+    for sha256 in (manifest.digest(), "5a" * 32, "7e" * 32):
+        assert sha256 in page(manifest)
+    assert "a.safetensors" in page(manifest)
+    assert "SHA-256" not in page(None)
 
 
 def test_an_evaluation_shows_every_picture(judged):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from loco_cli.manifest import Manifest
 from loco_cli.recipe import Recipe
 from loco_cli.report.html import render_evaluation_report, render_localization_report
 from loco_cli.report.pictures import Swept
@@ -40,9 +41,13 @@ def evaluation_sheet(judged: "Judged") -> bytes:
 
 
 def evaluation_report(
-    judged: "Judged", recipe: Recipe, command: Sequence[str], strength: Strength | None = None
+    judged: "Judged",
+    recipe: Recipe,
+    command: Sequence[str],
+    strength: Strength | None = None,
+    manifest: Manifest | None = None,
 ) -> str:
-    """Return every prompt before and after as a page, with what chose the edit's strength."""
+    """Return every prompt before and after as a page, with what is known of the edit."""
     return render_evaluation_report(
         judged.evaluation,
         judged.pictures,
@@ -50,4 +55,5 @@ def evaluation_report(
         recipe=recipe.text,
         command=command,
         strength=strength,
+        manifest=manifest,
     )

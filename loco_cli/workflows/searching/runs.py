@@ -206,7 +206,8 @@ class Runs:
         if one.png is not None and trial.run.swap is not None and self.is_shown(trial.run):
             source, target = trial.run.prompt, trial.run.swap.prompt
             layers = trial.candidate.layers
-            self.pictures.append(SwapPicture(source, target, layers, one.score, one.png))
+            picture = SwapPicture(source, target, layers, one.score, one.png, trial.run.seed)
+            self.pictures.append(picture)
 
     def _of(self, trial: Trial) -> tuple[Any, ...]:
         """Return all that a score depends on beside the model and the scorer."""

@@ -12,8 +12,8 @@ from loco_cli.localization import WindowScore, better_for
 from loco_cli.localizers import fast as racing
 from loco_cli.localizers import locogen
 from loco_cli.localizers.contribution import is_spoken_of, likely_windows
-from loco_cli.localizers.fast import Estimate, Layers, Race
 from loco_cli.localizers.locogen import Trial
+from loco_cli.localizers.race import N_RIVALS, Estimate, Layers, Race
 from loco_cli.report.pictures import Swept
 from loco_cli.runtime.mention import last_mention
 from loco_cli.runtime.probe import Trajectory, attribute, contribute, follow
@@ -201,7 +201,7 @@ class Hunt:
         """Try windows that together hold every layer, and those around the best of all so far."""
         width = self.widths[-1]
         self.score_to(dict.fromkeys(racing.cover(self.n_layers, width), 1))
-        found = sorted(self.race.estimates(), key=lambda e: -e.effect)[: racing.N_RIVALS]
+        found = sorted(self.race.estimates(), key=lambda e: -e.effect)[:N_RIVALS]
         windows = [w for e in found for w in racing.around(e.layers, width, self.n_layers)]
         self.score_to(dict.fromkeys(windows, 1))
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from loco_cli.localizers import sets
-from loco_cli.localizers.fast import Layers, Race
+from loco_cli.localizers.race import Layers, Race
 from loco_cli.report.pictures import Swept
 from loco_cli.workflows.searching.runs import Runs
 from loco_cli.workflows.searching.search import Hunt

@@ -136,10 +136,10 @@ class Record:
         watched = self.solved.changes[0].watched
         return mean_drift(watched, [one.drifts for one in self.figures]) if watched else None
 
-    def pages(self) -> dict[str, str | bytes]:
+    def pages(self, manifest: Manifest) -> dict[str, str | bytes]:
         """Return what lies beside the weights, by role: recipe, report, and a folder's card."""
         located, recipe = self.job.located, self.job.recipe
-        pages: dict[str, str | bytes] = {"recipe": recipe.text, "report": self._report()}
+        pages: dict[str, str | bytes] = {"recipe": recipe.text, "report": self._report(manifest)}
         if located.checkpoint.is_folder:
             records = self.solved.records
             pages["card"] = render_card(
@@ -147,7 +147,7 @@ class Record:
             )
         return pages
 
-    def _report(self) -> str:
+    def _report(self, manifest: Manifest) -> str:
         located, recipe, options = self.job.located, self.job.recipe, self.job.options
         sweeps = self.job.sweeps
         return render_edit_report(
@@ -165,6 +165,7 @@ class Record:
             recipe=recipe.text,
             command=options.command,
             module_paths=located.spec.module_paths,
+            manifest=manifest,
         )
 
     def _tensor(self, tensor: EditedTensor) -> TensorRecord:

@@ -87,7 +87,7 @@ def write_edit(
     with edited_copy(base, output, tuple(patches), options) as copy:
         for slot, content in patches.items():
             copy.put(slot, content)
-        return copy.finish(make_manifest, extra_files)
+        return copy.finish(make_manifest, lambda manifest: extra_files)
 
 
 @contextmanager
@@ -161,14 +161,14 @@ class EditedCopy:
     def finish(
         self,
         make_manifest: Callable[[BaseFacts], Manifest],
-        extra_files: Mapping[str, str | bytes],
+        make_pages: Callable[[Manifest], Mapping[str, str | bytes]],
     ) -> WrittenEdit:
         """
         Write all that belongs to the output, give it its final names, and return what it is.
 
         `make_manifest` is called once and lists exactly the tensors that it is given; the output's
-        files are filled in afterwards. `extra_files` are by role: "recipe", "report", and "card",
-        which only a folder has.
+        files are filled in afterwards. `make_pages` is called with it, and returns what lies beside
+        the weights by role: "recipe", "report", and "card", which only a folder has.
 
         Raises:
             EditError: no tensor has changed.
@@ -183,7 +183,8 @@ class EditedCopy:
         assert manifest.base == facts.base
         assert {t.key for t in manifest.tensors} == {f"{t.file}:{t.name}" for t in facts.tensors}
         with write_errors(self._final.root):
-            manifest = manifest.with_output(self._write(manifest.digest(), facts, extra_files))
+            pages = make_pages(manifest)
+            manifest = manifest.with_output(self._write(manifest.digest(), facts, pages))
             with new_file(self._staged.manifest) as file:
                 file.write(render_manifest(manifest).encode())
             self._copying.check_unchanged()
@@ -217,9 +218,7 @@ class EditedCopy:
             )
         return BaseFacts(base, changed)
 
-    def _write(
-        self, digest: str, facts: BaseFacts, extra_files: Mapping[str, str | bytes]
-    ) -> Output:
+    def _write(self, digest: str, facts: BaseFacts, pages: Mapping[str, str | bytes]) -> Output:
         """Write what depends on the base's hashes, hash all that is new, and return the records."""
         background, made = self._background, dict[Path, Future[Digest]]()
         for edit in self._edits.values():
@@ -228,7 +227,7 @@ class EditedCopy:
             made[target] = background.start(hash_file, target, background.stop)
             background.flush(target)  # the disk writes while we hash
         made[self._staged.undo] = background.start(self._write_undo, facts)
-        for role, content in extra_files.items():
+        for role, content in pages.items():
             path = self._staged.named(role)
             if path:
                 made[path] = background.start(_write_small, path, content)

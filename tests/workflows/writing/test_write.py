@@ -139,7 +139,7 @@ def test_weights_may_come_one_by_one_in_any_order(base_file, tmp_path):
     with edited_copy(checkpoint, tmp_path / "one by one", slots) as copy:
         for slot in reversed(slots):
             copy.put(slot, patch_of(slot))
-        written = copy.finish(lambda facts: manifest_of(checkpoint, facts), EXTRA_FILES)
+        written = copy.finish(lambda facts: manifest_of(checkpoint, facts), lambda _: EXTRA_FILES)
 
     at_once = edit(base_file, tmp_path / "at once")
     assert written.manifest.output.files[0].path == "one by one.loco.html"
