@@ -1,8 +1,8 @@
 """
 Everyday prompts that no edit is about, to see what it does to them.
 
-Eighty things in four places, as the papers asked of COCO's: 320 prompts, of which an edit reads a
-few, and none that names what it is about.
+Eighty things in four places, as the papers asked of COCO's: 320 prompts, of which an edit keeps
+a few, foretells its drift by others, and is judged by others still; none names what it is about.
 """
 
 import re
@@ -14,6 +14,10 @@ _STRIDE = 7  # prime to the number of things, so that none comes twice before al
 # a third of what an edit of SDXL in the paper's form encodes, where 40 were four fifths
 N_READ = 16
 N_JUDGED = 4  # others, of which an evaluation makes pictures
+# others, which an edit keeps. After fourteen edits of three styles of `tiny`, the values of 0.99 of
+# the prompts in other words were nearest to those of what they should be, and of 0.995 of those of
+# neighbours: without such rows 0.95 and 0.98, with 64 of them 0.96 and 1.00
+N_PRESERVED = 16
 
 _PLACES = ("on a beach", "in a city street", "in the snow", "on a wooden table")
 _THINGS = """

@@ -12,6 +12,7 @@ searched for real: attribution, pictures, scores by how alike to the prompt's ow
 """
 
 import argparse
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -148,37 +149,40 @@ def table(found: Mapping[tuple[int, bool], Sequence[Count]]) -> str:
 
 
 def drawing(found: Mapping[tuple[int, bool], Sequence[Count]]) -> str:
-    """Return the growth as SVG: evaluations over layers, a line for each way."""
+    """Return the growth as SVG: evaluations, on a scale of powers of ten, over layers."""
     lines = {
         "exhaustive": [fmean(o.exhaustive for o in found[n, False]) for n in N_LAYERS],
         "fast, the ranking drawn by lot": [fmean(o.fast for o in found[n, True]) for n in N_LAYERS],
-        "fast": [fmean(o.fast for o in found[n, False]) for n in N_LAYERS],
+        "fast, the ranking right": [fmean(o.fast for o in found[n, False]) for n in N_LAYERS],
     }
-    top = max(map(max, lines.values()))
+    ticks = (1_000, 10_000, 100_000)
+    top = max(max(map(max, lines.values())), ticks[-1])
 
     def point(n_layers: int, value: float) -> tuple[float, float]:
-        return 70 + 400 * n_layers / N_LAYERS[-1], 240 - 210 * value / top
+        height = math.log(value / ticks[0]) / math.log(top / ticks[0])
+        return 70 + 390 * n_layers / N_LAYERS[-1], 220 - 180 * height
 
     parts = [
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 290" '
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 660 270" '
         'font-family="sans-serif" font-size="12">',
-        '<rect width="640" height="290" fill="#fff"/>',
-        '<path d="M70 20V240H470" fill="none" stroke="#888"/>',
-        '<text x="8" y="14">UNet evaluations</text>',
-        '<text x="270" y="278" text-anchor="middle">cross-attention layers</text>',
+        '<rect width="660" height="270" fill="#fff"/>',
+        '<text x="8" y="20" fill="#555">UNet evaluations of a localization</text>',
+        '<text x="265" y="258" text-anchor="middle" fill="#555">cross-attention layers</text>',
     ]
-    for n_layers in N_LAYERS:
-        x, _ = point(n_layers, 0)
-        parts.append(f'<text x="{x:.0f}" y="258" text-anchor="middle">{n_layers}</text>')
-    for value in (0, top / 2, top):
+    for value in ticks:
         _, y = point(0, value)
-        parts.append(f'<text x="64" y="{y + 4:.0f}" text-anchor="end">{value:,.0f}</text>')
-    for (words, values), ink in zip(lines.items(), ("#b33", "#c80", "#27a"), strict=True):
+        parts.append(f'<path d="M70 {y:.0f}H460" stroke="#ddd"/>')
+        parts.append(f'<text x="64" y="{y + 4:.0f}" text-anchor="end">{value:,}</text>')
+    for n_layers in N_LAYERS:
+        x, _ = point(n_layers, ticks[0])
+        parts.append(f'<text x="{x:.0f}" y="238" text-anchor="middle">{n_layers}</text>')
+    for (words, values), ink in zip(lines.items(), ("#b33", "#b70", "#27a"), strict=True):
         places = [point(n, value) for n, value in zip(N_LAYERS, values, strict=True)]
         path = " ".join(f"{x:.0f},{y:.0f}" for x, y in places)
         x, y = places[-1]
         parts.append(f'<polyline points="{path}" fill="none" stroke="{ink}" stroke-width="2"/>')
-        parts.append(f'<text x="{x + 6:.0f}" y="{y + 4:.0f}" fill="{ink}">{words}</text>')
+        parts += [f'<circle cx="{x:.0f}" cy="{y:.0f}" r="3" fill="{ink}"/>' for x, y in places]
+        parts.append(f'<text x="{x + 8:.0f}" y="{y + 4:.0f}" fill="{ink}">{words}</text>')
     return "\n".join((*parts, "</svg>", ""))
 
 

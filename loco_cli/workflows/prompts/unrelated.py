@@ -1,9 +1,9 @@
-"""Everyday prompts that a recipe is not about: some that its edit reads, some to judge it by."""
+"""Everyday prompts that a recipe is not about: others to keep, to foretell by and to judge by."""
 
 from loco_cli.concept import bare_name
 from loco_cli.models.spec import ModelSpec
 from loco_cli.recipe import Recipe
-from loco_cli.unrelated import N_JUDGED, unrelated_prompts
+from loco_cli.unrelated import N_JUDGED, N_PRESERVED, unrelated_prompts
 from loco_cli.workflows.prompts.neighbours import names_of, neighbours
 
 
@@ -14,9 +14,18 @@ def read_prompts(recipe: Recipe) -> tuple[str, ...]:
 
 def judged_prompts(spec: ModelSpec, recipe: Recipe) -> tuple[str, ...]:
     """Return prompts to make pictures of: no edit has read them, and they name no neighbour."""
+    return unrelated_prompts(_all_names(spec, recipe), N_JUDGED, but=read_prompts(recipe))
+
+
+def everyday_prompts(spec: ModelSpec, recipe: Recipe) -> tuple[str, ...]:
+    """Return prompts that an edit keeps for the sake of all others; they name no neighbour."""
+    others = (*read_prompts(recipe), *judged_prompts(spec, recipe))
+    return unrelated_prompts(_all_names(spec, recipe), N_PRESERVED, but=others)
+
+
+def _all_names(spec: ModelSpec, recipe: Recipe) -> list[str]:
     concepts = recipe.concepts()
     named = [name for one in concepts for name in (*names_of(one), one.to)]
     for kind in dict.fromkeys(one.kind for one in concepts):
         named += [name for thing in neighbours(spec, recipe, kind) for name in thing]
-    names = [bare_name(name) for name in named]
-    return unrelated_prompts(names, N_JUDGED, but=read_prompts(recipe))
+    return [bare_name(name) for name in named]

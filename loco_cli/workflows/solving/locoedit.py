@@ -10,7 +10,12 @@ from loco_cli.workflows.prompts.preserve import chosen_neighbours, preserved_pro
 from loco_cli.workflows.solving.changes import Change, Solved, edit_record
 from loco_cli.workflows.solving.contexts import Contexts
 from loco_cli.workflows.solving.pooling import pooled_changes
-from loco_cli.workflows.solving.problem import Problem, encode_prompts, problem_of
+from loco_cli.workflows.solving.problem import (
+    Problem,
+    edits_by_layer,
+    encode_prompts,
+    problem_of,
+)
 
 
 def solve(
@@ -21,21 +26,24 @@ def solve(
 
     Edits are solved together in every layer that they share.
     """
-    contexts = Contexts(located)
-    chosen = chosen_neighbours(located.spec, recipe, encoder)
-    kept = preserved_prompts(located.spec, recipe, chosen)
+    contexts, spec, edits_of = Contexts(located), located.spec, edits_by_layer(layers_of)
+    chosen = chosen_neighbours(spec, recipe, encoder)
+    kept_of = {one: preserved_prompts(spec, recipe, chosen, one) for one in edits_of.values()}
+    kept = tuple(dict.fromkeys(prompt for prompts in kept_of.values() for prompt in prompts))
     # a norm over all tokens needs all of them, wherever they stand
     padded = True if contexts.norm else whole_prompts(recipe, chosen)
     states = encode_prompts(recipe, kept, encoder, padded=padded)
     shared = {prompt: contexts.shared(one) for prompt, one in states.items()}
     problem = problem_of(recipe, kept, shared)
-    solution_of = _solutions(problem, layers_of, contexts)
+    problems = {edits: problem.keeping(prompts) for edits, prompts in kept_of.items()}
+    problem_in = {layer: problems[edits] for layer, edits in edits_of.items()}
+    solution_of = _solutions(problem_in, edits_of, contexts)
     changes = tuple(
         Change("unet", name, solution, problem.watched(contexts.of_layer(layer)))
         for layer, solution in solution_of.items()
-        for name in located.spec.layers[layer].tensor_names()
+        for name in spec.layers[layer].tensor_names()
     )
-    pooling = located.spec.context.pooling
+    pooling = spec.context.pooling
     if recipe.edit.pooled and pooling:
         read, mean_bias = contexts.of_pooling(pooling)
         changes += pooled_changes(pooling, problem_of(recipe, kept, states), read, mean_bias)
@@ -46,8 +54,8 @@ def solve(
             layers,
             ridge=solution_of[layers[0]].ridge,
             tokens=recipe.edit.tokens,
-            n_keys=len(problem.rows(i, contexts.of_layer(layers[0]))[0]),
-            residual=_missing(problem, i, {one: solution_of[one] for one in layers}, contexts),
+            n_keys=len(problem_in[layers[0]].rows(i, contexts.of_layer(layers[0]))[0]),
+            residual=_missing(problem_in, i, {one: solution_of[one] for one in layers}, contexts),
             pooled=recipe.edit.pooled or None,
         )
         for i, (entry, layers) in enumerate(zip(recipe.edits, layers_of, strict=True))
@@ -56,18 +64,21 @@ def solve(
 
 
 def _missing(
-    problem: Problem, edit: int, solution_of: Mapping[int, locoedit.Solution], contexts: Contexts
+    problem_in: Mapping[int, Problem],
+    edit: int,
+    solution_of: Mapping[int, locoedit.Solution],
+    contexts: Contexts,
 ) -> float:
     """Return the largest share of an edit's own change that is missing in one of its layers."""
     different = {id(solution): layer for layer, solution in solution_of.items()}
     return max(
-        solution_of[layer].missing(*problem.rows(edit, contexts.of_layer(layer)))
+        solution_of[layer].missing(*problem_in[layer].rows(edit, contexts.of_layer(layer)))
         for layer in different.values()
     )
 
 
 def _solutions(
-    problem: Problem, layers_of: Sequence[tuple[int, ...]], contexts: Contexts
+    problem_in: Mapping[int, Problem], edits_of: Mapping[int, tuple[int, ...]], contexts: Contexts
 ) -> dict[int, locoedit.Solution]:
     """
     Return the solution of each layer that changes.
@@ -76,10 +87,9 @@ def _solutions(
     """
     solutions: dict[tuple[tuple[int, ...], int | None], locoedit.Solution] = {}
     solution_of: dict[int, locoedit.Solution] = {}
-    for layer in sorted({layer for layers in layers_of for layer in layers}):
-        edits = tuple(i for i, layers in enumerate(layers_of) if layer in layers)
+    for layer, edits in edits_of.items():
         key = (edits, layer if contexts.norm else None)
         if key not in solutions:
-            solutions[key] = problem.solve(edits, contexts.of_layer(layer))
+            solutions[key] = problem_in[layer].solve(edits, contexts.of_layer(layer))
         solution_of[layer] = solutions[key]
     return solution_of

@@ -1,6 +1,6 @@
 """Neurons in a checkpoint: which channels of each projection, and what holding them changes."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from loco_cli.workflows.opening.locate import Located
 from loco_cli.workflows.prompts.preserve import chosen_neighbours, preserved_prompts, whole_prompts
 from loco_cli.workflows.solving.changes import Change, Solved, edit_record
 from loco_cli.workflows.solving.contexts import Contexts
-from loco_cli.workflows.solving.problem import Problem, encode_problem
+from loco_cli.workflows.solving.problem import Problem, edits_by_layer, encode_problem
 from loco_cli.workflows.solving.watched import Watched
 
 
@@ -29,11 +29,13 @@ def solve(
 
     Edits are solved together in every layer that they share, each with channels of its own.
     """
-    contexts = Contexts(located)
-    chosen = chosen_neighbours(located.spec, recipe, encoder)
-    kept = preserved_prompts(located.spec, recipe, chosen)
+    contexts, spec, edits_of = Contexts(located), located.spec, edits_by_layer(layers_of)
+    chosen = chosen_neighbours(spec, recipe, encoder)
+    kept_of = {one: preserved_prompts(spec, recipe, chosen, one) for one in edits_of.values()}
+    kept = tuple(dict.fromkeys(prompt for prompts in kept_of.values() for prompt in prompts))
     problem = _encode(recipe, kept, encoder, contexts, whole_prompts(recipe, chosen))
-    held = _held(problem, layers_of, contexts)
+    problem_in = {layer: problem.keeping(kept_of[edits]) for layer, edits in edits_of.items()}
+    held = _held(problem, problem_in, edits_of, contexts)
     records = tuple(
         edit_record(
             entry,
@@ -41,7 +43,7 @@ def solve(
             layers,
             ridge=held[layers[0]].ridge,
             tokens=recipe.edit.tokens,
-            n_keys=len(problem.rows(i, contexts.of_layer(layers[0]))[0]),
+            n_keys=len(problem_in[layers[0]].rows(i, contexts.of_layer(layers[0]))[0]),
             neurons=max(held[layer].n for layer in layers),
             residual=max(held[layer].residual for layer in layers),
         )
@@ -123,20 +125,22 @@ def _encode(
 
 
 def _held(
-    problem: Problem, layers_of: Sequence[tuple[int, ...]], contexts: Contexts
+    problem: Problem,
+    problem_in: Mapping[int, Problem],
+    edits_of: Mapping[int, tuple[int, ...]],
+    contexts: Contexts,
 ) -> dict[int, _Layer]:
     """Return each layer that changes, solved; layers of the same edits share their directions."""
     found: dict[tuple[tuple[int, ...], int | None], tuple[Tensor, float]] = {}
     held: dict[int, _Layer] = {}
-    for layer in sorted({layer for layers in layers_of for layer in layers}):
-        edits = tuple(i for i, layers in enumerate(layers_of) if layer in layers)
-        read = contexts.of_layer(layer)
-        keys = [problem.rows(i, read)[0] for i in edits]
+    for layer, edits in edits_of.items():
+        own, read = problem_in[layer], contexts.of_layer(layer)
+        keys = [own.rows(i, read)[0] for i in edits]
         key = (edits, layer if contexts.norm else None)
         if key not in found:
             ridge = problem.ridge
             found[key] = find_directions(
-                torch.cat(keys), *problem.stays(read), ridge.value, relative=ridge.is_relative
+                torch.cat(keys), *own.stays(read), ridge.value, relative=ridge.is_relative
             )
         contrasts = [
             neurons.contrast_of(problem.aligned(i, read), problem.recipe.edit.position)

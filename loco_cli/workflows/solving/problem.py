@@ -66,6 +66,16 @@ class Problem:
         padding = [one[end + 1 :] for one, end in prompts]
         return torch.cat([nothing, *padding]), torch.cat([one[: end + 1] for one, end in prompts])
 
+    def keeping(self, prompts: Collection[str]) -> "Problem":
+        """Return the same with some of what is preserved, for tensors in which it is enough."""
+        left = [i for i, prompt in enumerate(self.preserved_prompts) if prompt in prompts]
+        return replace(
+            self,
+            preserved=tuple(self.preserved[i] for i in left),
+            preserved_ends=tuple(self.preserved_ends[i] for i in left),
+            preserved_prompts=tuple(self.preserved_prompts[i] for i in left),
+        )
+
     def watched(self, read: Read = as_it_is) -> Watched:
         """Return what a tensor reads of the words of prompts that are to stay as they are."""
         start = self.pairs[0][0].start
@@ -97,6 +107,14 @@ class Problem:
         kept = {row.numpy().tobytes() for states in self.preserved for row in read(states)}
         moving = [i for i, key in enumerate(keys) if key.numpy().tobytes() not in kept]
         return keys[moving], targets[moving]
+
+
+def edits_by_layer(layers_of: Sequence[tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
+    """Return which edits share each layer that changes, from the layers of each edit."""
+    return {
+        layer: tuple(i for i, layers in enumerate(layers_of) if layer in layers)
+        for layer in sorted({layer for layers in layers_of for layer in layers})
+    }
 
 
 def encode_problem(

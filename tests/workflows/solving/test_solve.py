@@ -330,3 +330,22 @@ def test_a_residual_is_of_an_edit_s_own_rows(tiny, encoder):
         missing = keys @ solution.directions.T @ solution.shift - (targets - keys)
         assert record.residual == pytest.approx((missing.norm() / (targets - keys).norm()).item())
     assert done.records[0].residual != done.records[1].residual
+
+
+def test_edits_in_different_layers_are_solved_apart(tiny, encoder):
+    """
+    A layer keeps what stands near its own edits, and is solved as these are alone.
+    """
+    recipe = recipe_of(f"{STYLE}, {OBJECT}", "{}", "auto")
+    chosen = chosen_neighbours(tiny.spec, recipe, encoder)
+
+    done = solved(tiny, encoder, recipe, (8,), (4,))
+
+    for edit, layer in enumerate((8, 4)):
+        kept = preserved_prompts(tiny.spec, recipe, chosen, (edit,))
+        problem = encode_problem(recipe, kept, encoder, padded=whole_prompts(recipe, chosen))
+        alone = problem.solve((edit,))
+        names = tiny.spec.layers[layer].tensor_names()
+        (found, *_) = [one.update for one in done.changes if one.name in names]
+        change, wanted = (one.directions.T @ one.shift for one in (found, alone))
+        torch.testing.assert_close(change, wanted, rtol=1e-9, atol=1e-9)
