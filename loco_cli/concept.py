@@ -130,12 +130,13 @@ def localize_pairs(
     """
     Return the pairs to localize with; no templates means those of the kind.
 
-    A style goes to `a {to}`, everything else to the source prompt with `to` for the subject.
+    A style goes to `a {to}`, everything else to the source prompt with `to` for the subject. A pair
+    that is given twice counts once.
     """
     sources = tuple(sources) or templates.LOCALIZE[concept.kind]
     if concept.kind == "style" and not targets:
         targets = ("a {to}",)
-    return _pairs(concept, (concept.subject,), sources, targets)
+    return tuple(dict.fromkeys(_pairs(concept, (concept.subject,), sources, targets)))
 
 
 def edit_pairs(

@@ -14,6 +14,7 @@ Better = Literal["lower", "higher"]
 
 CLEAR = 2.0  # standard errors between what is apart
 KNOWN_SCALE = 0.05  # relative error of the scale of effects, up to which it counts as known
+LEAST = 0.75  # of an effect that is wanted: what has to be there however vague the scale is
 
 
 class _Record(BaseModel):
@@ -134,11 +135,11 @@ class Localization(_Record):
     where it is against the target prompt (fact). `effect` is that of the chosen layers.
     `pooled_swapped` tells whether the target prompt was also read past the layers, where a model
     pools its prompt. With `neurons` the score is that of holding them in the layers, in place of a
-    swap. `ranking` is each layer's share as the fast search guesses it, or its contribution;
-    `margin` is by how many standard errors the chosen layers are ahead of the next as many;
-    `scale_error` is the standard error of what swapping all layers does, as a share of it, and so
-    of every effect; `window` is "set" where layers that need not touch were looked for. A key that
-    says nothing of a search or a model is left out of its document.
+    swap. `ranking` is how large a share of it each layer makes as the fast search guesses, or its
+    contribution; `margin` is by how many standard errors the chosen layers are ahead of the next
+    as many; `scale_error` is the standard error of what swapping all layers does, as a share of it,
+    and so of every effect; `window` is "set" where layers that need not touch were looked for. A
+    key that says nothing of a search or a model is left out of its document.
     """
 
     schema_: Literal["loco.localization/1"] = Field("loco.localization/1", alias="schema")
@@ -189,8 +190,12 @@ class Localization(_Record):
         narrowest = min(len(s.layer_set) for s in enough)
         return best_score([s for s in enough if len(s.layer_set) == narrowest], self.better)
 
+    def does(self, share: float) -> bool:
+        """Whether the chosen layers do at least this share of the full swap, as it was scored."""
+        return self.effect is not None and self.effect >= share
+
     def is_enough(self, wanted: float) -> bool:
-        """Whether the chosen layers do at least the share `wanted`, as far as that is known."""
+        """Whether the chosen layers are not clearly short of the share `wanted`."""
         return self.effect is not None and self.effect >= enough(wanted, self.scale_error)
 
     def to_json(self) -> dict[str, Any]:
@@ -241,9 +246,9 @@ def enough(wanted: float, scale_error: float | None) -> float:
     Return the effect that is not clearly short of `wanted`, on a scale with this relative error.
 
     Pictures of the full swap may differ from seed to seed by more than the layers do; what two
-    standard errors of the scale leave of `wanted` then has to do.
+    standard errors of the scale leave of `wanted` then has to do, and three quarters in any case.
     """
-    return wanted / (1 + CLEAR * (scale_error or 0.0))
+    return wanted * max(LEAST, 1 / (1 + CLEAR * (scale_error or 0.0)))
 
 
 def best_score(scores: Sequence[WindowScore], better: Better) -> WindowScore:

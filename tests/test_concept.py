@@ -148,6 +148,15 @@ def test_a_style_is_solved_against_the_prompt_without_it():
     assert [pair.target for pair in pairs] == ["a house", "painting"]
 
 
+def test_a_prompt_that_is_given_twice_counts_once():
+    """
+    Its runs would be the same, and their spread would say nothing.
+    """
+    template = "a house in the style of {subject}"
+
+    assert len(localize_pairs(VAN_GOGH, [template, "{subject}", template])) == 2
+
+
 @pytest.mark.parametrize("make_pairs", [localize_pairs, edit_pairs])
 def test_an_object_or_fact_changes_places_with_its_target(make_pairs):
     """

@@ -135,6 +135,7 @@ def test_what_is_enough_depends_on_the_scale():
     """
     assert enough(0.9, None) == enough(0.9, 0.0) == 0.9
     assert enough(0.9, 0.1) == pytest.approx(0.75)
+    assert enough(0.9, 2.0) == pytest.approx(0.675)
 
 
 def test_document_has_the_keys_of_the_interface_in_order():

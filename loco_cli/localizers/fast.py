@@ -4,10 +4,11 @@ LocoGen's answer from a few of its runs: rank cheaply, try the likely, and go on
 The objective is the exhaustive sweep's: the window with the best score, or the narrowest whose
 effect is enough. What is left out are runs that can no longer change the answer:
 
-    1.  every layer's share of the full swap, to first order, from one run per prompt (attribution);
+    1.  how large a share of the full swap every layer makes, to first order, from one run per
+        prompt (attribution);
     2.  the full swap, once per prompt: the scale of all effects, which is made surer where it
         matters;
-    3.  the windows that the shares favour, on one prompt and seed: for `width: auto` narrow ones
+    3.  the windows that these favour, on one prompt and seed: for `width: auto` narrow ones
         first, and wider ones only where none of these is enough;
     4.  where none of them is enough, windows that together hold every layer, and those around the
         best of them, so that nothing is missed because the ranking was wrong;
@@ -107,7 +108,7 @@ def lacking(
         rival
         for rival in (race.rivals(best) if may_compare else ())
         if min(best.n, rival.n) < 2 * n_prompts or race.may_be_told_apart(best, rival, n_all)
-    ]
+    ][:N_RIVALS]
     found = {
         rival.layers: more(rival.n)
         for rival in rivals

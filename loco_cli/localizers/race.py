@@ -61,12 +61,21 @@ class Race:
     def is_known(self) -> bool:
         """Whether the full swap moves the score the right way, and by more than its runs differ."""
         towards = 1.0 if self.better == "lower" else -1.0
-        return towards * self.span > CLEAR * _stderr(self._changes(), 0.0)
+        of_runs = [original - target for original, target in self._full_runs()]
+        changes = self._changes() if self.n_pictures > 1 else of_runs
+        return towards * self.span > CLEAR * _stderr(changes, 0.0)
 
     @property
-    def scale_error(self) -> float:
-        """The standard error of the span, as a share of it; 0 of a single picture."""
-        return _stderr(self._changes(), 0.0) / abs(self.span) if self.span else 0.0
+    def n_pictures(self) -> int:
+        """How many different pictures of the full swap were scored."""
+        return len(self._changes())
+
+    @property
+    def scale_error(self) -> float | None:
+        """The standard error of the span, as a share of it; None of a single picture."""
+        if self.n_pictures < 2:
+            return None
+        return _stderr(self._changes()) / abs(self.span) if self.span else 0.0
 
     def is_new_to_scale(self, n: int) -> bool:
         """Whether pictures of the full swap are left beyond its first `n` runs."""
@@ -74,10 +83,10 @@ class Race:
 
     def is_scale_in_doubt(self, best: Estimate) -> bool:
         """Whether it hangs on a scale that can still be made surer if the best is enough."""
-        n = len(self.values[self.everything])
-        if self.scale_error <= KNOWN_SCALE or not self.is_new_to_scale(n):
+        n, error = len(self.values[self.everything]), self.scale_error or 0.0
+        if error <= KNOWN_SCALE or not self.is_new_to_scale(n):
             return False
-        return abs(best.effect - self.wanted) < CLEAR * self.scale_error * abs(best.effect)
+        return abs(best.effect - self.wanted) < CLEAR * error * abs(best.effect)
 
     @property
     def enough(self) -> float:
@@ -113,14 +122,12 @@ class Race:
     def best(self) -> Estimate:
         """Return the best of the narrowest windows that are enough, else the best of all."""
         found = self.candidates()
-        enough = [e for e in found if self.is_auto and e.effect >= self.enough]
-        narrowest = min((len(e.layers) for e in enough), default=0)
-        return max(
-            [e for e in enough if len(e.layers) == narrowest] or found, key=lambda e: e.effect
-        )
+        able = [e for e in found if self.is_auto and e.effect >= self.enough]
+        narrowest = min((len(e.layers) for e in able), default=0)
+        return max([e for e in able if len(e.layers) == narrowest] or found, key=lambda e: e.effect)
 
     def rivals(self, best: Estimate) -> tuple[Estimate, ...]:
-        """Return what could still take the place of the best, the likeliest first."""
+        """Return all that could still take the place of the best, the likeliest first."""
         is_enough = self.is_auto and best.effect >= self.enough
         found = []
         for other in self.candidates():
@@ -132,7 +139,7 @@ class Race:
                 could = not self._is_behind(best, other)
             if could:
                 found.append(other)
-        return tuple(sorted(found, key=lambda e: -e.effect))[:N_RIVALS]
+        return tuple(sorted(found, key=lambda e: -e.effect))
 
     def _could_be_enough(self, other: Estimate) -> bool:
         if other.n <= N_FIRST:
@@ -168,10 +175,13 @@ class Race:
     def _changes(self) -> list[float]:
         """Return what the full swap does, once for each of its pictures."""
         changes: dict[int, list[float]] = {}
-        runs = zip(self.values[()], self.values[self.everything], strict=False)
-        for i, (original, target) in enumerate(runs):
+        for i, (original, target) in enumerate(self._full_runs()):
             changes.setdefault(self.alike[i] if self.alike else i, []).append(original - target)
         return [fmean(own) for own in changes.values()]
+
+    def _full_runs(self) -> list[tuple[float, float]]:
+        """Return the scores of the original and of the full swap, of every run that had both."""
+        return list(zip(self.values[()], self.values[self.everything], strict=False))
 
     def margin(self, best: Estimate) -> float | None:
         """Return the smallest lead over a window of the same width, None where there is none."""

@@ -56,7 +56,7 @@ class Found:
         paths |= {layer.layer: layer.module_path for layer in found.layers}
         return cls(
             record=found,
-            is_enough=found.is_enough(HALF),
+            is_enough=found.does(HALF),
             paths=paths,
             titles={score.layer_set: describe(score, paths) for score in found.scores},
             chart=layer_chart(found, paths),
@@ -85,8 +85,8 @@ def hashes(manifest: Manifest | None) -> tuple[tuple[str, str], ...]:
     """Return what a manifest has hashed before an edit, by name: itself, the recipe, the base."""
     if manifest is None:
         return ()
-    files = ((f"base: {file.path}", file.sha256) for file in manifest.base.files)
-    named = ("manifest, as in the stamp", manifest.digest()), ("recipe", manifest.recipe.sha256)
+    files = ((f"base of the edit: {file.path}", file.sha256) for file in manifest.base.files)
+    named = ("manifest", manifest.digest()), ("recipe of the edit", manifest.recipe.sha256)
     return (*named, *files)
 
 

@@ -15,17 +15,17 @@ MAX_SIDE = 256  # pixels; twice what a page shows, for fine screens
 @dataclass(frozen=True)
 class SwapPicture:
     """
-    A picture of a sweep: `SwapPicture("a house by monet", "a painting", (8, 9), 0.12, png)`.
+    A picture of a sweep: `SwapPicture("a house by monet", "a painting", 0, (8, 9), 0.12, png)`.
 
     No layers means the original; the longest of a sweep is the one with all layers swapped.
     """
 
     source: str
     target: str
+    seed: int
     layers: tuple[int, ...]
     score: float
     png: bytes = field(repr=False)
-    seed: int = 0
 
 
 @dataclass(frozen=True)

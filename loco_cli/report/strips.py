@@ -30,7 +30,7 @@ class Strip:
     source: str
     target: str
     frames: tuple[Frame, ...]
-    seed: int = 0
+    seed: int
 
 
 @dataclass(frozen=True)

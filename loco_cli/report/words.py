@@ -51,7 +51,7 @@ def shortfall(found: Localization, wanted: float | None) -> str | None:
     """Return a sentence where the layers found do too little, or less than the effect `wanted`."""
     where = f"{layer_words(found.layer_set)} ({range_words(found.layer_set)})"
     does = f"the best, {where}, makes {found.effect or 0:.0%} of what swapping all layers does"
-    if not found.is_enough(HALF):
+    if not found.does(HALF):
         return f"no layer range holds `{found.concept.subject}`: {does}"
     if wanted is not None and not found.is_enough(wanted):
         return f"no layer range reaches `localize.effect`, which is {wanted:.0%}: {does}"

@@ -74,7 +74,7 @@ def conclusion(found: Localization, wanted: float | None = None) -> tuple[str, .
     where = f"{layer_words(found.layer_set)} ({range_words(found.layer_set)})"
     share = f"{found.effect or 0.0:.0%} of what swapping all layers does"
     paths = tuple(f"layer {layer.layer} is {layer.module_path}" for layer in found.layers)
-    details = (*paths, *_how_sure(found), *_how_vague(found), *_past_the_layers(found))
+    details = (*paths, *_how_sure(found), *_how_vague(found, wanted), *_past_the_layers(found))
     if found.neurons:
         whole = found.neurons.layer_effect or 0.0
         n, n_all = len(found.neurons.channels), 2 * len(found.layers)
@@ -118,14 +118,16 @@ def _how_sure(found: Localization) -> tuple[str, ...]:
     return (f"{tried}, {ahead}; `--search exhaustive` tries all",)
 
 
-def _how_vague(found: Localization) -> tuple[str, ...]:
+def _how_vague(found: Localization, wanted: float | None) -> tuple[str, ...]:
     """Return a sentence where what all layers do, and so every share of it, is not well known."""
     error = found.scale_error or 0.0
     if error <= KNOWN_SCALE:
         return ()
+    is_taken = wanted is not None and found.is_enough(wanted) and not found.does(wanted)
+    why = f": {found.effect:.0%} is not clearly short of {wanted:.0%}" if is_taken else ""
     return (
         f"what swapping all layers does differs from seed to seed, so that shares are known to "
-        f"within {error:.0%} of themselves; more `--seeds` tell more",
+        f"within {error:.0%} of themselves{why}; more `--seeds` tell more",
     )
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from loco_cli.localizers.fast import lacking
 from loco_cli.localizers.race import Race
 
 ALL = tuple(range(16))
@@ -89,7 +90,7 @@ def test_the_scale_is_as_sure_as_its_pictures():
     assert apart.span == shared.span == pytest.approx(0.8)
     assert apart.scale_error == pytest.approx(0.2309 / 2 / 0.8, abs=1e-3)
     assert shared.scale_error == pytest.approx(0.2828 / 2**0.5 / 0.8, abs=1e-3)
-    assert shared.enough == pytest.approx(0.9 / 1.5)
+    assert shared.enough == pytest.approx(0.9 * 0.75)
     assert not shared.is_new_to_scale(2)
     assert apart.is_new_to_scale(2)
 
@@ -102,3 +103,41 @@ def test_what_is_far_behind_is_given_up_early():
     race = race_of({(4,): [0.1] * 4, (3,): far, (5,): near}, wanted=0.8)
 
     assert [other.layers for other in race.rivals(race.best())] == [(5,)]
+
+
+def test_of_one_picture_the_scale_is_not_known():
+    """
+    Where all prompts share one full swap, nothing tells what a seed does: what is wanted stays as
+    it is, and whether the swap does anything is told by what the prompts differ in.
+    """
+    values = {(): [0.8, 0.7, 0.9], ALL: [0.3, 0.3, 0.3]}
+
+    shared = Race(values, 16, "lower", 0.9, True, alike=(0, 0, 0))
+    weak = Race({**values, ALL: [0.78] * 3}, 16, "lower", 0.9, True, alike=(0, 0, 0))
+
+    assert shared.scale_error is None
+    assert shared.enough == 0.9
+    assert shared.is_known
+    assert not weak.is_known
+    assert Race(values, 16, "lower", 0.9, True).scale_error == pytest.approx(0.1155, abs=1e-3)
+
+
+def test_ties_leave_room_for_what_can_be_told_apart():
+    """
+    Two rivals that no run would tell from the best give way to one that was hardly run.
+    """
+    tied = [0.1, 0.12, 0.1, 0.12] * 2
+    values = {
+        (): [1.0] * 16,
+        ALL: [0.0] * 16,
+        (3,): [0.11, 0.11, 0.11, 0.11] * 2,
+        (5,): tied,
+        (7,): tied,
+        (9,): [0.1, 0.14],
+    }
+    race = Race(values, 16, "lower", 0.9, False, widest=1)
+
+    wanted = lacking(race, race.estimate((3,)), 4, 16, may_compare=True)
+
+    assert (9,) in wanted
+    assert (5,) not in wanted

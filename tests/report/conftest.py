@@ -60,7 +60,7 @@ def swept(png: Callable[..., bytes]) -> Callable[..., Swept]:
         }
         candidates = [(), tuple(range(N_LAYERS)), *windows]
         pictures = tuple(
-            SwapPicture(source, "a painting", layers, 0.3 - 0.01 * i, png())
+            SwapPicture(source, "a painting", 0, layers, 0.3 - 0.01 * i, png())
             for i, layers in enumerate(candidates)
         )
         paths = tuple(f"block.{layer}" for layer in range(N_LAYERS))

@@ -318,7 +318,7 @@ def test_large_pictures_are_made_smaller(swept, png):
     A picture that is larger than a page shows travels at the size of the page.
     """
     sweep = swept()
-    large = SwapPicture("p", "t", (), 0.3, png(512))
+    large = SwapPicture("p", "t", 0, (), 0.3, png(512))
 
     html = render_localization_report([replace(sweep, pictures=(large,))])
 

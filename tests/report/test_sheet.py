@@ -46,7 +46,7 @@ def test_a_sheet_shows_the_chosen_width_alone(swept, png):
     Of a search over several widths, the windows of the chosen width are shown.
     """
     sweep = swept()
-    single = SwapPicture("a cat by monet", "a painting", (0,), 0.3, png())
+    single = SwapPicture("a cat by monet", "a painting", 0, (0,), 0.3, png())
 
     (row,) = localization_rows(replace(sweep, pictures=(single, *sweep.pictures)))
 
@@ -60,7 +60,7 @@ def test_a_long_row_goes_on_below(swept, png):
     """
     sweep = swept()
     layers = [(), *((i, i + 1) for i in range(30)), tuple(range(31))]
-    pictures = tuple(SwapPicture("p", "t", each, 0.3, png()) for each in layers)
+    pictures = tuple(SwapPicture("p", "t", 0, each, 0.3, png()) for each in layers)
 
     rows = localization_rows(replace(sweep, pictures=pictures))
 

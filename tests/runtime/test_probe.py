@@ -1,5 +1,7 @@
 """What a run of the original tells of every layer, held against readings of the equations."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -41,6 +43,18 @@ def test_a_replay_is_the_conditional_half(followed):
         first, other = (one.steps[0].call(pipeline.pipe.unet) for one in (path, unguided))
 
     torch.testing.assert_close(first, other, rtol=1e-4, atol=1e-5)
+
+
+def test_shares_are_means_of_sizes(followed):
+    """
+    A layer that pulls one way in one step and the other way in the next is not small.
+    """
+    pipeline, (path, _) = followed
+    every = [attribute(pipeline, replace(path, steps=[step]), TARGETS, 1) for step in path.steps]
+
+    both = attribute(pipeline, path, TARGETS, len(path.steps))
+
+    torch.testing.assert_close(both, torch.stack(every).mean(0), rtol=1e-3, atol=1e-5)
 
 
 def test_shares_are_the_first_order_of_the_swap(followed):

@@ -5,7 +5,7 @@ What an edit must leave alone: the neighbours of its concepts, and the prompts t
 leaves out are as near as those it takes, and can show in an evaluation what nobody asked to keep.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import zip_longest
 
 import torch
@@ -15,7 +15,7 @@ from loco_cli.models.spec import ModelSpec
 from loco_cli.recipe import Recipe
 from loco_cli.runtime.encode import TextEncoder
 from loco_cli.templates import EDIT, fill
-from loco_cli.workflows.prompts.neighbours import is_same, kinds_of, names_of, neighbours
+from loco_cli.workflows.prompts.neighbours import kinds_of, neighbours
 from loco_cli.workflows.prompts.unrelated import everyday_prompts
 
 MAX_PRESERVED = 8  # neighbours of one concept in `preserve: auto`
@@ -76,15 +76,26 @@ def preserved_prompts(
     for kind, name in chosen:
         if recipe.preserve != "auto" or kind in kinds:
             prompts += [name] if kind is None else _wordings(kind, name, recipe)
-    for other in (kind for kind in spec.known if kind not in kinds and kind != "style"):
-        things = [names[0] for names in spec.known[other]]
-        edited = tuple(name for one in concepts if one.kind == other for name in names_of(one))
-        left = [name for name in things if not is_same((name,), edited)]
-        prompts += [fill(one, "subject", name) for name in left[:N_OTHERS] for one in EVERYDAY]
+    edited = {concept.kind for concept in concepts}
+    for other in (kind for kind in spec.known if kind not in edited and kind != "style"):
+        things = [names[0] for names in spec.known[other][:N_OTHERS]]
+        prompts += [fill(one, "subject", name) for name in things for one in EVERYDAY]
     if recipe.edit.preserve_form == "ridge":
         prompts += everyday_prompts(spec, recipe)
     sources = {pair.source for entry in recipe.edits for pair in entry.edit_pairs()}
     return tuple(prompt for prompt in dict.fromkeys(prompts) if prompt not in sources)
+
+
+def preserved_together(
+    spec: ModelSpec,
+    recipe: Recipe,
+    chosen: Sequence[Preserved],
+    shared: Iterable[tuple[int, ...]],
+) -> dict[tuple[int, ...], tuple[str, ...]]:
+    """Return what is preserved for each of these sets of edits, which share tensors each."""
+    return {
+        edits: preserved_prompts(spec, recipe, chosen, edits) for edits in dict.fromkeys(shared)
+    }
 
 
 def whole_prompts(recipe: Recipe, chosen: Sequence[Preserved]) -> frozenset[str]:

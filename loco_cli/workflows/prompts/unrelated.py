@@ -14,12 +14,13 @@ def read_prompts(recipe: Recipe) -> tuple[str, ...]:
 
 def judged_prompts(spec: ModelSpec, recipe: Recipe) -> tuple[str, ...]:
     """Return prompts to make pictures of: no edit has read them, and they name no neighbour."""
-    return unrelated_prompts(_all_names(spec, recipe), N_JUDGED, but=read_prompts(recipe))
+    but = (*_asked(recipe), *read_prompts(recipe))
+    return unrelated_prompts(_all_names(spec, recipe), N_JUDGED, but=but)
 
 
 def everyday_prompts(spec: ModelSpec, recipe: Recipe) -> tuple[str, ...]:
     """Return prompts that an edit keeps for the sake of all others; they name no neighbour."""
-    others = (*read_prompts(recipe), *judged_prompts(spec, recipe))
+    others = (*_asked(recipe), *read_prompts(recipe), *judged_prompts(spec, recipe))
     return unrelated_prompts(_all_names(spec, recipe), N_PRESERVED, but=others)
 
 
@@ -29,3 +30,9 @@ def _all_names(spec: ModelSpec, recipe: Recipe) -> list[str]:
     for kind in dict.fromkeys(one.kind for one in concepts):
         named += [name for thing in neighbours(spec, recipe, kind) for name in thing]
     return [bare_name(name) for name in named]
+
+
+def _asked(recipe: Recipe) -> tuple[str, ...]:
+    """Return the prompts that the recipe itself lists, to keep or to be judged by."""
+    listed = recipe.preserve if isinstance(recipe.preserve, tuple) else ()
+    return (*listed, *recipe.evaluate.keep, *recipe.evaluate.forget)

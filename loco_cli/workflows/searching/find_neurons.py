@@ -129,8 +129,8 @@ class _Job:
         self.scores.setdefault(name, []).append(score)
         shown = {"original": (), "all": self.everything, "held": self.layers}
         if seed == 0 and name in shown:
-            png = to_png(image)
-            self.pictures.append(SwapPicture(pair.source, pair.target, shown[name], score, png))
+            of, png = (pair.source, pair.target, seed), to_png(image)
+            self.pictures.append(SwapPicture(*of, shown[name], score, png))
 
     def _document(
         self, sampling: tuple[int, float], n_evaluations: int, seconds: float

@@ -42,7 +42,7 @@ def runs_folder() -> Path:
 
 @dataclass(frozen=True)
 class KeptRun:
-    """What is kept of a run: its score, of a first seed also its picture."""
+    """What is kept of a run: its score, and of the first run of a prompt its picture."""
 
     score: float
     png: bytes | None = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -72,7 +73,7 @@ class Runs:
         """The seeds, from 0 on."""
         return tuple(range(self.settings.seeds))
 
-    @property
+    @cached_property
     def order(self) -> list[tuple[PromptPair, int]]:
         """
         Every prompt with every seed: all prompts once, then all again, each time with other seeds.
@@ -206,7 +207,7 @@ class Runs:
         if one.png is not None and trial.run.swap is not None and self.is_shown(trial.run):
             source, target = trial.run.prompt, trial.run.swap.prompt
             layers = trial.candidate.layers
-            picture = SwapPicture(source, target, layers, one.score, one.png, trial.run.seed)
+            picture = SwapPicture(source, target, trial.run.seed, layers, one.score, one.png)
             self.pictures.append(picture)
 
     def _of(self, trial: Trial) -> tuple[Any, ...]:

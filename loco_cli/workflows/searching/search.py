@@ -51,6 +51,11 @@ def contribution(runs: Runs) -> Swept:
     return hunt.swept(best.layers, sizes, time.monotonic() - started)
 
 
+def scale_error(race: Race) -> float | None:
+    """Return the scale's error as a document has it, None where it is not known."""
+    return None if race.scale_error is None else round(race.scale_error, 4)
+
+
 class Hunt:
     """
     A search while it runs.
@@ -172,12 +177,11 @@ class Hunt:
                 best = self._compare()
                 if best.effect >= self.race.enough:
                     return best
-        wanted = self.race.enough
-        has_looked = self.race.best().effect < racing.PROMISING * wanted
+        has_looked = self.race.best().effect < racing.PROMISING * self.race.enough
         if has_looked:
             self._look_everywhere()
         best = self._compare()
-        if best.effect < wanted and not has_looked:
+        if best.effect < self.race.enough and not has_looked:
             self._look_everywhere()
             best = self._compare()
         return best
@@ -190,12 +194,19 @@ class Hunt:
         return self.race.best().effect >= self.race.enough
 
     def know_the_span(self) -> None:
-        """Run the full swap once per prompt, and on until it is clear that it does something."""
+        """
+        Run the full swap once per prompt, and on until it is clear that it does something.
+
+        A single picture of it tells nothing of what seeds do: where there are more, two are made.
+        """
         n, n_all = len(self.runs.pairs), len(self.order)
         self.score_to({self.everything: n})
-        while not self.race.is_known and self.race.is_new_to_scale(n):
+        while self._is_unsure_of_scale() and self.race.is_new_to_scale(n):
             n = min(2 * n, n_all)
             self.score_to({self.everything: n})
+
+    def _is_unsure_of_scale(self) -> bool:
+        return self.race.n_pictures < 2 or not self.race.is_known
 
     def _look_everywhere(self) -> None:
         """Try windows that together hold every layer, and those around the best of all so far."""
@@ -260,7 +271,7 @@ class Hunt:
             seconds,
             ranking=tuple(round(one, 6) for one in ranking),
             margin=None if margin is None else round(min(margin, MOST_AHEAD), 2),
-            scale_error=round(race.scale_error, 4),
+            scale_error=scale_error(race),
             window=window,
         )
         return Swept(found, tuple(runs.pictures), runs.bench.located.spec.module_paths)

@@ -116,7 +116,7 @@ def score(
     n_layers = bench.located.spec.n_layers
     _sweep(runs, [layers])
     original, target, scores = locogen.rank(runs.trials, runs.scores, [layers], n_layers)
-    error, seconds = round(Hunt(runs).race.scale_error, 4), time.monotonic() - started
+    error, seconds = search.scale_error(Hunt(runs).race), time.monotonic() - started
     found = runs.document(scores, scores[0], (original, target), seconds, scale_error=error)
     return Swept(found, tuple(runs.pictures), bench.located.spec.module_paths)
 
@@ -135,7 +135,7 @@ def exhaustive(runs: Runs) -> Swept:
         chosen = locogen.choose(scores, better_for(runs.concept.kind), wanted=wanted)
         if wanted and chosen.effect is not None and chosen.effect >= wanted:
             break
-    error = round(race.scale_error, 4)
+    error = search.scale_error(race)
     seconds = time.monotonic() - started
     found = runs.document(scores, chosen, (original, target), seconds, scale_error=error)
     return Swept(found, tuple(runs.pictures), spec.module_paths)

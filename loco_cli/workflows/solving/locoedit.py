@@ -1,12 +1,13 @@
 """LocoEdit in a checkpoint: keys and values of layers, solved once per set of edits."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from loco_cli.editors import locoedit
 from loco_cli.recipe import Recipe
 from loco_cli.runtime.encode import TextEncoder
 from loco_cli.workflows.opening.locate import Located
-from loco_cli.workflows.prompts.preserve import chosen_neighbours, preserved_prompts, whole_prompts
+from loco_cli.workflows.prompts.preserve import chosen_neighbours, preserved_together, whole_prompts
 from loco_cli.workflows.solving.changes import Change, Solved, edit_record
 from loco_cli.workflows.solving.contexts import Contexts
 from loco_cli.workflows.solving.pooling import pooled_changes
@@ -28,15 +29,14 @@ def solve(
     """
     contexts, spec, edits_of = Contexts(located), located.spec, edits_by_layer(layers_of)
     chosen = chosen_neighbours(spec, recipe, encoder)
-    kept_of = {one: preserved_prompts(spec, recipe, chosen, one) for one in edits_of.values()}
-    kept = tuple(dict.fromkeys(prompt for prompts in kept_of.values() for prompt in prompts))
+    kept_of = preserved_together(spec, recipe, chosen, edits_of.values())
+    kept = tuple(dict.fromkeys(chain.from_iterable(kept_of.values())))
     # a norm over all tokens needs all of them, wherever they stand
     padded = True if contexts.norm else whole_prompts(recipe, chosen)
     states = encode_prompts(recipe, kept, encoder, padded=padded)
     shared = {prompt: contexts.shared(one) for prompt, one in states.items()}
     problem = problem_of(recipe, kept, shared)
-    problems = {edits: problem.keeping(prompts) for edits, prompts in kept_of.items()}
-    problem_in = {layer: problems[edits] for layer, edits in edits_of.items()}
+    problem_in = problem.by_layer(edits_of, kept_of)
     solution_of = _solutions(problem_in, edits_of, contexts)
     changes = tuple(
         Change("unet", name, solution, problem.watched(contexts.of_layer(layer)))

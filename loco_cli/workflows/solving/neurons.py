@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from loco_cli.recipe import AUTO_NEURONS, Recipe
 from loco_cli.runtime.encode import TextEncoder
 from loco_cli.workflows.opening.encoders import finest
 from loco_cli.workflows.opening.locate import Located
-from loco_cli.workflows.prompts.preserve import chosen_neighbours, preserved_prompts, whole_prompts
+from loco_cli.workflows.prompts.preserve import chosen_neighbours, preserved_together, whole_prompts
 from loco_cli.workflows.solving.changes import Change, Solved, edit_record
 from loco_cli.workflows.solving.contexts import Contexts
 from loco_cli.workflows.solving.problem import Problem, edits_by_layer, encode_problem
@@ -31,10 +32,10 @@ def solve(
     """
     contexts, spec, edits_of = Contexts(located), located.spec, edits_by_layer(layers_of)
     chosen = chosen_neighbours(spec, recipe, encoder)
-    kept_of = {one: preserved_prompts(spec, recipe, chosen, one) for one in edits_of.values()}
-    kept = tuple(dict.fromkeys(prompt for prompts in kept_of.values() for prompt in prompts))
+    kept_of = preserved_together(spec, recipe, chosen, edits_of.values())
+    kept = tuple(dict.fromkeys(chain.from_iterable(kept_of.values())))
     problem = _encode(recipe, kept, encoder, contexts, whole_prompts(recipe, chosen))
-    problem_in = {layer: problem.keeping(kept_of[edits]) for layer, edits in edits_of.items()}
+    problem_in = problem.by_layer(edits_of, kept_of)
     held = _held(problem, problem_in, edits_of, contexts)
     records = tuple(
         edit_record(

@@ -66,8 +66,16 @@ class Problem:
         padding = [one[end + 1 :] for one, end in prompts]
         return torch.cat([nothing, *padding]), torch.cat([one[: end + 1] for one, end in prompts])
 
-    def keeping(self, prompts: Collection[str]) -> "Problem":
-        """Return the same with some of what is preserved, for tensors in which it is enough."""
+    def by_layer(
+        self,
+        edits_of: Mapping[int, tuple[int, ...]],
+        kept_of: Mapping[tuple[int, ...], Collection[str]],
+    ) -> dict[int, "Problem"]:
+        """Return the problem of each layer: with what the edits that share it preserve."""
+        own = {edits: self._keeping(prompts) for edits, prompts in kept_of.items()}
+        return {layer: own[edits] for layer, edits in edits_of.items()}
+
+    def _keeping(self, prompts: Collection[str]) -> "Problem":
         left = [i for i, prompt in enumerate(self.preserved_prompts) if prompt in prompts]
         return replace(
             self,

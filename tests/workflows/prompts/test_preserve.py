@@ -121,8 +121,8 @@ def test_what_is_kept_exactly_leaves_everyday_prompts_out(tiny):
 
 def test_only_what_stands_near_is_kept_where_kinds_are_mixed(tiny, encoder):
     """
-    Edits that share no tensor share no neighbours: a style's layers keep a few things as they would
-    alone, none of them edited, and not every wording of every object; a list is kept everywhere.
+    Edits that share no tensor share no neighbours: a style's layers keep no objects where these are
+    edited elsewhere, but facts, which are not edited; a list is kept everywhere.
     """
     edits = "{kind: style, subject: van gogh}, {kind: object, subject: snoopy, to: a dog}"
     recipe, listed = recipe_of(edits), recipe_of(edits, "[a cat, monet]")
@@ -136,11 +136,11 @@ def test_only_what_stands_near_is_kept_where_kinds_are_mixed(tiny, encoder):
     )
 
     assert "an image of a cat" not in of_style
-    assert "a painting of a cat" in of_style
-    assert not any("snoopy" in prompt for prompt in of_style)
+    assert "a photo of a cat" not in of_style
+    assert "a photo of the british monarch" in of_style
     assert of_style - of_object
     assert of_object - of_style
-    assert of_both < of_style | of_object
+    assert of_both == of_style | of_object
     assert "an image of a cat" in asked
 
 
@@ -208,7 +208,8 @@ edit: {{tokens: {tokens}}}
 )
 def test_an_edit_of_a_large_model_encodes_few_positions(edit):
     """
-    SDXL's encoders take 1.4 GFLOP for a position: a thousand cost a processor ten seconds or so.
+    Of the positions that all prompts have, padded, less than a third: SDXL's encoders take 1.4
+    GFLOP for each, so that a thousand cost a processor ten seconds or so.
     """
     spec, recipe = registry.get("sdxl"), recipe_of(edit)
     (concept,) = recipe.concepts()
@@ -222,6 +223,8 @@ def test_an_edit_of_a_large_model_encodes_few_positions(edit):
     }
 
     whole = whole_prompts(recipe, chosen)
-    rows = [(*row, *[tokenizer.pad] * (77 - len(row)) * (one in whole)) for one, row in ids.items()]
+    padded = {one: (*row, *[tokenizer.pad] * (77 - len(row))) for one, row in ids.items()}
+    rows = [padded[one] if one in whole else row for one, row in ids.items()]
+    n_encoded, n_all = (len(prefixes_of(some).tokens) for some in (rows, list(padded.values())))
 
-    assert len(prefixes_of(rows).tokens) < 1400
+    assert n_encoded < n_all / 3
