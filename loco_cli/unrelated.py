@@ -37,12 +37,11 @@ _THINGS = """
 @cache
 def bank() -> tuple[str, ...]:
     """Return all prompts: every thing in its first place, then every thing in its next."""
-    things = [thing.strip() for thing in _THINGS.replace("\n", " ").split(",")]
     return tuple(
         f"a photo of {'an' if thing[0] in 'aeiou' else 'a'} {thing} "
         f"{_PLACES[(turn + place) % len(_PLACES)]}"
         for place in range(len(_PLACES))
-        for turn, thing in enumerate(things)
+        for turn, thing in enumerate(_things())
     )
 
 
@@ -50,13 +49,32 @@ def unrelated_prompts(
     names: Collection[str], n: int = N_READ, *, but: Collection[str] = ()
 ) -> tuple[str, ...]:
     """
-    Return `n` prompts of the bank about different things, none that holds one of these names.
+    Return `n` prompts of the bank, of things far apart in it, none that holds one of these names.
 
-    Prompts that are in `but` are left out.
+    Prompts that are in `but` are left out; about the same thing in another place there may be some.
     """
+    left = [prompt for prompt in naming_none(bank(), names) if prompt not in but]
+    return tuple(dict.fromkeys(left[i * _STRIDE % len(left)] for i in range(min(n, len(left)))))
+
+
+def naming_none(prompts: Collection[str], names: Collection[str]) -> tuple[str, ...]:
+    """Return the prompts that hold none of these names."""
     words = "|".join(re.escape(name) for name in names if name)
     about = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE) if words else None
-    left = [
-        prompt for prompt in bank() if prompt not in but and not (about and about.search(prompt))
-    ]
-    return tuple(dict.fromkeys(left[i * _STRIDE % len(left)] for i in range(min(n, len(left)))))
+    return tuple(prompt for prompt in prompts if not (about and about.search(prompt)))
+
+
+def about_others(prompts: Collection[str], things: Collection[str]) -> tuple[str, ...]:
+    """
+    Return the prompts of the bank that are about none of the things that others of it are about.
+
+    A causal encoder reads what begins alike as the same: "a photo of a train" is in both.
+    """
+    thing_of = {prompt: i % len(_things()) for i, prompt in enumerate(bank())}
+    taken = {thing_of[one] for one in things if one in thing_of}
+    return tuple(one for one in prompts if thing_of[one] not in taken)
+
+
+@cache
+def _things() -> tuple[str, ...]:
+    return tuple(thing.strip() for thing in _THINGS.replace("\n", " ").split(","))

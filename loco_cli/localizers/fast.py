@@ -107,6 +107,7 @@ def lacking(
     rivals = [
         rival
         for rival in (race.rivals(best) if may_compare else ())
+        if min(best.n, rival.n) < n_all
         if min(best.n, rival.n) < 2 * n_prompts or race.may_be_told_apart(best, rival, n_all)
     ][:N_RIVALS]
     found = {

@@ -42,7 +42,7 @@ class Found:
     """
 
     record: Localization
-    is_enough: bool
+    is_half: bool  # whether it does half of the full swap, so that it is named
     paths: Mapping[int, str]
     titles: Mapping[tuple[int, ...], str]
     chart: Chart
@@ -56,7 +56,7 @@ class Found:
         paths |= {layer.layer: layer.module_path for layer in found.layers}
         return cls(
             record=found,
-            is_enough=found.does(HALF),
+            is_half=found.does(HALF),
             paths=paths,
             titles={score.layer_set: describe(score, paths) for score in found.scores},
             chart=layer_chart(found, paths),
@@ -86,7 +86,10 @@ def hashes(manifest: Manifest | None) -> tuple[tuple[str, str], ...]:
     if manifest is None:
         return ()
     files = ((f"base of the edit: {file.path}", file.sha256) for file in manifest.base.files)
-    named = ("manifest", manifest.digest()), ("recipe of the edit", manifest.recipe.sha256)
+    named = (
+        ("manifest, as in the stamp", manifest.digest()),
+        ("recipe of the edit", manifest.recipe.sha256),
+    )
     return (*named, *files)
 
 

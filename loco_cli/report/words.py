@@ -58,6 +58,17 @@ def shortfall(found: Localization, wanted: float | None) -> str | None:
     return None
 
 
+def taken_for_enough(found: Localization, wanted: float | None) -> str | None:
+    """Return a sentence where less than `wanted` was taken, on a scale too vague to refuse it."""
+    if wanted is None or found.does(wanted) or not found.is_enough(wanted):
+        return None
+    return (
+        f"{layer_words(found.layer_set)} made {found.effect or 0:.0%} of what swapping all layers "
+        f"does, which is not clearly short of {wanted:.0%}: that is known to within "
+        f"{found.scale_error or 0:.0%} of itself"
+    )
+
+
 def scattered(found: Localization, wanted: float) -> str | None:
     """Return a sentence where no range was enough, and layers were found that do not touch."""
     if found.window is None or found.layer_range:

@@ -9,7 +9,7 @@ from loco_cli.localization import Localization
 from loco_cli.manifest import Manifest
 from loco_cli.recipe import LocalizeSettings, Recipe, render_recipe
 from loco_cli.report.pictures import Swept
-from loco_cli.report.words import scattered, shortfall
+from loco_cli.report.words import scattered, shortfall, taken_for_enough
 from loco_cli.workflows.choosing import choose
 from loco_cli.workflows.opening.encoders import encoder_of
 from loco_cli.workflows.opening.locate import locate
@@ -113,6 +113,7 @@ def _write_copy(
 def _doubts(sweeps: Sequence[Swept], settings: LocalizeSettings) -> tuple[str, ...]:
     """Return a sentence for each localization that did not find enough, or not in a range."""
     said = [shortfall(one.localization, settings.wanted) for one in sweeps]
+    said += [taken_for_enough(one.localization, settings.wanted) for one in sweeps]
     if settings.window is None:
         said += [scattered(one.localization, settings.effect) for one in sweeps]
     return tuple(sentence for sentence in said if sentence)

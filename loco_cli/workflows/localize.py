@@ -8,7 +8,7 @@ from typing import Any
 
 from loco_cli.localization import KNOWN_SCALE, Localization, Localizations
 from loco_cli.recipe import Recipe
-from loco_cli.report.words import layer_words, range_words, shortfall
+from loco_cli.report.words import layer_words, range_words, shortfall, taken_for_enough
 from loco_cli.workflows.judging.show import localization_report, localization_sheet
 from loco_cli.workflows.opening.locate import locate
 from loco_cli.workflows.opening.machine import Machine
@@ -123,11 +123,12 @@ def _how_vague(found: Localization, wanted: float | None) -> tuple[str, ...]:
     error = found.scale_error or 0.0
     if error <= KNOWN_SCALE:
         return ()
-    is_taken = wanted is not None and found.is_enough(wanted) and not found.does(wanted)
-    why = f": {found.effect:.0%} is not clearly short of {wanted:.0%}" if is_taken else ""
+    taken = taken_for_enough(found, wanted)
+    if taken:
+        return (f"{taken}; more `--seeds` tell more",)
     return (
         f"what swapping all layers does differs from seed to seed, so that shares are known to "
-        f"within {error:.0%} of themselves{why}; more `--seeds` tell more",
+        f"within {error:.0%} of themselves; more `--seeds` tell more",
     )
 
 

@@ -141,3 +141,23 @@ def test_ties_leave_room_for_what_can_be_told_apart():
 
     assert (9,) in wanted
     assert (5,) not in wanted
+
+
+def test_ties_that_have_all_their_runs_ask_for_nothing():
+    """
+    With one seed a tie is all that two windows will ever be; a third still gets its runs.
+    """
+    tied = [0.1, 0.12, 0.1, 0.12]
+    values = {
+        (): [1.0] * 4,
+        ALL: [0.0] * 4,
+        (3,): [0.11] * 4,
+        (5,): tied,
+        (7,): tied,
+        (9,): [0.1, 0.14],
+    }
+    race = Race(values, 16, "lower", 0.9, False, widest=1)
+
+    wanted = lacking(race, race.estimate((3,)), 4, 4, may_compare=True)
+
+    assert wanted[(9,)] == 4

@@ -159,11 +159,14 @@ def test_a_vague_scale_is_told():
     found = localization([(0, 0.75), (1, 0.3)])
     vague = found.model_copy(update={"scale_error": 0.1})
 
-    said = " ".join(localize.conclusion(vague, wanted=0.9))
+    said = " ".join(localize.conclusion(vague, wanted=vague.effect))
+    taken = " ".join(localize.conclusion(vague, wanted=vague.effect + 0.05))
 
     assert "the concept lies in layer 1" in said
     assert "known to within 10% of themselves" in said
-    assert "does not reach" not in said
+    assert "not clearly short of" not in said
+    assert "not clearly short of" in taken
+    assert "no layer range" not in taken
     assert "seed to seed" not in " ".join(localize.conclusion(found, wanted=0.9))
 
 

@@ -4,6 +4,7 @@ from loco_cli.concept import KINDS, Concept, ConceptKind, bare_name, same_name
 from loco_cli.models.spec import ModelSpec
 from loco_cli.recipe import Recipe
 
+N_OTHER_KINDS = 3  # known concepts of each kind that is not edited, to be asked after
 MAX_WORDS_OF_A_NAME = 3  # of what the model's list does not hold; more are taken for a prompt
 
 Names = tuple[str, ...]  # all names of one thing

@@ -65,7 +65,7 @@ def preserved_prompts(
     few things of every kind that is not edited; the empty prompt, which guidance reads; and
     everyday prompts, which the null-space form has no directions left for. A prompt that is edited
     is never among them. `edits` are those that share a tensor, by default all: what stands near
-    others is not kept there, where it would only be in the way.
+    edits of other kinds is not kept there, where it would only be in the way.
     """
     if recipe.preserve == "none":
         return ()

@@ -20,10 +20,16 @@ from loco_cli.concept import (
 from loco_cli.models.spec import ModelSpec
 from loco_cli.recipe import EditEntry, Recipe
 from loco_cli.templates import FORGET, KEEP, VALIDATE, fill, without_style
-from loco_cli.workflows.prompts.neighbours import Names, is_same, listed, names_of, neighbours
+from loco_cli.workflows.prompts.neighbours import (
+    N_OTHER_KINDS,
+    Names,
+    is_same,
+    listed,
+    names_of,
+    neighbours,
+)
 from loco_cli.workflows.prompts.unrelated import judged_prompts
 
-N_OTHER_KINDS = 3  # known concepts of each kind that is not edited, to be kept
 UNRELATED = "unrelated prompts"  # what they are called in the place of a concept
 N_KEPT = 8  # concepts that an edit's strength is chosen by, evenly of those to keep
 

@@ -1,30 +1,48 @@
 """Everyday prompts that a recipe is not about: others to keep, to foretell by and to judge by."""
 
-from loco_cli.concept import bare_name
+from collections.abc import Collection
+
+from loco_cli.concept import KINDS, bare_name
 from loco_cli.models.spec import ModelSpec
 from loco_cli.recipe import Recipe
-from loco_cli.unrelated import N_JUDGED, N_PRESERVED, unrelated_prompts
-from loco_cli.workflows.prompts.neighbours import names_of, neighbours
+from loco_cli.unrelated import (
+    N_JUDGED,
+    N_PRESERVED,
+    about_others,
+    naming_none,
+    unrelated_prompts,
+)
+from loco_cli.workflows.prompts.neighbours import N_OTHER_KINDS, names_of, neighbours
 
 
-def read_prompts(recipe: Recipe) -> tuple[str, ...]:
-    """Return the prompts by which an edit foretells what it does to all else."""
-    return unrelated_prompts([name for one in recipe.concepts() for name in (*one.names, one.to)])
+def read_prompts(recipe: Recipe, kept: Collection[str]) -> tuple[str, ...]:
+    """Return the prompts by which an edit that keeps others foretells what it does to all else."""
+    return about_others(_first(recipe), kept)
 
 
 def judged_prompts(spec: ModelSpec, recipe: Recipe) -> tuple[str, ...]:
-    """Return prompts to make pictures of: no edit has read them, and they name no neighbour."""
-    but = (*_asked(recipe), *read_prompts(recipe))
-    return unrelated_prompts(_all_names(spec, recipe), N_JUDGED, but=but)
+    """Return prompts to make pictures of: no edit reads their like, and they name no neighbour."""
+    return about_others(_second(spec, recipe), everyday_prompts(spec, recipe))
 
 
 def everyday_prompts(spec: ModelSpec, recipe: Recipe) -> tuple[str, ...]:
-    """Return prompts that an edit keeps for the sake of all others; they name no neighbour."""
-    others = (*_asked(recipe), *read_prompts(recipe), *judged_prompts(spec, recipe))
-    return unrelated_prompts(_all_names(spec, recipe), N_PRESERVED, but=others)
+    """Return prompts that an edit keeps for the sake of all others; they name nothing judged."""
+    others = (*_asked(recipe), *_first(recipe), *_second(spec, recipe))
+    found = unrelated_prompts(_near(spec, recipe), N_PRESERVED, but=others)
+    asked = [thing for kind in KINDS for thing in neighbours(spec, recipe, kind)[-N_OTHER_KINDS:]]
+    return naming_none(found, [bare_name(name) for thing in asked for name in thing])
 
 
-def _all_names(spec: ModelSpec, recipe: Recipe) -> list[str]:
+def _first(recipe: Recipe) -> tuple[str, ...]:
+    return unrelated_prompts([name for one in recipe.concepts() for name in (*one.names, one.to)])
+
+
+def _second(spec: ModelSpec, recipe: Recipe) -> tuple[str, ...]:
+    return unrelated_prompts(_near(spec, recipe), N_JUDGED, but=(*_asked(recipe), *_first(recipe)))
+
+
+def _near(spec: ModelSpec, recipe: Recipe) -> list[str]:
+    """Return all names of what the recipe edits and of its neighbours."""
     concepts = recipe.concepts()
     named = [name for one in concepts for name in (*names_of(one), one.to)]
     for kind in dict.fromkeys(one.kind for one in concepts):

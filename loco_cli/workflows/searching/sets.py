@@ -47,6 +47,7 @@ def effects(hunt: Hunt, some: Sequence[Layers], n: int) -> list[float]:
 
 def _enough_to_know(race: Race, n_prompts: int, n_all: int) -> int:
     """Return one run per prompt, or two where the full swap's change is not clear in one."""
-    first = {layers: scores[:n_prompts] for layers, scores in race.values.items()}
-    is_clear = replace(race, values=first).is_known
+    some = {layers: scores[:n_prompts] for layers, scores in race.values.items()}
+    first = replace(race, values=some)
+    is_clear = first.is_known and (first.n_pictures > 1 or race.n_pictures == 1)
     return min(n_prompts if is_clear else 2 * n_prompts, n_all)

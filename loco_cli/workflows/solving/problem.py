@@ -153,7 +153,7 @@ def encode_prompts(
     """Return those prompts as the encoders give them, encoded in one pass."""
     pairs = [pair for entry in recipe.edits for pair in entry.edit_pairs()]
     prompts = [prompt for pair in pairs for prompt in (pair.source, pair.target)]
-    everything = [*prompts, *kept, *read_prompts(recipe)]
+    everything = [*prompts, *kept, *read_prompts(recipe, kept)]
     return dict(zip(everything, encoder.encode(everything, padded=padded), strict=True))
 
 
@@ -171,7 +171,7 @@ def problem_of(recipe: Recipe, kept: Sequence[str], states: Mapping[str, Encoded
         tuple(prompt.states for prompt in preserved),
         tuple(prompt.end for prompt in preserved),
         tuple(kept),
-        tuple(states[prompt] for prompt in read_prompts(recipe)),
+        tuple(states[prompt] for prompt in read_prompts(recipe, kept)),
     )
 
 

@@ -18,7 +18,11 @@ from loco_cli.drift import Drift
 
 @dataclass(frozen=True)
 class Watched:
-    """What a tensor reads of some prompts, [n_tokens, d_in] each; those to preserve come first."""
+    """
+    What a tensor reads of some prompts, [n_tokens, d_in] each; those to preserve come first.
+
+    They are those of all edits of a recipe, in whichever tensors they are rows of the solve.
+    """
 
     prompts: tuple[str, ...]
     rows: tuple[Tensor, ...]

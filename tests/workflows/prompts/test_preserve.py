@@ -25,6 +25,11 @@ def recipe_of(edits, preserve="auto"):
     return load_recipe(f"loco: 1\nedits: [{edits}]\npreserve: {preserve}\n", "r.yaml")
 
 
+def thing_of(prompt):
+    """What a prompt of the bank is about: all but where it is."""
+    return prompt.rsplit(" on ", 1)[0].rsplit(" in ", 1)[0]
+
+
 def test_auto_preserves_every_other_neighbour(tiny, encoder):
     """
     Half of the neighbours are preserved, nearest first, so that the other half can tell.
@@ -103,9 +108,11 @@ def test_everyday_prompts_are_preserved(tiny):
     recipe = recipe_of("{kind: object, subject: snoopy, to: a dog}")
 
     everyday = set(preserved_prompts(tiny.spec, recipe, ())) & set(bank())
+    others = {*read_prompts(recipe, everyday), *judged_prompts(tiny.spec, recipe)}
 
     assert len(everyday) == N_PRESERVED
-    assert not everyday & {*read_prompts(recipe), *judged_prompts(tiny.spec, recipe)}
+    assert len(others) > N_PRESERVED / 2
+    assert not {thing_of(one) for one in everyday} & {thing_of(one) for one in others}
     assert not any(f" {name} " in one for one in everyday for name in ("dog", "cat", "truck"))
 
 
@@ -208,8 +215,7 @@ edit: {{tokens: {tokens}}}
 )
 def test_an_edit_of_a_large_model_encodes_few_positions(edit):
     """
-    Of the positions that all prompts have, padded, less than a third: SDXL's encoders take 1.4
-    GFLOP for each, so that a thousand cost a processor ten seconds or so.
+    SDXL's encoders take 1.4 GFLOP for a position: 1,400 cost a processor fifteen seconds or so.
     """
     spec, recipe = registry.get("sdxl"), recipe_of(edit)
     (concept,) = recipe.concepts()
@@ -218,13 +224,10 @@ def test_an_edit_of_a_large_model_encodes_few_positions(edit):
     pairs = recipe.edits[0].edit_pairs()
     prompts = {one for pair in pairs for one in (pair.source, pair.target)}
     tokenizer = load_clip_tokenizer({}, registry.CLIP_VOCABULARY, registry.CLIP_MERGES, 77)
-    ids = {
-        one: tokenizer.read(one).ids for one in {*prompts, *preserved_prompts(spec, recipe, chosen)}
-    }
+    kept = preserved_prompts(spec, recipe, chosen)
+    ids = {one: tokenizer.read(one).ids for one in {*prompts, *kept, *read_prompts(recipe, kept)}}
 
     whole = whole_prompts(recipe, chosen)
-    padded = {one: (*row, *[tokenizer.pad] * (77 - len(row))) for one, row in ids.items()}
-    rows = [padded[one] if one in whole else row for one, row in ids.items()]
-    n_encoded, n_all = (len(prefixes_of(some).tokens) for some in (rows, list(padded.values())))
+    rows = [(*row, *[tokenizer.pad] * (77 - len(row)) * (one in whole)) for one, row in ids.items()]
 
-    assert n_encoded < n_all / 3
+    assert len(prefixes_of(rows).tokens) < 1450
