@@ -247,11 +247,8 @@ def enough(wanted: float, scale_error: float | None) -> float:
 
     Pictures of the full swap may differ from seed to seed by more than the layers do; what two
     standard errors of the scale leave of `wanted` then has to do, and three quarters in any case.
-    On a scale that is known it is `wanted`.
     """
-    if scale_error is None or scale_error <= KNOWN_SCALE:
-        return wanted
-    return wanted * max(LEAST, 1 / (1 + CLEAR * scale_error))
+    return wanted * max(LEAST, 1 / (1 + CLEAR * (scale_error or 0.0)))
 
 
 def best_score(scores: Sequence[WindowScore], better: Better) -> WindowScore:

@@ -59,13 +59,13 @@ def shortfall(found: Localization, wanted: float | None) -> str | None:
 
 
 def taken_for_enough(found: Localization, wanted: float | None) -> str | None:
-    """Return a sentence where less than `wanted` was taken, on a scale too vague to refuse it."""
+    """Return a sentence where less than `wanted` was taken, as far as the scale is known."""
     if wanted is None or found.does(wanted) or not found.is_enough(wanted):
         return None
     return (
         f"{layer_words(found.layer_set)} made {found.effect or 0:.0%} of what swapping all layers "
-        f"does, which is not clearly short of {wanted:.0%}: that is known to within "
-        f"{found.scale_error or 0:.0%} of itself"
+        f"does, not clearly short of {wanted:.0%}: what these do is known to within "
+        f"{found.scale_error or 0:.1%} of itself"
     )
 
 

@@ -120,12 +120,11 @@ def _how_sure(found: Localization) -> tuple[str, ...]:
 
 def _how_vague(found: Localization, wanted: float | None) -> tuple[str, ...]:
     """Return a sentence where what all layers do, and so every share of it, is not well known."""
-    error = found.scale_error or 0.0
-    if error <= KNOWN_SCALE:
-        return ()
-    taken = taken_for_enough(found, wanted)
+    taken, error = taken_for_enough(found, wanted), found.scale_error or 0.0
     if taken:
         return (f"{taken}; more `--seeds` tell more",)
+    if error <= KNOWN_SCALE:
+        return ()
     return (
         f"what swapping all layers does differs from seed to seed, so that shares are known to "
         f"within {error:.0%} of themselves; more `--seeds` tell more",
