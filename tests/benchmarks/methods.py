@@ -58,7 +58,7 @@ class Method:
 
 METHODS: Mapping[str, Method] = {
     "LocoEdit": Method("found"),
-    "LocoEdit, measured": Method("found", ("edit.strength=measured",)),
+    "LocoEdit, fixed": Method("found", ("edit.strength=fixed",)),
     "LocoEdit, tokens: last-subject": Method("found", ("edit.tokens=last-subject",)),
     "LocoEdit, tokens: all": Method("found", ("edit.tokens=all",)),
     "LocoEdit, all layers": Method("all"),
