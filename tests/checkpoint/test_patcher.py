@@ -65,7 +65,7 @@ def test_streams_files_larger_than_its_buffers(tmp_path, monkeypatch):
     """
     A file of many chunks, hashed in threads, comes out as a small one does.
     """
-    monkeypatch.setattr(patcher, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(patcher, "CHUNK_BYTES", 1000)  # for many chunks without gigabytes
     content = os.urandom(123_457)
     source, other = tmp_path / "source", tmp_path / "other"
     source.write_bytes(content)

@@ -67,6 +67,7 @@ def test_the_command_in_the_manifest_names_no_place(here, monkeypatch):
         "--save-recipe",
         f"{out}.yaml",
     ]
+    # the manifest has the command as the shell gave it, which a runner in this process does not set
     monkeypatch.setattr("sys.argv", ["loco", *words])
 
     assert edit(*words[1:]).exit_code == 0

@@ -17,28 +17,32 @@ from loco_cli.workflows.prompts.neighbours import N_OTHER_KINDS, names_of, neigh
 
 def read_prompts(recipe: Recipe, kept: Collection[str]) -> tuple[str, ...]:
     """Return the prompts by which an edit that keeps others foretells what it does to all else."""
-    return about_others(_first(recipe), kept)
+    return about_others(_to_foretell(recipe), kept)
 
 
 def judged_prompts(spec: ModelSpec, recipe: Recipe) -> tuple[str, ...]:
     """Return prompts to make pictures of: no edit reads their like, and they name no neighbour."""
-    return about_others(_second(spec, recipe), everyday_prompts(spec, recipe))
+    return about_others(_to_judge(spec, recipe), everyday_prompts(spec, recipe))
 
 
 def everyday_prompts(spec: ModelSpec, recipe: Recipe) -> tuple[str, ...]:
     """Return prompts that an edit keeps for the sake of all others; they name nothing judged."""
-    others = (*_asked(recipe), *_first(recipe), *_second(spec, recipe))
+    others = (*_asked(recipe), *_to_foretell(recipe), *_to_judge(spec, recipe))
     found = unrelated_prompts(_near(spec, recipe), N_PRESERVED, but=others)
     asked = [thing for kind in KINDS for thing in neighbours(spec, recipe, kind)[-N_OTHER_KINDS:]]
     return naming_none(found, [bare_name(name) for thing in asked for name in thing])
 
 
-def _first(recipe: Recipe) -> tuple[str, ...]:
+def _to_foretell(recipe: Recipe) -> tuple[str, ...]:
+    """Return what is read where nothing is kept."""
     return unrelated_prompts([name for one in recipe.concepts() for name in (*one.names, one.to)])
 
 
-def _second(spec: ModelSpec, recipe: Recipe) -> tuple[str, ...]:
-    return unrelated_prompts(_near(spec, recipe), N_JUDGED, but=(*_asked(recipe), *_first(recipe)))
+def _to_judge(spec: ModelSpec, recipe: Recipe) -> tuple[str, ...]:
+    """Return what is judged where nothing is kept."""
+    return unrelated_prompts(
+        _near(spec, recipe), N_JUDGED, but=(*_asked(recipe), *_to_foretell(recipe))
+    )
 
 
 def _near(spec: ModelSpec, recipe: Recipe) -> list[str]:

@@ -107,6 +107,7 @@ def test_auto_stops_at_the_first_width_that_is_enough(bench, monkeypatch):
     """
     from loco_cli.localizers import locogen
 
+    # of 16 layers the two widths with fewest ranges: five to draw, where 1 to 4 have 58
     monkeypatch.setattr(locogen, "AUTO_WIDTHS", (14, 15))
     settings = {"width": "auto", "seeds": 1, "steps": 5}
 
