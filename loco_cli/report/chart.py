@@ -7,25 +7,27 @@ chart fits a phone and a printed page without its words growing or shrinking.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from loco_cli.localization import Localization, WindowScore
-from loco_cli.report.words import layer_span, layer_words, percent, score_words
+from loco_cli.report.words import layer_words, percent, score_words
 
 TOP, PLOT, FOOT = 26.0, 190.0, 24.0  # pixels: room for a line's words, the bars, the layer numbers
-MAX_NUMBERS = 20  # written below the bars; beyond it only every n-th
+LINE = 13.0  # pixels from a line of layer numbers to the next
+MAX_NUMBERS = 16  # written below the bars; beyond it only every n-th
 
 
 @dataclass(frozen=True)
 class Bar:
     """
     One candidate, in its slot of the width: `whisker` and what is vertical is in pixels, `cap`, the
-    ends of the whisker's caps, and what is horizontal in percent.
+    ends of the whisker's caps, and what is horizontal in percent. `numbers` stand below each other,
+    which leaves room for all of them on a phone.
     """
 
     title: str
-    number: str
+    numbers: tuple[str, ...]
     is_chosen: bool
     slot_left: float
     slot: float
@@ -64,7 +66,19 @@ class Chart:
     original: Level
     target: Level
     ticks: tuple[Level, ...]
-    height: float = TOP + PLOT + TOP + FOOT
+
+    @property
+    def height(self) -> float:
+        """All of it, in pixels."""
+        return self.y_of_numbers(self._n_lines - 1) + 6
+
+    def y_of_numbers(self, line: int) -> float:
+        """Return where a line of the numbers stands, in pixels, the first of them 0."""
+        return TOP + PLOT + TOP + FOOT - 6 + LINE * line
+
+    @property
+    def _n_lines(self) -> int:
+        return max((len(bar.numbers) for panel in self.panels for bar in panel.bars), default=1)
 
 
 def layer_chart(found: Localization, paths: Mapping[int, str]) -> Chart:
@@ -126,7 +140,7 @@ class _Scale:
         )
 
 
-_Named = list[tuple[str, WindowScore]]  # what stands below a bar, and what it shows
+_Named = list[tuple[tuple[str, ...], WindowScore]]  # what stands below a bar, and what it shows
 
 
 def _panels(found: Localization) -> Iterator[tuple[str, str, _Named]]:
@@ -141,16 +155,20 @@ def _panels(found: Localization) -> Iterator[tuple[str, str, _Named]]:
     if len(widths) > 1 and len(ranges) <= MAX_NUMBERS:
         yield (
             "Ranges that were tried",
-            "layers",
-            [(layer_span(score.layer_set), score) for score in ranges],
+            "first and last layer",
+            [(_ends(score.layer_set), score) for score in ranges],
         )
     else:
         for width in widths:
             own = [score for score in ranges if len(score.layer_set) == width]
-            yield *_panel_words(width), [(str(score.layer_set[0]), score) for score in own]
+            yield *_panel_words(width), [((str(score.layer_set[0]),), score) for score in own]
     if sets:
-        named = [(str(len(score.layer_set)), score) for score in sets]
+        named = [((str(len(score.layer_set)),), score) for score in sets]
         yield "Sets of layers", "how many layers", named
+
+
+def _ends(layers: Sequence[int]) -> tuple[str, ...]:
+    return tuple(str(layer) for layer in dict.fromkeys((layers[0], layers[-1])))
 
 
 def _panel_words(width: int) -> tuple[str, str]:
@@ -167,12 +185,12 @@ def _bars(
     width = min(slot * 0.68, 9.0)
     zero = scale.y(found.original_score)
     bars = []
-    for i, (number, score) in enumerate(named):
+    for i, (numbers, score) in enumerate(named):
         y, middle = scale.y(score.score), (i + 0.5) * slot
         bars.append(
             Bar(
                 title=describe(score, paths),
-                number=number if i % every == 0 else "",
+                numbers=numbers if i % every == 0 else (),
                 is_chosen=score.layer_set == found.layer_set,
                 slot_left=round(i * slot, 3),
                 slot=round(slot, 3),

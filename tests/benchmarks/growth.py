@@ -214,7 +214,7 @@ def planted(name: str, plant: range) -> SmallModel:
     return replace(model, tensors={**model.tensors, "unet": unet})
 
 
-def searched(folder: Path, plant: range, *, steps: int, n_seeds: int) -> Localization:
+def searched(folder: Path, plant: range, *, steps: int | None, n_seeds: int) -> Localization:
     """Return a fast search of the reduced SDXL, whose folder is made once."""
     if not (folder / "model_index.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -257,7 +257,7 @@ def main(arguments: list[str] | None = None) -> None:
     made.add_argument("--drawing", type=Path)
     made.add_argument("--sdxl", type=Path, help="a folder for the reduced SDXL")
     made.add_argument("--plant", type=int, nargs=2, action="append", metavar=("A", "B"))
-    made.add_argument("--steps", type=int, default=10)
+    made.add_argument("--steps", type=int, help="of the reduced SDXL, in place of its usual ones")
     made.add_argument("--seeds", type=int, default=4)
     made.add_argument("--threads", type=int)
     args = made.parse_args(arguments)

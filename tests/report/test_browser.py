@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from loco_cli.localization import WindowScore
 from loco_cli.manifest import EditRecord
 from loco_cli.report.html import (
     render_edit_report,
@@ -23,11 +24,17 @@ MEASURE = """
 addEventListener("load", () => {{
   const page = document.getElementById("page").contentDocument, root = page.documentElement;
   const pictures = [...page.images];
+  const places = [...page.querySelectorAll(".plot")].map(
+    plot => [...plot.querySelectorAll(".number")].map(one => one.getBoundingClientRect()));
+  const touch = (a, b) => a !== b && a.width * b.width > 0 && a.top === b.top
+    && a.left < b.right && b.left < a.right;
+  const crowded = places.map(own => own.filter(a => own.some(b => touch(a, b))).length);
   document.body.textContent = [
     "width", root.scrollWidth, "shown", pictures.filter(p => p.naturalWidth > 0).length,
     "of", pictures.length, "scripts", page.scripts.length,
     "fetched", page.defaultView.performance.getEntriesByType("resource")
-      .filter(r => !r.name.startsWith("data:")).length, ";"].join(" ");
+      .filter(r => !r.name.startsWith("data:")).length,
+    "crowded", crowded.reduce((all, one) => all + one, 0), ";"].join(" ");
 }});
 </script>
 """
@@ -38,7 +45,13 @@ def page(request, swept, judged):
     """Each of the three pages, with names that do not break by themselves."""
     sweep = swept(subject=LONG, source=LONG)
     if request.param == "localization":
-        return render_localization_report([sweep, swept()], command=("loco", LONG))
+        ends = [(i, i + width) for width in (1, 2) for i in range(50, 58)]
+        tried = [
+            WindowScore.of(tuple(range(*one)), [0.2, 0.3], original=0.3, target=0.1) for one in ends
+        ]
+        return render_localization_report(
+            [sweep, swept(), swept(scores=tried)], command=("loco", LONG)
+        )
     if request.param == "evaluation":
         return render_evaluation_report(*judged(LONG), title=LONG, recipe=LONG, command=(LONG,))
     record = {"kind": "style", "subject": LONG, "to": LONG, "method": "locoedit", "ridge": 1e-9}
@@ -95,4 +108,4 @@ def test_a_page_fits_the_screen_and_shows_all(page, width, tmp_path):
     n = page.count("<img")
     measured = re.search(r"width .* ;", shown)
     assert measured
-    assert measured[0] == f"width {width} shown {n} of {n} scripts 0 fetched 0 ;"
+    assert measured[0] == f"width {width} shown {n} of {n} scripts 0 fetched 0 crowded 0 ;"

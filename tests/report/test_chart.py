@@ -55,9 +55,9 @@ def test_few_ranges_share_a_panel(swept):
 
     chart = layer_chart(swept(scores=scores).localization, {})
 
-    assert [[bar.number for bar in panel.bars] for panel in chart.panels] == [
-        ["0", "1", "1–2"],
-        ["2"],
+    assert [[bar.numbers for bar in panel.bars] for panel in chart.panels] == [
+        [("0",), ("1",), ("1", "2")],
+        [("2",)],
     ]
 
 
@@ -71,7 +71,7 @@ def test_each_width_of_a_sweep_has_a_panel(swept):
     chart = layer_chart(swept(scores=single + double).localization, {})
 
     assert [len(panel.bars) for panel in chart.panels] == [16, 15]
-    assert [bar.number for bar in chart.panels[0].bars] == [str(i) for i in range(16)]
+    assert [bar.numbers for bar in chart.panels[0].bars] == [(str(i),) for i in range(16)]
 
 
 def test_a_search_for_a_set_has_one_panel(swept):
@@ -83,7 +83,7 @@ def test_a_search_for_a_set_has_one_panel(swept):
 
     (panel,) = layer_chart(found, {}).panels
 
-    assert [bar.number for bar in panel.bars] == ["3", "2", "1"]
+    assert [bar.numbers for bar in panel.bars] == [("3",), ("2",), ("1",)]
 
 
 @pytest.mark.parametrize(
