@@ -11,7 +11,8 @@ effect is enough. What is left out are runs that can no longer change the answer
     3.  the windows that these favour, on one prompt and seed: for `width: auto` narrow ones
         first, and wider ones only where none of these is enough;
     4.  where none of them is enough, windows that together hold every layer, and those around the
-        best of them, so that nothing is missed because the ranking was wrong;
+        best of them, so that nothing is missed because the ranking was wrong; on two prompts where
+        none does half of what is wanted, since one alone then says little of which does most;
     5.  more prompts and seeds for the best and for what is not yet clearly behind it;
     6.  the best one's neighbours, on every prompt but where two runs leave them far behind, and the
         best itself on at least two seeds of each, until it is clear that it is enough, or its
@@ -30,6 +31,7 @@ N_STEPS = 5  # of a run that are replayed to rank the layers; ranks hold from th
 PASSES = 4  # of the UNet per replayed step: full swap, original, and its backward pass, two
 PROMISING = 0.5  # of what is wanted: a first run under it calls for a second look at once
 N_BLOCKS = 16  # about as many windows hold all layers in a second look
+MOST_LOOKED_AT = 3 * N_BLOCKS  # windows: those that hold all layers, and those around the best
 LEAST_SHARE = 5  # a fifth of the exhaustive sweep's price is what comparing may cost
 N_ROWS = 4  # but no less than so many windows on every prompt and seed
 MOST_ROWS = 12  # and no more, however many layers there are
@@ -48,7 +50,8 @@ def shortlist(shares: Sequence[float], width: int, widths: Sequence[int]) -> tup
 
 def cover(n_layers: int, width: int) -> tuple[Layers, ...]:
     """Return windows that overlap by half and hold every layer; wider ones where layers abound."""
-    width = max(width, -(-n_layers // N_BLOCKS))
+    if n_layers - width >= 2 * N_BLOCKS:
+        width = max(width, -(-n_layers // N_BLOCKS))
     starts = range(0, n_layers - width, max(1, -(-width // 2)))
     return tuple(tuple(range(i, i + width)) for i in (*starts, n_layers - width))
 
@@ -79,9 +82,10 @@ def at_most(n_windows: int, n_pairs: int) -> int:
     Return how many pictures a search makes at most, of how many windows there are.
 
     Past its allowance it ends the round that it is in, and runs the original, the full swap and
-    the best on every prompt and seed.
+    the best on every prompt and seed. With few of those a look at all layers alone may cost more.
     """
-    spent = allowance(n_windows, n_pairs) + (2 * N_RIVALS + N_ROWS) * n_pairs
+    looked = min(n_windows, MOST_LOOKED_AT) * min(N_FIRST, n_pairs)
+    spent = max(allowance(n_windows, n_pairs), looked) + (2 * N_RIVALS + N_ROWS) * n_pairs
     return min((n_windows + 2) * n_pairs, spent)
 
 

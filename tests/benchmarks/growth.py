@@ -104,7 +104,7 @@ def counted(n_layers: int, plant: Layers, weights: Sequence[float], *, by_lot: b
     )
     rng = random.Random(repr((n_layers, plant)))
     shares = [rng.random() if by_lot else share for share in _true(found, n_layers, rng)]
-    best = _search(runs, shares)
+    best = hunt(runs, shares)
     n_rows = 2 + sum(n_layers - width + 1 for width in range(1, len(plant) + 1))
     whole = n_rows * len(runs.pairs) * len(runs.seeds) * runs.price
     return Count(runs.evaluations, whole, set(best.layers) <= set(plant))
@@ -115,7 +115,8 @@ def _true(weights: Mapping[int, float], n_layers: int, rng: random.Random) -> It
         yield max(0.0, rng.gauss(0.01, 0.02)) + 0.5 * weights.get(layer, 0.0)
 
 
-def _search(runs: MadeUp, shares: Sequence[float]) -> Estimate:
+def hunt(runs: MadeUp, shares: Sequence[float]) -> Estimate:
+    """Return the best range of a search whose ranking of the layers is given."""
     runs.make(runs.originals(), "", is_shared=False)
     runs.evaluations += len(runs.pairs) * fast.PASSES * fast.N_STEPS
     return Hunt(runs).run(shares)

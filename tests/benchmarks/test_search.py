@@ -1,10 +1,14 @@
 """What a localization takes: the paper's loop beside ours, and the counts of searches."""
 
+from collections import Counter
+
 import pytest
 import torch
 
 from loco_cli.concept import PromptPair
 from loco_cli.interventions import Run, SwapPrompt
+from loco_cli.localizers import fast, locogen
+from loco_cli.recipe import LocalizeSettings
 from loco_cli.runtime.sample import sample_batch
 from tests.benchmarks import growth, reference, search
 from tests.benchmarks.search import Sought
@@ -72,3 +76,40 @@ def test_seventy_layers_cost_a_twentieth(by_lot):
     assert all(one.is_right for one in (*few, *many))
     assert sum(one.exhaustive for one in many) >= 20 * sum(one.fast for one in many)
     assert sum(one.fast for one in many) < 2 * sum(one.fast for one in few)
+
+
+def made_up(n_layers, n_pairs, weights, **settings):
+    concept, pairs = growth.ENTRY.concept(), growth.ENTRY.localize_pairs()[:n_pairs]
+    bench = growth.bench_of(n_layers)
+    return growth.MadeUp(bench, concept, pairs, LocalizeSettings(**settings), weights=weights)
+
+
+@pytest.mark.parametrize(("effect", "n_least"), [(0.9, 1), (0.2, 2)])
+def test_where_no_range_does_much_two_prompts_are_asked(effect, n_least):
+    """
+    Every pair of layers is tried where the ranking misled, and twice where none does half of it.
+    """
+    runs = made_up(16, 4, {3: effect}, width=2)
+
+    best = growth.hunt(runs, [layer / 16 for layer in range(16)])
+
+    tried = Counter(trial.candidate.layers for trial in runs.trials)
+    assert 3 in best.layers
+    assert min(tried[i, i + 1] for i in range(15)) == n_least
+
+
+@pytest.mark.parametrize("weights", [{}, dict.fromkeys(range(140), 1 / 16)], ids=["none", "all"])
+@pytest.mark.parametrize("n_pairs", [1, 4])
+@pytest.mark.parametrize("width", [1, 4, "auto"])
+@pytest.mark.parametrize("n_layers", [16, 32, 140])
+def test_no_search_costs_more_than_is_said(n_layers, width, n_pairs, weights):
+    """
+    With a seed alone, and nothing to be found, what a search makes stays below its price.
+    """
+    runs = made_up(n_layers, n_pairs, weights, width=width, seeds=1)
+
+    growth.hunt(runs, [layer / n_layers for layer in range(n_layers)])
+
+    n_ranked = n_pairs * fast.PASSES * fast.N_STEPS
+    n_windows = len(locogen.windows_of(width, n_layers))
+    assert runs.evaluations - n_ranked <= fast.at_most(n_windows, n_pairs) * runs.price

@@ -13,7 +13,7 @@ from loco_cli.localizers import fast as racing
 from loco_cli.localizers import locogen
 from loco_cli.localizers.contribution import is_spoken_of, likely_windows
 from loco_cli.localizers.locogen import Trial
-from loco_cli.localizers.race import N_RIVALS, Estimate, Layers, Race
+from loco_cli.localizers.race import N_FIRST, N_RIVALS, Estimate, Layers, Race
 from loco_cli.report.pictures import Swept
 from loco_cli.runtime.mention import last_mention
 from loco_cli.runtime.probe import Trajectory, attribute, contribute, follow
@@ -211,10 +211,16 @@ class Hunt:
     def _look_everywhere(self) -> None:
         """Try windows that together hold every layer, and those around the best of all so far."""
         width = self.widths[-1]
-        self.score_to(dict.fromkeys(racing.cover(self.n_layers, width), 1))
+        self._look_at(racing.cover(self.n_layers, width))
         found = sorted(self.race.estimates(), key=lambda e: -e.effect)[:N_RIVALS]
-        windows = [w for e in found for w in racing.around(e.layers, width, self.n_layers)]
+        self._look_at([w for e in found for w in racing.around(e.layers, width, self.n_layers)])
+
+    def _look_at(self, windows: Sequence[Layers]) -> None:
+        """Run windows once; twice, on another prompt, while nothing that was tried does much."""
         self.score_to(dict.fromkeys(windows, 1))
+        most = max(one.effect for one in self.race.estimates())
+        if most < racing.PROMISING * self.race.enough:
+            self.score_to(dict.fromkeys(windows, N_FIRST))
 
     def _compare(self) -> Estimate:
         while True:
