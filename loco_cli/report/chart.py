@@ -140,7 +140,7 @@ class _Scale:
         )
 
 
-_Named = list[tuple[tuple[str, ...], WindowScore]]  # what stands below a bar, and what it shows
+_Named = Sequence[tuple[tuple[str, ...], WindowScore]]  # what stands below a bar, and what it shows
 
 
 def _panels(found: Localization) -> Iterator[tuple[str, str, _Named]]:
