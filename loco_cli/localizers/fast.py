@@ -30,7 +30,7 @@ from loco_cli.localizers.race import N_FIRST, N_RIVALS, PRECISION, Estimate, Lay
 N_STEPS = 5  # of a run that are replayed to rank the layers; ranks hold from three on
 PASSES = 4  # of the UNet per replayed step: full swap, original, and its backward pass, two
 PROMISING = 0.5  # of what is wanted: a first run under it calls for a second look at once
-N_BLOCKS = 16  # about as many windows hold all layers in a second look
+N_BLOCKS = 16  # hold all layers side by side in a second look; twice as many where they overlap
 MOST_LOOKED_AT = 3 * N_BLOCKS  # windows: those that hold all layers, and those around the best
 LEAST_SHARE = 5  # a fifth of the exhaustive sweep's price is what comparing may cost
 N_ROWS = 4  # but no less than so many windows on every prompt and seed
@@ -49,7 +49,11 @@ def shortlist(shares: Sequence[float], width: int, widths: Sequence[int]) -> tup
 
 
 def cover(n_layers: int, width: int) -> tuple[Layers, ...]:
-    """Return windows that overlap by half and hold every layer; wider ones where layers abound."""
+    """
+    Return windows that hold every layer and overlap by half.
+
+    They are wider than `width` where there would be more than twice `N_BLOCKS` of that.
+    """
     if n_layers - width >= 2 * N_BLOCKS:
         width = max(width, -(-n_layers // N_BLOCKS))
     starts = range(0, n_layers - width, max(1, -(-width // 2)))
@@ -82,10 +86,10 @@ def at_most(n_windows: int, n_pairs: int) -> int:
     Return how many pictures a search makes at most, of how many windows there are.
 
     Past its allowance it ends the round that it is in, and runs the original, the full swap and
-    the best on every prompt and seed. With few of those a look at all layers alone may cost more.
+    the best on every prompt and seed. A look at all layers comes on top.
     """
     looked = min(n_windows, MOST_LOOKED_AT) * min(N_FIRST, n_pairs)
-    spent = max(allowance(n_windows, n_pairs), looked) + (2 * N_RIVALS + N_ROWS) * n_pairs
+    spent = allowance(n_windows, n_pairs) + looked + (2 * N_RIVALS + N_ROWS) * n_pairs
     return min((n_windows + 2) * n_pairs, spent)
 
 

@@ -13,7 +13,7 @@ from loco_cli.localization import CLEAR, KNOWN_SCALE, Better, enough
 Layers = tuple[int, ...]
 
 FAR = 0.5  # of what the best does: what does less in its first runs is given up
-N_FIRST = 2  # runs of a neighbour before it may be given up
+N_FIRST = 2  # runs of a window before it may be given up: a neighbour, or where none does much
 PRECISION = 0.05  # of an effect that is reported: its standard error
 N_RIVALS = 2  # that go on together with the best
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from loco_cli.localization import Localization, WindowScore
 from loco_cli.report.words import layer_words, percent, score_words
 
-TOP, PLOT, FOOT = 26.0, 190.0, 24.0  # pixels: room for a line's words, the bars, the layer numbers
-LINE = 13.0  # pixels from a line of layer numbers to the next
+TOP, PLOT, FOOT = 26.0, 190.0, 24.0  # pixels: room for a line's words, the bars, a line of numbers
+LINE, BELOW = 13.0, 6.0  # pixels from a line of layer numbers to the next, and below the last
 MAX_NUMBERS = 16  # written below the bars; beyond it only every n-th
 
 
@@ -70,11 +70,11 @@ class Chart:
     @property
     def height(self) -> float:
         """All of it, in pixels."""
-        return self.y_of_numbers(self._n_lines - 1) + 6
+        return self.y_of_numbers(self._n_lines - 1) + BELOW
 
     def y_of_numbers(self, line: int) -> float:
-        """Return where a line of the numbers stands, in pixels, the first of them 0."""
-        return TOP + PLOT + TOP + FOOT - 6 + LINE * line
+        """Return where a line of layer numbers stands, in pixels; the first line is 0."""
+        return TOP + PLOT + TOP + FOOT - BELOW + LINE * line
 
     @property
     def _n_lines(self) -> int:

@@ -26,7 +26,7 @@ def test_the_shortlist_holds_what_the_ranking_favours():
 
 
 @pytest.mark.parametrize(
-    ("n_layers", "width"), [(16, 1), (16, 2), (16, 4), (70, 2), (5, 4), (3, 3)]
+    ("n_layers", "width"), [(16, 1), (16, 2), (32, 1), (33, 1), (34, 2), (70, 2), (128, 1), (3, 3)]
 )
 def test_a_second_look_leaves_no_layer_out(n_layers, width):
     """
@@ -37,6 +37,14 @@ def test_a_second_look_leaves_no_layer_out(n_layers, width):
     assert {layer for window in cover for layer in window} == set(range(n_layers))
     assert len(cover) <= 2 * fast.N_BLOCKS
     assert all(window[-1] < n_layers for window in cover)
+
+
+@pytest.mark.parametrize(("n_layers", "wide"), [(32, 1), (33, 3)])
+def test_a_second_look_is_as_fine_as_it_may(n_layers, wide):
+    """
+    Windows of the width that was asked for, until there are too many of them.
+    """
+    assert {len(window) for window in fast.cover(n_layers, 1)} == {wide}
 
 
 def test_around_a_block_are_all_windows_that_touch_it():
@@ -62,7 +70,7 @@ def test_many_layers_cost_no_more_than_some(n_windows, n_rows):
     What comparing may cost is a share of the sweep, up to a number of rows that does not grow.
     """
     assert fast.allowance(n_windows, 16) == n_rows * 16
-    assert fast.at_most(n_windows, 16) <= (n_rows + 8) * 16
+    assert fast.at_most(n_windows, 16) <= (n_rows + 8) * 16 + 2 * fast.MOST_LOOKED_AT
 
 
 def test_a_scale_in_doubt_is_made_surer():

@@ -59,6 +59,7 @@ def test_few_ranges_share_a_panel(swept):
         [("0",), ("1",), ("1", "2")],
         [("2",)],
     ]
+    assert chart.y_of_numbers(1) < chart.height
 
 
 def test_each_width_of_a_sweep_has_a_panel(swept):

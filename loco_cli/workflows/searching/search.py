@@ -211,16 +211,23 @@ class Hunt:
     def _look_everywhere(self) -> None:
         """Try windows that together hold every layer, and those around the best of all so far."""
         width = self.widths[-1]
-        self._look_at(racing.cover(self.n_layers, width))
+        self._look_at(racing.cover(self.n_layers, width), width)
         found = sorted(self.race.estimates(), key=lambda e: -e.effect)[:N_RIVALS]
-        self._look_at([w for e in found for w in racing.around(e.layers, width, self.n_layers)])
+        near = [w for e in found for w in racing.around(e.layers, width, self.n_layers)]
+        self._look_at(near, width)
 
-    def _look_at(self, windows: Sequence[Layers]) -> None:
-        """Run windows once; twice, on another prompt, while nothing that was tried does much."""
+    def _look_at(self, windows: Sequence[Layers], width: int) -> None:
+        """
+        Run windows once; on the next prompt or seed too where neither these nor the best do much.
+
+        So are then all that are at least `width` wide, whose first run alone may have been lucky.
+        """
         self.score_to(dict.fromkeys(windows, 1))
-        most = max(one.effect for one in self.race.estimates())
-        if most < racing.PROMISING * self.race.enough:
-            self.score_to(dict.fromkeys(windows, N_FIRST))
+        race = self.race
+        known = (race.best(), *map(race.estimate, windows))
+        if max(one.effect for one in known) < racing.PROMISING * race.enough:
+            wide = [one.layers for one in race.estimates() if len(one.layers) >= width]
+            self.score_to(dict.fromkeys(wide, N_FIRST))
 
     def _compare(self) -> Estimate:
         while True:
