@@ -31,7 +31,6 @@ N_STEPS = 5  # of a run that are replayed to rank the layers; ranks hold from th
 PASSES = 4  # of the UNet per replayed step: full swap, original, and its backward pass, two
 PROMISING = 0.5  # of what is wanted: a first run under it calls for a second look at once
 N_BLOCKS = 16  # hold all layers side by side in a second look; twice as many where they overlap
-MOST_LOOKED_AT = 3 * N_BLOCKS  # windows: those that hold all layers, and those around the best
 LEAST_SHARE = 5  # a fifth of the exhaustive sweep's price is what comparing may cost
 N_ROWS = 4  # but no less than so many windows on every prompt and seed
 MOST_ROWS = 12  # and no more, however many layers there are
@@ -81,14 +80,17 @@ def allowance(n_windows: int, n_pairs: int) -> int:
     return min(max(n_windows // LEAST_SHARE, N_ROWS), MOST_ROWS) * n_pairs
 
 
-def at_most(n_windows: int, n_pairs: int) -> int:
+def at_most(n_layers: int, widths: Sequence[int], n_pairs: int) -> int:
     """
-    Return how many pictures a search makes at most, of how many windows there are.
+    Return how many pictures a search for a window of one of the widths makes at most.
 
     Past its allowance it ends the round that it is in, and runs the original, the full swap and
     the best on every prompt and seed. A look at all layers comes on top.
     """
-    looked = min(n_windows, MOST_LOOKED_AT) * min(N_FIRST, n_pairs)
+    n_windows = sum(n_layers - width + 1 for width in widths)
+    blocks = cover(n_layers, widths[-1])
+    n_near = N_RIVALS * len(around(blocks[len(blocks) // 2], widths[-1], n_layers))
+    looked = min(n_windows, len(blocks) + n_near) * min(N_FIRST, n_pairs)
     spent = allowance(n_windows, n_pairs) + looked + (2 * N_RIVALS + N_ROWS) * n_pairs
     return min((n_windows + 2) * n_pairs, spent)
 

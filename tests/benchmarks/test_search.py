@@ -115,6 +115,5 @@ def test_no_search_costs_more_than_is_said(n_layers, width, n_prompts, seeds, we
     growth.hunt(runs, [layer / n_layers for layer in range(n_layers)])
 
     n_ranked = n_prompts * fast.PASSES * fast.N_STEPS
-    n_windows = len(locogen.windows_of(width, n_layers))
-    said = fast.at_most(n_windows, n_prompts * seeds) * runs.price
-    assert runs.evaluations - n_ranked <= said
+    n_pictures = fast.at_most(n_layers, locogen.widths_of(width), n_prompts * seeds)
+    assert runs.evaluations - n_ranked <= n_pictures * runs.price

@@ -66,7 +66,7 @@ def test_a_dry_run_prints_the_plan(here):
     scattered = localize("van gogh style", "--dry-run", "--window", "set")
 
     assert words.exit_code == document.exit_code == 0
-    assert "find the layers: at most 304 pictures, 12240 UNet evaluations" in words.stdout
+    assert "find the layers: at most 330 pictures, 13280 UNet evaluations" in words.stdout
     assert "find the layers: at most 960 pictures, 38400 UNet evaluations" in paper.stdout
     assert "find the layers: at most 544 pictures, 21840 UNet evaluations" in scattered.stdout
     assert "'a picture by van gogh' → 'a painting'" in words.stdout

@@ -70,7 +70,13 @@ def test_many_layers_cost_no_more_than_some(n_windows, n_rows):
     What comparing may cost is a share of the sweep, up to a number of rows that does not grow.
     """
     assert fast.allowance(n_windows, 16) == n_rows * 16
-    assert fast.at_most(n_windows, 16) <= (n_rows + 8) * 16 + 2 * fast.MOST_LOOKED_AT
+
+
+def test_the_price_is_comparing_a_look_and_the_end():
+    """
+    Eleven rows, seven blocks and three windows around each of two on two runs, eight rows.
+    """
+    assert fast.at_most(16, (1, 2, 3, 4), 16) == 11 * 16 + (7 + 2 * 3) * 2 + 8 * 16
 
 
 def test_a_scale_in_doubt_is_made_surer():

@@ -42,10 +42,11 @@ def _n_pictures(settings: LocalizeSettings, n_layers: int, n_prompts: int) -> in
     windows = locogen.windows_of(settings.width, n_layers)
     if not _is_ranked(settings, n_layers):
         return len(locogen.candidates_of(windows, n_layers)) * n_pairs
+    widths = locogen.widths_of(settings.width)
     if settings.method == "contribution":
-        n_tried = contribution.at_most(locogen.widths_of(settings.width))
+        n_tried = contribution.at_most(widths)
         return 2 * n_pairs + n_prompts * min(2, settings.seeds) * n_tried
-    return fast.at_most(len(windows), n_pairs)
+    return fast.at_most(n_layers, widths, n_pairs)
 
 
 def _n_replayed(settings: LocalizeSettings, n_layers: int, n_steps: int) -> int:
