@@ -84,6 +84,15 @@ def test_a_promised_file_comes_with_what_it_was_promised_with(tmp_path):
     assert names(tmp_path) == ["r.yaml"]
 
 
+@pytest.fixture
+def hears_interrupts():
+    """Python's own answer to Ctrl-C, which a shell turns off for background commands."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_interrupts")
 def test_an_interrupt_between_two_that_belong_together_comes_too_late(tmp_path):
     """
     Ctrl-C before the first file has its name leaves none, after it all; then it is heard again.
