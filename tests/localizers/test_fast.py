@@ -26,7 +26,8 @@ def test_the_shortlist_holds_what_the_ranking_favours():
 
 
 @pytest.mark.parametrize(
-    ("n_layers", "width"), [(16, 1), (16, 2), (32, 1), (33, 1), (34, 2), (70, 2), (128, 1), (3, 3)]
+    ("n_layers", "width"),
+    [(16, 1), (16, 2), (16, 4), (32, 1), (33, 1), (34, 2), (70, 2), (128, 1), (5, 4), (3, 3)],
 )
 def test_a_second_look_leaves_no_layer_out(n_layers, width):
     """
@@ -77,6 +78,16 @@ def test_the_price_is_comparing_a_look_and_the_end():
     Eleven rows, seven blocks and three windows around each of two on two runs, eight rows.
     """
     assert fast.at_most(16, (1, 2, 3, 4), 16) == 11 * 16 + (7 + 2 * 3) * 2 + 8 * 16
+
+
+@pytest.mark.parametrize(("n_layers", "n_rows"), [(16, 11), (32, 12), (70, 12), (116, 12)])
+def test_the_price_hardly_grows_with_the_layers(n_layers, n_rows):
+    """
+    Rows that do not grow, and two runs of some fifty windows at most.
+    """
+    rows = (n_rows + 8) * 16
+
+    assert rows < fast.at_most(n_layers, (1, 2, 3, 4), 16) <= rows + 2 * 3 * fast.N_BLOCKS
 
 
 def test_a_scale_in_doubt_is_made_surer():
