@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import get_args
 from unicodedata import category
 
-from loco_cli import templates
 from loco_cli.errors import ConceptError
-from loco_cli.templates import bare_name as bare_name
-from loco_cli.templates import fill, tidy, without_style
+from loco_cli.protocol import wordings as templates
+from loco_cli.protocol.wordings import bare_name as bare_name
+from loco_cli.protocol.wordings import fill, tidy, without_style
 
 ConceptKind = templates.Kind
 KINDS: tuple[ConceptKind, ...] = get_args(ConceptKind)

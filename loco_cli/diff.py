@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from loco_cli.models.spec import Family
+from loco_cli.families.spec import Family
 
 Status = Literal["changed", "only_in_a", "only_in_b", "reshaped", "retyped"]
 

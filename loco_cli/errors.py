@@ -79,3 +79,9 @@ class VerificationError(MachineError):
 
 class CheckFailed(MachineError):
     """A figure below the limit the user set."""
+
+
+def printable(text: object, limit: int = 160) -> str:
+    """Return `text` as it may be printed: control characters escaped, long text cut."""
+    escaped = repr(str(text))[1:-1]
+    return escaped if len(escaped) <= limit else f"{escaped[:limit]}…"

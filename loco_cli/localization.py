@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from loco_cli.concept import ConceptKind
+from loco_cli.families.spec import Family
 from loco_cli.layers import as_window
-from loco_cli.models.spec import Family
 
 Better = Literal["lower", "higher"]
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError as InvalidRecord
 
 from loco_cli.drift import Drift
 from loco_cli.errors import VerificationError
-from loco_cli.models.spec import Family
+from loco_cli.families.spec import Family
 from loco_cli.strength import Strength
 
 STAMP_KEY = "loco.manifest"

@@ -124,7 +124,7 @@ def climb(
     return _best(tried, attempt, target)
 
 
-def at_most(n_forget: int, n_keep: int, n_rungs: int, *, is_widened: bool) -> int:
+def max_images(n_forget: int, n_keep: int, n_rungs: int, *, is_widened: bool) -> int:
     """Return how many pictures a climb makes, those before the edit with them."""
     n_all = n_rungs * (1 + N_WIDER) if is_widened else n_rungs
     whole = n_forget + n_keep

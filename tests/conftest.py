@@ -45,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 @pytest.fixture(scope="session")
 def tiny():
     """The model that ships, found but not loaded."""
-    from loco_cli.workflows.opening.locate import locate
+    from loco_cli.models.locate import locate
 
     return locate("tiny")
 
@@ -53,15 +53,15 @@ def tiny():
 @pytest.fixture(scope="session")
 def pipeline(tiny):
     """`tiny`, running on the CPU."""
-    from loco_cli.workflows.opening.machine import Machine, load_model
+    from loco_cli.models.session import RunOptions, load_model
 
-    return load_model(tiny, Machine(device="cpu"))
+    return load_model(tiny, RunOptions(device="cpu"))
 
 
 @pytest.fixture(scope="session")
 def encoder(tiny):
     """The text encoder of `tiny`, built from its tensors alone."""
-    from loco_cli.workflows.opening.encoders import encoder_of
+    from loco_cli.models.encoders import encoder_of
 
     return encoder_of(tiny)
 

@@ -10,6 +10,7 @@ import numpy as np
 from loco_cli.checkpoint.layout import Checkpoint, open_checkpoint
 from loco_cli.checkpoint.reader import read_array
 from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.families.sd import sd1_layers
 from loco_cli.manifest import (
     EditRecord,
     Environment,
@@ -18,8 +19,7 @@ from loco_cli.manifest import (
     RecipeRecord,
     TensorRecord,
 )
-from loco_cli.models.stable_diffusion import sd1_layers
-from loco_cli.workflows.writing.write import BaseFacts, WrittenEdit, write_edit
+from loco_cli.outputs.checkpoint import BaseFacts, WrittenEdit, write_edit
 from tests.checkpoints import WIDTHS
 
 LAYERS = (8, 9)

@@ -10,20 +10,20 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from loco_cli.runtime.pipeline import Pipeline
-from loco_cli.workflows.opening.locate import Located, locate
-from loco_cli.workflows.opening.machine import Machine, load_model
+from loco_cli.models.locate import LocatedModel, locate
+from loco_cli.models.session import RunOptions, load_model
+from loco_cli.sampling.pipeline import Pipeline
 from tests.families.layouts import write_folder
 from tests.families.small import small_model
 
 # one of each family; the first is the model that ships
 FAMILIES = ("tiny", "sd21", "sdxl", "deepfloyd")
-CPU = Machine(device="cpu")
+CPU = RunOptions(device="cpu")
 _FOLDERS = TemporaryDirectory(prefix="loco-tests-")
 
 
 @cache
-def located(name: str) -> Located:
+def located(name: str) -> LocatedModel:
     """Return a small relative of a known model, in a folder."""
     if name == "tiny":
         return locate("tiny")

@@ -11,7 +11,7 @@ from loco_cli.concept import (
     same_name,
 )
 from loco_cli.errors import ConceptError
-from loco_cli.templates import EDIT, FORGET, LOCALIZE, fill, without_style
+from loco_cli.protocol.wordings import EDIT, FORGET, LOCALIZE, fill, without_style
 
 VAN_GOGH = Concept.of("style", "van gogh")
 SNOOPY = Concept.of("object", "snoopy", "a dog")

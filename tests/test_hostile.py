@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
 from loco_cli.errors import RequestError
-from loco_cli.workflows.opening.places import known_models, places_file
+from loco_cli.models.user_models import known_models, places_file
 from tests.checkpoints import sd1_weights, tree_bytes, write_folder, write_single_file
 from tests.edits import edit
 

@@ -14,7 +14,7 @@ from loco_cli.cli.app import app
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "loco_cli").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
-N_LINES_OF_A_FILE = 300
+N_LINES_OF_A_FILE = 400
 N_LINES_OF_A_FUNCTION = 40
 # its functions are the objects of the world, each of which draws what it is called
 NAMES_SAY_ALL = {"objects.py"}

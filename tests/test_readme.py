@@ -17,11 +17,11 @@ import torch
 from typer.main import get_command
 
 from loco_cli.cli.app import app
-from loco_cli.models import registry
+from loco_cli.commands import edit
+from loco_cli.families import registry
+from loco_cli.models.session import RunOptions
+from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe import Override, read_recipe
-from loco_cli.workflows import edit
-from loco_cli.workflows.opening.machine import Machine
-from loco_cli.workflows.writing.outputs import EditOptions
 from tests.families.layouts import write_folder
 from tests.families.original import original_tensors, write_file
 from tests.families.small import small_model
@@ -52,7 +52,7 @@ def marked(mark):
 def here(tmp_path):
     """A folder with a `loco` to run and an edited `tiny`, as the demo leaves it."""
     recipe = read_recipe("remove_style", overrides=[Override("edit.layers", [8, 9], "--layers")])
-    edit.run(recipe, EditOptions(tmp_path / "edited"), Machine(device="cpu"))
+    edit.run(recipe, EditOptions(tmp_path / "edited"), RunOptions(device="cpu"))
     return tmp_path
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loco_cli.errors import ConceptError, RecipeError, RequestError, UnknownName
+from loco_cli.families import registry
 from loco_cli.layers import LayerWindow
-from loco_cli.models import registry
 from loco_cli.recipe import (
     Override,
     Ridge,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loco_cli.strength import N_FINISHED, N_WIDER, Strength, StrengthTrial, at_most, climb
+from loco_cli.strength import N_FINISHED, N_WIDER, Strength, StrengthTrial, climb, max_images
 
 LADDER, BEGIN = ("1.0x", "0.3x", "0.1x", "0.03x"), 2
 TARGET = 0.9
@@ -148,7 +148,7 @@ def test_no_climb_makes_more_pictures_than_it_says(widen):
         n_forget + (n_keep if is_finished else 0) for *_, is_finished in world.asked
     )
 
-    assert n <= at_most(n_forget, n_keep, len(LADDER), is_widened=widen is wider)
+    assert n <= max_images(n_forget, n_keep, len(LADDER), is_widened=widen is wider)
 
 
 def test_a_strength_is_a_document():

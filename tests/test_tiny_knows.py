@@ -9,17 +9,23 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from loco_cli.editors.factors import Update
+from loco_cli.editing.factors import Update
+from loco_cli.editing.solve import solve
+from loco_cli.evaluating.judge import (
+    EvaluationContext,
+    EvaluationPlan,
+    Scorers,
+    edited_pipeline,
+    judged,
+)
+from loco_cli.evaluating.questions import questions
+from loco_cli.families import registry
 from loco_cli.interventions import Run
 from loco_cli.localization import Localization
-from loco_cli.models import registry
+from loco_cli.localizing import sweep
+from loco_cli.models.session import RunOptions, load_judge, load_scorer
 from loco_cli.recipe import recipe_from_text
-from loco_cli.runtime.sample import choose_batch_size, sample
-from loco_cli.workflows.judging.judge import Bench, Exam, Judges, edited_pipeline, judged
-from loco_cli.workflows.opening.machine import Machine, load_judge, load_scorer
-from loco_cli.workflows.prompts.questions import questions
-from loco_cli.workflows.searching import sweep
-from loco_cli.workflows.solving.solve import solve
+from loco_cli.sampling.sample import choose_batch_size, sample
 
 KEY = json.loads(
     (registry.shipped_folder(registry.get("tiny")).parent / "answer_key.json").read_text()
@@ -30,12 +36,12 @@ STEPS = 12  # enough for tiny to draw what it knows; it is evaluated with 20
 
 @pytest.fixture(scope="module")
 def scorer(tiny):
-    return load_scorer(tiny, Machine(device="cpu"))
+    return load_scorer(tiny, RunOptions(device="cpu"))
 
 
 @pytest.fixture(scope="module")
 def judge(tiny, scorer):
-    return load_judge(tiny, Machine(device="cpu"), scorer)
+    return load_judge(tiny, RunOptions(device="cpu"), scorer)
 
 
 def draw(pipeline, prompts, seeds=SEEDS):
@@ -74,7 +80,7 @@ def test_a_concept_is_found_where_it_was_planted(tiny, pipeline, scorer, text, t
     """
     recipe = recipe_from_text(text, to=to, sources=(source,))
     settings = recipe.localize.model_copy(update={"seeds": 2, "steps": 10})
-    bench = sweep.Bench(tiny, pipeline, scorer, choose_batch_size("auto", pipeline))
+    bench = sweep.SearchContext(tiny, pipeline, scorer, choose_batch_size("auto", pipeline))
 
     found: Localization = sweep.localize(bench, recipe.edits[0], settings).localization
 
@@ -119,7 +125,9 @@ def test_an_edit_forgets_the_concept_and_keeps_its_neighbour(
 
 @pytest.fixture(scope="module")
 def bench(tiny, pipeline, scorer, judge):
-    return Bench(tiny, pipeline, Judges(scorer, judge), choose_batch_size("auto", pipeline))
+    return EvaluationContext(
+        tiny, pipeline, Scorers(scorer, judge), choose_batch_size("auto", pipeline)
+    )
 
 
 @dataclass(frozen=True)
@@ -158,7 +166,7 @@ def test_a_wrong_edit_is_caught(bench, encoder, layers, times, below):
     from one that is ten times too strong.
     """
     recipe = recipe_from_text("snoopy object", to="a dog")
-    exam = Exam.of(bench.located.spec, recipe)
+    exam = EvaluationPlan.of(bench.located.spec, recipe)
     forget = [one for one in exam.questions if one.edit == 0]
     keep = [one for one in exam.questions if one.edit is None]
     exam = replace(exam, questions=(*forget, *keep[::4]), seeds=exam.seeds[:1], steps=STEPS)

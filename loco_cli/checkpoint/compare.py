@@ -13,13 +13,12 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, BinaryIO
 
-from loco_cli.checkpoint.header import shown
 from loco_cli.checkpoint.layout import Checkpoint
 from loco_cli.checkpoint.pairs import Pair
 from loco_cli.checkpoint.reader import has_numbers, read_array
 from loco_cli.checkpoint.slot import TensorSlot
 from loco_cli.diff import Status
-from loco_cli.errors import CheckpointError
+from loco_cli.errors import CheckpointError, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -198,11 +197,11 @@ class _Ranges:
                 self._files[slot.source] = self._stack.enter_context(slot.source.open("rb"))
             except OSError as error:
                 raise CheckpointError(
-                    f"cannot read `{shown(slot.source)}`: {error.strerror}"
+                    f"cannot read `{printable(slot.source)}`: {error.strerror}"
                 ) from error
         self._files[slot.source].seek(slot.begin)
         return self._files[slot.source]
 
     def _fill(self, file: BinaryIO, buffer: memoryview, slot: TensorSlot) -> None:
         if file.readinto(buffer) != len(buffer):  # type: ignore[attr-defined] # typeshed's lack
-            raise CheckpointError(f"`{shown(slot.source)}` became shorter while it was read")
+            raise CheckpointError(f"`{printable(slot.source)}` became shorter while it was read")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from loco_cli.checkpoint.header import Header, read_header, shown
+from loco_cli.checkpoint.header import Header, read_header
 from loco_cli.checkpoint.pickles import PICKLE_HINT, read_pickle
 from loco_cli.checkpoint.tree import (
     Entry,
@@ -12,7 +12,7 @@ from loco_cli.checkpoint.tree import (
     read_indexes,
     weights_left_out,
 )
-from loco_cli.errors import CheckpointError
+from loco_cli.errors import CheckpointError, printable
 
 MODEL_HINT = "give a diffusers folder or a single `.safetensors` file"
 UNDO_NAME = "loco-undo.safetensors"  # in a folder that is an output; no weights of the model
@@ -34,7 +34,7 @@ class CheckpointFile:
 def single_entry(path: Path) -> Entry:
     """Return the entry of a checkpoint that is one file; raises CheckpointError."""
     if not path.is_file():
-        raise CheckpointError(f"`{shown(path)}` is neither a file nor a folder", MODEL_HINT)
+        raise CheckpointError(f"`{printable(path)}` is neither a file nor a folder", MODEL_HINT)
     return Entry(path.name, path, path.stat().st_size)
 
 
@@ -53,7 +53,7 @@ def read_files(
     if not root.is_dir():
         return (_read_single(entries[0], with_pickles),)
     if not entries:
-        raise CheckpointError(f"folder `{shown(root)}` is empty", MODEL_HINT)
+        raise CheckpointError(f"folder `{printable(root)}` is empty", MODEL_HINT)
     files = tuple(
         CheckpointFile(entry.path, entry.source, read_header(entry.source))
         for entry in entries
@@ -64,7 +64,7 @@ def read_files(
     _check_unet(root, entries, files)
     if not files:
         raise CheckpointError(
-            f"folder `{shown(root)}` is no model: no `.safetensors` file is in it", MODEL_HINT
+            f"folder `{printable(root)}` is no model: no `.safetensors` file is in it", MODEL_HINT
         )
     _check_indexes(entries, files)
     return files
@@ -75,7 +75,7 @@ def _read_single(entry: Entry, with_pickles: bool) -> CheckpointFile:
         return CheckpointFile(entry.path, entry.source, read_header(entry.source))
     if not with_pickles:
         raise CheckpointError(
-            f"`{shown(entry.source)}` is a pickle, which may run code when it is read",
+            f"`{printable(entry.source)}` is a pickle, which may run code when it is read",
             PICKLE_HINT,
         )
     return CheckpointFile(entry.path, entry.source, read_pickle(entry.source))
@@ -100,7 +100,8 @@ def _check_unet(root: Path, entries: tuple[Entry, ...], files: tuple[CheckpointF
     folders = {file.path.rpartition("/")[0] for file in files}
     if is_pickled and not {"", "unet"} & folders:
         raise CheckpointError(
-            f"`{shown(root)}` has its UNet in a pickle only, which may run code when it is read",
+            f"`{printable(root)}` has its UNet in a pickle only, which may run code when it "
+            "is read",
             PICKLE_HINT,
         )
 
@@ -111,6 +112,7 @@ def _check_indexes(entries: tuple[Entry, ...], files: tuple[CheckpointFile, ...]
         for tensor, file in holders.items():
             if file not in headers or tensor not in headers[file].tensors:
                 raise CheckpointError(
-                    f"index `{shown(index)}` puts tensor `{shown(tensor)}` in `{shown(file)}`, "
+                    f"index `{printable(index)}` puts tensor `{printable(tensor)}` in "
+                    f"`{printable(file)}`, "
                     "which does not hold it"
                 )

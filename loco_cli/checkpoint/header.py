@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from loco_cli.errors import CheckpointError
+from loco_cli.errors import CheckpointError, printable
 
 HEADER_LIMIT_BYTES = 100_000_000  # the format's own cap
 _VALUES_LIMIT = 1_000_000  # in the JSON: no header takes more than 700 MB to parse
@@ -65,12 +65,6 @@ class Header:
         """Return where a tensor begins and ends, counted from the first byte of the file."""
         tensor = self.tensors[name]
         return self.data_start + tensor.begin, self.data_start + tensor.end
-
-
-def shown(text: object, limit: int = 160) -> str:
-    """Return `text` as it may be printed: control characters escaped, long text cut."""
-    escaped = repr(str(text))[1:-1]
-    return escaped if len(escaped) <= limit else f"{escaped[:limit]}…"
 
 
 def read_header(path: Path) -> Header:
@@ -145,7 +139,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(tree) != len(pairs):
         counts = Counter(key for key, _ in pairs)
         twice = counts.most_common(1)[0][0]
-        raise ValueError(f"it has the key `{shown(twice)}` twice")
+        raise ValueError(f"it has the key `{printable(twice)}` twice")
     return tree
 
 
@@ -161,33 +155,33 @@ def _read_raw(path: Path) -> tuple[bytes, int]:
             file.seek(0)
             return _read_json_bytes(path, file, file_bytes), file_bytes
     except OSError as error:
-        raise CheckpointError(f"cannot read `{shown(path)}`: {error.strerror}") from error
+        raise CheckpointError(f"cannot read `{printable(path)}`: {error.strerror}") from error
 
 
 def _read_json_bytes(path: Path, file: BinaryIO, file_bytes: int) -> bytes:
     if file_bytes < 8:
         raise CheckpointError(
-            f"`{shown(path)}` is no safetensors file: "
+            f"`{printable(path)}` is no safetensors file: "
             f"it has {file_bytes} bytes, the format needs at least 8"
         )
     first = file.read(8)
     n_bytes = struct.unpack("<Q", first)[0]
     if n_bytes > HEADER_LIMIT_BYTES:
         raise CheckpointError(
-            f"`{shown(path)}` is no safetensors file: "
+            f"`{printable(path)}` is no safetensors file: "
             f"its first 8 bytes ask for a header of {n_bytes} bytes, "
             f"the format allows {HEADER_LIMIT_BYTES}",
             _hint(first),
         )
     if 8 + n_bytes > file_bytes:
         raise CheckpointError(
-            f"`{shown(path)}` is cut short: "
+            f"`{printable(path)}` is cut short: "
             f"its header takes {8 + n_bytes} bytes, the file has {file_bytes}"
         )
     raw = file.read(n_bytes)
     if not raw.startswith(b"{"):
         raise CheckpointError(
-            f"`{shown(path)}` is no safetensors file: its header does not begin with `{{`"
+            f"`{printable(path)}` is no safetensors file: its header does not begin with `{{`"
         )
     return raw
 
@@ -204,18 +198,21 @@ def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
     n_values = raw.count(b",") + raw.count(b"[") + raw.count(b"{")
     if n_values > _VALUES_LIMIT:
         raise CheckpointError(
-            f"header of `{shown(path)}`: about {n_values} values, at most {_VALUES_LIMIT} are read"
+            f"header of `{printable(path)}`: about {n_values} values, at most {_VALUES_LIMIT} "
+            "are read"
         )
     try:
         tree = parse_strict_json(raw.decode())
     except UnicodeDecodeError as error:
         raise CheckpointError(
-            f"header of `{shown(path)}`: byte {8 + error.start} is no UTF-8"
+            f"header of `{printable(path)}`: byte {8 + error.start} is no UTF-8"
         ) from error
     except ValueError as error:
-        raise CheckpointError(f"header of `{shown(path)}` is damaged: {shown(error)}") from error
+        raise CheckpointError(
+            f"header of `{printable(path)}` is damaged: {printable(error)}"
+        ) from error
     if not isinstance(tree, dict):
-        raise CheckpointError(f"header of `{shown(path)}` is damaged: it is no JSON object")
+        raise CheckpointError(f"header of `{printable(path)}` is damaged: it is no JSON object")
     return tree
 
 
@@ -223,12 +220,12 @@ def _metadata(path: Path, metadata: object) -> dict[str, str]:
     if metadata is None:  # `null` is no metadata, as the format's own reader has it
         return {}
     if not isinstance(metadata, dict):
-        raise CheckpointError(f"header of `{shown(path)}`: `__metadata__` is no object")
+        raise CheckpointError(f"header of `{printable(path)}`: `__metadata__` is no object")
     for key, value in metadata.items():
         if not isinstance(value, str):
             raise CheckpointError(
-                f"header of `{shown(path)}`: "
-                f"metadata `{shown(key)}` is {shown(value, 40)}, not text"
+                f"header of `{printable(path)}`: "
+                f"metadata `{printable(key)}` is {printable(value, 40)}, not text"
             )
     return metadata
 
@@ -240,14 +237,15 @@ def _tensor(path: Path, name: str, entry: object) -> TensorInfo:
         )
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_BITS:
-        raise CheckpointError(f"{_where(path, name)} has the unknown dtype `{shown(dtype)}`")
+        raise CheckpointError(f"{_where(path, name)} has the unknown dtype `{printable(dtype)}`")
     if not _are_sizes(shape) or len(shape) > _RANK_LIMIT:
         raise CheckpointError(
-            f"{_where(path, name)} has the shape {shown(shape, 60)}, which is no list of sizes"
+            f"{_where(path, name)} has the shape {printable(shape, 60)}, which is no list of sizes"
         )
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise CheckpointError(
-            f"{_where(path, name)} has the offsets {shown(offsets, 60)}, which are no [begin, end]"
+            f"{_where(path, name)} has the offsets {printable(offsets, 60)}, which are no "
+            "[begin, end]"
         )
     n_bits = math.prod(shape) * ITEM_BITS[dtype]
     extent = offsets[1] - offsets[0]
@@ -261,7 +259,7 @@ def _tensor(path: Path, name: str, entry: object) -> TensorInfo:
 
 def _where(path: Path, name: str) -> str:
     # put into words only where it is needed: there are thousands of tensors
-    return f"header of `{shown(path)}`: tensor `{shown(name)}`"
+    return f"header of `{printable(path)}`: tensor `{printable(name)}`"
 
 
 def _are_sizes(values: object) -> bool:
@@ -274,20 +272,22 @@ def _check_extents(path: Path, tensors: Iterable[TensorInfo], data_bytes: int) -
     for tensor in sorted(tensors, key=lambda t: (t.begin, t.end)):
         if tensor.begin < end and last is not None:
             raise CheckpointError(
-                f"header of `{shown(path)}`: "
-                f"tensors `{shown(last)}` and `{shown(tensor.name)}` overlap: "
+                f"header of `{printable(path)}`: "
+                f"tensors `{printable(last)}` and `{printable(tensor.name)}` overlap: "
                 f"one ends at byte {end}, the other begins at {tensor.begin}"
             )
         if tensor.begin > end:
             raise CheckpointError(
-                f"header of `{shown(path)}`: nothing owns the bytes {end} to {tensor.begin}, "
-                f"before tensor `{shown(tensor.name)}`"
+                f"header of `{printable(path)}`: nothing owns the bytes {end} to {tensor.begin}, "
+                f"before tensor `{printable(tensor.name)}`"
             )
         end, last = tensor.end, tensor.name
     if end > data_bytes:
         raise CheckpointError(
-            f"`{shown(path)}` is cut short: "
+            f"`{printable(path)}` is cut short: "
             f"its tensors take {end} bytes, the file holds {data_bytes}"
         )
     if end < data_bytes:
-        raise CheckpointError(f"`{shown(path)}` has {data_bytes - end} bytes after its last tensor")
+        raise CheckpointError(
+            f"`{printable(path)}` has {data_bytes - end} bytes after its last tensor"
+        )

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from loco_cli.checkpoint.family import family_of
 from loco_cli.checkpoint.files import (
     MODEL_HINT,
     PARTS,
@@ -19,20 +18,21 @@ from loco_cli.checkpoint.files import (
     read_files,
     single_entry,
 )
-from loco_cli.checkpoint.header import ITEM_BITS, Header, TensorInfo, shown
-from loco_cli.checkpoint.names import (
+from loco_cli.checkpoint.header import ITEM_BITS, Header, TensorInfo
+from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.checkpoint.tree import Entry, is_weights, list_files, weights_left_out
+from loco_cli.errors import CheckpointError, RequestError, printable
+from loco_cli.families.names import (
     EMA_COMPONENT,
     EMA_PREFIX,
     OTHER_COMPONENT,
-    Place,
+    TensorAlias,
     clip_name,
     component_places,
     single_file_places,
 )
-from loco_cli.checkpoint.slot import TensorSlot
-from loco_cli.checkpoint.tree import Entry, is_weights, list_files, weights_left_out
-from loco_cli.errors import CheckpointError, RequestError
-from loco_cli.models.spec import Family
+from loco_cli.families.recognise import family_of
+from loco_cli.families.spec import Family
 
 EDITABLE_DTYPES = ("F32", "F16", "BF16")
 _KEY_ENDS = (".attn2.to_k.weight", ".add_k_proj.weight")
@@ -115,7 +115,8 @@ class Checkpoint:
             found += self.slots_by_name.get((EMA_COMPONENT, canonical), ())
         if not found:
             raise CheckpointError(
-                f"`{shown(self.root)}` has no tensor `{shown(name)}` in `{shown(component)}`"
+                f"`{printable(self.root)}` has no tensor `{printable(name)}` in "
+                f"`{printable(component)}`"
             )
         return found
 
@@ -131,7 +132,7 @@ def open_checkpoint(path: Path, *, with_pickles: bool = False) -> Checkpoint:
         CheckpointError: what is there is no model, is damaged, or cannot be edited.
     """
     if not path.exists():
-        raise RequestError(f"there is no file or folder `{shown(path)}`", MODEL_HINT)
+        raise RequestError(f"there is no file or folder `{printable(path)}`", MODEL_HINT)
     is_folder = path.is_dir()
     entries = list_files(path) if is_folder else (single_entry(path),)
     files = read_files(path, entries, with_pickles=with_pickles)
@@ -169,14 +170,14 @@ def _slots_by_name(
     return slots
 
 
-def _places(file: CheckpointFile) -> Iterator[Place]:
+def _places(file: CheckpointFile) -> Iterator[TensorAlias]:
     folder = file.path.rpartition("/")[0]
     if folder:
         return component_places(folder, file.header.tensors)
     return single_file_places(file.header.tensors)
 
 
-def _slot(file: CheckpointFile, place: Place) -> TensorSlot:
+def _slot(file: CheckpointFile, place: TensorAlias) -> TensorSlot:
     tensor = file.header.tensors[place.tensor]
     begin, end = file.header.span(place.tensor)
     shape = tensor.shape
@@ -203,7 +204,8 @@ def _slot(file: CheckpointFile, place: Place) -> TensorSlot:
 def _check_thirds(file: CheckpointFile, tensor: TensorInfo) -> None:
     if not tensor.shape or tensor.shape[0] % 3 or (tensor.end - tensor.begin) % 3:
         raise CheckpointError(
-            f"tensor `{shown(tensor.name)}` of `{shown(file.source)}` is {list(tensor.shape)}, "
+            f"tensor `{printable(tensor.name)}` of `{printable(file.source)}` is "
+            f"{list(tensor.shape)}, "
             "which is not q, k and v on top of each other"
         )
 
@@ -217,8 +219,8 @@ def _check_one_model(root: Path, slots: dict[tuple[str, str], tuple[TensorSlot, 
     if len(stems) > 1:
         first, second, *_ = sorted(stems.values())
         raise CheckpointError(
-            f"folder `{shown(root)}` holds {len(stems)} models, "
-            f"among them `{shown(first)}` and `{shown(second)}`",
+            f"folder `{printable(root)}` holds {len(stems)} models, "
+            f"among them `{printable(first)}` and `{printable(second)}`",
             "give one of them",
         )
 
@@ -232,8 +234,8 @@ def _check_dtypes(slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
             if is_edited and slot.dtype not in EDITABLE_DTYPES:
                 what = "is quantised" if is_small else "cannot be edited"
                 raise CheckpointError(
-                    f"`{shown(slot.source)}` {what}: "
-                    f"tensor `{shown(slot.tensor)}` is {slot.dtype}, "
+                    f"`{printable(slot.source)}` {what}: "
+                    f"tensor `{printable(slot.tensor)}` is {slot.dtype}, "
                     f"loco edits {', '.join(EDITABLE_DTYPES)}",
                     "give the float16 or float32 version of the model",
                 )
@@ -243,7 +245,7 @@ def _check_copies(slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
     for (component, name), copies in slots.items():
         if component == OTHER_COMPONENT and name.startswith(EMA_PREFIX) and _EMA_KEY.search(name):
             raise CheckpointError(
-                f"`{shown(copies[0].source)}` has the averaged copy `{shown(name)}`, "
+                f"`{printable(copies[0].source)}` has the averaged copy `{printable(name)}`, "
                 "and nothing that it is a copy of",
                 "give the model without its EMA copy",
             )
@@ -251,7 +253,8 @@ def _check_copies(slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
             if component == "unet" and slot.canonical_shape != copies[0].canonical_shape:
                 first = copies[0]
                 raise CheckpointError(
-                    f"`{shown(first.source)}` and `{shown(slot.source)}` are different models: "
-                    f"`{shown(slot.name)}` is {list(first.shape)} in one "
+                    f"`{printable(first.source)}` and `{printable(slot.source)}` are "
+                    "different models: "
+                    f"`{printable(slot.name)}` is {list(first.shape)} in one "
                     f"and {list(slot.shape)} in the other"
                 )

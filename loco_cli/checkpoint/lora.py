@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from loco_cli.checkpoint.header import Header, TensorInfo, read_header, render_header, shown
+from loco_cli.checkpoint.header import Header, TensorInfo, read_header, render_header
 from loco_cli.checkpoint.layout import Checkpoint
-from loco_cli.checkpoint.lora_names import (
+from loco_cli.checkpoint.reader import read_tensor
+from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.errors import CheckpointError, printable
+from loco_cli.families.lora_names import (
     KOHYA,
     PEFT,
     ends_of,
@@ -22,10 +25,7 @@ from loco_cli.checkpoint.lora_names import (
     read_names,
     silent_partners,
 )
-from loco_cli.checkpoint.reader import read_tensor
-from loco_cli.checkpoint.slot import TensorSlot
-from loco_cli.errors import CheckpointError
-from loco_cli.models.spec import Family, ModelSpec
+from loco_cli.families.spec import Family, ModelSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -167,8 +167,8 @@ def open_lora(path: Path, base: Checkpoint) -> Lora:
         stem, end = _split(tensor)
         if stem not in known or not end:
             raise CheckpointError(
-                f"LoRA `{shown(path)}` does not fit `{shown(base.root)}`: "
-                f"tensor `{shown(tensor)}` belongs to none of its modules",
+                f"LoRA `{printable(path)}` does not fit `{printable(base.root)}`: "
+                f"tensor `{printable(tensor)}` belongs to none of its modules",
                 "give the base that it was made from",
             )
         found.setdefault(stem, {})[_ROLES[end]] = _slot(path, header, tensor, *known[stem])
@@ -239,7 +239,7 @@ def _slot(path: Path, header: Header, tensor: str, component: str, name: str) ->
 def _part(
     path: Path, base: Checkpoint, slots: Mapping[str, TensorSlot], component: str, name: str
 ) -> LoraPart:
-    where = f"LoRA `{shown(path)}`: the change of `{shown(name)}`"
+    where = f"LoRA `{printable(path)}`: the change of `{printable(name)}`"
     if not {"up", "down"} <= slots.keys():
         raise CheckpointError(f"{where} lacks one of its two factors")
     up, down = slots["up"].shape, slots["down"].shape

@@ -15,8 +15,7 @@ from pathlib import Path
 from threading import Event
 from typing import BinaryIO
 
-from loco_cli.checkpoint.header import shown
-from loco_cli.errors import CheckpointError
+from loco_cli.errors import CheckpointError, printable
 
 # each chunk waits for the interpreter a few times, 5 ms each while other threads compute in it
 CHUNK_BYTES = 16 << 20
@@ -117,12 +116,12 @@ def iter_content(content: Content) -> Iterator[bytes]:
 
 def unreadable(path: Path, error: OSError) -> CheckpointError:
     """Return the error for a file that the system cannot read."""
-    return CheckpointError(f"cannot read `{shown(path)}`: {error.strerror}")
+    return CheckpointError(f"cannot read `{printable(path)}`: {error.strerror}")
 
 
 def cut_short(path: Path) -> CheckpointError:
     """Return the error for a file that ends before it should."""
-    return CheckpointError(f"`{shown(path)}` became shorter while it was read")
+    return CheckpointError(f"`{printable(path)}` became shorter while it was read")
 
 
 def _run(
@@ -150,7 +149,7 @@ def _in_order(source: Path, patches: Sequence[Patch], n_bytes: int) -> list[Patc
     position = 0
     for patch in ordered:
         if not position <= patch.begin <= patch.end <= n_bytes:
-            raise CheckpointError(f"patches of `{shown(source)}` overlap or lie beyond its end")
+            raise CheckpointError(f"patches of `{printable(source)}` overlap or lie beyond its end")
         position = patch.end
     return ordered
 

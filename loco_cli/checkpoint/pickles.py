@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from loco_cli.checkpoint.header import HEADER_LIMIT_BYTES, Header, TensorInfo, shown
-from loco_cli.errors import CheckpointError
+from loco_cli.checkpoint.header import HEADER_LIMIT_BYTES, Header, TensorInfo
+from loco_cli.errors import CheckpointError, printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,7 +60,7 @@ def read_pickle(path: Path) -> Header:
             ends = {begin: begin + size for begin, size in _members(path, file, archive)}
             _check_pickle(path, archive)
     except OSError as error:
-        raise CheckpointError(f"cannot read `{shown(path)}`: {error.strerror}") from error
+        raise CheckpointError(f"cannot read `{printable(path)}`: {error.strerror}") from error
     except _NO_ZIP as error:
         raise _no_zip(path) from error
     infos = {name: _info(path, name, one, ends) for name, one in _load(path).items()}
@@ -74,14 +74,14 @@ def _check_pickle(path: Path, archive: ZipFile) -> None:
         raise _no_zip(path)
     if found[0].file_size > HEADER_LIMIT_BYTES:
         raise CheckpointError(
-            f"the pickle in `{shown(path)}` has {found[0].file_size} bytes, "
+            f"the pickle in `{printable(path)}` has {found[0].file_size} bytes, "
             f"at most {HEADER_LIMIT_BYTES} are read"
         )
     try:
         for code, argument, _ in pickletools.genops(archive.read(found[0])):
             if code.name in _NAMED_LATER:
                 raise CheckpointError(
-                    f"pickle `{shown(path)}` puts names together while it runs: "
+                    f"pickle `{printable(path)}` puts names together while it runs: "
                     "nothing of it is read",
                     PICKLE_HINT,
                 )
@@ -97,7 +97,7 @@ def _members(path: Path, file: BinaryIO, archive: ZipFile) -> list[tuple[int, in
     for member in archive.infolist():
         if member.compress_type != ZIP_STORED:
             raise CheckpointError(
-                f"`{shown(member.filename)}` in `{shown(path)}` is compressed", PICKLE_HINT
+                f"`{printable(member.filename)}` in `{printable(path)}` is compressed", PICKLE_HINT
             )
         found.append((_begin(file, member), member.file_size))
     return found
@@ -134,7 +134,7 @@ def _load(path: Path) -> "dict[str, Tensor]":
 
 
 def _info(path: Path, name: str, tensor: "Tensor", ends: dict[int, int]) -> TensorInfo:
-    where = f"tensor `{shown(name)}` of `{shown(path)}`"
+    where = f"tensor `{printable(name)}` of `{printable(path)}`"
     shape, kind = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
     if kind not in _DTYPES:
         raise CheckpointError(f"{where} has numbers of kind `{kind}`, which `diff` cannot compare")
@@ -159,17 +159,18 @@ def _info(path: Path, name: str, tensor: "Tensor", ends: dict[int, int]) -> Tens
 
 def _refuse(path: Path, name: str) -> NoReturn:
     raise CheckpointError(
-        f"pickle `{shown(path)}` names `{shown(name)}`, which is no tensor and may run code: "
+        f"pickle `{printable(path)}` names `{printable(name)}`, which is no tensor and may "
+        "run code: "
         "nothing of it is read",
         PICKLE_HINT,
     )
 
 
 def _damaged(path: Path) -> CheckpointError:
-    return CheckpointError(f"the pickle in `{shown(path)}` is damaged")
+    return CheckpointError(f"the pickle in `{printable(path)}` is damaged")
 
 
 def _no_zip(path: Path) -> CheckpointError:
     return CheckpointError(
-        f"`{shown(path)}` is no zip of tensors, which `torch.save` writes", PICKLE_HINT
+        f"`{printable(path)}` is no zip of tensors, which `torch.save` writes", PICKLE_HINT
     )

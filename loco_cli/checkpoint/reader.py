@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loco_cli.checkpoint.header import shown
 from loco_cli.checkpoint.slot import TensorSlot
-from loco_cli.errors import CheckpointError, EditError
+from loco_cli.errors import CheckpointError, EditError, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,10 +47,10 @@ def read_range(source: Path, begin: int, end: int) -> bytearray:
             file.seek(begin)
             n_bytes = file.readinto(content)  # no second copy of a large tensor
     except OSError as error:
-        raise CheckpointError(f"cannot read `{shown(source)}`: {error.strerror}") from error
+        raise CheckpointError(f"cannot read `{printable(source)}`: {error.strerror}") from error
     if n_bytes != end - begin:
         raise CheckpointError(
-            f"`{shown(source)}` is cut short: bytes {begin} to {end} were asked for, "
+            f"`{printable(source)}` is cut short: bytes {begin} to {end} were asked for, "
             f"{n_bytes} of {end - begin} are there"
         )
     return content
@@ -68,7 +67,7 @@ def read_tensor(slot: TensorSlot) -> "torch.Tensor":
 
     if slot.dtype not in _TORCH_DTYPES:
         raise CheckpointError(
-            f"tensor `{shown(slot.key)}` is {slot.dtype}, which cannot be read as numbers"
+            f"tensor `{printable(slot.key)}` is {slot.dtype}, which cannot be read as numbers"
         )
     dtype = getattr(torch, _TORCH_DTYPES[slot.dtype])
     content = read_bytes(slot)
@@ -84,7 +83,7 @@ def read_rows(slot: TensorSlot, rows: Sequence[int]) -> "torch.Tensor":
     n_rows, n_bytes = slot.shape[0], (slot.end - slot.begin) // max(1, slot.shape[0])
     if slot.is_transposed or slot.dtype not in _TORCH_DTYPES or not 0 <= max(rows) < n_rows:
         raise CheckpointError(
-            f"tensor `{shown(slot.key)}` is {slot.dtype} {list(slot.shape)}, "
+            f"tensor `{printable(slot.key)}` is {slot.dtype} {list(slot.shape)}, "
             f"of which row {max(rows)} cannot be read"
         )
     content = bytearray().join(
@@ -106,12 +105,12 @@ def tensor_bytes(tensor: "torch.Tensor", slot: TensorSlot) -> bytes:
 
     if tuple(tensor.shape) != slot.canonical_shape:
         raise EditError(
-            f"edited tensor `{shown(slot.name)}` is {list(tensor.shape)}, "
-            f"its place in `{shown(slot.file)}` is {list(slot.canonical_shape)}"
+            f"edited tensor `{printable(slot.name)}` is {list(tensor.shape)}, "
+            f"its place in `{printable(slot.file)}` is {list(slot.canonical_shape)}"
         )
     stored = tensor.detach().cpu().to(getattr(torch, _TORCH_DTYPES[slot.dtype]))
     if not bool(torch.isfinite(stored).all()):
-        raise EditError(f"edited tensor `{shown(slot.name)}` holds NaN or Inf as {slot.dtype}")
+        raise EditError(f"edited tensor `{printable(slot.name)}` holds NaN or Inf as {slot.dtype}")
     stored = stored.T if slot.is_transposed else stored
     content: bytes = stored.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
     return content

@@ -3,9 +3,9 @@ Files that appear under their final names only when they are whole.
 
 Everything is written into a hidden folder beside its place, on the same disk, flushed, and then
 renamed. Whatever goes wrong, Ctrl-C included, that folder goes, and what was there before stays.
-Ctrl-C while files are renamed comes too late: what is begun in `finishing` is ended. A program that
-is killed leaves the folder behind; as long as it lives it holds a lock on it, so that the next one
-knows which of them to remove.
+Ctrl-C while files are renamed comes too late: what is begun in `defer_sigint` is ended. A program
+that is killed leaves the folder behind; as long as it lives it holds a lock on it, so that the next
+one knows which of them to remove.
 """
 
 import os
@@ -21,9 +21,8 @@ from secrets import token_hex
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
-from loco_cli.checkpoint.header import shown
 from loco_cli.checkpoint.turns import await_lock, lock_folder
-from loco_cli.errors import MachineError
+from loco_cli.errors import MachineError, printable
 
 _SPARE_BYTES = 16 << 20  # folders, journals, the report: what no sum of sizes tells
 
@@ -39,7 +38,7 @@ _finish: ContextVar[_Finish | None] = ContextVar("_finish", default=None)
 
 
 @contextmanager
-def finishing() -> Iterator[None]:
+def defer_sigint() -> Iterator[None]:
     """
     Let what is done inside be ended from the first renaming on, past a Ctrl-C that comes too late.
 
@@ -80,7 +79,9 @@ def write_errors(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise MachineError(f"cannot write `{shown(output)}`: {error.strerror or error}") from error
+        raise MachineError(
+            f"cannot write `{printable(output)}`: {error.strerror or error}"
+        ) from error
 
 
 @contextmanager
@@ -129,7 +130,8 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise MachineError(
-            f"cannot write in folder `{shown(folder)}`: {(error.strerror or str(error)).lower()}"
+            f"cannot write in folder `{printable(folder)}`: "
+            f"{(error.strerror or str(error)).lower()}"
         ) from error
 
 
@@ -138,7 +140,7 @@ def check_space(folder: Path, n_bytes: int) -> None:
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < n_bytes + _SPARE_BYTES:
         raise MachineError(
-            f"the disk of `{shown(folder)}` is too full: "
+            f"the disk of `{printable(folder)}` is too full: "
             f"{size_in_words(n_bytes + _SPARE_BYTES)} are needed, "
             f"{size_in_words(free_bytes)} are free"
         )

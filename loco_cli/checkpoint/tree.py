@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from loco_cli.checkpoint.header import HEADER_LIMIT_BYTES, parse_strict_json, shown
-from loco_cli.errors import CheckpointError
+from loco_cli.checkpoint.header import HEADER_LIMIT_BYTES, parse_strict_json
+from loco_cli.errors import CheckpointError, printable
 
 # what a version control or download tool keeps beside the model is no part of it
 _TOOL_FOLDERS = frozenset({".git", ".cache"})
@@ -37,7 +37,7 @@ class Entry:
         # a path in a manifest must mean the same file on every system
         if "\\" in self.path or self.path[1:2] == ":":
             raise CheckpointError(
-                f"`{shown(self.source)}` has a name that other systems read as another folder",
+                f"`{printable(self.source)}` has a name that other systems read as another folder",
                 "rename it",
             )
 
@@ -107,19 +107,21 @@ def read_indexes(files: tuple[Entry, ...]) -> dict[str, dict[str, str]]:
 def _walk(folder: Path, prefix: str, ancestors: tuple[Path, ...]) -> Iterator[Entry]:
     real = folder.resolve()
     if real in ancestors:
-        raise CheckpointError(f"link `{shown(folder)}` leads back to a folder that it lies in")
+        raise CheckpointError(f"link `{printable(folder)}` leads back to a folder that it lies in")
     try:
         with os.scandir(folder) as scan:
             names = sorted(entry.name for entry in scan)
     except OSError as error:
-        raise CheckpointError(f"cannot read folder `{shown(folder)}`: {error.strerror}") from error
+        raise CheckpointError(
+            f"cannot read folder `{printable(folder)}`: {error.strerror}"
+        ) from error
     for name in names:
         source = folder / name
         mode, n_bytes = _look_at(source)
         if stat.S_ISREG(mode):
             yield Entry(prefix + name, source, n_bytes)
         elif not stat.S_ISDIR(mode):
-            raise CheckpointError(f"`{shown(source)}` is neither a file nor a folder")
+            raise CheckpointError(f"`{printable(source)}` is neither a file nor a folder")
         elif name not in _TOOL_FOLDERS:
             yield from _walk(source, f"{prefix}{name}/", (*ancestors, real))
 
@@ -129,17 +131,17 @@ def _look_at(source: Path) -> tuple[int, int]:
         os.fsencode(source.name).decode()
         found = source.stat()
     except UnicodeDecodeError as error:
-        raise CheckpointError(f"the name of `{shown(source)}` is no UTF-8") from error
+        raise CheckpointError(f"the name of `{printable(source)}` is no UTF-8") from error
     except OSError as error:
         what = "link" if source.is_symlink() else "file"
         raise CheckpointError(
-            f"cannot follow {what} `{shown(source)}`: {error.strerror}"
+            f"cannot follow {what} `{printable(source)}`: {error.strerror}"
         ) from error
     return found.st_mode, found.st_size
 
 
 def _read_index(index: Entry, paths: set[str]) -> dict[str, str]:
-    where = f"index `{shown(index.source)}`"
+    where = f"index `{printable(index.source)}`"
     if index.n_bytes > HEADER_LIMIT_BYTES:
         raise CheckpointError(
             f"{where} has {index.n_bytes} bytes, at most {HEADER_LIMIT_BYTES} are read"
@@ -149,7 +151,7 @@ def _read_index(index: Entry, paths: set[str]) -> dict[str, str]:
     except OSError as error:
         raise CheckpointError(f"cannot read {where}: {error.strerror}") from error
     except ValueError as error:
-        raise CheckpointError(f"{where} is damaged: {shown(error)}") from error
+        raise CheckpointError(f"{where} is damaged: {printable(error)}") from error
     weight_map = tree.get("weight_map") if isinstance(tree, dict) else None
     if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
         raise CheckpointError(f"{where} is damaged: `weight_map` must name a file for each tensor")
@@ -160,9 +162,9 @@ def _read_index(index: Entry, paths: set[str]) -> dict[str, str]:
             or "\\" in name
             or ":" in name
         ):
-            raise CheckpointError(f"{where} names `{shown(name)}`, which leaves its folder")
+            raise CheckpointError(f"{where} names `{printable(name)}`, which leaves its folder")
         if _beside(index, name) not in paths:
-            raise CheckpointError(f"{where} names `{shown(name)}`, which is not there")
+            raise CheckpointError(f"{where} names `{printable(name)}`, which is not there")
     return {tensor: _beside(index, name) for tensor, name in weight_map.items()}
 
 

@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from loco_cli.checkpoint.header import shown
-from loco_cli.errors import MachineError
+from loco_cli.errors import MachineError, printable
 
 _PATIENCE_SECONDS = 30.0  # for others to rename a few files
 
 
 @contextmanager
-def taking_turns(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[None]:
     """
     Let one program at a time look at what is in `folder` and rename files there.
 
@@ -28,7 +27,7 @@ def taking_turns(folder: Path) -> Iterator[None]:
     try:
         lock = await_lock(folder)
     except BlockingIOError as error:
-        raise MachineError(f"another program is renaming files in `{shown(folder)}`") from error
+        raise MachineError(f"another program is renaming files in `{printable(folder)}`") from error
     try:
         yield
     finally:

@@ -19,10 +19,9 @@ from loco_cli.checkpoint.header import (
     parse_strict_json,
     read_header,
     render_header,
-    shown,
 )
 from loco_cli.checkpoint.patcher import Content, FileRange, Patch, iter_content
-from loco_cli.errors import CheckpointError
+from loco_cli.errors import CheckpointError, printable
 from loco_cli.manifest import Base
 
 HEADER_TENSOR = "__header__"
@@ -75,7 +74,7 @@ class Undo:
             theirs = output.tensors.get(name)
             if theirs is None or (theirs.dtype, theirs.shape) != (mine.dtype, mine.shape):
                 raise CheckpointError(
-                    f"`{shown(self.path)}` does not fit: `{shown(key)}` is "
+                    f"`{printable(self.path)}` does not fit: `{printable(key)}` is "
                     f"{mine.dtype} {list(mine.shape)} in it, and {_described(theirs)} in the output"
                 )
             patches.append(Patch(*output.span(name), self.range(key)))
@@ -127,12 +126,12 @@ def read_undo(path: Path) -> Undo:
     """
     header = read_header(path)
     if header.metadata.get("loco.schema") != _SCHEMA:
-        raise CheckpointError(f"`{shown(path)}` is no undo file of `loco`")
+        raise CheckpointError(f"`{printable(path)}` is no undo file of `loco`")
     try:
         base = Base.from_json(parse_strict_json(header.metadata.get("loco.base", "")))
     except ValueError as error:
         raise CheckpointError(
-            f"`{shown(path)}` is damaged: its list of base files cannot be read"
+            f"`{printable(path)}` is damaged: its list of base files cannot be read"
         ) from error
     return Undo(path, header, base)
 

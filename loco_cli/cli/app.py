@@ -18,19 +18,19 @@ from loco_cli.cli.evaluate import evaluate
 from loco_cli.cli.generate import generate
 from loco_cli.cli.localize import localize
 from loco_cli.cli.undo import undo
-from loco_cli.cli.usage import Page, Shelf, in_our_words
+from loco_cli.cli.usage import Command, CommandGroup, translate_usage_errors
 from loco_cli.cli.verify import verify
 from loco_cli.errors import LocoError, MachineError
-from loco_cli.runtime.team import Team
+from loco_cli.sampling.processes import Team
 
 
-class Door(Shelf):
+class LocoGroup(CommandGroup):
     """The command line: gives every command a Terminal, and turns errors into sentences."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command line and exit with its code."""
         terminal = Terminal(_team())
-        with _heard(terminal.team):
+        with only_first_process_prints(terminal.team):
             try:
                 return super().main(*args, obj=terminal, **kwargs)
             except LocoError as error:
@@ -44,18 +44,18 @@ class Door(Shelf):
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read what stands before the command; raises RequestError."""
-        with in_our_words():
+        with translate_usage_errors():
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
         """Read the rest and run the command; raises RequestError."""
-        with in_our_words():
+        with translate_usage_errors():
             return super().invoke(ctx)
 
 
 app = typer.Typer(
     name="loco",
-    cls=Door,
+    cls=LocoGroup,
     help="Find where a text-to-image model keeps a concept, and edit it in closed form.",
     epilog="Example: loco recipes list",
     no_args_is_help=True,
@@ -85,13 +85,13 @@ def loco(
 
 
 # one line per command, in the order of --help
-app.command(cls=Page)(localize)
-app.command(cls=Page)(edit)
-app.command(cls=Page)(diff)
-app.command(cls=Page)(verify)
-app.command(cls=Page)(undo)
-app.command(cls=Page)(evaluate)
-app.command(cls=Page)(generate)
+app.command(cls=Command)(localize)
+app.command(cls=Command)(edit)
+app.command(cls=Command)(diff)
+app.command(cls=Command)(verify)
+app.command(cls=Command)(undo)
+app.command(cls=Command)(evaluate)
+app.command(cls=Command)(generate)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
@@ -105,7 +105,7 @@ def _team() -> Team:
 
 
 @contextmanager
-def _heard(team: Team) -> Iterator[None]:
+def only_first_process_prints(team: Team) -> Iterator[None]:
     """While open, of several processes one is heard."""
     if team.is_first:
         yield

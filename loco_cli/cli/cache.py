@@ -4,12 +4,12 @@ import typer
 
 from loco_cli.cli.console import Terminal, plain
 from loco_cli.cli.options import Debug, Json, Quiet
-from loco_cli.cli.usage import Page, Shelf
+from loco_cli.cli.usage import Command, CommandGroup
 
-app = typer.Typer(cls=Shelf, help="Finished localization runs.", no_args_is_help=True)
+app = typer.Typer(cls=CommandGroup, help="Finished localization runs.", no_args_is_help=True)
 
 
-@app.command("show", cls=Page)
+@app.command("show", cls=Command)
 def show_cache(
     ctx: typer.Context, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:
@@ -18,14 +18,14 @@ def show_cache(
 
     Example: loco cache show
     """
-    from loco_cli.workflows.searching import kept
+    from loco_cli.localizing import cache as kept
 
     terminal: Terminal = ctx.obj
     size = kept.measure()
     terminal.show(size.to_json(), plain(size.in_words()))
 
 
-@app.command("clear", cls=Page)
+@app.command("clear", cls=Command)
 def clear_cache(
     ctx: typer.Context, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:
@@ -34,7 +34,7 @@ def clear_cache(
 
     Example: loco cache clear
     """
-    from loco_cli.workflows.searching import kept
+    from loco_cli.localizing import cache as kept
 
     terminal: Terminal = ctx.obj
     size = kept.clear()

@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from loco_cli.errors import LocoError
-from loco_cli.runtime.team import Team
-from loco_cli.workflows.progress import Notify, Progress, silent
+from loco_cli.events import Notify, Progress, silent
+from loco_cli.sampling.processes import Team
 
 EVERY = 3.0  # seconds between two plain lines of a stage, at least
 # control, format (bidirectional marks among them), surrogate, line and paragraph separator

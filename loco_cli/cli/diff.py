@@ -46,8 +46,8 @@ def diff(
 
     Example: loco diff tiny edited
     """
-    from loco_cli.workflows import compare as workflow
-    from loco_cli.workflows.opening.locate import find
+    from loco_cli.commands import diff as workflow
+    from loco_cli.models.locate import find
 
     # each of our threads measures a tensor; those of OpenBLAS would only be in their way
     os.putenv("OPENBLAS_NUM_THREADS", "1")

@@ -15,9 +15,9 @@ from loco_cli.cli.scores import heading, scores_table
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from loco_cli.editing.preview import EditPreview
     from loco_cli.localization import Localization
     from loco_cli.manifest import Manifest
-    from loco_cli.workflows.solving.foresight import Foresight
 
 N_BEST = 5  # of the ranges that were tried, those worth showing before the edit
 
@@ -73,8 +73,8 @@ def edit(
         **running.overrides("localize"),
     )
     terminal: Terminal = ctx.obj
-    from loco_cli.workflows.planning import plans
-    from loco_cli.workflows.writing.outputs import EditOptions
+    from loco_cli.commands import plans
+    from loco_cli.outputs.paths import EditOptions
 
     options = EditOptions(
         result.output,
@@ -91,7 +91,7 @@ def edit(
         terminal.show(plan.to_json(), *map(plain, plans.in_words(plan)))
         return
     terminal.tell(*map(plain, plans.beforehand(plan)))
-    from loco_cli.workflows import edit as workflow
+    from loco_cli.commands import edit as workflow
 
     machine = computing.machine(running)
     with terminal.progress() as notify:
@@ -107,7 +107,7 @@ def _tell_found(terminal: Terminal, found: "Localization") -> None:
     terminal.tell(heading(found), scores_table(found, N_BEST))
 
 
-def _foretell(terminal: Terminal, seen: "Foresight") -> None:
+def _foretell(terminal: Terminal, seen: "EditPreview") -> None:
     terminal.tell(*map(plain, seen.in_words()))
     terminal.warn(*seen.warnings())
 

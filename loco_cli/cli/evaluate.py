@@ -70,15 +70,15 @@ def evaluate(
         **running.overrides("evaluate"),
     )
     terminal: Terminal = ctx.obj
+    from loco_cli.commands import plans
     from loco_cli.evaluation import parse_limits
-    from loco_cli.workflows.planning import plans
 
     limits = {} if fail_under is None else parse_limits(fail_under)
     plan = plans.evaluate(asked, edited, result.output, force=result.force)
     if result.dry_run:
         terminal.show(plan.to_json(), *map(plain, plans.in_words(plan)))
         return
-    from loco_cli.workflows import evaluate as workflow
+    from loco_cli.commands import evaluate as workflow
 
     with terminal.progress() as notify:
         evaluated = workflow.run(

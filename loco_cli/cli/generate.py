@@ -13,7 +13,7 @@ from loco_cli.cli import options as o
 from loco_cli.cli.console import Terminal, plain
 
 if TYPE_CHECKING:
-    from loco_cli.workflows.generate import Generated
+    from loco_cli.commands.generate import Generated
 
 COLUMNS = 48  # characters that a picture takes in a terminal
 
@@ -40,7 +40,7 @@ def generate(
     Example: loco generate "a cat in the style of monet" --seeds 4 -o cats.png
     """
     terminal: Terminal = ctx.obj
-    from loco_cli.workflows.planning import plans
+    from loco_cli.commands import plans
 
     request = plans.PictureRequest(
         tuple(prompt), tuple(range(seeds or 1)), model or "tiny", steps, guidance
@@ -49,7 +49,7 @@ def generate(
     if result.dry_run:
         terminal.show(plan.to_json(), *map(plain, plans.in_words(plan)))
         return
-    from loco_cli.workflows import generate as workflow
+    from loco_cli.commands import generate as workflow
 
     with terminal.progress() as notify:
         made = workflow.run(

@@ -17,7 +17,7 @@ from loco_cli.cli import options as o
 from loco_cli.cli.request import layer_list
 
 if TYPE_CHECKING:
-    from loco_cli.workflows.opening.machine import Machine
+    from loco_cli.models.session import RunOptions
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,13 @@ class Computing:
     dtype: o.Dtype = "auto"
     batch_size: o.BatchSize = None
 
-    def machine(self, running: Running | None = None) -> "Machine":
+    def machine(self, running: Running | None = None) -> "RunOptions":
         """Return the machine that the options describe; this imports torch."""
-        from loco_cli.workflows.opening.machine import Machine
+        from loco_cli.models.session import RunOptions
 
         how = running or Running()
         batch_size = self.batch_size or "auto"
-        return Machine(self.device, self.dtype, batch_size, how.scorer, not how.no_cache)
+        return RunOptions(self.device, self.dtype, batch_size, how.scorer, not how.no_cache)
 
 
 @dataclass(frozen=True)

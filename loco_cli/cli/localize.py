@@ -15,10 +15,10 @@ from loco_cli.cli.request import command_line, recipe_of
 from loco_cli.cli.scores import found_parts
 
 if TYPE_CHECKING:
+    from loco_cli.commands import localize as localize_workflow
+    from loco_cli.commands import trace as trace_workflow
+    from loco_cli.models.session import RunOptions
     from loco_cli.recipe import Recipe
-    from loco_cli.workflows import localize as localize_workflow
-    from loco_cli.workflows import trace as trace_workflow
-    from loco_cli.workflows.opening.machine import Machine
 
 
 @g.spread
@@ -142,7 +142,7 @@ def localize(
         **running.overrides("localize"),
     )
     terminal: Terminal = ctx.obj
-    from loco_cli.workflows.planning import plans
+    from loco_cli.commands import plans
 
     plan = plans.localize(
         recipe, result.output, force=result.force, batch_size=computing.batch_size
@@ -162,9 +162,9 @@ def localize(
 
 
 def _sweep(
-    terminal: Terminal, recipe: "Recipe", machine: "Machine", result: g.Result
-) -> "tuple[localize_workflow.Found, list[Text | Table]]":
-    from loco_cli.workflows import localize as workflow
+    terminal: Terminal, recipe: "Recipe", machine: "RunOptions", result: g.Result
+) -> "tuple[localize_workflow.LocalizeResult, list[Text | Table]]":
+    from loco_cli.commands import localize as workflow
 
     with terminal.progress() as notify:
         found = workflow.run(
@@ -182,9 +182,9 @@ def _sweep(
 
 
 def _trace(
-    terminal: Terminal, recipe: "Recipe", machine: "Machine", result: g.Result
-) -> "tuple[trace_workflow.Found, list[Text | Table]]":
-    from loco_cli.workflows import trace as workflow
+    terminal: Terminal, recipe: "Recipe", machine: "RunOptions", result: g.Result
+) -> "tuple[trace_workflow.TraceResult, list[Text | Table]]":
+    from loco_cli.commands import trace as workflow
 
     with terminal.progress() as notify:
         found = workflow.run(

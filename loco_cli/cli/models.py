@@ -8,17 +8,19 @@ from rich.text import Text
 
 from loco_cli.cli.console import Terminal, plain, table
 from loco_cli.cli.options import Debug, Json, Quiet, model_names
-from loco_cli.cli.usage import Page, Shelf
+from loco_cli.cli.usage import Command, CommandGroup
 
 if TYPE_CHECKING:
-    from loco_cli.workflows.models import KnownModel, LayerRow
+    from loco_cli.commands.models import KnownModel, LayerRow
 
 app = typer.Typer(
-    cls=Shelf, help="Known models, and whether they are on this machine.", no_args_is_help=True
+    cls=CommandGroup,
+    help="Known models, and whether they are on this machine.",
+    no_args_is_help=True,
 )
 
 
-@app.command("list", cls=Page)
+@app.command("list", cls=Command)
 def list_models(
     ctx: typer.Context, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:
@@ -27,14 +29,14 @@ def list_models(
 
     Example: loco models list
     """
-    from loco_cli.workflows import models as workflow
+    from loco_cli.commands import models as workflow
 
     terminal: Terminal = ctx.obj
     models = workflow.list_models()
     terminal.show(workflow.models_document(models), _models_table(models))
 
 
-@app.command("show", cls=Page)
+@app.command("show", cls=Command)
 def show_model(
     ctx: typer.Context,
     name: Annotated[
@@ -55,7 +57,7 @@ def show_model(
 
     Example: loco models show tiny
     """
-    from loco_cli.workflows import models as workflow
+    from loco_cli.commands import models as workflow
 
     terminal: Terminal = ctx.obj
     model = workflow.show_model(name)

@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 import typer
 
 from loco_cli.concept import ConceptKind
-from loco_cli.seeds import MAX_SEEDS
+from loco_cli.protocol.seeds import MAX_SEEDS
 
 _WHAT = "What"
 _HOW = "How"
-_MACHINE = "Machine"
+_MACHINE = "RunOptions"
 _OUTPUT = "Output"
 
 
@@ -44,7 +44,7 @@ def recipe_names(incomplete: str) -> list[str]:
 
 def model_names(incomplete: str) -> list[str]:
     """Return the aliases that begin so, for the shell to complete."""
-    from loco_cli.models import registry
+    from loco_cli.families import registry
 
     return [name for name in registry.names() if name.startswith(incomplete)]
 

@@ -16,13 +16,13 @@ from loco_cli.cli.options import (
     Set,
     recipe_names,
 )
-from loco_cli.cli.usage import Page, Shelf
+from loco_cli.cli.usage import Command, CommandGroup
 
 if TYPE_CHECKING:
-    from loco_cli.workflows.recipes import ListedRecipe
+    from loco_cli.commands.recipes import ListedRecipe
 
 app = typer.Typer(
-    cls=Shelf, help="The catalog: shipped recipes and your own.", no_args_is_help=True
+    cls=CommandGroup, help="The catalog: shipped recipes and your own.", no_args_is_help=True
 )
 
 _Name = Annotated[
@@ -36,7 +36,7 @@ _Name = Annotated[
 ]
 
 
-@app.command("list", cls=Page)
+@app.command("list", cls=Command)
 def list_recipes(
     ctx: typer.Context, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:
@@ -45,14 +45,14 @@ def list_recipes(
 
     Example: loco recipes list
     """
-    from loco_cli.workflows import recipes as workflow
+    from loco_cli.commands import recipes as workflow
 
     terminal: Terminal = ctx.obj
     listed = workflow.list_recipes()
     terminal.show(workflow.recipes_document(listed), _catalog_table(listed))
 
 
-@app.command("show", cls=Page)
+@app.command("show", cls=Command)
 def show_recipe(
     ctx: typer.Context,
     name: _Name,
@@ -65,14 +65,14 @@ def show_recipe(
 
     Example: loco recipes show remove_style > my_style.yaml
     """
-    from loco_cli.workflows import recipes as workflow
+    from loco_cli.commands import recipes as workflow
 
     terminal: Terminal = ctx.obj
     recipe = workflow.show_recipe(name)
     terminal.show_text(workflow.recipe_document(recipe), recipe.text)
 
 
-@app.command("new", cls=Page)
+@app.command("new", cls=Command)
 def new_recipe(
     ctx: typer.Context,
     name: Annotated[
@@ -89,14 +89,14 @@ def new_recipe(
 
     Example: loco recipes new remove_monet
     """
-    from loco_cli.workflows import recipes as workflow
+    from loco_cli.commands import recipes as workflow
 
     terminal: Terminal = ctx.obj
     path = workflow.new_recipe(name, output, force=force)
     terminal.show({"schema": "loco.recipe-file/1", "path": path.name}, plain(path))
 
 
-@app.command("check", cls=Page)
+@app.command("check", cls=Command)
 def check_recipe(
     ctx: typer.Context,
     recipe: RecipeArgument,
@@ -110,15 +110,15 @@ def check_recipe(
 
     Example: loco recipes check remove_style --set subject=monet
     """
+    from loco_cli.commands import recipes as workflow
     from loco_cli.recipe import render_recipe
-    from loco_cli.workflows import recipes as workflow
 
     terminal: Terminal = ctx.obj
     checked = workflow.check_recipe(recipe, settings or ())
     terminal.show_text(workflow.recipe_document(checked), render_recipe(checked))
 
 
-@app.command("schema", cls=Page)
+@app.command("schema", cls=Command)
 def show_schema(
     ctx: typer.Context, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:

@@ -25,7 +25,7 @@ def undo(
 
     Example: loco undo edited --output base
     """
-    from loco_cli.workflows import undo as workflow
+    from loco_cli.commands import undo as workflow
 
     terminal: Terminal = ctx.obj
     restored = workflow.run(output, destination, force=force)

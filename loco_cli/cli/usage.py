@@ -28,7 +28,7 @@ _MEANT = re.compile(r"Did you mean (`.*?`)")
 _EXTRA = re.compile(r"got unexpected extra arguments?(?:\(s\))? \((.*)\)$")
 
 
-class Page(TyperCommand):
+class Command(TyperCommand):
     """A command whose help says no more of an option than what it takes."""
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -40,8 +40,8 @@ class Page(TyperCommand):
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
 
 
-class Shelf(TyperGroup):
-    """Commands under one name, with the help of a `Page`."""
+class CommandGroup(TyperGroup):
+    """Commands under one name, with the help of a `Command`."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the options; a flag takes nothing."""
@@ -49,7 +49,7 @@ class Shelf(TyperGroup):
 
 
 @contextmanager
-def in_our_words() -> Iterator[None]:
+def translate_usage_errors() -> Iterator[None]:
     """Raise what Typer refuses within as a RequestError."""
     try:
         yield

@@ -23,7 +23,7 @@ def verify(
 
     Example: loco verify edited
     """
-    from loco_cli.workflows import verify as workflow
+    from loco_cli.commands import verify as workflow
 
     terminal: Terminal = ctx.obj
     found = workflow.run(output)

@@ -1,1 +1,1 @@
-"""What an architecture is, and which ones are known by name."""
+"""A model on this machine: where it is, what it is, and what is loaded of it."""

@@ -17,12 +17,12 @@ from loco_cli.concept import (
     same_name,
 )
 from loco_cli.errors import ConceptError, RecipeError
+from loco_cli.protocol.wordings import asks_for_style, bare_name, tidy
 from loco_cli.recipe.complaints import complain, complaint
 from loco_cli.recipe.overrides import Override, apply_overrides
 from loco_cli.recipe.record import Recipe, RecipeDocument
 from loco_cli.recipe.render import render_document
 from loco_cli.recipe.tree import KeyPath, Tree, read_tree
-from loco_cli.templates import asks_for_style, bare_name, tidy
 
 
 def load_recipe(

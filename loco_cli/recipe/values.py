@@ -22,7 +22,7 @@ from pydantic import (
 
 from loco_cli.errors import RequestError
 from loco_cli.layers import LayerWindow
-from loco_cli.seeds import MAX_SEEDS
+from loco_cli.protocol.seeds import MAX_SEEDS
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from loco_cli.families.spec import ModelSpec
 from loco_cli.manifest import EditRecord
-from loco_cli.models.spec import ModelSpec
 from loco_cli.report.words import edited_layers, layer_span, range_words, small, writable
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+", re.ASCII)

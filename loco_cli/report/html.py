@@ -20,7 +20,7 @@ from loco_cli.manifest import EditRecord, Manifest
 from loco_cli.report import words
 from loco_cli.report.chart import Chart, describe, layer_chart
 from loco_cli.report.ladder import Ladder
-from loco_cli.report.pictures import BeforeAfter, Swept, data_uri
+from loco_cli.report.pictures import BeforeAfter, LocalizationRun, data_uri
 from loco_cli.report.strips import Strip, ask_again, swap_strips
 from loco_cli.report.traced import Traced
 from loco_cli.strength import Strength
@@ -34,7 +34,7 @@ HALF = 0.5  # of the full swap's effect: with less, a window does not hold the c
 
 
 @dataclass(frozen=True)
-class Found:
+class LocalizationView:
     """
     A localization as its part of a page shows it.
 
@@ -49,7 +49,7 @@ class Found:
     strips: tuple[Strip, ...]
 
     @classmethod
-    def of(cls, swept: Swept, module_paths: Sequence[str] = ()) -> "Found":
+    def of(cls, swept: LocalizationRun, module_paths: Sequence[str] = ()) -> "LocalizationView":
         """Return what the page needs of a localization."""
         found = swept.localization
         paths = dict(enumerate(swept.module_paths or module_paths))
@@ -93,9 +93,11 @@ def hashes(manifest: Manifest | None) -> tuple[tuple[str, str], ...]:
     return (*named, *files)
 
 
-def render_localization_report(sweeps: Sequence[Swept], *, command: Sequence[str] = ()) -> str:
+def render_localization_report(
+    sweeps: Sequence[LocalizationRun], *, command: Sequence[str] = ()
+) -> str:
     """Return the page of one or several localizations: chart, scores, every picture."""
-    found = [Found.of(sweep) for sweep in sweeps]
+    found = [LocalizationView.of(sweep) for sweep in sweeps]
     model = found[0].record.model.name
     names = words.listed(dict.fromkeys(one.record.concept.subject for one in found))
     title = f"Where {model} keeps {names}"
@@ -115,7 +117,7 @@ def render_edit_report(
     title: str,
     model: str,
     edits: Sequence[EditRecord],
-    localizations: Sequence[Localization | Swept],
+    localizations: Sequence[Localization | LocalizationRun],
     tensors: Sequence[TensorFacts],
     preserved: Sequence[str],
     recipe: str,
@@ -131,8 +133,10 @@ def render_edit_report(
     A localization may come with its pictures. `module_paths` are those of all layers in order;
     without them only layers that were localized show theirs.
     """
-    sweeps = [one if isinstance(one, Swept) else Swept(one) for one in localizations]
-    found = [Found.of(sweep, module_paths) for sweep in sweeps]
+    sweeps = [
+        one if isinstance(one, LocalizationRun) else LocalizationRun(one) for one in localizations
+    ]
+    found = [LocalizationView.of(sweep, module_paths) for sweep in sweeps]
     lines = [TensorLine.of(facts) for facts in tensors]
     paths = dict(enumerate(module_paths))
     for one in found:

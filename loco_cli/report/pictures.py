@@ -29,7 +29,7 @@ class SwapPicture:
 
 
 @dataclass(frozen=True)
-class Swept:
+class LocalizationRun:
     """
     A localization with what only its workflow knows: the pictures, and every layer's module path.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from loco_cli.evaluation import Evaluation, ForgetRow, KeepRow
-from loco_cli.report.pictures import BeforeAfter, Swept
+from loco_cli.report.pictures import BeforeAfter, LocalizationRun
 from loco_cli.report.strips import Asked, Frame, Strip, ask_again, of_chosen_width, swap_strips
 from loco_cli.report.words import percent
 
@@ -39,7 +39,7 @@ class Row:
     group: int = 1
 
 
-def localization_rows(swept: Swept) -> list[Row]:
+def localization_rows(swept: LocalizationRun) -> list[Row]:
     """Return a row per prompt pair: the original, each window of the chosen width, all layers."""
     width = len(swept.localization.layer_set)
     concept = f"{swept.localization.concept.kind} {swept.localization.concept.subject}"

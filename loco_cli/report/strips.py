@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from loco_cli.evaluation import Evaluation, ForgetRow, KeepRow
-from loco_cli.report.pictures import BeforeAfter, Swept
+from loco_cli.report.pictures import BeforeAfter, LocalizationRun
 from loco_cli.report.words import layer_span
 
 Means = TypeVar("Means", ForgetRow, KeepRow)
@@ -41,7 +41,7 @@ class Asked(Generic[Means]):
     pairs: tuple[BeforeAfter, ...]
 
 
-def swap_strips(swept: Swept) -> tuple[Strip, ...]:
+def swap_strips(swept: LocalizationRun) -> tuple[Strip, ...]:
     """Return one strip per prompt pair, in the order of the pictures; narrow candidates first."""
     chosen = swept.localization.layer_set
     everything = max((p.layers for p in swept.pictures), key=len, default=())

@@ -58,7 +58,7 @@ def shortfall(found: Localization, wanted: float | None) -> str | None:
     return None
 
 
-def taken_for_enough(found: Localization, wanted: float | None) -> str | None:
+def accepted_below_target(found: Localization, wanted: float | None) -> str | None:
     """Return a sentence where less than `wanted` was taken, as far as the scale is known."""
     if wanted is None or found.does(wanted) or not found.is_enough(wanted):
         return None
@@ -69,7 +69,7 @@ def taken_for_enough(found: Localization, wanted: float | None) -> str | None:
     )
 
 
-def scattered(found: Localization, wanted: float) -> str | None:
+def noncontiguous(found: Localization, wanted: float) -> str | None:
     """Return a sentence where no range was enough, and layers were found that do not touch."""
     if found.window is None or found.layer_range:
         return None

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import torch
 
+from loco_cli.families import registry
 from loco_cli.localization import Localization, WindowScore
-from loco_cli.models import registry
+from loco_cli.localizing.sweep import SearchContext, localize
+from loco_cli.models.locate import locate
+from loco_cli.models.session import RunOptions, load_model, load_scorer
 from loco_cli.recipe import EditEntry, LocalizeSettings, slug
-from loco_cli.runtime.sample import choose_batch_size
-from loco_cli.workflows.opening.locate import locate
-from loco_cli.workflows.opening.machine import Machine, load_model, load_scorer
-from loco_cli.workflows.searching.sweep import Bench, localize
+from loco_cli.sampling.sample import choose_batch_size
 from tests.benchmarks.world import add_options, chosen_entries
 
 
@@ -67,7 +67,7 @@ def known_localization(folder: Path | None, model: str, entry: EditEntry) -> Loc
 
 
 def localization_of(
-    bench: Bench, entry: EditEntry, settings: LocalizeSettings, folder: Path | None
+    bench: SearchContext, entry: EditEntry, settings: LocalizeSettings, folder: Path | None
 ) -> Localization:
     """Return the localization of a concept, made once where there is a folder to keep it."""
     model = bench.located.name
@@ -91,9 +91,9 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.threads:
         torch.set_num_threads(args.threads)
-    located, machine = locate(args.model), Machine()
+    located, machine = locate(args.model), RunOptions()
     pipeline = load_model(located, machine)
-    bench = Bench(
+    bench = SearchContext(
         located, pipeline, load_scorer(located, machine), choose_batch_size("auto", pipeline)
     )
     settings = LocalizeSettings(width=args.width, seeds=args.seeds, search="exhaustive")

@@ -19,16 +19,16 @@ from typing import Any
 
 from tests.benchmarks import children
 from tests.benchmarks.figures import figures, solve_figures, table
-from tests.benchmarks.rounds import Bench, Runs, one_round
+from tests.benchmarks.rounds import Bench, RunRecorder, one_round
 
 LAYERS = {"sdxl": (45, 49), "sd15": (8, 10)}  # as published, for styles
 
 
-def measure(bench: Bench, repeat: int) -> Runs:
+def measure(bench: Bench, repeat: int) -> RunRecorder:
     """Return every run by its name, each `repeat` times; the files are made first."""
     size = ("--small",) if bench.is_small else ()
     children.python("tests.benchmarks.full_size", bench.model, bench.base, bench.config, *size)
-    runs: Runs = {}
+    runs: RunRecorder = {}
     for _ in range(repeat):
         for name, run in one_round(bench):
             runs.setdefault(name, []).append(run)

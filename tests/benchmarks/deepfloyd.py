@@ -22,17 +22,17 @@ from statistics import fmean
 
 import torch
 
+from loco_cli.editing.deltas import Solved, new_weights
+from loco_cli.editing.preserve import preserved_prompts
+from loco_cli.editing.solve import solve
+from loco_cli.encoders.encode import TextEncoder
+from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Judged
 from loco_cli.interventions import Run, SwapPrompt
 from loco_cli.layers import parse_layers
+from loco_cli.models.encoders import encoder_of
+from loco_cli.protocol.wordings import Kind
 from loco_cli.recipe import EditEntry, Recipe
-from loco_cli.runtime.encode import TextEncoder
-from loco_cli.runtime.sample import sample
-from loco_cli.templates import Kind
-from loco_cli.workflows.judging.judge import Bench, Exam, Judged
-from loco_cli.workflows.opening.encoders import encoder_of
-from loco_cli.workflows.prompts.preserve import preserved_prompts
-from loco_cli.workflows.solving.changes import Solved, new_weights
-from loco_cli.workflows.solving.solve import solve
+from loco_cli.sampling.sample import sample
 from tests.benchmarks.edits import exam_of, line, recipe_of, trials_of
 from tests.benchmarks.outcome import (
     Outcome,
@@ -136,7 +136,9 @@ def windows(n_layers: int) -> list[tuple[int, ...]]:
     return [tuple(range(start, start + WIDTH)) for start in range(0, n_layers - WIDTH + 1, 2)]
 
 
-def best_window(bench: Bench, recipe: Recipe, exam: Exam, encoder: TextEncoder) -> tuple[int, ...]:
+def best_window(
+    bench: EvaluationContext, recipe: Recipe, exam: EvaluationPlan, encoder: TextEncoder
+) -> tuple[int, ...]:
     """Return the window that forgets most, and of equals makes most of it what it should be."""
     asked = _to_forget(exam)
     found = {}
@@ -146,12 +148,12 @@ def best_window(bench: Bench, recipe: Recipe, exam: Exam, encoder: TextEncoder) 
     return max(found, key=lambda layers: found[layers])
 
 
-def _to_forget(exam: Exam) -> Exam:
+def _to_forget(exam: EvaluationPlan) -> EvaluationPlan:
     return replace(exam, questions=tuple(q for q in exam.questions if q.edit is not None))
 
 
 def measure(
-    bench: Bench,
+    bench: EvaluationContext,
     encoder: TextEncoder,
     trial: Trial,
     entry: EditEntry,
@@ -176,7 +178,7 @@ def measure(
 
 
 def _outcome(
-    bench: Bench,
+    bench: EvaluationContext,
     trial: Trial,
     layers: tuple[int, ...],
     recipe: Recipe,
@@ -200,7 +202,7 @@ def _outcome(
     )
 
 
-def reach(bench: Bench, source: str, target: str) -> dict[str, float]:
+def reach(bench: EvaluationContext, source: str, target: str) -> dict[str, float]:
     """
     Return how often the judge takes a picture of `source` for `target` when parts of it are read.
 
@@ -222,7 +224,7 @@ def reach(bench: Bench, source: str, target: str) -> dict[str, float]:
     return found
 
 
-def _draw(bench: Bench, runs: Sequence[Run]) -> list[torch.Tensor]:
+def _draw(bench: EvaluationContext, runs: Sequence[Run]) -> list[torch.Tensor]:
     spec = bench.located.spec
     steps, guidance, batch_size = spec.steps, spec.guidance, bench.batch_size
     return list(sample(bench.pipeline, runs, steps=steps, guidance=guidance, batch_size=batch_size))

@@ -23,23 +23,23 @@ from pathlib import Path
 
 import torch
 
+from loco_cli.editing.deltas import new_weights
+from loco_cli.editing.neighbours import names_of
+from loco_cli.editing.preserve import preserved_prompts
+from loco_cli.editing.solve import solve
+from loco_cli.encoders.encode import TextEncoder
+from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Judged
+from loco_cli.evaluating.questions import Question, kept_concepts, labels_of
+from loco_cli.evaluating.show import evaluation_sheet
+from loco_cli.families.spec import ModelSpec
 from loco_cli.layers import parse_layers
 from loco_cli.localization import Localization
-from loco_cli.models.spec import ModelSpec
+from loco_cli.localizing import sweep
+from loco_cli.models.encoders import encoder_of
+from loco_cli.models.locate import locate
+from loco_cli.models.session import RunOptions
+from loco_cli.protocol.wordings import Kind, fill
 from loco_cli.recipe import EditEntry, LocalizeSettings, Override, Recipe, load_recipe, slug
-from loco_cli.runtime.encode import TextEncoder
-from loco_cli.templates import Kind, fill
-from loco_cli.workflows.judging.judge import Bench, Exam, Judged
-from loco_cli.workflows.judging.show import evaluation_sheet
-from loco_cli.workflows.opening.encoders import encoder_of
-from loco_cli.workflows.opening.locate import locate
-from loco_cli.workflows.opening.machine import Machine
-from loco_cli.workflows.prompts.neighbours import names_of
-from loco_cli.workflows.prompts.preserve import preserved_prompts
-from loco_cli.workflows.prompts.questions import Question, kept_concepts, labels_of
-from loco_cli.workflows.searching import sweep
-from loco_cli.workflows.solving.changes import new_weights
-from loco_cli.workflows.solving.solve import solve
 from tests.benchmarks.answer_key import key_of, localization_of
 from tests.benchmarks.outcome import (
     FIGURES,
@@ -89,9 +89,9 @@ def recipe_of(entry: EditEntry, model: str, settings: tuple[str, ...], n_seeds: 
     return load_recipe(json.dumps(document), f"{entry.subject} {entry.kind}", overrides)
 
 
-def exam_of(spec: ModelSpec, recipe: Recipe, *, is_choosing: bool) -> Exam:
+def exam_of(spec: ModelSpec, recipe: Recipe, *, is_choosing: bool) -> EvaluationPlan:
     """Return what `loco evaluate` asks, or for choosing less and something else."""
-    exam = Exam.of(spec, recipe)
+    exam = EvaluationPlan.of(spec, recipe)
     if not is_choosing:
         return exam
     (concept,) = recipe.concepts()
@@ -110,7 +110,7 @@ def exam_of(spec: ModelSpec, recipe: Recipe, *, is_choosing: bool) -> Exam:
 
 
 def layers_for(
-    bench: Bench, entry: EditEntry, where: str, folder: Path | None, n_seeds: int
+    bench: EvaluationContext, entry: EditEntry, where: str, folder: Path | None, n_seeds: int
 ) -> tuple[tuple[int, ...], Localization | None]:
     """Return the layers to edit: the key's, those named, or those that a localization found."""
     if where == "key":
@@ -118,7 +118,9 @@ def layers_for(
     is_width = where.startswith("width-")
     if where not in ("found", "set") and not is_width:
         return parse_layers(where), None
-    sweeping = sweep.Bench(bench.located, bench.pipeline, bench.judges.scorer, bench.batch_size)
+    sweeping = sweep.SearchContext(
+        bench.located, bench.pipeline, bench.judges.scorer, bench.batch_size
+    )
     settings = LocalizeSettings(seeds=n_seeds, window="set" if where == "set" else None)
     if is_width:
         settings = settings.model_copy(update={"width": int(where.removeprefix("width-"))})
@@ -128,7 +130,11 @@ def layers_for(
 
 
 def measure(
-    bench: Bench, encoder: TextEncoder, trial: Trial, entry: EditEntry, args: argparse.Namespace
+    bench: EvaluationContext,
+    encoder: TextEncoder,
+    trial: Trial,
+    entry: EditEntry,
+    args: argparse.Namespace,
 ) -> tuple[Outcome, Judged]:
     """Return what came of one edit, and its pictures."""
     started, located = time.monotonic(), bench.located
@@ -192,7 +198,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not todo:
         return
     located = locate(args.model)
-    bench, encoder = Bench.load(located, Machine()), encoder_of(located)
+    bench, encoder = EvaluationContext.load(located, RunOptions()), encoder_of(located)
     for trial, entry in todo:
         outcome, judged = measure(bench, encoder, trial, entry, args)
         print(line(outcome), flush=True)

@@ -16,8 +16,8 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from loco_cli.workflows.opening.locate import locate
-from loco_cli.workflows.opening.machine import Machine, load_model
+from loco_cli.models.locate import locate
+from loco_cli.models.session import RunOptions, load_model
 
 Evaluate = Callable[[], Tensor]
 
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=8)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    pipeline = load_model(locate(args.model), Machine(device=args.device))
+    pipeline = load_model(locate(args.model), RunOptions(device=args.device))
     ways = ways_of(pipeline.pipe.unet, args.batch, args.device)
     clock = time.process_time if args.device == "cpu" else time.monotonic
     first, answers = {}, {}

@@ -21,7 +21,7 @@ import transformers
 from torch import Tensor
 
 from loco_cli.checkpoint.header import TensorInfo, render_header
-from loco_cli.models import registry
+from loco_cli.families import registry
 from tests.families.original import original_tensors
 from tests.families.small import SmallModel, small_model
 

@@ -24,22 +24,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from loco_cli.events import silent
+from loco_cli.families import registry
 from loco_cli.interventions import Run
 from loco_cli.localization import Localization
-from loco_cli.localizers import fast, locogen
-from loco_cli.localizers.locogen import Trial
-from loco_cli.localizers.race import Estimate, Layers
-from loco_cli.models import registry
+from loco_cli.localizing import fast, locogen
+from loco_cli.localizing.cache import CachedRun
+from loco_cli.localizing.locogen import Trial
+from loco_cli.localizing.race import Estimate, Layers
+from loco_cli.localizing.runs import RunRecorder, SearchContext
+from loco_cli.localizing.search import FastSearch
+from loco_cli.localizing.sweep import localize
+from loco_cli.models.locate import locate
+from loco_cli.models.session import RunOptions, load_model
 from loco_cli.recipe import EditEntry, LocalizeSettings
-from loco_cli.runtime.sample import choose_batch_size, sample
-from loco_cli.runtime.team import Team
-from loco_cli.workflows.opening.locate import locate
-from loco_cli.workflows.opening.machine import Machine, load_model
-from loco_cli.workflows.progress import silent
-from loco_cli.workflows.searching.kept import KeptRun
-from loco_cli.workflows.searching.runs import Bench, Runs
-from loco_cli.workflows.searching.search import Hunt
-from loco_cli.workflows.searching.sweep import localize
+from loco_cli.sampling.processes import Team
+from loco_cli.sampling.sample import choose_batch_size, sample
 from tests.families.layouts import write_folder
 from tests.families.small import SmallModel, small_model
 
@@ -51,7 +51,7 @@ LISTENS = 0.01  # the layers of the reduced SDXL that are not planted, of what t
 
 
 @dataclass
-class MadeUp(Runs):
+class MadeUp(RunRecorder):
     """Runs without a model: scores fall by the effect of the layers that are swapped."""
 
     weights: Mapping[int, float] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class MadeUp(Runs):
 
     def _make_fresh(self, fresh: Sequence[Sequence[Trial]], stage: str) -> None:
         for trial in (trial for sharing in fresh for trial in sharing):
-            self._record(trial, KeptRun(self._score(trial)))
+            self._record(trial, CachedRun(self._score(trial)))
 
     def _score(self, trial: Trial) -> float:
         layers, of = trial.candidate.layers, (trial.run.prompt, trial.run.seed)
@@ -119,7 +119,7 @@ def hunt(runs: MadeUp, shares: Sequence[float]) -> Estimate:
     """Return the best range of a search whose ranking of the layers is given."""
     runs.make(runs.originals(), "", is_shared=False)
     runs.evaluations += len(runs.pairs) * fast.PASSES * fast.N_STEPS
-    return Hunt(runs).run(shares)
+    return FastSearch(runs).run(shares)
 
 
 def counts(n_layers: int, *, by_lot: bool, n_places: int = 12) -> list[Count]:
@@ -221,7 +221,7 @@ def searched(folder: Path, plant: range, *, steps: int | None, n_seeds: int) -> 
         folder.mkdir(parents=True, exist_ok=True)
         write_folder(folder, planted("sdxl", plant), torch.float32)
     located = locate(str(folder))
-    pipeline = load_model(located, Machine(device="cpu"))
+    pipeline = load_model(located, RunOptions(device="cpu"))
     size, sampling = choose_batch_size("auto", pipeline), located.spec.sampling(steps, None)
     pairs, seeds = ENTRY.localize_pairs(), range(n_seeds)
     runs = [Run(pair.source, seed) for pair in pairs for seed in seeds]
@@ -230,7 +230,7 @@ def searched(folder: Path, plant: range, *, steps: int | None, n_seeds: int) -> 
     for run, image in zip(runs, made, strict=True):
         known.setdefault(run.prompt, []).append(image)
     scorer: Any = Likeness(known)
-    bench = Bench(located, pipeline, scorer, size)
+    bench = SearchContext(located, pipeline, scorer, size)
     return localize(bench, ENTRY, LocalizeSettings(steps=steps, seeds=n_seeds)).localization
 
 

@@ -7,10 +7,10 @@ from itertools import islice
 from pathlib import Path
 from statistics import fmean
 
+from loco_cli.evaluating.judge import EvaluationPlan, Judged
+from loco_cli.evaluating.questions import Question
 from loco_cli.evaluation import harmonic_mean, interval
 from loco_cli.report.pictures import BeforeAfter
-from loco_cli.workflows.judging.judge import Exam, Judged
-from loco_cli.workflows.prompts.questions import Question
 from tests.benchmarks.world import KINDS
 
 Groups = tuple[tuple[bool, ...], ...]
@@ -44,7 +44,7 @@ class Measured:
         return f"{self.model:<12}{self.method:<32}{', '.join(self.subjects)[:40]:<42}{shares}"
 
 
-def marks_of(exam: Exam, judged: Judged) -> dict[str, Groups]:
+def marks_of(exam: EvaluationPlan, judged: Judged) -> dict[str, Groups]:
     """Return what was forgotten and what became, for each edit of an exam."""
     forgotten: dict[int | None, list[bool]] = {}
     became: dict[int | None, list[bool]] = {}
@@ -57,7 +57,7 @@ def marks_of(exam: Exam, judged: Judged) -> dict[str, Groups]:
     return {"forgotten": _groups(forgotten), "became": _groups(became)}
 
 
-def kept_marks(exam: Exam, judged: Judged) -> Groups:
+def kept_marks(exam: EvaluationPlan, judged: Judged) -> Groups:
     """Return what was kept, for each concept of an exam."""
     kept: dict[str, list[bool]] = {}
     for question, picture in _pictures(exam, judged):
@@ -110,7 +110,7 @@ def _share(groups: Sequence[Sequence[bool]]) -> float:
     return fmean(map(fmean, groups))
 
 
-def _pictures(exam: Exam, judged: Judged) -> Iterator[tuple[Question, BeforeAfter]]:
+def _pictures(exam: EvaluationPlan, judged: Judged) -> Iterator[tuple[Question, BeforeAfter]]:
     pictures = iter(judged.pictures)
     for question in exam.questions:
         for picture in islice(pictures, len(exam.seeds)):

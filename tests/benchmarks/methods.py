@@ -23,19 +23,19 @@ from pathlib import Path
 import torch
 
 from loco_cli.checkpoint.reader import read_tensor
+from loco_cli.editing.deltas import Solved, TensorEdit, new_weights
+from loco_cli.editing.solve import solve
+from loco_cli.encoders.encode import CheckpointEncoder
+from loco_cli.evaluating.choice import Choice, measured
+from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan
+from loco_cli.evaluating.questions import Question
+from loco_cli.families.spec import ModelSpec
 from loco_cli.localization import Localization
-from loco_cli.models.spec import ModelSpec
+from loco_cli.localizing import sweep
+from loco_cli.models.encoders import encoder_of
+from loco_cli.models.locate import LocatedModel, locate
+from loco_cli.models.session import RunOptions
 from loco_cli.recipe import EditEntry, Override, Recipe, load_recipe
-from loco_cli.runtime.encode import CheckpointEncoder
-from loco_cli.workflows.choosing import Choice, measured
-from loco_cli.workflows.judging.judge import Bench, Exam
-from loco_cli.workflows.opening.encoders import encoder_of
-from loco_cli.workflows.opening.locate import Located, locate
-from loco_cli.workflows.opening.machine import Machine
-from loco_cli.workflows.prompts.questions import Question
-from loco_cli.workflows.searching import sweep
-from loco_cli.workflows.solving.changes import NewWeight, Solved, new_weights
-from loco_cli.workflows.solving.solve import solve
 from tests.benchmarks import published
 from tests.benchmarks.answer_key import known_localization
 from tests.benchmarks.marks import Measured, append_row, kept_marks, marks_of, read_rows, table
@@ -78,18 +78,20 @@ METHODS: Mapping[str, Method] = {
 class Editing:
     """What an edit needs of a model: where it is, its text encoders, and its localizations."""
 
-    located: Located
+    located: LocatedModel
     encoder: CheckpointEncoder
     localizations: Path
 
     def chosen(
-        self, bench: Bench, method: Method, group: Sequence[EditEntry], recipe: Recipe
+        self, bench: EvaluationContext, method: Method, group: Sequence[EditEntry], recipe: Recipe
     ) -> Choice:
         """Return layers and strength for some concepts, by pictures where the method asks so."""
         choice = Choice(recipe, tuple(self.layers(method, entry) for entry in group))
         if not recipe.edit.is_measured:
             return choice
-        drawing = sweep.Bench(self.located, bench.pipeline, bench.judges.scorer, bench.batch_size)
+        drawing = sweep.SearchContext(
+            self.located, bench.pipeline, bench.judges.scorer, bench.batch_size
+        )
         return measured(drawing, choice, [self.localization(entry) for entry in group])
 
     def solved(self, method: Method, choice: Choice) -> Solved:
@@ -122,7 +124,7 @@ class Editing:
         begin = random.Random(entry.subject).choice(apart)
         return tuple(range(begin, begin + width))
 
-    def share_changed(self, weights: Sequence[NewWeight]) -> float:
+    def share_changed(self, weights: Sequence[TensorEdit]) -> float:
         """Return the share of the UNet's and the text encoders' numbers that an edit changes."""
         checkpoint = self.located.checkpoint
         parts = ("unet", *(one.component for one in self.located.spec.context.encoders))
@@ -142,14 +144,16 @@ def recipe_of(group: Sequence[EditEntry], model: str, settings: Sequence[str]) -
     return load_recipe(json.dumps(document), "methods", [Override.parse(one) for one in settings])
 
 
-def exams_of(spec: ModelSpec, recipe: Recipe, n_seeds: int) -> tuple[Exam, Exam]:
+def exams_of(
+    spec: ModelSpec, recipe: Recipe, n_seeds: int
+) -> tuple[EvaluationPlan, EvaluationPlan]:
     """
     Return what should be forgotten, in all wordings and seeds, and what should be kept.
 
     The latter asks every other concept once: they take turns in wordings, edits in which half and
     in seeds.
     """
-    exam = Exam.of(spec, recipe)
+    exam = EvaluationPlan.of(spec, recipe)
     seeds = tuple(exam.seeds[0] + i for i in range(n_seeds))
     forget = tuple(one for one in exam.questions if one.edit is not None)
     asked: dict[str, list[Question]] = {}
@@ -166,7 +170,7 @@ def exams_of(spec: ModelSpec, recipe: Recipe, n_seeds: int) -> tuple[Exam, Exam]
 
 
 def measure(
-    bench: Bench, editing: Editing, name: str, group: Sequence[EditEntry], n_seeds: int
+    bench: EvaluationContext, editing: Editing, name: str, group: Sequence[EditEntry], n_seeds: int
 ) -> Measured:
     """Return what came of one edit."""
     located, method = bench.located, METHODS[name]
@@ -201,7 +205,7 @@ def main(arguments: list[str] | None = None) -> None:
         torch.set_num_threads(args.threads)
     located = locate(args.model)
     editing = Editing(located, encoder_of(located), args.localizations)
-    bench = Bench.load(located, Machine())
+    bench = EvaluationContext.load(located, RunOptions())
     done = {(row.method, row.subjects, row.n_seeds) for row in read_rows([args.output])}
     for n_together in args.together or [1]:
         for group in shard(args, groups_of(entries(args.kind or KINDS, args.subject), n_together)):

@@ -23,13 +23,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from loco_cli.editors.locoedit import Aligned, answering
+from loco_cli.editing.deltas import Change, Solved
+from loco_cli.editing.keys import encode_problem
+from loco_cli.editing.locoedit import Aligned, answering
+from loco_cli.editing.preserve import chosen_neighbours
+from loco_cli.encoders.encode import TextEncoder
+from loco_cli.models.locate import LocatedModel
 from loco_cli.recipe import Recipe
-from loco_cli.runtime.encode import TextEncoder
-from loco_cli.workflows.opening.locate import Located
-from loco_cli.workflows.prompts.preserve import chosen_neighbours
-from loco_cli.workflows.solving.changes import Change, Solved
-from loco_cli.workflows.solving.problem import encode_problem
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Published:
 
 def solve(
     formula: Formula,
-    located: Located,
+    located: LocatedModel,
     recipe: Recipe,
     layers_of: Sequence[tuple[int, ...]],
     encoder: TextEncoder,

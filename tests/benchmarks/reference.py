@@ -14,9 +14,9 @@ from torch import Tensor
 
 from loco_cli.concept import PromptPair
 from loco_cli.layers import sliding_windows
-from loco_cli.metrics.clip_score import ClipScorer
 from loco_cli.recipe import EditEntry
-from loco_cli.runtime.pipeline import Pipeline
+from loco_cli.sampling.clip_score import ClipScorer
+from loco_cli.sampling.pipeline import Pipeline
 
 Window = tuple[int, ...]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.checkpoint.reader import read_array
-from loco_cli.models import registry
+from loco_cli.families import registry
 from tests.benchmarks import children
 from tests.benchmarks.children import Run, python, run
 
@@ -20,7 +20,7 @@ PAPER = ("--ridge", "0.01", "--set", "edit.tokens=last-subject", "--set", "prese
 # what two ways to the same weights may differ by: one encodes in float16, and both round to it
 AGREEMENT = 0.05
 
-Runs = dict[str, list[Run]]
+RunRecorder = dict[str, list[Run]]
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,12 @@ from statistics import fmean
 import torch
 
 from loco_cli.localization import Localization
+from loco_cli.localizing.runs import RunRecorder
+from loco_cli.localizing.sweep import SearchContext, localize
+from loco_cli.models.locate import locate
+from loco_cli.models.session import RunOptions, load_model, load_scorer
 from loco_cli.recipe import EditEntry, LocalizeSettings
-from loco_cli.runtime.sample import choose_batch_size
-from loco_cli.workflows.opening.locate import locate
-from loco_cli.workflows.opening.machine import Machine, load_model, load_scorer
-from loco_cli.workflows.searching.runs import Runs
-from loco_cli.workflows.searching.sweep import Bench, localize
+from loco_cli.sampling.sample import choose_batch_size
 from tests.benchmarks import reference
 from tests.benchmarks.answer_key import key_of, known_localization, parse_width
 from tests.benchmarks.world import KINDS, add_options, chosen_entries, entries
@@ -85,12 +85,12 @@ class Clock:
 
 
 def by_the_loop(
-    bench: Bench, entry: EditEntry, n_seeds: int, *, n_timed: int, is_whole: bool
+    bench: SearchContext, entry: EditEntry, n_seeds: int, *, n_timed: int, is_whole: bool
 ) -> Sought:
     """Return the paper's loop, all of it or as it is counted from some of its pictures."""
     spec, pairs = bench.located.spec, entry.localize_pairs()
     windows = reference.windows_of(spec.n_layers, LOOP_WIDTH)
-    price = Runs.of(bench, entry, LocalizeSettings(seeds=n_seeds)).price
+    price = RunRecorder.of(bench, entry, LocalizeSettings(seeds=n_seeds)).price
     n_pictures = len(windows) * len(pairs) * n_seeds
     some = windows if is_whole else windows[:: -(-len(windows) // n_timed)]
     some_pairs, seeds = (pairs, range(n_seeds)) if is_whole else (pairs[:1], range(1))
@@ -112,7 +112,7 @@ def by_the_loop(
     )
 
 
-def by_search(bench: Bench, entry: EditEntry, settings: LocalizeSettings) -> Sought:
+def by_search(bench: SearchContext, entry: EditEntry, settings: LocalizeSettings) -> Sought:
     """Return one of our searches, run."""
     clock, n_seeds = Clock.now(), settings.seeds
     found = localize(bench, entry, settings).localization
@@ -138,7 +138,7 @@ def sought(
     )
 
 
-def seconds_per_evaluation(bench: Bench) -> float:
+def seconds_per_evaluation(bench: SearchContext) -> float:
     """Return what an evaluation of our sweep takes: one concept, all single layers, one seed."""
     (entry, *_) = entries(["object"])
     clock = Clock.now()
@@ -155,10 +155,10 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if args.threads:
         torch.set_num_threads(args.threads)
-    located, machine = locate(args.model), Machine(device=args.device, is_cached=False)
+    located, machine = locate(args.model), RunOptions(device=args.device, is_cached=False)
     pipeline = load_model(located, machine)
     size = choose_batch_size("auto", pipeline)
-    bench = Bench(located, pipeline, load_scorer(located, machine), size)
+    bench = SearchContext(located, pipeline, load_scorer(located, machine), size)
     done = {(row.way, row.subject, row.n_seeds) for row in read_rows([args.output])}
     price = None
     for entry in chosen_entries(args):

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loco_cli.editors import locoedit
-from loco_cli.editors.ridge import ridge_update
-from loco_cli.models import registry
-from loco_cli.models.family import layers_of
-from loco_cli.models.spec import ModelSpec
-from loco_cli.templates import EDIT
+from loco_cli.editing import locoedit
+from loco_cli.editing.ridge import ridge_update
+from loco_cli.families import registry
+from loco_cli.families.family import layers_of
+from loco_cli.families.spec import ModelSpec
+from loco_cli.protocol.wordings import EDIT
 
 N_KEYS = len(EDIT["style"])
 RIDGE = 0.01

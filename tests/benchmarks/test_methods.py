@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from loco_cli.editors.locoedit import Aligned
+from loco_cli.editing.locoedit import Aligned
 from loco_cli.evaluation import interval
-from loco_cli.models import registry
+from loco_cli.families import registry
 from tests.benchmarks import published
 from tests.benchmarks.marks import Measured, append_row, read_rows, table
 from tests.benchmarks.methods import METHODS, exams_of, recipe_of

@@ -7,9 +7,9 @@ import torch
 
 from loco_cli.concept import PromptPair
 from loco_cli.interventions import Run, SwapPrompt
-from loco_cli.localizers import fast, locogen
+from loco_cli.localizing import fast, locogen
 from loco_cli.recipe import LocalizeSettings
-from loco_cli.runtime.sample import sample_batch
+from loco_cli.sampling.sample import sample_batch
 from tests.benchmarks import growth, reference, search
 from tests.benchmarks.search import Sought
 
@@ -115,5 +115,5 @@ def test_no_search_costs_more_than_is_said(n_layers, width, n_prompts, seeds, we
     growth.hunt(runs, [layer / n_layers for layer in range(n_layers)])
 
     n_ranked = n_prompts * fast.PASSES * fast.N_STEPS
-    n_pictures = fast.at_most(n_layers, locogen.widths_of(width), n_prompts * seeds)
+    n_pictures = fast.max_images(n_layers, locogen.widths_of(width), n_prompts * seeds)
     assert runs.evaluations - n_ranked <= n_pictures * runs.price

@@ -19,7 +19,7 @@ import transformers
 from torch import Tensor
 
 from loco_cli.concept import Concept, edit_pairs
-from loco_cli.models import registry
+from loco_cli.families import registry
 
 PIPELINES = {
     "sd1": diffusers.StableDiffusionPipeline,

@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
-from loco_cli.models import known
+from loco_cli.families import known
 from loco_cli.recipe import EditEntry
 
 Thing = TypeVar("Thing")

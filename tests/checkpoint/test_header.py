@@ -15,9 +15,8 @@ from loco_cli.checkpoint.header import (
     read_header,
     read_header_bytes,
     render_header,
-    shown,
 )
-from loco_cli.errors import CheckpointError
+from loco_cli.errors import CheckpointError, printable
 
 ONE_TENSOR = (
     b"\x50\x00\x00\x00\x00\x00\x00\x00"
@@ -183,7 +182,7 @@ def test_a_name_cannot_speak_to_the_terminal(broken):
     message = broken(file_of({"\x1b[2Jw\u202e": entry("F33")}, bytes(4)))
 
     assert "`\\x1b[2Jw\\u202e`" in message
-    assert shown("a" * 500, limit=10) == "a" * 10 + "…"
+    assert printable("a" * 500, limit=10) == "a" * 10 + "…"
 
 
 @settings(deadline=None)  # a busy machine is no failure

@@ -12,7 +12,7 @@ from safetensors.torch import save_file as save_torch
 from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.checkpoint.reader import read_tensor
 from loco_cli.errors import CheckpointError
-from loco_cli.models.stable_diffusion import sd1_layers
+from loco_cli.families.sd import sd1_layers
 from tests.checkpoints import D_TEXT, K_ORIGINAL, WIDTHS, K, write_folder, write_single_file
 
 

@@ -19,10 +19,10 @@ from loco_cli.checkpoint.lora import (
     open_lora,
     write_lora,
 )
-from loco_cli.checkpoint.lora_names import lora_name, original_module, silent_partners
-from loco_cli.checkpoint.original import unet_name
 from loco_cli.errors import CheckpointError
-from loco_cli.models import registry
+from loco_cli.families import registry
+from loco_cli.families.compvis import unet_name
+from loco_cli.families.lora_names import lora_name, original_module, silent_partners
 from tests.families.layouts import write_folder
 from tests.families.pictures import load_folder
 from tests.families.small import small_model

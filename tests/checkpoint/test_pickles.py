@@ -16,8 +16,8 @@ from loco_cli.checkpoint.pickles import read_pickle
 from loco_cli.checkpoint.reader import read_range
 from loco_cli.checkpoint.tree import Entry
 from loco_cli.cli.app import app
+from loco_cli.commands import diff as compare
 from loco_cli.errors import CheckpointError
-from loco_cli.workflows import compare
 from tests.checkpoints import K_ORIGINAL, write_folder
 
 UNET = "unet/diffusion_pytorch_model"

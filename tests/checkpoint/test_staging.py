@@ -14,7 +14,7 @@ from loco_cli.checkpoint.staging import (
     put_folder,
     staging,
 )
-from loco_cli.checkpoint.turns import taking_turns
+from loco_cli.checkpoint.turns import folder_lock
 from loco_cli.errors import MachineError
 
 
@@ -158,7 +158,7 @@ def test_programs_take_turns(tmp_path):
     signal.signal(signal.SIGALRM, lambda *_: os.close(handle))
     signal.setitimer(signal.ITIMER_REAL, 0.05)
 
-    with taking_turns(tmp_path):
+    with folder_lock(tmp_path):
         third = os.open(tmp_path, os.O_RDONLY)
         with pytest.raises(BlockingIOError):
             fcntl.flock(third, fcntl.LOCK_EX | fcntl.LOCK_NB)

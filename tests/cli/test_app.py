@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from loco_cli import __version__
-from loco_cli.cli.app import Door, app
+from loco_cli.cli.app import LocoGroup, app
 from loco_cli.cli.options import BatchSize, Debug, DryRun, Json, LayerRange, Quiet, Set
 from loco_cli.errors import CheckpointError, UnknownName
 
@@ -20,7 +20,7 @@ HEAVY = ("torch", "numpy", "diffusers", "transformers", "safetensors", "huggingf
 
 def with_command(command):
     """Return an app behind the same door that has one command."""
-    made = typer.Typer(cls=Door, pretty_exceptions_enable=False)
+    made = typer.Typer(cls=LocoGroup, pretty_exceptions_enable=False)
     made.command("it")(command)
     made.command("other")(lambda: None)
     return made

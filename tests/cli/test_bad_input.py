@@ -13,7 +13,7 @@ from transformers import CLIPTokenizer
 from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
-from loco_cli.models import registry
+from loco_cli.families import registry
 from tests.checkpoints import sd1_weights, tree_bytes, write_folder
 
 ROOT = Path(__file__).parents[2]

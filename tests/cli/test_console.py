@@ -5,7 +5,7 @@ from rich.console import Console
 
 from loco_cli.cli.console import Lines, Terminal, plain, safe
 from loco_cli.errors import RecipeError
-from loco_cli.workflows.progress import Progress
+from loco_cli.events import Progress
 
 
 @pytest.fixture

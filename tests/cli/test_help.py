@@ -7,7 +7,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
-from loco_cli.models import registry
+from loco_cli.families import registry
 from loco_cli.recipe import entries
 
 

@@ -63,12 +63,12 @@ def test_a_dry_run_prints_the_plan(here):
     words = localize("van gogh style", "--dry-run", "--output", "found")
     document = localize("van gogh style", "--dry-run", "--json")
     paper = localize("van gogh style", "--dry-run", "--search", "exhaustive")
-    scattered = localize("van gogh style", "--dry-run", "--window", "set")
+    noncontiguous = localize("van gogh style", "--dry-run", "--window", "set")
 
     assert words.exit_code == document.exit_code == 0
     assert "find the layers: at most 330 pictures, 13280 UNet evaluations" in words.stdout
     assert "find the layers: at most 960 pictures, 38400 UNet evaluations" in paper.stdout
-    assert "find the layers: at most 544 pictures, 21840 UNet evaluations" in scattered.stdout
+    assert "find the layers: at most 544 pictures, 21840 UNet evaluations" in noncontiguous.stdout
     assert "'a picture by van gogh' → 'a painting'" in words.stdout
     assert json.loads(document.stdout)["schema"] == "loco.plan/1"
     assert list(here.iterdir()) == []

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
 from loco_cli.errors import UnknownName
-from loco_cli.models import registry
+from loco_cli.families import registry
 from tests.families.original import write_file
 from tests.families.small import small_model
 

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
-from loco_cli.models import registry
+from loco_cli.families import registry
 from loco_cli.recipe import entries
 
 RECIPES = {entry.name: entry.load() for entry in entries()}

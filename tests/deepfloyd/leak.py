@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from loco_cli.runtime.encode import TextEncoder
-from loco_cli.templates import fill
+from loco_cli.encoders.encode import TextEncoder
+from loco_cli.protocol.wordings import fill
 from loco_cli.tiny.world.captions import PLAIN, PLAIN_UNSEEN, with_article
 from loco_cli.tiny.world.objects import OBJECTS
 

@@ -8,36 +8,38 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from loco_cli.evaluating.judge import EvaluationContext, Scorers
+from loco_cli.families import known
 from loco_cli.interventions import Run
-from loco_cli.models import known
-from loco_cli.runtime.sample import choose_batch_size, sample
+from loco_cli.models.locate import LocatedModel, locate
+from loco_cli.models.session import RunOptions, find_scorer, load_model, load_scorer
+from loco_cli.sampling.sample import choose_batch_size, sample
 from loco_cli.tiny.training.figures import recognition, unseen_prompts
-from loco_cli.workflows.judging.judge import Bench, Judges
-from loco_cli.workflows.opening.locate import Located, locate
-from loco_cli.workflows.opening.machine import Machine, find_scorer, load_model, load_scorer
 
 FOLDER = Path(__file__).parent / "model"
 STEPS, GUIDANCE = 10, 2.0
 FIRST_SEED = 5000  # none that localizes, edits or evaluates
 
 
-def locate_small_if(folder: Path = FOLDER) -> Located:
+def locate_small_if(folder: Path = FOLDER) -> LocatedModel:
     """Return the model with what a path does not say: what it draws, and by whom it is scored."""
     located = locate(str(folder))
     knowing = replace(located.spec, known=known.TINY, scorer="tiny", steps=STEPS, guidance=GUIDANCE)
     return replace(located, spec=knowing)
 
 
-def load_bench(located: Located) -> Bench:
+def load_bench(located: LocatedModel) -> EvaluationContext:
     """Return what its edits are judged on: `tiny`'s scorer and judge, which see larger pictures."""
-    machine = Machine(device="cpu")
+    machine = RunOptions(device="cpu")
     pipeline = load_model(located, machine)
     judge = load_scorer(located, replace(machine, scorer=str(find_scorer("tiny").parent / "judge")))
-    judges = Judges(load_scorer(located, machine), judge)
-    return Bench(located, pipeline, judges, choose_batch_size("auto", pipeline))
+    judges = Scorers(load_scorer(located, machine), judge)
+    return EvaluationContext(located, pipeline, judges, choose_batch_size("auto", pipeline))
 
 
-def recognised(bench: Bench, n_rounds: int = 1, every: int = 1) -> dict[str, dict[str, Any]]:
+def recognised(
+    bench: EvaluationContext, n_rounds: int = 1, every: int = 1
+) -> dict[str, dict[str, Any]]:
     """Return the shares that scorer and judge recognise of every scene in unseen wordings."""
     asked = list(unseen_prompts(n_rounds))[::every]
     runs = [Run(prompt, FIRST_SEED + index) for index, (_, prompt) in enumerate(asked)]
@@ -52,7 +54,9 @@ def recognised(bench: Bench, n_rounds: int = 1, every: int = 1) -> dict[str, dic
     return {name: recognition(tower, larger.clamp(0, 1), scenes) for name, tower in towers.items()}
 
 
-def draw(bench: Bench, prompts: Sequence[str], seeds: Sequence[int]) -> list[torch.Tensor]:
+def draw(
+    bench: EvaluationContext, prompts: Sequence[str], seeds: Sequence[int]
+) -> list[torch.Tensor]:
     """Return the pictures of prompts, every seed of the first one first."""
     spec = bench.located.spec
     runs = [Run(prompt, seed) for prompt in prompts for seed in seeds]

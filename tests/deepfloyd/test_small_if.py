@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from loco_cli.workflows.judging.judge import edited_pipeline
-from loco_cli.workflows.opening.encoders import encoder_of
-from loco_cli.workflows.solving.solve import solve
+from loco_cli.editing.solve import solve
+from loco_cli.evaluating.judge import edited_pipeline
+from loco_cli.models.encoders import encoder_of
 from tests.benchmarks.deepfloyd import FORMS, recipe_in
 from tests.benchmarks.world import entries
 from tests.deepfloyd.leak import PLACES, leak

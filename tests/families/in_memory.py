@@ -9,7 +9,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
-from loco_cli.models.spec import CrossAttention
+from loco_cli.families.spec import CrossAttention
 from tests.families.pictures import contexts_of, draw, end_of
 
 SUBJECT, TO = "van gogh", "painting"

@@ -17,7 +17,7 @@ from diffusers import (
 )
 from torch import Tensor, nn
 
-from loco_cli.runtime.pipeline import hushed
+from loco_cli.sampling.pipeline import silence_libraries
 from tests.families.small import SmallModel
 
 _PIPELINES = {
@@ -32,7 +32,7 @@ def load_folder(
     path: Path, model: SmallModel, variant: str | None = None, **parts: Any
 ) -> DiffusionPipeline:
     """Return the float32 pipeline of a diffusers folder; `parts` are taken as they are."""
-    with hushed():
+    with silence_libraries():
         pipe = _PIPELINES[model.family].from_pretrained(
             path,
             variant=variant,
@@ -47,7 +47,7 @@ def load_folder(
 
 def load_file(path: Path, model: SmallModel, config: Path, **parts: Any) -> DiffusionPipeline:
     """Return the float32 pipeline of a single file, built as the folder `config` says."""
-    with hushed():
+    with silence_libraries():
         pipe = _PIPELINES[model.family].from_single_file(
             str(path),
             config=str(config),
@@ -61,7 +61,7 @@ def load_file(path: Path, model: SmallModel, config: Path, **parts: Any) -> Diff
 
 def load_unet(path: Path, config: Path) -> UNet2DConditionModel:
     """Return the float32 UNet of a single file."""
-    with hushed():
+    with silence_libraries():
         unet = UNet2DConditionModel.from_single_file(
             str(path),
             config=str(config),

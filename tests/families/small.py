@@ -26,7 +26,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from loco_cli.models import registry
+from loco_cli.families import registry
 
 WORDS = ("a", "painting", "in", "the", "style", "of", "van", "gogh", "photo", "house", "cat")
 LETTERS = "abcdefghijklmnopqrstuvwxyz,.'- "

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from loco_cli.workflows import compare
+from loco_cli.commands import diff as compare
 from tests.families.layouts import write_folder
 from tests.families.original import original_tensors, write_file
 from tests.families.small import small_model

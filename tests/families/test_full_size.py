@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from loco_cli.checkpoint.header import TensorInfo, render_header
 from loco_cli.cli.app import app
-from loco_cli.models import registry
-from loco_cli.workflows.opening.locate import locate
+from loco_cli.families import registry
+from loco_cli.models.locate import locate
 from tests.families.original import original_tensors
 from tests.families.small import full_model
 

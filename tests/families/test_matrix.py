@@ -21,8 +21,8 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
-from loco_cli.models.family import layers_of
-from loco_cli.models.spec import CrossAttention
+from loco_cli.families.family import layers_of
+from loco_cli.families.spec import CrossAttention
 from tests.checkpoints import tree_bytes
 from tests.families.in_memory import (
     PROMPT,

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 # imported before the forks, or every one of them would take the seconds again
-import loco_cli.workflows.edit
-import loco_cli.workflows.undo  # noqa: F401 for the forks
+import loco_cli.commands.edit
+import loco_cli.commands.undo  # noqa: F401 for the forks
 from tests.faults import disks
 from tests.faults.rounds import FAULTS, Rounds, Tally
 from tests.faults.scenes import SCENES, Bases

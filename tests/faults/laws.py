@@ -5,8 +5,8 @@ manifest without its output.
 
 from pathlib import Path
 
+from loco_cli.commands import verify
 from loco_cli.errors import LocoError
-from loco_cli.workflows import verify
 from tests.faults.children import End
 from tests.faults.scenes import Bases, Scene
 

@@ -4,7 +4,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from loco_cli.workflows.opening.locate import locate
+from loco_cli.models.locate import locate
 from tests.single_file import write_single_file_of
 
 EDIT = ("edit", "van gogh style", "--layers", "8", "--quiet")

@@ -13,19 +13,19 @@ from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.checkpoint.lora import open_lora
 from loco_cli.checkpoint.tree import list_files, read_indexes
 from loco_cli.checkpoint.undo import read_undo
+from loco_cli.commands import undo as undoing
+from loco_cli.commands import verify
+from loco_cli.encoders.sentencepiece import read_piece_model
+from loco_cli.encoders.tokenizer import load_tokenizer
 from loco_cli.errors import LocoError
 from loco_cli.localization import Localization, WindowScore
+from loco_cli.localizing.cache import RunCache
 from loco_cli.manifest import parse_manifest
+from loco_cli.models.encoders import encoder_of
+from loco_cli.models.locate import locate
+from loco_cli.outputs.paths import OutputPaths
 from loco_cli.recipe import Override, load_recipe
 from loco_cli.recipe.catalog import shipped_folder
-from loco_cli.runtime.sentencepiece import read_piece_model
-from loco_cli.runtime.tokenizer import load_tokenizer
-from loco_cli.workflows import undo as undoing
-from loco_cli.workflows import verify
-from loco_cli.workflows.opening.encoders import encoder_of
-from loco_cli.workflows.opening.locate import locate
-from loco_cli.workflows.searching.kept import Kept
-from loco_cli.workflows.writing.outputs import OutputPaths
 from tests.checkpoints import sd1_weights, write_folder, write_single_file
 from tests.edits import edit
 
@@ -155,7 +155,7 @@ def _of_outputs(home: Path, written: OutputPaths) -> tuple[Target, ...]:
 
 
 def _of_runs(home: Path) -> tuple[Target, ...]:
-    kept = Kept(home / "runs", "common")
+    kept = RunCache(home / "runs", "common")
     kept.keep(None, "run")
     run = b'{"score": 0.5, "png": "iVBORw0KGgo="}'
     place = next(kept.folder.glob("*/*.json"))

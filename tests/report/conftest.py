@@ -6,7 +6,7 @@ from PIL import Image
 
 from loco_cli.evaluation import Evaluation, ForgetImages, JudgedImage, KeepImages
 from loco_cli.localization import Localization, WindowScore
-from loco_cli.report.pictures import BeforeAfter, SwapPicture, Swept
+from loco_cli.report.pictures import BeforeAfter, LocalizationRun, SwapPicture
 
 N_LAYERS = 4
 SEEDS = (1000, 1001)
@@ -27,10 +27,12 @@ def png() -> Callable[..., bytes]:
 
 
 @pytest.fixture
-def swept(png: Callable[..., bytes]) -> Callable[..., Swept]:
+def swept(png: Callable[..., bytes]) -> Callable[..., LocalizationRun]:
     """Make a sweep over four layers in which layers 1 and 2 hold the concept."""
 
-    def make(subject: str = "monet", source: str = "a cat by monet", **changes: object) -> Swept:
+    def make(
+        subject: str = "monet", source: str = "a cat by monet", **changes: object
+    ) -> LocalizationRun:
         windows = [(0, 1), (1, 2), (2, 3)]
         values = [[0.29, 0.31], [0.1, 0.13], [0.2, 0.24]]
         scores = [
@@ -64,7 +66,7 @@ def swept(png: Callable[..., bytes]) -> Callable[..., Swept]:
             for i, layers in enumerate(candidates)
         )
         paths = tuple(f"block.{layer}" for layer in range(N_LAYERS))
-        return Swept(Localization(**{**found, **changes}), pictures, paths)
+        return LocalizationRun(Localization(**{**found, **changes}), pictures, paths)
 
     return make
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from loco_cli.families import registry
 from loco_cli.manifest import EditRecord
-from loco_cli.models import registry
 from loco_cli.report.card import render_card
 
 MARKUP = """a "quoted" \\ name: {x} | <img src=x> [l](y) `c` *b*"""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from loco_cli.metrics.clip_score import ClipScorer
+from loco_cli.sampling.clip_score import ClipScorer
 from loco_cli.tiny.training import release
 from loco_cli.tiny.training.__main__ import N_PICTURES, SEEDS, STEPS
 from loco_cli.tiny.training.figures import Verdict, recognise, shares, unseen_prompts

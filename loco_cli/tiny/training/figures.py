@@ -11,8 +11,8 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from torch import Tensor
 
-from loco_cli.metrics.clip_score import ClipScorer
-from loco_cli.models import registry
+from loco_cli.families import registry
+from loco_cli.sampling.clip_score import ClipScorer
 from loco_cli.tiny.world.captions import (
     PERSON_UNSEEN,
     PLAIN_UNSEEN,

@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from safetensors.torch import save_file
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from loco_cli.metrics.clip_score import ClipScorer
+from loco_cli.sampling.clip_score import ClipScorer
 from loco_cli.tiny.training import contrastive, unet, vae
 from loco_cli.tiny.training.figures import autoencoder_error, generate, recognition
 from loco_cli.tiny.training.pictures import load_pictures

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from loco_cli.models.stable_diffusion import sd1_layers
-from loco_cli.runtime.hooks import give_contexts
+from loco_cli.families.sd import sd1_layers
+from loco_cli.sampling.hooks import give_contexts
 from loco_cli.tiny.training.loop import train
 from loco_cli.tiny.world.captions import Told, mislead, tell, word
 from loco_cli.tiny.world.picture import Scene

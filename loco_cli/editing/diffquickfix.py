@@ -1,0 +1,82 @@
+"""
+Diff-QuickFix: rewrite the output projection of a text encoder's first self-attention.
+
+Tracing found one state in CLIP's text encoder that restores a corrupted concept: what the first
+self-attention writes at the subject's last token. The linear map that writes it is given new
+answers, in closed form:
+
+    min_W  sum_i |W k_i - (z_i - b)|^2 + ridge |W - W'|^2
+    W = (ridge W' + sum_i (z_i - b) k_i^T) (ridge I + sum_i k_i k_i^T)^-1
+
+    symbol   what
+    W', b    `out_proj` as it is, and its bias, which stays and is added to every answer
+    k_i      what `out_proj` reads at a position of a source prompt
+    z_i      what it writes at the position of the target prompt that answers to it
+
+Since `z_i - b = W' t_i`, where `t_i` is what it reads of the target prompt, this is the system that
+LocoEdit solves for keys and values, and the same rows take part: `tokens`, several concepts at
+once, prompts that keep their answers. The first self-attention reads nothing but tokens and
+positions, so no layer has to run before it.
+
+Basu et al. 2024, arXiv:2310.13730. Their code fits to `z_i`, and the bias is then added to answers
+that hold it already.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from loco_cli.editing.deltas import Change, Solved, edit_record
+from loco_cli.editing.keys import Problem, encode_problem
+from loco_cli.editing.methods import first_out_projection
+from loco_cli.editing.preserve import chosen_neighbours, preserved_prompts
+from loco_cli.encoders.clip import ClipShape
+from loco_cli.encoders.encode import CheckpointEncoder, EncoderPart
+from loco_cli.models.locate import LocatedModel
+from loco_cli.recipe import Recipe
+
+
+def solve(
+    located: LocatedModel,
+    recipe: Recipe,
+    layers_of: Sequence[tuple[int, ...]],
+    encoder: CheckpointEncoder,
+) -> Solved:
+    """Return the solved edit of a recipe: all of its edits together, in each text encoder apart."""
+    chosen = chosen_neighbours(located.spec, recipe, encoder)
+    kept = preserved_prompts(located.spec, recipe, chosen)
+    problems = [encode_problem(recipe, kept, up_to_out_proj(part)) for part in encoder.parts]
+    everything = range(len(recipe.edits))
+    solutions = [problem.solve(everything) for problem in problems]
+    changes = tuple(
+        Change(one.component, first_out_projection(one), solution, problem.watched())
+        for one, solution, problem in zip(
+            located.spec.context.encoders, solutions, problems, strict=True
+        )
+    )
+    records = tuple(
+        edit_record(
+            entry,
+            recipe,
+            layers=(),
+            ridge=solutions[0].ridge,
+            tokens=recipe.edit.tokens,
+            n_keys=_n_keys(problems[0], i),
+            residual=max(
+                solution.missing(*problem.rows(i))
+                for solution, problem in zip(solutions, problems, strict=True)
+            ),
+        )
+        for i, entry in enumerate(recipe.edits)
+    )
+    return Solved(changes, records, chosen)
+
+
+def up_to_out_proj(part: EncoderPart) -> CheckpointEncoder:
+    """Return an encoder that stops before the first `out_proj`; its states are what that reads."""
+    assert isinstance(part.shape, ClipShape)
+    return CheckpointEncoder([replace(part, shape=replace(part.shape, states="mixed"))])
+
+
+def _n_keys(problem: Problem, edit: int) -> int:
+    keys, _ = problem.rows(edit)
+    return len(keys)

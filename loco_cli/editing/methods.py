@@ -1,0 +1,191 @@
+"""
+What each method of an edit touches and needs; nothing here needs torch.
+
+A method is at home in three places: here, in a module of its own beside this one that solves for
+it, and in `editors`, which has its arithmetic.
+"""
+
+from collections.abc import Sequence
+
+from loco_cli.errors import RequestError, printable
+from loco_cli.families.spec import TextEncoderSpec
+from loco_cli.layers import LayerWindow
+from loco_cli.models.locate import LocatedModel
+from loco_cli.recipe import Recipe
+
+TensorKey = tuple[str, str]  # a tensor: its component, its name as diffusers writes it
+
+_IN_ENCODERS = ("diffquickfix",)
+_LEAVE_OUT = "or use `--method locoedit`"
+_READERS = {"edit.position": "neurons", "edit.hold": "neurons", "edit.encoders": "diffquickfix"}
+
+
+def is_in_layers(recipe: Recipe) -> bool:
+    """Whether an edit is made in layers of the UNet, which have to be named or found."""
+    return recipe.edit.method not in _IN_ENCODERS
+
+
+def touched(
+    located: LocatedModel, recipe: Recipe, layers_of: Sequence[tuple[int, ...]]
+) -> tuple[TensorKey, ...]:
+    """Return the tensors that an edit changes, whose edits are in these layers of the UNet."""
+    if not is_in_layers(recipe):
+        encoders = located.spec.context.encoders
+        return tuple((one.component, first_out_projection(one)) for one in encoders)
+    layers = sorted({layer for layers in layers_of for layer in layers})
+    in_layers = (name for layer in layers for name in located.spec.layers[layer].tensor_names())
+    return tuple(("unet", name) for name in (*in_layers, *_pooling(located, recipe)))
+
+
+def first_out_projection(encoder: TextEncoderSpec) -> str:
+    """Return the tensor by which a text encoder's first self-attention writes its answer."""
+    name, _ = encoder.out_projection
+    return f"{encoder.self_attention(0)}.{name}.weight"
+
+
+def unreached(located: LocatedModel, recipe: Recipe) -> tuple[str, ...]:
+    """Return what reads the prompt past an edit, in words: nothing does past its encoders."""
+    if not is_in_layers(recipe):
+        return ()
+    return located.spec.unreached(is_pooling_edited=recipe.edit.pooled)
+
+
+def doubts(located: LocatedModel, recipe: Recipe) -> tuple[str, ...]:
+    """Return a sentence where a method applies to a model, and the papers found it wanting."""
+    n_encoders = len(located.spec.context.encoders)
+    if is_in_layers(recipe) or n_encoders == 1:
+        return ()
+    return (
+        f"`{located.name}` has {n_encoders} text encoders, in which the papers found no single "
+        "causal state: the edit may well not hold",
+    )
+
+
+def _pooling(located: LocatedModel, recipe: Recipe) -> tuple[str, ...]:
+    pooling = located.spec.context.pooling
+    return pooling.tensor_names() if pooling and recipe.edit.pooled else ()
+
+
+def check_method(located: LocatedModel, recipe: Recipe) -> None:
+    """Raise RequestError where a method does not apply to a model, or not as asked."""
+    if recipe.edit.preserve_form == "null-space" and recipe.preserve == "none":
+        raise RequestError(
+            "`preserve: none` leaves `edit.preserve_form: null-space` nothing to keep",
+            "list what to preserve, or leave `preserve_form` out",
+        )
+    for key, reader in _READERS.items():
+        if key in recipe.overrides and recipe.edit.method != reader:
+            raise RequestError(
+                f"`{key}` is set, which method `{recipe.edit.method}` does not read",
+                f"it is for `--method {reader}`",
+            )
+    if recipe.edit.pooled:
+        _check_pooling(located, recipe)
+    if recipe.edit.method == "diffquickfix":
+        _check_encoders(located, recipe)
+
+
+def _check_pooling(located: LocatedModel, recipe: Recipe) -> None:
+    """Raise RequestError where nothing pools a prompt that this method could edit."""
+    if recipe.edit.method != "locoedit":
+        raise RequestError(
+            f"method `{recipe.edit.method}` edits nothing that pools a prompt",
+            "leave `edit.pooled` out, or use `--method locoedit`",
+        )
+    if located.spec.context.pooling is None:
+        raise RequestError(
+            f"`{located.name}` pools no prompt by weights of its UNet",
+            "leave `edit.pooled` out",
+        )
+
+
+def _check_encoders(located: LocatedModel, recipe: Recipe) -> None:
+    """Raise RequestError where no first self-attention of CLIP's can be edited, as asked."""
+    method, encoders = recipe.edit.method, located.spec.context.encoders
+    if recipe.edit.layer_range != "auto":
+        raise RequestError(
+            f"method `{method}` edits the text encoder, and no layers of the UNet",
+            f"leave the layers out (`--set edit.layer_range=auto`), {_LEAVE_OUT}",
+        )
+    if any(encoder.kind != "clip" for encoder in encoders):
+        raise RequestError(
+            f"method `{method}` rests on a causal state that CLIP's text encoder has; that of "
+            f"`{located.name}` is T5, which looks both ways, and the papers found none in it",
+            "use `--method locoedit`",
+        )
+    if not located.has_encoders:
+        raise RequestError(
+            f"method `{method}` edits the text encoder, and `{printable(located.path)}` has "
+            "none of "
+            "its own",
+            f"give the whole checkpoint, {_LEAVE_OUT}",
+        )
+    if len(encoders) > 1 and recipe.edit.encoders != "all":
+        raise RequestError(
+            f"`{located.name}` has {len(encoders)} text encoders, in which the papers found no "
+            f"single causal state that method `{method}` could edit",
+            f"edit all of them with `--set edit.encoders=all`, {_LEAVE_OUT}",
+        )
+
+
+def check_neurons(
+    located: LocatedModel, recipe: Recipe, layers_of: Sequence[tuple[int, ...]] | None
+) -> None:
+    """
+    Raise RequestError where neurons are asked for that no layer of an edit has.
+
+    While the layers are still to be found, any of the model may be one of them.
+    """
+    asked = recipe.edit.neurons
+    for entry in recipe.edits:
+        if len(entry.edit_pairs()) < 2:
+            raise RequestError(
+                f"neurons of `{entry.subject}` are ranked by their spread over prompts, and there "
+                "is one source prompt",
+                "give more under `source`",
+            )
+    spec, everywhere = located.spec, tuple(range(located.spec.n_layers))
+    for layer in sorted({layer for layers in layers_of or (everywhere,) for layer in layers}):
+        d_out = min(projection.d_out for projection in spec.layers[layer].projections)
+        if asked != "auto" and asked > d_out:
+            raise RequestError(
+                f"{asked} neurons are asked for, layer {layer} of `{located.name}` has {d_out} in "
+                "each projection",
+                "ask for fewer with `--neurons`, or name the layers",
+            )
+
+
+def named_layers(located: LocatedModel, recipe: Recipe) -> tuple[tuple[int, ...], ...] | None:
+    """
+    Return the layers that recipe or papers name for each edit, None where they must be found.
+
+    A method that edits no layers has none for each.
+    """
+    if not is_in_layers(recipe):
+        return ((),) * len(recipe.edits)
+    return layers_named(located, recipe)
+
+
+def layers_named(located: LocatedModel, recipe: Recipe) -> tuple[tuple[int, ...], ...] | None:
+    named = recipe.edit.layer_range
+    if named == "auto":
+        return None
+    if named == "published":
+        return tuple(_published(located, entry.kind) for entry in recipe.edits)
+    n_layers = located.spec.n_layers
+    last = named.stop - 1 if isinstance(named, LayerWindow) else max(recipe.edit.layers or ())
+    if last >= n_layers:
+        raise RequestError(
+            f"layer {last} does not exist: `{located.name}` has layers 0 to {n_layers - 1}"
+        )
+    return (recipe.edit.named_layers or (),) * len(recipe.edits)
+
+
+def _published(located: LocatedModel, kind: str) -> tuple[int, ...]:
+    published = located.spec.published_ranges.get(kind)
+    if published is None:
+        raise RequestError(
+            f"no published layers are known for a {kind} in `{located.spec.name}`",
+            "use `layer_range: auto`, or name the layers",
+        )
+    return tuple(range(*published))

@@ -1,0 +1,150 @@
+"""
+CLIP's text encoder, one layer at a time, from wherever its weights are.
+
+A layer's weights are asked for when it runs and dropped when it has run, so that an encoder of
+gigabytes needs the memory of one layer. Attention is causal: what follows the words changes nothing
+in them, and prompts that begin alike share their beginning. Arithmetic is float32 whatever the
+file's dtype.
+
+Radford et al. 2021, arXiv:2103.00020; OpenCLIP differs by its GELU alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from loco_cli.encoders.prefixes import Prefixes
+from loco_cli.errors import CheckpointError
+from loco_cli.families.spec import CLIP_POSITIONS, MAX_ENCODER_LAYERS
+
+Read = Callable[[str], Tensor]  # a tensor's name -> float32
+CHUNK = 16  # prompts whose attention runs together
+ROWS = 1024  # states that are widened together: few enough for the memory, enough for the cores
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "gelu": functional.gelu,
+}
+_MAPS = (
+    *(f"self_attn.{name}_proj" for name in ("q", "k", "v", "out")),
+    *(f"mlp.fc{n}" for n in (1, 2)),
+)
+_NORMS = ("layer_norm1", "layer_norm2")
+_KINDS = ("weight", "bias")
+_FINAL = "text_model.final_layer_norm"
+INNER = "text_model.encoder.layers.0.mlp.fc1.weight"  # its height is the width of the middle
+
+
+@dataclass(frozen=True)
+class ClipShape:
+    """
+    What tensors do not say of an encoder: `ClipShape(n_layers=12, n_heads=12)`.
+
+    `n_layers` counts those that run; the final norm follows where `states` is `last`. Where it is
+    `mixed` the states are what the first attention has mixed of them, before its `out_proj`.
+    """
+
+    n_layers: int
+    n_heads: int
+    activation: str = "quick_gelu"
+    epsilon: float = 1e-5
+    states: Literal["last", "penultimate", "mixed"] = "last"
+
+    def tensor_shapes(self, d: int, d_inner: int, n_positions: int) -> dict[str, tuple[int, ...]]:
+        """Return the tensors that are read but for the tokens' rows, as files name them."""
+        shapes: dict[str, tuple[int, ...]] = {CLIP_POSITIONS: (n_positions, d)}
+        sizes = {**dict.fromkeys(_MAPS, (d, d)), "mlp.fc1": (d_inner, d), "mlp.fc2": (d, d_inner)}
+        for number in range(self.n_layers):
+            for end, size in sizes.items():
+                shapes[f"{_layer(number)}.{end}.weight"] = size
+                shapes[f"{_layer(number)}.{end}.bias"] = size[:1]
+            for end in _NORMS:
+                shapes |= {f"{_layer(number)}.{end}.{kind}": (d,) for kind in _KINDS}
+        if self.states == "last":
+            shapes |= {f"{_FINAL}.{kind}": (d,) for kind in _KINDS}
+        return shapes
+
+
+def clip_shape(config: dict[str, Any], states: Literal["last", "penultimate"]) -> ClipShape:
+    """
+    Return the shape of a configuration as transformers writes it; raises CheckpointError.
+
+    With `states` `penultimate` the last layer is left out, as its states reach nobody.
+    """
+    n_layers, n_heads = config.get("num_hidden_layers", 12), config.get("num_attention_heads", 8)
+    activation, epsilon = config.get("hidden_act", "quick_gelu"), config.get("layer_norm_eps", 1e-5)
+    is_clip = all(isinstance(n, int) and n > 0 for n in (n_layers, n_heads))
+    is_clip = is_clip and n_layers <= MAX_ENCODER_LAYERS and str(activation) in _ACTIVATIONS
+    if not is_clip or not isinstance(epsilon, float):
+        raise CheckpointError("the configuration of the text encoder is not CLIP's")
+    return ClipShape(n_layers - (states == "penultimate"), n_heads, activation, epsilon, states)
+
+
+@torch.no_grad()
+def clip_states(
+    tokens: Tensor,  # [u, d], the embedding of the last token of each beginning
+    prefixes: Prefixes,
+    shape: ClipShape,
+    read: Read,
+) -> Tensor:  # [n, t, d]
+    """Return the states that reach the UNet, or are asked for, of every row of tokens."""
+    states = tokens + read(CLIP_POSITIONS)[prefixes.positions]
+    for number in range(shape.n_layers):
+        weights = {
+            f"{end}.{kind}": read(f"{_layer(number)}.{end}.{kind}")
+            for end in (*_MAPS, *_NORMS)
+            for kind in _KINDS
+        }
+        mixed = _mixed(states, prefixes, weights, shape)
+        if shape.states == "mixed":
+            return mixed[prefixes.paths]
+        states = states + _map(mixed, weights, "self_attn.out_proj")
+        states = torch.cat([_widened(chunk, weights, shape) for chunk in states.split(ROWS)])
+    if shape.states == "last":
+        final = {f"{_FINAL}.{kind}": read(f"{_FINAL}.{kind}") for kind in _KINDS}
+        states = _norm(states, final, _FINAL, shape.epsilon)
+    return states[prefixes.paths]
+
+
+def _mixed(
+    states: Tensor, prefixes: Prefixes, weights: dict[str, Tensor], shape: ClipShape
+) -> Tensor:  # [u, d]
+    """Return what attention makes of each state and those before it on its path."""
+    normed = _norm(states, weights, "layer_norm1", shape.epsilon)
+    projected = [_map(normed, weights, f"self_attn.{name}_proj") for name in "qkv"]
+    n_tokens, found = prefixes.paths.shape[1], []
+    for begin in range(0, len(prefixes.paths), CHUNK):
+        paths = prefixes.paths[begin : begin + CHUNK]
+        q, k, v = (_heads(one[paths], shape.n_heads) for one in projected)
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        first = begin * n_tokens
+        homes = prefixes.homes[(prefixes.homes >= first) & (prefixes.homes < first + paths.numel())]
+        found.append(mixed.transpose(1, 2).flatten(2).flatten(0, 1)[homes - first])
+    return torch.cat(found)
+
+
+def _widened(x: Tensor, weights: dict[str, Tensor], shape: ClipShape) -> Tensor:
+    normed = _norm(x, weights, "layer_norm2", shape.epsilon)
+    inner = _ACTIVATIONS[shape.activation](_map(normed, weights, "mlp.fc1"))
+    return x + _map(inner, weights, "mlp.fc2")
+
+
+def _layer(number: int) -> str:
+    return f"text_model.encoder.layers.{number}"
+
+
+def _map(x: Tensor, weights: dict[str, Tensor], name: str) -> Tensor:
+    return functional.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+
+def _norm(x: Tensor, weights: dict[str, Tensor], name: str, epsilon: float) -> Tensor:
+    weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+    return functional.layer_norm(x, weight.shape, weight, bias, epsilon)
+
+
+def _heads(x: Tensor, n_heads: int) -> Tensor:  # [n, t, d] -> [n, heads, t, d / heads]
+    return x.unflatten(-1, (n_heads, -1)).transpose(1, 2)

@@ -1,0 +1,167 @@
+"""
+Prompts to text embeddings, and where in them a subject stands.
+
+The encoders run from the checkpoint's own tensors, so that no pipeline is needed, and a layer at a
+time, so that no encoder has to be in memory whole.
+"""
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from loco_cli.encoders.clip import ClipShape, clip_states
+from loco_cli.encoders.mention import positions_in, shortened
+from loco_cli.encoders.prefixes import prefixes_of
+from loco_cli.encoders.t5 import T5Shape, t5_states
+from loco_cli.encoders.tokenizer import PromptTokenizer, Tokens
+from loco_cli.errors import CheckpointError, ConceptError
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """
+    A prompt as the UNet is given it: states [n_tokens, d], and where its words begin and end.
+
+    `offsets` are the characters of each token; `end` is the position of the first end token: the
+    words stand from `start` up to it, padding follows.
+    """
+
+    text: str
+    states: Tensor
+    offsets: tuple[tuple[int, int], ...]
+    end: int
+    start: int = 1
+
+    def positions_of(self, subject: str) -> tuple[int, ...]:
+        """Return the positions of the subject's tokens, its last mention; raises ConceptError."""
+        found = positions_in(self.text, self.offsets[: self.end], subject)
+        if not found:
+            raise ConceptError(f"prompt `{shortened(self.text)}` holds no token of `{subject}`")
+        return found
+
+
+class TextEncoder(Protocol):
+    """Whatever makes embeddings of prompts."""
+
+    def encode(
+        self, prompts: Sequence[str], *, padded: bool | Collection[str] = True
+    ) -> list[EncodedPrompt]:
+        """
+        Return each prompt's embeddings, float32, on the CPU.
+
+        Those that are not `padded` stop at their end token, which costs a fraction of all
+        positions.
+        """
+        ...
+
+    @property
+    def first(self) -> "TextEncoder":
+        """The first of several text encoders, the smallest in every published model."""
+        ...
+
+
+@dataclass(frozen=True)
+class EncoderPart:
+    """
+    One text encoder of a checkpoint: its tokenizer, its shape, and how to come by its weights.
+
+    `read` returns a tensor by name, `read_rows` the rows of the token embedding, both in float32.
+    """
+
+    tokenizer: PromptTokenizer
+    shape: ClipShape | T5Shape
+    read: Callable[[str], Tensor]
+    read_rows: Callable[[Sequence[int]], Tensor]
+
+    def states(self, prompts: Sequence[Tokens], sizes: Sequence[int]) -> Tensor:  # [n, t, d]
+        """
+        Return the states of prompts, each padded to its size in tokens.
+
+        Nothing is said of the states behind that.
+        """
+        ids, pad = [prompt.ids for prompt in prompts], self.tokenizer.pad
+        if isinstance(self.shape, ClipShape):
+            rows_of = [_filled(row, size, pad) for row, size in zip(ids, sizes, strict=True)]
+            prefixes = prefixes_of(rows_of)
+            return clip_states(self._embedded(prefixes.tokens), prefixes, self.shape, self.read)
+        n_tokens = max(sizes)
+        is_word = torch.arange(n_tokens) < torch.tensor([len(row) for row in ids])[:, None]
+        rows = torch.tensor([_filled(row, n_tokens, pad) for row in ids])  # [n, t]
+        return t5_states(self._embedded(rows), is_word, self.shape, self.read)
+
+    def _embedded(self, tokens: Tensor) -> Tensor:  # [*] -> [*, d]
+        used, places = tokens.unique(return_inverse=True)
+        return self.read_rows(used.tolist())[places]
+
+
+class CheckpointEncoder:
+    """The text encoders of a checkpoint side by side: prompts in, `EncodedPrompt` out."""
+
+    def __init__(self, parts: Sequence[EncoderPart]) -> None:
+        self.parts = tuple(parts)
+
+    @property
+    def first(self) -> "CheckpointEncoder":
+        """Its first part alone, which ranks prompts by their likeness at a fraction of the cost."""
+        return CheckpointEncoder(self.parts[:1])
+
+    def encode(
+        self, prompts: Sequence[str], *, padded: bool | Collection[str] = True
+    ) -> list[EncodedPrompt]:
+        """Return what the UNet is given for each prompt, each encoded once."""
+        unique = list(dict.fromkeys(prompts))
+        if not unique:
+            return []
+        tokens = [[part.tokenizer.read(prompt) for prompt in unique] for part in self.parts]
+        first = tokens[0]
+        if any([t.end for t in others] != [t.end for t in first] for others in tokens[1:]):
+            raise CheckpointError("the tokenizers of the text encoders do not agree")
+        limit = min(part.tokenizer.limit for part in self.parts)
+        whole = unique if padded is True else padded or ()
+        sizes = [
+            limit if prompt in whole else one.end + 1
+            for prompt, one in zip(unique, first, strict=True)
+        ]
+        states = torch.cat(
+            [
+                part.states([_cut(*one) for one in zip(own, sizes, strict=True)], sizes)
+                for part, own in zip(self.parts, tokens, strict=True)
+            ],
+            dim=-1,
+        )
+        start = self.parts[0].tokenizer.start
+        encoded = {
+            prompt: _encoded(own, of_prompt, size, start)
+            for prompt, own, of_prompt, size in zip(unique, first, states, sizes, strict=True)
+        }
+        return [encoded[prompt] for prompt in prompts]
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the configuration of a text encoder; raises CheckpointError."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"configuration `{path}` cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"configuration `{path}` is not a JSON object")
+    return config
+
+
+def _encoded(tokens: Tokens, states: Tensor, size: int, start: int) -> EncodedPrompt:
+    offsets = (*tokens.offsets, *[(0, 0)] * size)[:size]
+    return EncodedPrompt(tokens.text, states[:size], offsets, tokens.end, start)
+
+
+def _cut(tokens: Tokens, size: int) -> Tokens:
+    # an end token that was typed closes a prompt early
+    return Tokens(tokens.text, tokens.ids[:size], tokens.offsets[:size], tokens.end)
+
+
+def _filled(row: tuple[int, ...], n_tokens: int, pad: int) -> tuple[int, ...]:
+    return (*row, *[pad] * (n_tokens - len(row)))

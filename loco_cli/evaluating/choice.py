@@ -1,0 +1,162 @@
+"""What a recipe leaves open: the layers of each edit, and how strong it has to be."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from loco_cli.editing.methods import check_method, check_neurons, named_layers
+from loco_cli.errors import RequestError
+from loco_cli.events import Notify, silent
+from loco_cli.layers import as_window
+from loco_cli.localization import Localization
+from loco_cli.localizing.checks import check_localize
+from loco_cli.models.locate import LocatedModel, check_parts, check_steps
+from loco_cli.models.session import RunOptions
+from loco_cli.recipe import LADDERS, Recipe
+from loco_cli.report.pictures import LocalizationRun
+from loco_cli.strength import LayersOf, Strength
+
+if TYPE_CHECKING:
+    from loco_cli.localizing import sweep
+
+N_MORE = 2  # layers that a set is widened by, as many as a range is
+
+Tell = Callable[[Localization], None]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """
+    An edit with nothing left open: its layers, and a recipe whose ridge is the one that was chosen.
+
+    `sweeps` found the layers, none where they were named; `strength` is None where no pictures had
+    to decide.
+    """
+
+    recipe: Recipe
+    layers_of: LayersOf
+    sweeps: tuple[LocalizationRun, ...] = ()
+    strength: Strength | None = None
+
+
+def unheard(found: Localization) -> None:
+    """Tell nobody what was found."""
+
+
+def choose(
+    located: LocatedModel,
+    recipe: Recipe,
+    machine: RunOptions,
+    notify: Notify = silent,
+    tell: Tell = unheard,
+) -> Choice:
+    """
+    Return a recipe's layers and strength, with what had to be made to find them; one model loads.
+
+    Layers are told as soon as they are found.
+    """
+    named = named_layers(located, recipe)
+    if named is not None and not recipe.edit.is_measured:
+        return Choice(recipe, named)
+    from loco_cli.localizing import sweep  # diffusers lives behind this line
+
+    if named is None:
+        sweep.check(located, recipe)
+    bench = sweep.load_bench(located, machine, notify)
+    sweeps = () if named else sweep.run_on(bench, recipe, may_scatter=True)
+    for one in sweeps:
+        tell(one.localization)
+    found = tuple(one.localization for one in sweeps)
+    layers_of = named or tuple(one.layer_set for one in found)
+    choice = Choice(recipe, layers_of, sweeps)
+    return measured(bench, choice, found) if recipe.edit.is_measured else choice
+
+
+def widened(layers: tuple[int, ...], found: Localization, n_layers: int) -> tuple[int, ...]:
+    """
+    Return the layers to try where no edit in these is enough.
+
+    A range gets a layer at each side; a set the layers that the search ranked next.
+    """
+    window = as_window(layers)
+    if window and found.window is None:
+        return tuple(range(max(0, window.start - 1), min(n_layers, window.stop + 1)))
+    ranking = found.ranking or ()
+    left = sorted(set(range(len(ranking))) - set(layers), key=lambda layer: -ranking[layer])
+    return tuple(sorted((*layers, *left[:N_MORE])))
+
+
+def measured(bench: "sweep.SearchContext", choice: Choice, found: Sequence[Localization]) -> Choice:
+    """
+    Return a choice whose strength is decided by pictures.
+
+    `found` are the localizations of the edits, by which layers are widened; none where the layers
+    were named.
+    """
+    from loco_cli.evaluating import judge, strength
+
+    n_layers = bench.located.spec.n_layers
+
+    def widen(layers_of: LayersOf, short: Sequence[int]) -> LayersOf:
+        return tuple(
+            widened(layers, found[i], n_layers) if found and i in short else layers
+            for i, layers in enumerate(layers_of)
+        )
+
+    judges = judge.Scorers(bench.scorer, bench.scorer)
+    judging = judge.EvaluationContext(
+        bench.located,
+        bench.pipeline,
+        judges,
+        bench.batch_size,
+        bench.notify,
+        stage="choosing the strength, pictures",
+    )
+    climbed = strength.measure(judging, choice.recipe, choice.layers_of, widen)
+    taken = climbed.taken
+    if taken is None:
+        return replace(choice, strength=climbed)
+    recipe = strength.with_ridge(choice.recipe, taken.ridge)
+    return Choice(recipe, taken.layers, choice.sweeps, climbed)
+
+
+def check_solve(located: LocatedModel, recipe: Recipe) -> None:
+    """Raise where the edit cannot be made as asked, wherever it goes."""
+    _ = located.texts  # before layers are looked for, which can take hours
+    check_method(located, recipe)
+    _check_strength(located, recipe)
+    layers_of = named_layers(located, recipe)
+    if recipe.edit.method == "neurons":
+        check_neurons(located, recipe, layers_of)
+    elif recipe.edit.neurons != "auto":
+        raise RequestError(
+            f"method `{recipe.edit.method}` holds no neurons, and {recipe.edit.neurons} are asked "
+            "for",
+            "use `--method neurons`, or leave `--neurons` out",
+        )
+    if layers_of is None:
+        check_localize(located, recipe.localize)
+
+
+def _check_strength(located: LocatedModel, recipe: Recipe) -> None:
+    """Raise where pictures cannot decide how strong an edit is, or its target is not read."""
+    settings = recipe.edit
+    if not settings.is_measured:
+        if "edit.target" in recipe.overrides:
+            raise RequestError(
+                "`edit.target` is set, and the strength is fixed: no picture is held against it",
+                "add `--set edit.strength=measured`, or leave it out",
+            )
+        return
+    if settings.ridge != "auto":
+        raise RequestError(
+            f"`edit.strength: measured` chooses the ridge, and `{settings.ridge}` is asked for",
+            "leave one of the two out",
+        )
+    if settings.method not in LADDERS:
+        raise RequestError(
+            f"method `{settings.method}` has no strength to measure: its neurons are held or not",
+            "leave `edit.strength` out, or use `--method locoedit`",
+        )
+    check_parts(located)
+    check_steps(recipe.localize.steps)

@@ -1,0 +1,287 @@
+"""Generate before and after an edit, score and recognise, and count."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from loco_cli.checkpoint.lora import Lora
+from loco_cli.editing.deltas import Solved, TensorEdit, new_weights
+from loco_cli.errors import MachineError
+from loco_cli.evaluating.apply_lora import with_lora
+from loco_cli.evaluating.questions import Question, questions
+from loco_cli.evaluation import Evaluation, ForgetImages, JudgedImage, KeepImages
+from loco_cli.events import Notify, silent
+from loco_cli.families.spec import ModelSpec
+from loco_cli.interventions import FixChannels, Run
+from loco_cli.models.locate import LocatedModel
+from loco_cli.models.session import RunOptions, load_judge, load_model, load_scorer, ticking
+from loco_cli.protocol.seeds import FIRST_JUDGED
+from loco_cli.recipe import Recipe
+from loco_cli.report.pictures import BeforeAfter
+from loco_cli.sampling.clip_score import ClipScorer
+from loco_cli.sampling.conditioning import PromptReader
+from loco_cli.sampling.pipeline import Pipeline
+from loco_cli.sampling.sample import choose_batch_size, count_steps, sample, to_png
+from loco_cli.sampling.weights import replaced_weights
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An evaluation, and the pictures of it."""
+
+    evaluation: Evaluation
+    pictures: tuple[BeforeAfter, ...]
+
+
+Verdicts = Mapping[Question, Sequence[JudgedImage]]  # a picture for each seed
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """What is asked of an edit, and how it is drawn: every question once with every seed."""
+
+    questions: tuple[Question, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    guidance: float
+
+    @classmethod
+    def of(cls, spec: ModelSpec, recipe: Recipe) -> "EvaluationPlan":
+        """Return the exam of a recipe, in prompts and seeds that chose nothing."""
+        settings = recipe.evaluate
+        seeds = tuple(range(FIRST_JUDGED, FIRST_JUDGED + settings.seeds))
+        sampling = spec.sampling(settings.steps, settings.guidance)
+        return cls(questions(spec, recipe), seeds, *sampling)
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The pictures to make, those of a question side by side."""
+        return tuple(
+            Run(question.prompt, seed) for question in self.questions for seed in self.seeds
+        )
+
+
+@dataclass(frozen=True)
+class Scorers:
+    """Who looks at the pictures: the scorer, and a judge that chose nothing."""
+
+    scorer: ClipScorer
+    judge: ClipScorer
+
+    def look(self, question: Question, old: Tensor, new: Tensor) -> JudgedImage:
+        """Return the verdict on a picture [3, h, w] before and after."""
+        both = torch.stack([old, new])  # [2, 3, h, w]
+        if not both.isfinite().all():
+            raise MachineError(
+                f"a picture of `{question.prompt}` came out as no numbers", "try `--dtype float32`"
+            )
+        before, after = self.scorer.scores(both, [question.prompt] * 2)
+        if question.labels is None:
+            return JudgedImage(before, after)
+        first, second = self.judge.best_label(both, question.labels.texts)
+        if not question.labels.texts[first]:
+            # the empty prompt fits even this picture better than its own: it tells nothing here
+            named = [text for text in question.labels.texts if text]
+            first, second = self.judge.best_label(both, named)
+        became = question.labels.is_target(second)
+        return JudgedImage(before, after, first == 0, second == 0, became)
+
+
+@dataclass(frozen=True)
+class EvaluationContext:
+    """
+    What edits of one model are judged on: the model, loaded, and who looks at its pictures.
+
+    What it draws before an edit is drawn once, however many edits are held against it.
+    """
+
+    located: LocatedModel
+    pipeline: Pipeline
+    judges: Scorers
+    batch_size: int
+    notify: Notify = silent
+    stage: str = "pictures"  # what progress calls them
+    drawn: dict[tuple[Run, int, float], Tensor] = field(default_factory=dict)  # by steps, guidance
+
+    @classmethod
+    def load(
+        cls, located: LocatedModel, machine: RunOptions, notify: Notify = silent
+    ) -> "EvaluationContext":
+        """Return the bench of a model, everything loaded."""
+        scorer = load_scorer(located, machine)
+        judges = Scorers(scorer, load_judge(located, machine, scorer))
+        pipeline = load_model(located, machine, notify)
+        batch_size = choose_batch_size(machine.batch_size, pipeline)
+        return cls(located, pipeline, judges, batch_size, notify)
+
+    def before(self, exam: EvaluationPlan) -> list[Tensor]:  # each [3, h, w]
+        """Return the model's own pictures, in the order of the exam's runs."""
+        keys = [(run, exam.steps, exam.guidance) for run in exam.runs]
+        missing = [key for key in keys if key not in self.drawn]
+        if missing:
+            runs = [run for run, _, _ in missing]
+            self.drawn.update(zip(missing, self._draw(exam, runs, "before"), strict=True))
+        return [self.drawn[key] for key in keys]
+
+    def judge_held(self, exam: EvaluationPlan, fixed: tuple[FixChannels, ...]) -> Judged:
+        """Return the evaluation of channels that are held while pictures are made."""
+        before = self.before(exam)
+        runs = [replace(run, fixed=fixed) for run in exam.runs]
+        return judged(exam, before, self._draw(exam, runs, "after"), self.judges)
+
+    def judge(self, exam: EvaluationPlan, solved: Solved) -> Judged:
+        """Return the evaluation of a solved edit, which is made in memory and taken back."""
+        before = self.before(exam)
+        with edited_pipeline(self.pipeline, self.located, solved) as edited:
+            after = replace(self, pipeline=edited)._draw(exam, exam.runs, "after")
+        return judged(exam, before, after, self.judges)
+
+    def look(self, exam: EvaluationPlan, edited: Pipeline | None = None) -> Verdicts:
+        """Return the verdicts on an edited pipeline's pictures, or on the model's own."""
+        before = after = self.before(exam)
+        if edited is not None:
+            after = replace(self, pipeline=edited)._draw(exam, exam.runs, "after")
+        return looked_at(exam, before, after, self.judges)
+
+    def _draw(self, exam: EvaluationPlan, runs: Sequence[Run], when: str) -> list[Tensor]:
+        return _pictures(
+            self.pipeline, exam, runs, self.batch_size, f"{self.stage} {when}", self.notify
+        )
+
+
+def evaluate(
+    located: LocatedModel,
+    recipe: Recipe,
+    edited: LocatedModel | Lora | Solved | tuple[FixChannels, ...],
+    machine: RunOptions,
+    notify: Notify = silent,
+) -> Judged:
+    """
+    Return the evaluation of an edited checkpoint, a LoRA, an edit made in memory, or held channels.
+    """
+    exam = EvaluationPlan.of(located.spec, recipe)
+    bench = EvaluationContext.load(located, machine, notify)
+    if isinstance(edited, Solved):
+        return bench.judge(exam, edited)
+    if isinstance(edited, tuple):
+        return bench.judge_held(exam, edited)
+    before, judges, batch_size = bench.before(exam), bench.judges, bench.batch_size
+    if isinstance(edited, Lora):
+        with with_lora(bench.pipeline, edited.parts) as pipeline:
+            after = _pictures(pipeline, exam, exam.runs, batch_size, "pictures after", notify)
+        return judged(exam, before, after, judges)
+    del bench  # one model in memory at a time
+    pipeline = load_model(edited, machine, notify)
+    after = _pictures(pipeline, exam, exam.runs, batch_size, "pictures after", notify)
+    return judged(exam, before, after, judges)
+
+
+@contextmanager
+def edited_pipeline(
+    pipeline: Pipeline, located: LocatedModel, solved: Solved
+) -> Iterator[Pipeline]:
+    """
+    Give the pipeline with the edit's weights, rounded as the file would have them.
+
+    After it, the weights are what they were.
+    """
+    chosen: dict[tuple[str, str], TensorEdit] = {}
+    for weight in new_weights(located, solved):
+        # of `x.safetensors` and `x.fp16.safetensors` the pipeline has read the first
+        key = (weight.slot.component, weight.slot.name)
+        here = chosen.get(key, weight)
+        if weight.slot.file.count(".") <= here.slot.file.count("."):
+            chosen[key] = weight
+    components = sorted({change.component for change in solved.changes})
+    with ExitStack() as stack:
+        for component in components:  # and no EMA copy
+            stored = {name: new.stored for (of, name), new in chosen.items() if of == component}
+            module = getattr(pipeline.pipe, component)
+            stack.enter_context(replaced_weights(module, stored))
+        # with another encoder the prompts that were read so far read otherwise
+        is_reading_alike = components == ["unet"]
+        reader = pipeline.reader if is_reading_alike else PromptReader(pipeline.pipe, pipeline.spec)
+        yield replace(pipeline, reader=reader)
+
+
+def _pictures(
+    pipeline: Pipeline,
+    exam: EvaluationPlan,
+    runs: Sequence[Run],
+    batch_size: int,
+    stage: str,
+    notify: Notify,
+) -> list[Tensor]:
+    total = len(runs) * count_steps(pipeline, exam.steps)
+    images = sample(
+        pipeline,
+        runs,
+        steps=exam.steps,
+        guidance=exam.guidance,
+        batch_size=batch_size,
+        tick=ticking(notify, stage, total),
+    )
+    return list(images)
+
+
+def judged(
+    exam: EvaluationPlan, before: Sequence[Tensor], after: Sequence[Tensor], judges: Scorers
+) -> Judged:
+    """Return the evaluation of pictures [3, h, w] before and after, in the order of the runs."""
+    verdicts = looked_at(exam, before, after, judges)
+    keys = [
+        (question, seed, verdict)
+        for question, images in verdicts.items()
+        for seed, verdict in zip(exam.seeds, images, strict=True)
+    ]
+    pictures = tuple(
+        _picture(*key, old, new) for key, old, new in zip(keys, before, after, strict=True)
+    )
+    return Judged(document_of(verdicts, exam.seeds), pictures)
+
+
+def looked_at(
+    exam: EvaluationPlan, before: Sequence[Tensor], after: Sequence[Tensor], judges: Scorers
+) -> Verdicts:
+    """Return the verdicts on pictures [3, h, w] before and after, in the order of the runs."""
+    pairs = iter(zip(before, after, strict=True))
+    return {
+        question: [judges.look(question, *next(pairs)) for _ in exam.seeds]
+        for question in exam.questions
+    }
+
+
+def _picture(
+    question: Question, seed: int, judged: JudgedImage, old: Tensor, new: Tensor
+) -> BeforeAfter:
+    return BeforeAfter(
+        group="keep" if question.edit is None else "forget",
+        prompt=question.prompt,
+        seed=seed,
+        before=to_png(old),
+        after=to_png(new),
+        score_before=judged.before,
+        score_after=judged.after,
+        recognised_before=judged.recognised_before,
+        recognised_after=judged.recognised_after,
+        became=judged.became,
+        is_fact=question.kind == "fact",  # forgotten only where the new answer is given
+    )
+
+
+def document_of(images: Verdicts, seeds: Sequence[int]) -> Evaluation:
+    """Return the evaluation of verdicts."""
+    forget = [
+        ForgetImages(question.edit, question.kind or "object", question.prompt, tuple(judged))
+        for question, judged in images.items()
+        if question.edit is not None
+    ]
+    keep = [
+        KeepImages(question.concept, question.prompt, tuple(judged))
+        for question, judged in images.items()
+        if question.edit is None
+    ]
+    return Evaluation.of(forget, keep, seeds)

@@ -1,0 +1,163 @@
+"""
+How strong an edit has to be, by its pictures: the first rung that reaches the recipe's target.
+
+Prompts and seeds are none that find layers, solve or evaluate. The scorer looks at the pictures, as
+where layers are looked for: the judge of an evaluation has chosen nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from loco_cli.editing.methods import named_layers
+from loco_cli.editing.solve import solve
+from loco_cli.encoders.encode import CheckpointEncoder
+from loco_cli.evaluating.judge import (
+    EvaluationContext,
+    EvaluationPlan,
+    Verdicts,
+    document_of,
+    edited_pipeline,
+)
+from loco_cli.evaluating.questions import Question, validation
+from loco_cli.evaluation import Evaluation, JudgedImage
+from loco_cli.families.spec import ModelSpec
+from loco_cli.models.encoders import encoder_of
+from loco_cli.models.locate import LocatedModel
+from loco_cli.plan import PlannedRuns
+from loco_cli.recipe import AUTO_RIDGES, LADDERS, Recipe
+from loco_cli.recipe.values import parse_ridge
+from loco_cli.strength import SEEDS, LayersOf, Strength, StrengthTrial, Widen, climb, max_images
+
+
+def measure(
+    bench: EvaluationContext, recipe: Recipe, layers_of: LayersOf, widen: Widen
+) -> Strength:
+    """
+    Return the strength of a recipe's edit, which is made in memory on every rung and taken back.
+
+    `widen` says which layers come after those given, the same where none do.
+    """
+    trials = Trials.of(bench, recipe)
+    target, exams = recipe.edit.target, (*trials.halves, trials.keep)
+    prompts = tuple(dict.fromkeys(one.prompt for exam in exams for one in exam.questions))
+    strength = Strength(target=target, seeds=SEEDS, steps=trials.keep.steps, prompts=prompts)
+    if not trials.are_known:
+        return strength
+    rungs, constant = LADDERS[recipe.edit.method], AUTO_RIDGES[recipe.edit.method]
+    ladder, begin = [str(ridge) for ridge in rungs], rungs.index(constant)
+    tried, chosen = climb(ladder, begin, layers_of, trials.attempt, widen, target)
+    return strength.model_copy(update={"tried": tried, "chosen": chosen})
+
+
+def with_ridge(recipe: Recipe, ridge: str) -> Recipe:
+    """Return the recipe with another price of moving."""
+    settings = recipe.edit.model_copy(update={"ridge": parse_ridge(ridge)})
+    return recipe.model_copy(update={"edit": settings})
+
+
+@dataclass(frozen=True)
+class Trials:
+    """
+    What edits of different strength are asked: what to forget in two halves, and what to keep.
+
+    Every prompt is drawn once: an edit that fails a prompt fails it with other seeds too.
+
+    `hoped` are, half by half, the verdicts of the best edit that there could be.
+    """
+
+    bench: EvaluationContext
+    recipe: Recipe
+    encoder: CheckpointEncoder
+    halves: tuple[EvaluationPlan, ...]
+    keep: EvaluationPlan
+    hoped: tuple[Verdicts, ...]
+
+    @classmethod
+    def of(cls, bench: EvaluationContext, recipe: Recipe) -> "Trials":
+        """Return the trials of a recipe; the model's own pictures are drawn and looked at."""
+        spec = bench.located.spec
+        sampling, asked = trial_sampling(spec, recipe), validation(spec, recipe)
+        forget = tuple(question for question in asked if question.edit is not None)
+        keep = tuple(question for question in asked if question.edit is None)
+        halves = tuple(
+            EvaluationPlan(forget[i :: len(SEEDS)], (seed,), *sampling)
+            for i, seed in enumerate(SEEDS)
+        )
+        hoped = tuple(_at_best(bench.look(half)) for half in halves)
+        keep_exam = EvaluationPlan(keep, SEEDS[:1], *sampling)
+        return cls(bench, recipe, encoder_of(bench.located), halves, keep_exam, hoped)
+
+    @property
+    def are_known(self) -> bool:
+        """Whether the model draws something of every concept that could be forgotten."""
+        return _figures(self.hoped).forgotten is not None
+
+    def attempt(self, layers_of: LayersOf, ridge: str, is_finished: bool = False) -> StrengthTrial:
+        """Return what an edit does; it is given up where it cannot reach the target any more."""
+        bench, target = self.bench, self.recipe.edit.target
+        recipe = with_ridge(self.recipe, ridge)
+        solved = solve(bench.located, recipe, layers_of, self.encoder)
+        seen: list[Verdicts] = []
+        with edited_pipeline(bench.pipeline, bench.located, solved) as edited:
+            for i, half in enumerate(self.halves):
+                seen.append(bench.look(half, edited))
+                at_best = _trial(layers_of, ridge, (*seen, *self.hoped[i + 1 :]))
+                if not (is_finished or at_best.forgets(target)):
+                    return self._with_short(_trial(layers_of, ridge, seen), seen)
+            seen.append(bench.look(self.keep, edited))
+        return self._with_short(_trial(layers_of, ridge, seen), seen)
+
+    def _with_short(self, trial: StrengthTrial, seen: Iterable[Verdicts]) -> StrengthTrial:
+        """Return a trial with the edits that fell short of the target."""
+        short = []
+        for edit in range(len(self.recipe.edits)):
+            of_edit = [{q: one[q] for q in one if q.edit == edit} for one in seen]
+            if not _trial(trial.layers, trial.ridge, of_edit).forgets(self.recipe.edit.target):
+                short.append(edit)
+        return trial.model_copy(update={"short": tuple(short)})
+
+
+def _at_best(own: Verdicts) -> Verdicts:
+    return {
+        question: [JudgedImage(0.0, 0.0, one.recognised_before, False, True) for one in images]
+        for question, images in own.items()
+    }
+
+
+def _trial(layers_of: LayersOf, ridge: str, seen: Iterable[Verdicts]) -> StrengthTrial:
+    found = _figures(seen)
+    n = sum(len(images) for one in seen for images in one.values())
+    return StrengthTrial(layers=layers_of, ridge=ridge, **found.figures, n=n)
+
+
+def _figures(seen: Iterable[Verdicts]) -> Evaluation:
+    images: defaultdict[Question, list[JudgedImage]] = defaultdict(list)
+    for one in seen:
+        for question, some in one.items():
+            images[question] += some
+    return document_of(images, SEEDS)
+
+
+def price_of_strength(located: LocatedModel, recipe: Recipe) -> PlannedRuns | None:
+    """Return what it takes, at most, to choose an edit's strength; None where it is fixed."""
+    if not recipe.edit.is_measured:
+        return None
+    asked = validation(located.spec, recipe)
+    n_forget = sum(question.edit is not None for question in asked)
+    n_keep = sum(question.edit is None for question in asked)
+    is_sought = named_layers(located, recipe) is None
+    n_pictures = max_images(
+        n_forget, n_keep, len(LADDERS[recipe.edit.method]), is_widened=is_sought
+    )
+    return PlannedRuns.of(n_pictures, trial_sampling(located.spec, recipe))
+
+
+def trial_sampling(spec: ModelSpec, recipe: Recipe) -> tuple[int, float]:
+    """
+    Return steps and guidance of the pictures that choose a strength: half as many steps.
+
+    What a picture shows is recognised in them as well, and more prompts tell more than more steps.
+    """
+    steps, guidance = spec.sampling(recipe.localize.steps, recipe.localize.guidance)
+    return (steps + 1) // 2, guidance

@@ -1,0 +1,207 @@
+"""
+Finished runs, kept under the cache of this platform, so that a stopped search goes on.
+
+A run is a file of its own, written beside its place and then moved there: two programs at once
+write the same thing, and one that is killed leaves nothing half done. Its name is the digest of all
+that it depends on: the model's files and the scorer's, prompts, layers, seed, steps, guidance,
+precision, device, and the version of loco.
+
+To read all of a model for its digest would take longer than many a search. A file stands for its
+name, size, time of change, and what is found in `N_SAMPLES` places of it: whoever changes weights
+and sets size and time back as they were has to leave these places alone as well to be missed.
+"""
+
+import base64
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from loco_cli import __version__
+from loco_cli.models.locate import LocatedModel
+
+LIMIT_BYTES = 512 * 2**20  # of all runs that are kept; those that nobody asked for longest go first
+_ONE_LIMIT_BYTES = 64 * 2**20  # a picture is much smaller
+_PNG = b"\x89PNG\r\n\x1a\n"
+N_SAMPLES, SAMPLE_BYTES = 16, 64 * 2**10
+
+
+def runs_folder() -> Path:
+    """Return where finished runs are kept."""
+    return platformdirs.user_cache_path("loco", appauthor=False) / "runs"
+
+
+@dataclass(frozen=True)
+class CachedRun:
+    """What is kept of a run: its score, and of the first run of a prompt its picture."""
+
+    score: float
+    png: bytes | None = None
+
+
+@dataclass(frozen=True)
+class RunCache:
+    """The runs of one model with one scorer: `RunCache.of(model, scorer_folder, "cpu float32")`."""
+
+    folder: Path
+    common: str  # a digest of what all of its runs depend on
+
+    @classmethod
+    def of(cls, located: LocatedModel, scorer: Path, device: str) -> "RunCache":
+        """Return what is kept for a model, its scorer, and a device with its precision."""
+        parts = [
+            (entry.path, entry.source)
+            for entry in located.checkpoint.entries
+            if not located.checkpoint.is_folder or _is_of_model(entry.path)
+        ]
+        judged = [(path.name, path) for path in sorted(scorer.iterdir()) if path.is_file()]
+        digests = [fingerprint(parts), fingerprint(judged)]
+        return cls(runs_folder(), _digest([__version__, device, *digests]))
+
+    def find(self, *of: Any) -> Any:
+        """Return what is kept under these words and numbers, None where nothing whole is."""
+        path = self._path(of)
+        try:
+            is_small = path.stat().st_size <= _ONE_LIMIT_BYTES
+            found = json.loads(path.read_text("utf-8")) if is_small else None
+        except (OSError, ValueError, RecursionError):
+            return None
+        with suppress(OSError):
+            os.utime(path)  # asked for today
+        return found
+
+    def keep(self, value: Any, *of: Any) -> None:
+        """Keep a value; where nothing can be written nothing is."""
+        path = self._path(of)
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                    json.dump(value, file)
+                Path(partial).replace(path)
+            finally:
+                Path(partial).unlink(missing_ok=True)
+
+    def find_run(self, *of: Any, needs_picture: bool) -> CachedRun | None:
+        """Return a run that is kept, None also where its picture is needed and was not."""
+        found = self.find("run", *of)
+        if not isinstance(found, dict) or not _is_number(found.get("score")):
+            return None
+        png = _picture(found.get("png"))
+        return None if needs_picture and png is None else CachedRun(found["score"], png)
+
+    def find_numbers(self, *of: Any, n: int) -> list[float] | None:
+        """Return so many numbers, None where they are not kept."""
+        found = self.find(*of)
+        is_whole = isinstance(found, list) and len(found) == n and all(map(_is_number, found))
+        return found if is_whole else None
+
+    def keep_run(self, run: CachedRun, *of: Any) -> None:
+        """Keep a run."""
+        picture = {} if run.png is None else {"png": base64.b64encode(run.png).decode()}
+        self.keep({"score": run.score, **picture}, "run", *of)
+
+    def _path(self, of: tuple[Any, ...]) -> Path:
+        name = _digest([self.common, *of])
+        return self.folder / name[:2] / f"{name}.json"
+
+
+@dataclass(frozen=True)
+class CacheSize:
+    """How much is kept: `CacheSize(folder, n_runs=288, n_bytes=1_200_000)`."""
+
+    folder: Path
+    n_runs: int
+    n_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return `loco.cache/1`."""
+        sizes = {"runs": self.n_runs, "bytes": self.n_bytes, "limit_bytes": LIMIT_BYTES}
+        return {"schema": "loco.cache/1", "folder": self.folder.name, **sizes}
+
+    def in_words(self) -> str:
+        """Return a sentence."""
+        size = f"{self.n_bytes / 1e6:.1f} MB of at most {LIMIT_BYTES / 1e6:.0f} MB"
+        return f"{self.n_runs} runs, {size} in {self.folder}"
+
+
+def measure() -> CacheSize:
+    """Return how much is kept."""
+    sizes = [n_bytes for _, n_bytes, _ in _files()]
+    return CacheSize(runs_folder(), len(sizes), sum(sizes))
+
+
+def clear() -> CacheSize:
+    """Remove all that is kept, and return what it was."""
+    size = measure()
+    if size.folder.exists():
+        shutil.rmtree(size.folder)
+    return size
+
+
+def trim(limit: int = LIMIT_BYTES) -> None:
+    """Remove what nobody asked for longest, until no more than `limit` bytes are kept."""
+    files = sorted(_files())
+    n_bytes = sum(size for _, size, _ in files)
+    for _, size, path in files:
+        if n_bytes <= limit:
+            return
+        with suppress(OSError):
+            path.unlink()
+        n_bytes -= size
+
+
+def fingerprint(files: Iterable[tuple[str, Path]]) -> str:
+    """Return a digest of named files, large ones by their size, time and samples."""
+    return _digest([[name, *_look(path)] for name, path in sorted(files)])
+
+
+def _look(path: Path) -> tuple[int, int, str]:
+    found, samples = path.stat(), hashlib.sha256()
+    with path.open("rb") as file:
+        if found.st_size <= N_SAMPLES * SAMPLE_BYTES:
+            return found.st_size, 0, hashlib.sha256(file.read()).hexdigest()
+        for i in range(N_SAMPLES):
+            file.seek(i * (found.st_size - SAMPLE_BYTES) // (N_SAMPLES - 1))
+            samples.update(file.read(SAMPLE_BYTES))
+    return found.st_size, found.st_mtime_ns, samples.hexdigest()
+
+
+def _files() -> list[tuple[float, int, Path]]:
+    """Return time, size and path of every run that is kept; one that just went is left out."""
+    found = []
+    for path in runs_folder().glob("*/*.json"):
+        with suppress(OSError):
+            status = path.stat()
+            found.append((status.st_mtime, status.st_size, path))
+    return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _picture(text: object) -> bytes | None:
+    try:
+        png = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
+    except ValueError:
+        return None
+    return png if png.startswith(_PNG) else None
+
+
+def _is_of_model(path: str) -> bool:
+    return "/" in path or path == "model_index.json"
+
+
+def _digest(of: Any) -> str:
+    return hashlib.sha256(json.dumps(of).encode()).hexdigest()

@@ -1,0 +1,179 @@
+"""Which neurons tell a concept, and what holding them does to its pictures."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from torch import Tensor
+
+from loco_cli.concept import PromptPair
+from loco_cli.editing.methods import named_layers
+from loco_cli.editing.solve_neurons import Ranked, rank
+from loco_cli.errors import MachineError
+from loco_cli.events import Notify, silent
+from loco_cli.interventions import FixChannels, Run, SwapPrompt
+from loco_cli.localization import (
+    ConceptName,
+    LayerName,
+    Localization,
+    ModelName,
+    Neuron,
+    Neurons,
+    PromptNames,
+    WindowScore,
+    better_for,
+    effect,
+)
+from loco_cli.localizing import sweep
+from loco_cli.localizing.checks import check_find_neurons
+from loco_cli.models.encoders import encoder_of
+from loco_cli.models.locate import LocatedModel
+from loco_cli.models.session import RunOptions, ticking
+from loco_cli.models.tokenizers import check_subjects
+from loco_cli.recipe import EditEntry, Recipe
+from loco_cli.report.pictures import LocalizationRun, SwapPicture
+from loco_cli.sampling.sample import count_steps, sample, to_png
+
+
+def run(
+    located: LocatedModel, recipe: Recipe, machine: RunOptions, notify: Notify = silent
+) -> tuple[LocalizationRun, ...]:
+    """
+    Return the neurons of each edit's concept, in the layers that are named.
+
+    Where none are, the layers are found first, by LocoGen.
+    """
+    machine.team.check_alone("a list of neurons")
+    check_find_neurons(located, recipe)
+    check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
+    bench = sweep.load_bench(located, machine, notify)
+    layers_of, found = named_layers(located, recipe), []
+    if layers_of is None:
+        settings = recipe.localize.model_copy(update={"method": "locogen"})
+        found = [sweep.localize(bench, entry, settings).localization for entry in recipe.edits]
+        layers_of = tuple(one.layer_set for one in found)
+    ranked = rank(located, recipe, layers_of, encoder_of(located))
+    return tuple(
+        _Job(bench, recipe, entry, layers, own).run(found[i].unet_evaluations if found else 0)
+        for i, (entry, layers, own) in enumerate(zip(recipe.edits, layers_of, ranked, strict=True))
+    )
+
+
+@dataclass
+class _Job:
+    """
+    One concept's pictures: the original, all layers swapped, the layers swapped, channels held.
+
+    `scores` and `pictures` fill while it runs; the four stand in this order for each pair and seed.
+    """
+
+    bench: sweep.SearchContext
+    recipe: Recipe
+    entry: EditEntry
+    layers: tuple[int, ...]
+    ranked: Sequence[Ranked]
+    scores: dict[str, list[float]] = field(default_factory=dict)
+    pictures: list[SwapPicture] = field(default_factory=list)
+
+    @property
+    def everything(self) -> tuple[int, ...]:
+        return tuple(range(self.bench.located.spec.n_layers))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(range(self.recipe.localize.seeds))
+
+    def run(self, n_evaluations_before: int) -> LocalizationRun:
+        """Return what was found; the evaluations of finding the layers are counted with it."""
+        started, bench, settings = time.monotonic(), self.bench, self.recipe.localize
+        steps, guidance = bench.located.spec.sampling(settings.steps, settings.guidance)
+        runs = [
+            (name, pair, run)
+            for pair in self.entry.localize_pairs()
+            for seed in self.seeds
+            for name, run in self._four(pair, seed)
+        ]
+        n_calls = len(runs) * count_steps(bench.pipeline, steps)
+        images = sample(
+            bench.pipeline,
+            [run for _, _, run in runs],
+            steps=steps,
+            guidance=guidance,
+            batch_size=bench.batch_size,
+            tick=ticking(bench.notify, f"neurons of {self.entry.subject}", n_calls),
+        )
+        for (name, pair, run), image in zip(runs, images, strict=True):
+            self._take(name, pair, run.seed, image)
+        n_evaluations = n_evaluations_before + n_calls * (2 if guidance > 1 else 1)
+        seconds = round(time.monotonic() - started, 3)
+        found = self._document((steps, guidance), n_evaluations, seconds)
+        return LocalizationRun(found, tuple(self.pictures), bench.located.spec.module_paths)
+
+    def _four(self, pair: PromptPair, seed: int) -> tuple[tuple[str, Run], ...]:
+        pooled = self.recipe.localize.pooled
+        fixed = tuple(one.fixed for one in self.ranked)
+        return (
+            ("original", Run(pair.source, seed)),
+            ("all", Run(pair.source, seed, SwapPrompt(self.everything, pair.target, pooled))),
+            ("layers", Run(pair.source, seed, SwapPrompt(self.layers, pair.target, pooled))),
+            ("held", Run(pair.source, seed, fixed=fixed)),
+        )
+
+    def _take(self, name: str, pair: PromptPair, seed: int, image: Tensor) -> None:
+        caption = pair.target if self.entry.kind == "fact" else pair.source
+        (score,) = self.bench.scorer.scores(image[None], [caption])
+        if score != score:
+            raise MachineError(
+                f"a picture of `{pair.source}` came out as no numbers", "try `--dtype float32`"
+            )
+        self.scores.setdefault(name, []).append(score)
+        shown = {"original": (), "all": self.everything, "held": self.layers}
+        if seed == 0 and name in shown:
+            of, png = (pair.source, pair.target, seed), to_png(image)
+            self.pictures.append(SwapPicture(*of, shown[name], score, png))
+
+    def _document(
+        self, sampling: tuple[int, float], n_evaluations: int, seconds: float
+    ) -> Localization:
+        located, concept = self.bench.located, self.entry.concept()
+        settings, pairs = self.recipe.localize, self.entry.localize_pairs()
+        original, target = fmean(self.scores["original"]), fmean(self.scores["all"])
+        held = WindowScore.of(self.layers, self.scores["held"], original=original, target=target)
+        whole = effect(fmean(self.scores["layers"]), original=original, target=target)
+        paths = located.spec.module_paths
+        return Localization(
+            model=ModelName(name=located.name, family=located.spec.family),
+            concept=ConceptName(kind=concept.kind, subject=concept.subject, to=concept.to),
+            method="neurons",
+            search=settings.search,
+            width=len(self.layers),
+            layer_range=held.layer_range,
+            effect=held.effect,
+            better=better_for(concept.kind),
+            layers=tuple(LayerName(layer=one, module_path=paths[one]) for one in self.layers),
+            scores=(held,),
+            original_score=original,
+            target_score=target,
+            prompts=tuple(PromptNames(source=p.source, target=p.target) for p in pairs),
+            seeds=self.seeds,
+            steps=sampling[0],
+            guidance=sampling[1],
+            scorer=self.bench.scorer.name,
+            unet_evaluations=n_evaluations,
+            seconds=seconds,
+            pooled_swapped=settings.pooled if located.spec.unreachable else None,
+            neurons=Neurons(
+                position=self.recipe.edit.position,
+                layer_effect=whole,
+                channels=tuple(one for ranked in self.ranked for one in _named(ranked)),
+            ),
+        )
+
+
+def _named(ranked: Ranked) -> tuple[Neuron, ...]:
+    fixed: FixChannels = ranked.fixed
+    return tuple(
+        Neuron(layer=ranked.layer, module_path=fixed.module_path, channel=channel, z=z, value=value)
+        for channel, z, value in zip(fixed.channels, ranked.z, fixed.values, strict=True)
+    )

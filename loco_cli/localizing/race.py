@@ -1,0 +1,203 @@
+"""
+Windows while they are compared: what a few runs of each tell of its effect, and how surely.
+
+All windows have the same runs in the same order, so that what prompts and seeds differ in cancels.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from loco_cli.localization import CLEAR, KNOWN_SCALE, Better, enough
+
+Layers = tuple[int, ...]
+
+FAR = 0.5  # of what the best does: what does less in its first runs is given up
+N_FIRST = 2  # runs of a window before it may be given up: a neighbour, or where none does much
+PRECISION = 0.05  # of an effect that is reported: its standard error
+N_RIVALS = 2  # that go on together with the best
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An effect, its standard error (infinite from a single run), and from how many runs."""
+
+    layers: Layers
+    effect: float
+    stderr: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Scoreboard:
+    """
+    What was scored so far: for every set of layers the scores of the first runs, in one order.
+
+    Windows of more than `widest` layers only tell where to look: they are never the best.
+    `shared_swap_of` tells of every run which picture of the full swap is its own, where several
+    runs share one.
+
+    `Scoreboard({(): [0.8], (0, 1): [0.2], (0,): [0.3]}, n_layers=2, better="lower", wanted=0.9)`
+    """
+
+    values: Mapping[Layers, Sequence[float]]
+    n_layers: int
+    better: Better
+    wanted: float
+    is_auto: bool
+    widest: int | None = None
+    shared_swap_of: Sequence[int] | None = None
+
+    @property
+    def everything(self) -> Layers:
+        """All layers: the full swap."""
+        return tuple(range(self.n_layers))
+
+    @property
+    def span(self) -> float:
+        """What the full swap does to the score, a mean over its pictures: the scale of effects."""
+        return fmean(self._changes())
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the full swap moves the score the right way, and by more than its runs differ."""
+        towards = 1.0 if self.better == "lower" else -1.0
+        of_runs = [original - target for original, target in self._full_runs()]
+        changes = self._changes() if self.n_pictures > 1 else of_runs
+        return towards * self.span > CLEAR * _stderr(changes, 0.0)
+
+    @property
+    def n_pictures(self) -> int:
+        """How many different pictures of the full swap were scored."""
+        return len(self._changes())
+
+    @property
+    def scale_error(self) -> float | None:
+        """The standard error of the span, as a share of it; None of a single picture."""
+        if self.n_pictures < 2:
+            return None
+        return _stderr(self._changes()) / abs(self.span) if self.span else 0.0
+
+    def is_new_to_scale(self, n: int) -> bool:
+        """Whether pictures of the full swap are left beyond its first `n` runs."""
+        return self.shared_swap_of is None or bool(
+            set(self.shared_swap_of[n:]) - set(self.shared_swap_of[:n])
+        )
+
+    def is_scale_in_doubt(self, best: Estimate) -> bool:
+        """Whether it hangs on a scale that can still be made surer if the best is enough."""
+        n, error = len(self.values[self.everything]), self.scale_error or 0.0
+        if error <= KNOWN_SCALE or not self.is_new_to_scale(n):
+            return False
+        return abs(best.effect - self.wanted) < CLEAR * error * abs(best.effect)
+
+    @property
+    def enough(self) -> float:
+        """The effect that is enough, as far as the scale is known."""
+        return enough(self.wanted, self.scale_error)
+
+    def estimates(self) -> tuple[Estimate, ...]:
+        """Return what is known of every window that was tried, in the order of the trials."""
+        windows = [layers for layers in self.values if layers and layers != self.everything]
+        return tuple(map(self.estimate, windows))
+
+    def candidates(self) -> tuple[Estimate, ...]:
+        """Return what is known of the windows that may be chosen."""
+        widest = self.widest or self.n_layers
+        return tuple(one for one in self.estimates() if len(one.layers) <= widest)
+
+    def estimate(self, layers: Layers, most: int | None = None) -> Estimate:
+        """
+        Return a window's effect: the mean change on its own runs, as a share of the span.
+
+        With `most` on so many of the first of them. The span's own error is all windows' and left
+        out: it changes no order. A full swap may be one picture for all prompts of a seed, so that
+        a single run of it says little.
+        """
+        scores, span = self.values[layers][:most], self.span
+        n = len(scores)
+        if span == 0:
+            return Estimate(layers, 0.0, float("inf"), n)
+        runs = zip(self.values[()], scores, strict=False)
+        changes = [original - score for original, score in runs]
+        return Estimate(layers, fmean(changes) / span, _stderr(changes) / abs(span), n)
+
+    def best(self) -> Estimate:
+        """Return the best of the narrowest windows that are enough, else the best of all."""
+        found = self.candidates()
+        able = [e for e in found if self.is_auto and e.effect >= self.enough]
+        narrowest = min((len(e.layers) for e in able), default=0)
+        return max([e for e in able if len(e.layers) == narrowest] or found, key=lambda e: e.effect)
+
+    def rivals(self, best: Estimate) -> tuple[Estimate, ...]:
+        """Return all that could still take the place of the best, the likeliest first."""
+        is_enough = self.is_auto and best.effect >= self.enough
+        found = []
+        for other in self.candidates():
+            if other.layers == best.layers or (is_enough and len(other.layers) > len(best.layers)):
+                continue
+            if is_enough and len(other.layers) < len(best.layers):
+                could = self._could_be_enough(other)
+            else:
+                could = not self._is_behind(best, other)
+            if could:
+                found.append(other)
+        return tuple(sorted(found, key=lambda e: -e.effect))
+
+    def _could_be_enough(self, other: Estimate) -> bool:
+        if other.n <= N_FIRST:
+            return other.effect >= FAR * self.enough
+        return other.effect + CLEAR * max(other.stderr, PRECISION) >= self.enough
+
+    def _is_behind(self, best: Estimate, other: Estimate) -> bool:
+        """Whether another is clearly behind; of a few runs only that it is far behind is clear."""
+        n = min(best.n, other.n)
+        if n <= N_FIRST:
+            mine, theirs = (self.estimate(one.layers, n).effect for one in (best, other))
+            return theirs < FAR * mine
+        return self.lead(best, other) >= CLEAR
+
+    def may_be_settled(self, best: Estimate, n_all: int) -> bool:
+        """Whether it is not clear that the best is enough or not, and may be with all runs."""
+        short, error = abs(best.effect - self.enough), best.stderr * (best.n / n_all) ** 0.5
+        is_clear = short >= CLEAR * best.stderr
+        return bool(not is_clear and (error <= PRECISION or short >= CLEAR * error))
+
+    def may_be_told_apart(self, best: Estimate, other: Estimate, n_all: int) -> bool:
+        """Whether all runs may show the best ahead, from what those show that both have had."""
+        n = min(best.n, other.n)
+        return bool(self.lead(best, other) * (n_all / n) ** 0.5 >= CLEAR)
+
+    def lead(self, best: Estimate, other: Estimate) -> float:
+        """Return by how many standard errors the best is ahead, on the runs that both had."""
+        mine, theirs = self.values[best.layers], self.values[other.layers]
+        sign = -1.0 if self.better == "lower" else 1.0
+        ahead = [sign * (a - b) for a, b in zip(mine, theirs, strict=False)]
+        return fmean(ahead) / max(_stderr(ahead, 0.0), 1e-9)
+
+    def _changes(self) -> list[float]:
+        """Return what the full swap does, once for each of its pictures."""
+        changes: dict[int, list[float]] = {}
+        for i, (original, target) in enumerate(self._full_runs()):
+            changes.setdefault(self.shared_swap_of[i] if self.shared_swap_of else i, []).append(
+                original - target
+            )
+        return [fmean(own) for own in changes.values()]
+
+    def _full_runs(self) -> list[tuple[float, float]]:
+        """Return the scores of the original and of the full swap, of every run that had both."""
+        return list(zip(self.values[()], self.values[self.everything], strict=False))
+
+    def margin(self, best: Estimate) -> float | None:
+        """Return the smallest lead over a window of the same width, None where there is none."""
+        leads = [
+            self.lead(best, other)
+            for other in self.estimates()
+            if other.layers != best.layers and len(other.layers) == len(best.layers)
+            if min(other.n, best.n) > 1
+        ]
+        return min(leads, default=None)
+
+
+def _stderr(values: Sequence[float], unknown: float = float("inf")) -> float:
+    return stdev(values) / len(values) ** 0.5 if len(values) > 1 else unknown

@@ -1,0 +1,162 @@
+"""
+The smallest set of layers that is enough, for a concept that no range of layers holds.
+
+Where a concept lies in many layers, each stands in for the others: alone most do next to nothing,
+and of all together most are not missed. What the others cannot replace shows from above:
+
+    1.  a quarter, half and three quarters of the layers, those that a cheap ranking favours;
+    2.  the smallest of these that is enough without each of its layers in turn (of many layers:
+        without a group of neighbours); those that are missed least go, as many as may;
+    3.  the same again, until without any single layer it is not enough;
+    4.  the set on every prompt and seed, with smaller ones that were nearly enough; where it is not
+        enough after all, the layer that adds most comes back.
+
+What is found can spare no single layer; that no other set is smaller only trying all would tell.
+Greedy from below, as single effects suggest, is blind where no layer does anything alone.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+Layers = tuple[int, ...]
+Measure = Callable[[Sequence[Layers]], Sequence[float]]  # sets tried together -> their effects
+
+N_GROUPS = 16  # that are left out in turn, at most
+MOST_SETS = 48  # that are tried once per prompt
+N_PROBES = 3  # that are made together when a number is narrowed down
+N_NEAR, NEAR = 2, 0.05  # smaller sets that miss by no more than this are tried in full
+N_BACK = 2  # layers that may come back one by one; then larger sets that were enough
+MOST_CHECKED = N_NEAR + 1 + N_BACK + 3  # sets that are tried in full
+
+
+@dataclass
+class Tried:
+    """Sets and their effects on a few runs, each measured once, `MOST_SETS` at most."""
+
+    measure: Measure
+    effects: dict[Layers, float] = field(default_factory=dict)
+
+    @property
+    def n_left(self) -> int:
+        """How many sets may still be tried."""
+        return MOST_SETS - len(self.effects)
+
+    def __call__(self, sets: Sequence[Layers]) -> list[float]:
+        """Return the effect of each set."""
+        fresh = [one for one in dict.fromkeys(sets) if one not in self.effects]
+        if fresh:
+            self.effects.update(zip(fresh, self.measure(fresh), strict=True))
+        return [self.effects[one] for one in sets]
+
+
+def max_images(n_prompts: int, n_pairs: int) -> int:
+    """Return how many pictures a search makes at most, the original and the full swap included."""
+    return MOST_SETS * min(2 * n_prompts, n_pairs) + (2 + MOST_CHECKED) * n_pairs
+
+
+def smallest(
+    ranking: Sequence[float],  # one per layer, the larger the likelier
+    wanted: float,
+    *,
+    screen: Measure,  # on a few runs
+    check: Measure,  # on all of them
+) -> Layers:
+    """Return a set whose effect on all runs is at least `wanted`, as small as was found."""
+    tried = Tried(screen)
+    path = descend(ranking, wanted, tried)
+    return _confirmed(path, tried, wanted, check)
+
+
+def descend(ranking: Sequence[float], wanted: float, tried: Tried) -> tuple[Layers, ...]:
+    """Return ever smaller sets that are enough on a few runs, all layers first."""
+    path = [tuple(range(len(ranking)))]
+    path += _leading(ranking, wanted, tried)
+    size = -(-len(path[-1]) // N_GROUPS)
+    while True:
+        smaller = _without_the_idle(path[-1], size, wanted, tried)
+        if smaller:
+            path.append(smaller)
+            size = min(size, -(-len(smaller) // N_GROUPS))
+        elif size > 1:
+            size = -(-size // 2)
+        else:
+            return tuple(path)
+
+
+def _leading(ranking: Sequence[float], wanted: float, tried: Tried) -> list[Layers]:
+    """Return what the ranking favours, where so much of it is enough."""
+    order = sorted(range(len(ranking)), key=lambda layer: -ranking[layer])
+    found: list[Layers] = []
+    while len(order) > 3:
+        parts = [tuple(sorted(order[: -(-len(order) * i // 4)])) for i in (1, 2, 3)]
+        enough = [part for part, e in zip(parts, tried(parts), strict=True) if e >= wanted]
+        if not enough:
+            break
+        found.append(enough[0])
+        order = order[: len(enough[0])]
+        if enough[0] != parts[0] or len(order) <= N_GROUPS:
+            break
+    return found
+
+
+def _without_the_idle(layers: Layers, size: int, wanted: float, tried: Tried) -> Layers | None:
+    """Return `layers` without as many of its groups as may go, None where none may."""
+    groups = [layers[i : i + size] for i in range(0, len(layers), size)]
+    if len(groups) < 2 or len(groups) > tried.n_left:
+        return None
+    effects = tried([_without(layers, [group]) for group in groups])
+    idle = sorted(range(len(groups)), key=lambda i: -effects[i])
+    if effects[idle[0]] < wanted:
+        return None
+    order = [groups[i] for i in idle]
+    n_idle = _most(len(groups) - 1, lambda n: _without(layers, order[:n]), wanted, tried)
+    return _without(layers, order[:n_idle])
+
+
+def _most(high: int, made: Callable[[int], Layers], wanted: float, tried: Tried) -> int:
+    """Return the largest number found, up to `high`, whose set is enough; that of 1 is."""
+    low = 1
+    while low < high and tried.n_left >= N_PROBES:
+        probes = sorted({low - (low - high) * i // (N_PROBES + 1) for i in range(1, N_PROBES + 1)})
+        effects = tried([made(n) for n in probes])
+        enough = [n for n, effect in zip(probes, effects, strict=True) if effect >= wanted]
+        low = max(enough, default=low)
+        high = min((n for n in probes if n > low), default=high + 1) - 1
+    return low
+
+
+def _confirmed(path: Sequence[Layers], tried: Tried, wanted: float, check: Measure) -> Layers:
+    """Return the first that is enough on all runs: smaller, found, one layer more, or larger."""
+    found, *larger = reversed(path)
+
+    def first_enough(sets: Sequence[Layers]) -> Layers | None:
+        effects = dict(zip(sets, check(sets), strict=True)) if sets else {}
+        return next((one for one in sets if effects[one] >= wanted), None)
+
+    confirmed = first_enough([*_nearly(found, tried, wanted), found])
+    for _ in range(N_BACK):
+        # what went last is missed first
+        away = [x for x in dict.fromkeys(x for one in larger for x in one) if x not in found]
+        more = [tuple(sorted((*found, x))) for x in away[: min(N_GROUPS, tried.n_left)]]
+        if confirmed or not more:
+            break
+        found = max(zip(tried(more), more, strict=True))[1]
+        confirmed = first_enough([found])
+    for one in larger[: MOST_CHECKED - N_NEAR - 1 - N_BACK]:
+        confirmed = confirmed or first_enough([one])
+    return confirmed or path[0]
+
+
+def _nearly(found: Layers, tried: Tried, wanted: float) -> list[Layers]:
+    """Return what is a layer smaller and nearly enough, the best first."""
+    near = [
+        (effect, one)
+        for one, effect in tried.effects.items()
+        if len(one) == len(found) - 1 and wanted - NEAR <= effect < wanted
+    ]
+    return [one for _, one in sorted(near, reverse=True)[:N_NEAR]]
+
+
+def _without(layers: Layers, groups: Sequence[Layers]) -> Layers:
+    gone = {layer for group in groups for layer in group}
+    return tuple(layer for layer in layers if layer not in gone)

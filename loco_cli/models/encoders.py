@@ -1,0 +1,131 @@
+"""A checkpoint's text encoders, run from its own tensors: one function for every family."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from loco_cli.checkpoint.reader import read_rows, read_tensor
+from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.encoders.clip import INNER, ClipShape, clip_shape
+from loco_cli.encoders.encode import CheckpointEncoder, EncoderPart, read_config
+from loco_cli.encoders.t5 import HEADS, WIDE, T5Shape, t5_shape
+from loco_cli.errors import CheckpointError, printable
+from loco_cli.families.spec import CLIP_POSITIONS, TextEncoderSpec
+from loco_cli.models.locate import LocatedModel
+from loco_cli.models.tokenizers import packaged_folder, token_table, tokenizer_of
+
+_HEAD_WIDTH = 64  # of every CLIP text encoder that was published
+_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+
+
+def encoder_of(located: LocatedModel) -> CheckpointEncoder:
+    """
+    Return what turns prompts into the embeddings that the UNet of this checkpoint is given.
+
+    Nothing is read before the first prompt, and then a layer at a time. A UNet alone borrows the
+    encoders of another model, `located.texts`.
+
+    Raises:
+        EditError: the checkpoint has no text encoder, and none is on this machine.
+        CheckpointError: it lacks a tensor, one has another shape than the configuration says, or
+            no tokenizer can be read.
+    """
+    texts = located.texts
+    return CheckpointEncoder([_part(texts, one) for one in texts.spec.context.encoders])
+
+
+def finest(slots: Sequence[TensorSlot]) -> TensorSlot:
+    """Return the copy of a tensor with the most digits; of equals the first."""
+    return max(slots, key=lambda slot: _BYTES.get(slot.dtype, 0))
+
+
+def _part(located: LocatedModel, encoder: TextEncoderSpec) -> EncoderPart:
+    checkpoint = located.checkpoint
+    shape = _shape(located, encoder)
+    table = finest(checkpoint.slots(encoder.component, token_table(located, encoder).name))
+    _check_tensors(located, encoder, shape, table.shape[1])
+    return EncoderPart(
+        tokenizer=tokenizer_of(located, encoder),
+        shape=shape,
+        read=_reader(located, encoder.component),
+        read_rows=lambda rows: read_rows(table, rows).float(),
+    )
+
+
+def _reader(located: LocatedModel, component: str) -> Callable[[str], Tensor]:
+    def read(name: str) -> Tensor:
+        return read_tensor(finest(located.checkpoint.slots(component, name))).float()
+
+    return read
+
+
+def _shape(located: LocatedModel, encoder: TextEncoderSpec) -> ClipShape | T5Shape:
+    config = _config(located, encoder)
+    if encoder.kind == "t5":
+        return t5_shape(config)
+    return clip_shape(config, encoder.states)
+
+
+def _config(located: LocatedModel, encoder: TextEncoderSpec) -> dict[str, Any]:
+    """
+    Return the configuration of a text encoder: its folder's own, else that of its family.
+
+    The latter is fitted to the width and the layers that the file has.
+    """
+    d = token_table(located, encoder).shape[1]
+    own = located.path / encoder.component / "config.json"
+    if located.checkpoint.is_folder and own.is_file() and (config := read_config(own)):
+        said = config.get("d_model" if encoder.kind == "t5" else "hidden_size", d)
+        if said != d:
+            raise CheckpointError(
+                f"the {encoder.component} of `{printable(located.path)}` is {d} wide, "
+                f"its configuration says {printable(said)}"
+            )
+        return config
+    config = read_config(packaged_folder(located) / encoder.component / "config.json")
+    if d == config["hidden_size"]:
+        return config
+    if d % _HEAD_WIDTH:
+        raise CheckpointError(
+            f"the {encoder.component} of `{printable(located.path)}` is {d} wide, "
+            "and no configuration says how many heads that is",
+            "give the diffusers folder of the model",
+        )
+    names = located.checkpoint.names(encoder.component)
+    n_layers = sum(name.endswith("layer_norm1.weight") for name in names)
+    fitted = {"hidden_size": d, "num_attention_heads": d // _HEAD_WIDTH}
+    return {**config, **fitted, "num_hidden_layers": min(config["num_hidden_layers"], n_layers)}
+
+
+def _check_tensors(
+    located: LocatedModel, encoder: TextEncoderSpec, shape: ClipShape | T5Shape, d: int
+) -> None:
+    """Raise CheckpointError where a tensor that is read is missing, or of another shape."""
+    given = _shapes(located, encoder.component)
+    if isinstance(shape, ClipShape):
+        n_positions = given.get(CLIP_POSITIONS, (0,))[0]
+        wanted = shape.tensor_shapes(d, given.get(INNER, (0,))[0], n_positions)
+    else:
+        wanted = shape.tensor_shapes(d, given.get(WIDE, (0,))[-1], given.get(HEADS, (0,))[-1])
+    what = f"the {encoder.component} of `{printable(located.path)}`"
+    missing = [name for name in wanted if name not in given]
+    if missing:
+        raise CheckpointError(f"{what} lacks {len(missing)} tensors, among them `{missing[0]}`")
+    for name, size in wanted.items():
+        if given[name] != size:
+            raise CheckpointError(
+                f"`{name}` of {what} is {list(given[name])}, the others say {list(size)}"
+            )
+    d_heads = d if isinstance(shape, ClipShape) else given[HEADS][-1]
+    if d_heads % shape.n_heads:
+        raise CheckpointError(f"{what} is {d_heads} wide, which is not {shape.n_heads} heads")
+
+
+def _shapes(located: LocatedModel, component: str) -> Mapping[str, tuple[int, ...]]:
+    slots = located.checkpoint.slots_by_name
+    return {
+        name: found[0].canonical_shape
+        for (owner, name), found in slots.items()
+        if owner == component
+    }

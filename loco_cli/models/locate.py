@@ -1,0 +1,269 @@
+"""A model by any of its names: what it is, and where its files are on this machine."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from loco_cli.checkpoint.layout import Checkpoint, open_checkpoint
+from loco_cli.checkpoint.pickles import PICKLE_HINT
+from loco_cli.checkpoint.tree import is_pickle, is_weights
+from loco_cli.errors import CheckpointError, EditError, LocoError, RequestError, printable
+from loco_cli.families import registry
+from loco_cli.families.family import standard_model
+from loco_cli.families.spec import ModelSpec
+from loco_cli.models.architecture import spec_of
+from loco_cli.models.hub import MODEL_FILES, cached, fetch
+from loco_cli.models.user_models import known_model, known_models, places_file
+
+MAX_STEPS = 1000  # of noise that a Stable Diffusion was trained with
+_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+_HUB_HINT = "give the path of a folder or `.safetensors` file"
+
+
+@dataclass(frozen=True)
+class ModelPath:
+    """Where a model is: `ModelPath("sd15", Path("/cache/..."), "39593d5")`, a folder or a file."""
+
+    name: str
+    path: Path
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class LocatedModel:
+    """
+    A model that was found: `locate("tiny")`.
+
+    `name` is what the user called it (a path's last part), `revision` the hub's commit, if it came
+    from there.
+    """
+
+    name: str
+    spec: ModelSpec
+    checkpoint: Checkpoint
+    revision: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where the model is: a folder, or one file."""
+        return self.checkpoint.root
+
+    @cached_property
+    def config(self) -> Path:
+        """
+        A folder with configuration and tokenizer: its own, or for a single file its model's.
+
+        A packaged one has no vocabulary of its own. Raises CheckpointError where there is none.
+        """
+        if self.checkpoint.is_folder:
+            return self.path
+        folder = registry.config_folder(self.spec)
+        if folder is None:
+            raise CheckpointError(
+                f"`{printable(self.path)}` is a single file of unknown widths: "
+                "no configuration fits it",
+                "give the diffusers folder of the model",
+            )
+        return folder
+
+    @property
+    def has_encoders(self) -> bool:
+        """Whether the checkpoint has all of its text encoders."""
+        encoders = self.spec.context.encoders
+        return {encoder.component for encoder in encoders} <= self.checkpoint.components
+
+    @property
+    def borrowed(self) -> str | None:
+        """The name of the model whose text encoders it is read with; None if it has its own."""
+        return None if self.has_encoders else self.texts.name
+
+    @property
+    def d_states(self) -> int:
+        """How wide the states are that the UNet is given, before any map of its own."""
+        name = self.spec.context.hid_proj
+        if name is None:
+            return self.spec.d_text
+        return self.checkpoint.slots("unet", f"{name}.weight")[0].shape[-1]
+
+    @cached_property
+    def texts(self) -> "LocatedModel":
+        """
+        The model whose text encoders it is read with: itself, if it has them.
+
+        A UNet alone borrows those of the diffusers folder that it lies in, else of a known model
+        of its family and width that is on this machine.
+
+        Raises:
+            EditError: there is none.
+            CheckpointError: it has encoders of its own, in files that are not read.
+        """
+        if self.has_encoders:
+            return self
+        self._check_read()
+        for lender in _lenders(self.path, self.spec):
+            is_kin = lender.spec.family == self.spec.family and lender.d_states == self.d_states
+            if is_kin and lender.has_encoders:
+                return lender
+            if lender.path in self.path.absolute().parents:
+                lender._check_read()
+        raise EditError(
+            f"`{printable(self.path)}` has not all of its text encoders, "
+            "and without them no prompt can be read",
+            f"give the whole checkpoint, or name the place of one in `{places_file()}`, "
+            f"such as `{standard_model(self.spec.family).name}: /models/whole.safetensors`",
+        )
+
+    def _check_read(self) -> None:
+        """Raise CheckpointError where a text encoder is there, and in no safetensors file."""
+        for encoder in self.spec.context.encoders:
+            if encoder.component in self.checkpoint.components:
+                continue
+            for entry in self.checkpoint.entries:
+                if entry.folder == encoder.component and is_weights(entry.source):
+                    raise CheckpointError(
+                        f"`{printable(self.path)}` has its {encoder.component} in "
+                        f"`{printable(entry.path)}` only, which is not read, and prompts are not "
+                        "encoded with that of another model",
+                        PICKLE_HINT if is_pickle(entry.source) else "convert it to safetensors",
+                    )
+
+
+def locate(model: str, *, with_pickles: bool = False) -> LocatedModel:
+    """
+    Return the model of an alias, a folder, a single file or a hub id.
+
+    Only headers are read, with `with_pickles` also those of what is only to be looked at.
+
+    Raises:
+        UnknownName, ModelUnavailable: there is no such model, or none within reach.
+        CheckpointError: what is there is no model, or not the one that the alias names.
+    """
+    place = find(model)
+    checkpoint = open_checkpoint(place.path, with_pickles=with_pickles)
+    spec = spec_of(checkpoint)
+    named = _named(model)
+    if named:
+        _check_is(checkpoint, spec, named)
+        spec = named
+    return LocatedModel(place.name, spec, checkpoint, place.revision)
+
+
+def find(model: str) -> ModelPath:
+    """Return where a model is, whatever its architecture; nothing of it is read."""
+    if model in registry.names():
+        return _by_alias(known_model(model))
+    path = _expanded(model)
+    if is_path(model):
+        return ModelPath(path.stem if path.suffix in _SUFFIXES else path.absolute().name, path)
+    if "/" in model:
+        root = _from_hub(model)
+        return ModelPath(model, root, root.name)
+    or_else = ", or give a folder, a `.safetensors` file or a hub id"
+    raise registry.unknown_model(model, or_else)
+
+
+def is_path(model: str) -> bool:
+    """Whether a model that is no alias is spelled as a path, or is one that exists."""
+    path = _expanded(model)
+    is_spelled = path.suffix in _SUFFIXES or model.startswith((".", "/", "~"))
+    return bool(model) and (is_spelled or model.count("/") > 1 or _exists(path))
+
+
+def check_parts(located: LocatedModel) -> None:
+    """Raise CheckpointError where a checkpoint lacks a component that pictures need."""
+    missing = [part for part in located.spec.parts if part not in located.checkpoint.components]
+    if missing:
+        raise CheckpointError(
+            f"`{printable(located.path)}` has no {' and no '.join(missing)}, so it makes no "
+            "pictures",
+            "give the whole checkpoint; `loco edit` with `--layers` needs no pictures",
+        )
+
+
+def _named(model: str) -> ModelSpec | None:
+    """Return the known model that an alias or a hub id names."""
+    if model not in registry.names() and is_path(model):
+        return None
+    return next((one for one in known_models() if model in (one.name, one.hub_id)), None)
+
+
+def _check_is(checkpoint: Checkpoint, spec: ModelSpec, named: ModelSpec) -> None:
+    """Raise CheckpointError where a checkpoint has not the shape of the model it is called."""
+    shapes, wanted = spec.tensor_shapes(), named.tensor_shapes()
+    if shapes == wanted:
+        return
+    what = f"`{printable(checkpoint.root)}` is no `{named.name}`"
+    hint = f"this looks like {spec.title}; give the path itself as the model"
+    if shapes.keys() != wanted.keys() or spec.family != named.family:
+        raise CheckpointError(
+            f"{what}: it is of family `{spec.family}` with {spec.n_layers} layers, "
+            f"{named.title} of `{named.family}` with {named.n_layers}",
+            hint,
+        )
+    name = next(name for name in wanted if shapes[name] != wanted[name])
+    raise CheckpointError(
+        f"{what}: tensor `{name}` is {list(shapes[name])}, "
+        f"in {named.title} it is {list(wanted[name])}",
+        hint,
+    )
+
+
+def _by_alias(spec: ModelSpec) -> ModelPath:
+    shipped = registry.shipped_folder(spec)
+    if shipped:
+        return ModelPath(spec.name, shipped)
+    where = str(spec.hub_id)
+    if is_path(where):
+        return ModelPath(spec.name, _expanded(where))
+    elsewhere = f"{_HUB_HINT}, or name another place for `{spec.name}` in `{places_file()}`"
+    root = _from_hub(where, elsewhere)
+    return ModelPath(spec.name, root, root.name)
+
+
+def _lenders(path: Path, spec: ModelSpec) -> Iterator[LocatedModel]:
+    """Yield the models that a UNet alone may belong to, the likeliest first; none is fetched."""
+    for folder in path.absolute().parents[:2]:  # of `unet/`, and of a file in it
+        if (folder / "model_index.json").is_file() and (found := _read(folder.name, folder)):
+            yield found
+    kin = (one for one in known_models() if one.family == spec.family)
+    for one in sorted(kin, key=lambda one: one.name != spec.name):
+        where = str(one.hub_id)
+        here = registry.shipped_folder(one) or (
+            _expanded(where) if is_path(where) else cached(where, MODEL_FILES)
+        )
+        if here and (found := _read(one.name, here)):
+            yield found
+
+
+def _read(name: str, path: Path) -> LocatedModel | None:
+    """Return the model at `path`, None where it cannot be read."""
+    try:
+        checkpoint = open_checkpoint(path)
+        return LocatedModel(name, spec_of(checkpoint), checkpoint)
+    except LocoError:
+        return None
+
+
+def _from_hub(hub_id: str, hint: str = _HUB_HINT) -> Path:
+    return fetch(hub_id, MODEL_FILES, needed="unet/*.safetensors", what="model", hint=hint)
+
+
+def _expanded(model: str) -> Path:
+    try:
+        return Path(model).expanduser()
+    except RuntimeError:  # `~` of somebody who is not there
+        return Path(model)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # words can be longer than any file name
+        return False
+
+
+def check_steps(steps: int | None) -> None:
+    """Raise RequestError for more steps than there are."""
+    if steps and steps > MAX_STEPS:
+        raise RequestError(f"{steps} steps are asked for, a model has at most {MAX_STEPS}")

@@ -1,0 +1,109 @@
+"""
+How a checkpoint's prompts become tokens: by its own tokenizers, else by those of the package.
+
+Nothing here needs torch, so that a plan can be refused where an edit would be.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.concept import PromptPair
+from loco_cli.encoders.tokenizer import (
+    PromptTokenizer,
+    check_fits,
+    check_holds,
+    load_clip_tokenizer,
+    load_tokenizer,
+    read_settings,
+)
+from loco_cli.errors import CheckpointError, printable
+from loco_cli.families import registry
+from loco_cli.families.family import standard_model
+from loco_cli.families.spec import CLIP_POSITIONS, TextEncoderSpec
+from loco_cli.models.locate import LocatedModel
+
+_FILES = ("vocab.json", "tokenizer.json", "spiece.model")
+
+
+def check_subjects(located: LocatedModel, pairs: Iterable[PromptPair]) -> None:
+    """
+    Raise ConceptError where a tokenizer cuts off a subject, or the end of a target prompt, or
+    makes nothing of a subject.
+    """
+    tokenizers = tokenizers_of(located)
+    for pair in pairs:
+        for tokenizer in tokenizers:
+            check_holds(tokenizer, pair.source, pair.subject)
+            check_fits(tokenizer, pair.source, pair.subject)
+            check_fits(tokenizer, pair.target, pair.target)
+
+
+def tokenizers_of(located: LocatedModel) -> tuple[PromptTokenizer, ...]:
+    """
+    Return the tokenizer of each text encoder, of a bare UNet those that it borrows.
+
+    No network is needed.
+
+    Raises EditError where there is no encoder, CheckpointError where a tokenizer cannot be read
+    or has tokens that its encoder does not know.
+    """
+    texts = located.texts
+    return tuple(tokenizer_of(texts, encoder) for encoder in texts.spec.context.encoders)
+
+
+def tokenizer_of(located: LocatedModel, encoder: TextEncoderSpec) -> PromptTokenizer:
+    """Return the tokenizer of one text encoder, as `tokenizers_of` does."""
+    own = located.path / encoder.tokenizer
+    n_positions = _n_positions(located, encoder)
+    if located.checkpoint.is_folder and any((own / name).is_file() for name in _FILES):
+        tokenizer = load_tokenizer(own, encoder.kind, n_positions)
+    elif encoder.kind == "clip":
+        tokenizer = _packaged(packaged_folder(located) / encoder.tokenizer, n_positions)
+    else:
+        raise CheckpointError(
+            f"`{printable(located.path)}` has no tokenizer", "give the whole diffusers folder"
+        )
+    n_rows = token_table(located, encoder).shape[0]
+    if tokenizer.n_known > n_rows:
+        raise CheckpointError(
+            f"the {encoder.component} of `{printable(located.path)}` knows {n_rows} tokens, "
+            f"its tokenizer {tokenizer.n_known}"
+        )
+    return tokenizer
+
+
+def token_table(located: LocatedModel, encoder: TextEncoderSpec) -> TensorSlot:
+    """Return where the token embedding of a text encoder is; raises CheckpointError."""
+    holds = located.checkpoint.holds
+    names = [name for name in encoder.token_tables if holds(encoder.component, name)]
+    if not names:
+        raise CheckpointError(
+            f"`{printable(located.path)}` lacks `{encoder.token_tables[0]}` in "
+            f"`{encoder.component}`"
+        )
+    return located.checkpoint.slots(encoder.component, names[0])[0]
+
+
+def packaged_folder(located: LocatedModel) -> Path:
+    """Return the packaged configuration of a model, of unknown widths that of its family."""
+    folder = registry.config_folder(located.spec)
+    folder = folder or registry.config_folder(standard_model(located.spec.family))
+    if folder is None:
+        raise CheckpointError(
+            f"`{printable(located.path)}` has no configuration, and none is known for its family",
+            "give the whole diffusers folder",
+        )
+    return folder
+
+
+def _packaged(folder: Path, n_positions: int) -> PromptTokenizer:
+    own = folder / "vocab.json", folder / "merges.txt"
+    files = own if own[0].is_file() else (registry.CLIP_VOCABULARY, registry.CLIP_MERGES)
+    return load_clip_tokenizer(read_settings(folder), *files, n_positions)
+
+
+def _n_positions(located: LocatedModel, encoder: TextEncoderSpec) -> int:
+    if encoder.kind == "t5" or not located.checkpoint.holds(encoder.component, CLIP_POSITIONS):
+        return encoder.n_tokens
+    return located.checkpoint.slots(encoder.component, CLIP_POSITIONS)[0].shape[0]

@@ -1,0 +1,108 @@
+"""
+A base on its way into a staged output, in the background, while its edit is still being solved.
+
+Which ranges will be replaced is known before what they become: the copy leaves them open. Every
+file of the base is hashed on the way, and where the output keeps all of its bytes that one hash
+serves for both.
+"""
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from loco_cli.checkpoint.clone import copy_ranges, share_blocks
+from loco_cli.checkpoint.edits import FileEdit
+from loco_cli.checkpoint.header import read_header
+from loco_cli.checkpoint.patcher import Digest, hash_file
+from loco_cli.checkpoint.staging import new_file
+from loco_cli.checkpoint.tree import Entry
+from loco_cli.errors import CheckpointError, printable
+from loco_cli.outputs.background import Background
+
+
+@dataclass(frozen=True)
+class FileCopy:
+    """
+    One file of a base: `FileCopy(entry, Path("staged/unet/config.json"))`.
+
+    Without a target it is only hashed; the ranges that `edit` will replace are left open.
+    """
+
+    entry: Entry
+    target: Path | None = None
+    edit: FileEdit | None = None
+
+    @property
+    def head(self) -> bytes:
+        """Return what stands in the target before the base's data."""
+        return self.edit.head if self.edit else b""
+
+    @property
+    def begin(self) -> int:
+        """Return where the base's data begins."""
+        return self.edit.file.header.data_start if self.edit else 0
+
+
+class BaseCopy:
+    """
+    A base that is being copied; every target is there from the start.
+
+    Raises:
+        CheckpointError: a file has changed since the base was opened.
+        OSError: a target cannot be made.
+    """
+
+    def __init__(self, copies: tuple[FileCopy, ...], background: Background) -> None:
+        self._identities = {copy.entry: _identity(copy.entry.source) for copy in copies}
+        for copy in copies:
+            _check_as_opened(copy)
+        self._digests: dict[str, Future[Digest]] = {}
+        self._written: list[Future[None]] = []
+        for copy in sorted(copies, key=lambda copy: -copy.entry.n_bytes):
+            stop = background.stop
+            self._digests[copy.entry.path] = background.start(hash_file, copy.entry.source, stop)
+            if copy.target:
+                self._written.append(background.start(_fill, copy, _share(copy), stop))
+                background.flush(copy.target, after=self._written[-1])
+
+    def digests(self) -> dict[str, Digest]:
+        """Wait for the end, and return the digest of every file of the base, by its path."""
+        for work in self._written:
+            work.result()
+        return {path: work.result() for path, work in self._digests.items()}
+
+    def check_unchanged(self) -> None:
+        """Raise CheckpointError where a file of the base was written to since the copy began."""
+        for entry, identity in self._identities.items():
+            if _identity(entry.source) != identity:
+                raise CheckpointError(f"`{printable(entry.source)}` changed while it was read")
+
+
+def _check_as_opened(copy: FileCopy) -> None:
+    source = copy.entry.source
+    is_same = source.stat().st_size == copy.entry.n_bytes
+    if not is_same or (copy.edit and read_header(source) != copy.edit.file.header):
+        raise CheckpointError(f"`{printable(source)}` changed since it was opened")
+
+
+def _share(copy: FileCopy) -> bool:
+    """Make the target, and return whether it holds all of the base's bytes already."""
+    assert copy.target
+    with new_file(copy.target, is_synced=False) as file:
+        return share_blocks(copy.entry.source, file, copy.head, copy.begin)
+
+
+def _fill(copy: FileCopy, is_shared: bool, stop: Event) -> None:
+    assert copy.target
+    if is_shared:
+        return
+    ranges = copy.edit.kept if copy.edit else [(0, copy.entry.n_bytes)]
+    with copy.target.open("r+b") as file:
+        file.write(copy.head)
+        copy_ranges(copy.entry.source, file, ranges, len(copy.head) - copy.begin, stop)
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -1,0 +1,193 @@
+"""
+Write a solved edit as a LoRA: the base is read and hashed, and left as it is.
+
+The manifest lists what the LoRA moves. The hash after the edit is that of the base's tensor with
+the LoRA merged into it at strength 1: their sum, rounded once to the tensor's dtype.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+
+from torch import Tensor
+
+from loco_cli import __version__
+from loco_cli.checkpoint.edits import EditedTensor
+from loco_cli.checkpoint.layout import Checkpoint
+from loco_cli.checkpoint.lora import LowRank, lora_metadata, lora_tensors, write_lora
+from loco_cli.checkpoint.patcher import hash_file
+from loco_cli.checkpoint.reader import read_range, read_tensor, tensor_bytes
+from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.checkpoint.staging import new_file, staged_folder, write_errors
+from loco_cli.editing.deltas import Change, Solved, read_change
+from loco_cli.editing.factors import shorten
+from loco_cli.editing.preview import EditPreview
+from loco_cli.errors import EditError
+from loco_cli.manifest import (
+    STAMP_KEY,
+    VERSION_KEY,
+    Base,
+    Manifest,
+    Output,
+    render_manifest,
+)
+from loco_cli.models.encoders import finest
+from loco_cli.models.locate import LocatedModel
+from loco_cli.outputs.background import Background
+from loco_cli.outputs.base import base_record, file_records
+from loco_cli.outputs.checkpoint import BaseFacts, WrittenEdit, put_in_place
+from loco_cli.outputs.copying import BaseCopy, FileCopy
+from loco_cli.outputs.manifest import Figures, Job, ManifestBuilder
+from loco_cli.outputs.paths import OutputPaths, check_output, output_paths
+
+
+@dataclass(frozen=True)
+class Moved:
+    """One tensor of the base as a LoRA moves it: what becomes of it, and how far that is."""
+
+    tensor: EditedTensor
+    figures: Figures
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A solved edit as factors: what the LoRA holds, and every tensor of the base that it moves."""
+
+    changes: tuple[LowRank, ...]
+    moved: tuple[Moved, ...]
+
+
+def write_adapter(
+    job: Job, solved: Callable[[], Solved], foretell: Callable[[EditPreview], None]
+) -> WrittenEdit:
+    """
+    Return a solved edit as a LoRA, written whole: the file, its recipe, its manifest.
+
+    The base is hashed while the edit is being solved.
+
+    Raises:
+        EditError: the edit changes nothing, or more than the base's dtypes can hold.
+        OutputExists, RequestError, MachineError: as `check_output`, or the disk fills meanwhile.
+        CheckpointError: the base cannot be read, or has changed since the hashing began, or since
+            its own manifest was written.
+    """
+    base, final = job.located.checkpoint, job.paths
+    with Background() as background:
+        with write_errors(final.root):
+            hashing = _begin_hashing(base, background)
+        found = solved()
+        adapter = adapt(job.located, found)
+        facts = BaseFacts(
+            base_record(base, hashing.digests()), tuple(one.tensor for one in adapter.moved)
+        )
+    record = ManifestBuilder(job, found, [one.figures for one in adapter.moved])
+    foretell(record.foresight)
+    manifest = record.manifest(facts)
+    tensors = lora_tensors(job.located.spec.family, adapter.changes)
+    room = sum(tensor.nbytes for tensor in tensors.values())
+    check_output(base, final, needed_bytes=room, force=job.options.force)
+    with staged_folder(final.root) as folder, write_errors(final.root):
+        staged = output_paths(folder / final.root.name, is_folder=False)
+        with new_file(staged.root) as file:
+            write_lora(file, tensors, _metadata(job, facts.base, adapter, manifest))
+        with new_file(staged.recipe) as file:
+            file.write(job.recipe.text.encode())
+        manifest = manifest.with_output(_output(staged, job.options.stamp))
+        with new_file(staged.manifest) as file:
+            file.write(render_manifest(manifest).encode())
+        hashing.check_unchanged()
+        put_in_place(staged, final, force=job.options.force)
+    return WrittenEdit(final, manifest)
+
+
+def adapt(located: LocatedModel, solved: Solved) -> Adapter:
+    """
+    Return the factors of a solved edit, float32, and what they make of the base's tensors.
+
+    Raises EditError where they make nothing of them, or what is not finite.
+    """
+    changes: list[LowRank] = []
+    moved: list[Moved] = []
+    for change in solved.changes:
+        # programs load no EMA copy, and a LoRA moves whichever variant they do load
+        copies = located.checkpoint.slots(change.component, change.name)
+        slots = [slot for slot in copies if slot.component == change.component]
+        _, left, right = read_change(finest(slots), change.update)
+        up, down = (factor.float() for factor in shorten(left, right))
+        if up.shape[1]:
+            changes.append(LowRank(change.component, change.name.removesuffix(".weight"), up, down))
+            moved += [
+                _moved(located.checkpoint, slot, change, (left, right), (up, down))
+                for slot in slots
+            ]
+    if not any(one.tensor.sha256_before != one.tensor.sha256_after for one in moved):
+        raise EditError(
+            f"the edit changes nothing: all of its {len(moved)} tensors keep their values",
+            "lower `--ridge`",
+        )
+    return Adapter(tuple(changes), tuple(moved))
+
+
+def _moved(
+    base: Checkpoint,
+    slot: TensorSlot,
+    of: Change,
+    solved: tuple[Tensor, Tensor],
+    stored: tuple[Tensor, Tensor],
+) -> Moved:
+    """Return what becomes of a tensor that is given a change in two factors, as they are stored."""
+    left, right = (factor.double() for factor in stored)
+    weight, change, wanted = read_tensor(slot).double(), left @ right, solved[0] @ solved[1]
+    header = base.header(slot.file)
+    begin, end = header.span(slot.tensor)
+    before = read_range(slot.source, begin, end)
+    after = bytearray(before)  # the slot may be a third of a fused tensor
+    after[slot.begin - begin : slot.end - begin] = tensor_bytes(weight + change, slot)
+    info = header.tensors[slot.tensor]
+    tensor = EditedTensor(
+        file=slot.file,
+        name=slot.tensor,
+        dtype=info.dtype,
+        shape=info.shape,
+        sha256_before=sha256(before).hexdigest(),
+        sha256_after=sha256(after).hexdigest(),
+    )
+    size = weight.norm().item()
+    figures = Figures(
+        slot=slot,
+        rank=left.shape[1],
+        relative_change=change.norm().item() / size if size else 0.0,
+        rounding_error=((change - wanted).norm() / wanted.norm()).item(),
+        drifts=of.watched.drifts(weight, change) if of.watched else (),
+    )
+    return Moved(tensor, figures)
+
+
+def _begin_hashing(base: Checkpoint, background: Background) -> BaseCopy:
+    """Hash every file of the base while factors are made of the edit; none is copied."""
+    entries = (entry for entry in base.entries if entry.path not in base.left_out)
+    return BaseCopy(tuple(map(FileCopy, entries)), background)
+
+
+def _metadata(job: Job, base: Base, adapter: Adapter, manifest: Manifest) -> dict[str, str]:
+    checkpoint, spec = job.located.checkpoint, job.located.spec
+    metadata = lora_metadata(
+        spec,
+        rank=max(change.up.shape[1] for change in adapter.changes),
+        name=job.paths.root.stem,
+        title=job.title,
+        base=job.located.name if checkpoint.is_folder else base.name,
+    )
+    licence = checkpoint.files[0].header.metadata.get("modelspec.license")
+    if metadata and licence:
+        metadata["modelspec.license"] = licence
+    if metadata and not checkpoint.is_folder:
+        metadata["ss_new_sd_model_hash"] = base.files[0].sha256
+    if job.options.stamp:
+        metadata |= {VERSION_KEY: __version__, STAMP_KEY: manifest.digest()}
+    return metadata
+
+
+def _output(staged: OutputPaths, is_stamped: bool) -> Output:
+    digests = {path.name: hash_file(path) for path in (staged.root, staged.recipe)}
+    return Output(files=file_records(digests), kind="lora", stamped=is_stamped)

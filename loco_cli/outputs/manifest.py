@@ -1,0 +1,203 @@
+"""All that is said of an edit: its manifest, its report, its model card."""
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+
+from loco_cli import __version__
+from loco_cli.checkpoint.edits import EditedTensor
+from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.drift import Drift
+from loco_cli.editing.deltas import Solved, TensorEdit
+from loco_cli.editing.methods import unreached
+from loco_cli.editing.preview import EditPreview, WorstRounding
+from loco_cli.editing.watched import mean_drift
+from loco_cli.manifest import (
+    Environment,
+    Manifest,
+    ModelRecord,
+    RecipeRecord,
+    Seconds,
+    TensorRecord,
+)
+from loco_cli.models.locate import LocatedModel
+from loco_cli.outputs.checkpoint import BaseFacts
+from loco_cli.outputs.paths import EditOptions, OutputPaths
+from loco_cli.recipe import Recipe
+from loco_cli.report.card import render_card
+from loco_cli.report.html import render_edit_report
+from loco_cli.report.pictures import LocalizationRun
+from loco_cli.strength import Strength
+
+
+@dataclass(frozen=True)
+class Figures:
+    """
+    How far one copy of a tensor moves: `Figures(slot, rank=4, relative_change=0.01, ...)`.
+
+    `rounding_error` is the share of the change that is lost where it is stored.
+    """
+
+    slot: TensorSlot
+    rank: int
+    relative_change: float
+    rounding_error: float
+    drifts: tuple[float, ...] = ()
+
+
+def figures_of(new: TensorEdit) -> Figures:
+    """Return how far a new weight moved."""
+    return Figures(new.slot, new.rank, new.relative_change, new.rounding_error, new.drifts)
+
+
+@dataclass(frozen=True)
+class Job:
+    """
+    An edit with nothing left open: of what, how it is to be written, what chose layers and ridge.
+    """
+
+    located: LocatedModel
+    recipe: Recipe
+    options: EditOptions
+    sweeps: tuple[LocalizationRun, ...]
+    strength: Strength | None = None
+
+    @property
+    def paths(self) -> OutputPaths:
+        """The names of everything that will be written."""
+        return self.options.paths(self.located, self.recipe)
+
+    @property
+    def title(self) -> str:
+        """What the edit does, in a few words."""
+        return self.recipe.title or self.recipe.name
+
+
+class ManifestBuilder:
+    """What the manifest, the card and the report say of an edit that is being written."""
+
+    def __init__(self, job: Job, solved: Solved, figures: Sequence[Figures]) -> None:
+        self.job, self.solved, self.figures = job, solved, figures
+        self.figures_of = {(one.slot.file, one.slot.tensor): one for one in figures}
+        self.started = time.monotonic()
+
+    def manifest(self, facts: BaseFacts) -> Manifest:
+        """Return the manifest, once the writer knows what only it can know."""
+        located, recipe, options = self.job.located, self.job.recipe, self.job.options
+        found = [sweep.localization for sweep in self.job.sweeps]
+        return Manifest(
+            loco_version=__version__,
+            created=options.created or _now(),
+            command=options.command,
+            recipe=RecipeRecord(text=recipe.text, sha256=recipe.sha256, overrides=recipe.overrides),
+            model=ModelRecord(
+                name=located.name,
+                family=located.spec.family,
+                revision=located.revision,
+                unreachable=unreached(located, recipe),
+                texts=located.borrowed,
+            ),
+            base=facts.base,
+            # how long a search took is under `seconds`: the stamp is the same whatever the machine
+            localizations=tuple({**one.to_json(), "seconds": 0.0} for one in found),
+            preserve=tuple(name for _, name in self.solved.preserved),
+            edits=self.solved.records,
+            drift=self.drift,
+            strength=self.job.strength,
+            tensors=tuple(map(self._tensor, facts.tensors)),
+            environment=_environment(),
+            seconds=Seconds() if options.created else self._seconds(),
+        )
+
+    def _seconds(self) -> Seconds:
+        return Seconds(
+            localize=round(sum(sweep.localization.seconds for sweep in self.job.sweeps), 3),
+            solve=round(self.solved.seconds, 3),
+            write=round(time.monotonic() - self.started, 3),
+        )
+
+    @property
+    def foresight(self) -> EditPreview:
+        """What is known of the edit before it is written."""
+        worst = max(self.figures, key=lambda one: one.rounding_error)
+        return EditPreview(
+            edits=self.solved.records,
+            drift=self.drift,
+            coarsest=WorstRounding(worst.slot.key, worst.slot.dtype, worst.rounding_error),
+            strength=self.job.strength,
+        )
+
+    @property
+    def drift(self) -> Drift | None:
+        """How far prompts move that the edit is to leave alone."""
+        watched = self.solved.changes[0].watched
+        return mean_drift(watched, [one.drifts for one in self.figures]) if watched else None
+
+    def pages(self, manifest: Manifest) -> dict[str, str | bytes]:
+        """Return what lies beside the weights, by role: recipe, report, and a folder's card."""
+        located, recipe = self.job.located, self.job.recipe
+        pages: dict[str, str | bytes] = {"recipe": recipe.text, "report": self._report(manifest)}
+        if located.checkpoint.is_folder:
+            records = self.solved.records
+            pages["card"] = render_card(
+                located.spec, located.name, recipe.title, records, __version__
+            )
+        return pages
+
+    def _report(self, manifest: Manifest) -> str:
+        located, recipe, options = self.job.located, self.job.recipe, self.job.options
+        sweeps = self.job.sweeps
+        return render_edit_report(
+            title=self.job.title,
+            model=located.name,
+            edits=self.solved.records,
+            localizations=list(map(_timeless, sweeps)) if options.created else sweeps,
+            tensors=[
+                (one.slot.key, one.rank, one.relative_change, one.rounding_error)
+                for one in self.figures
+            ],
+            preserved=[name for _, name in self.solved.preserved],
+            drift=self.drift,
+            strength=self.job.strength,
+            recipe=recipe.text,
+            command=options.command,
+            module_paths=located.spec.module_paths,
+            manifest=manifest,
+        )
+
+    def _tensor(self, tensor: EditedTensor) -> TensorRecord:
+        figures = self.figures_of[tensor.file, tensor.name]
+        return TensorRecord(
+            name=tensor.name,
+            file=tensor.file,
+            shape=tensor.shape,
+            dtype=tensor.dtype,
+            sha256_before=tensor.sha256_before,
+            sha256_after=tensor.sha256_after,
+            rank=figures.rank,
+            relative_change=figures.relative_change,
+            rounding_error=figures.rounding_error,
+        )
+
+
+def _timeless(sweep: LocalizationRun) -> LocalizationRun:
+    localization = sweep.localization.model_copy(update={"seconds": 0.0})
+    return replace(sweep, localization=localization)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _environment() -> Environment:
+    return Environment(
+        python=platform.python_version(),
+        torch=version("torch"),
+        diffusers=version("diffusers"),
+        transformers=version("transformers"),
+        device="cpu",  # encoder and solve; pictures may have been made elsewhere
+        dtype="float32",
+    )

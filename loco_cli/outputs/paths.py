@@ -1,0 +1,294 @@
+"""The names of everything in an output, and what must hold before one is written."""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from loco_cli.checkpoint.files import UNDO_NAME
+from loco_cli.checkpoint.layout import Checkpoint
+from loco_cli.checkpoint.staging import check_space, check_writable
+from loco_cli.checkpoint.tree import list_files
+from loco_cli.errors import OutputExists, RequestError, VerificationError, printable
+from loco_cli.manifest import Manifest, parse_manifest
+from loco_cli.models.locate import LocatedModel
+from loco_cli.outputs.apart import check_outside_sources, sources_of
+from loco_cli.outputs.killed import interrupted_manifest, interrupted_output
+from loco_cli.recipe import Recipe
+
+_MANIFEST_LIMIT_BYTES = 64 << 20
+_SUFFIX = ".safetensors"
+_WRITTEN = "give the folder or the file that `loco edit` wrote"
+_FOLDER_NAMES = {
+    "manifest": "loco-manifest.json",
+    "recipe": "loco-recipe.yaml",
+    "undo": UNDO_NAME,
+    "report": "loco-report.html",
+    "card": "README.md",
+}
+_FILE_SUFFIXES = {
+    "manifest": ".loco.json",
+    "recipe": ".loco.yaml",
+    "undo": ".undo.safetensors",
+    "report": ".loco.html",
+}
+
+
+@dataclass(frozen=True)
+class OutputPaths:
+    """
+    Where an output is: `output_paths(Path("edited"), is_folder=True).manifest`.
+
+    `root` is the folder, or the weights' own file; `card` is None for a file.
+    """
+
+    root: Path
+    is_folder: bool
+    manifest: Path
+    recipe: Path
+    undo: Path
+    report: Path
+    card: Path | None
+
+    @property
+    def home(self) -> Path:
+        """The folder that the paths in a manifest start from."""
+        return self.root if self.is_folder else self.root.parent
+
+    @property
+    def beside(self) -> tuple[Path, ...]:
+        """Everything but the weights; the manifest, which comes last, is last."""
+        return (
+            self.recipe,
+            self.undo,
+            self.report,
+            *((self.card,) if self.card else ()),
+            self.manifest,
+        )
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """What has to be free for it: the folder, or every file."""
+        return (self.root,) if self.is_folder else (self.root, *self.beside)
+
+    def now(self, recorded: str) -> Path:
+        """
+        Return where a file is that the manifest lists.
+
+        A file output may be renamed with all that lies beside it, so only the ending counts there.
+        """
+        if self.is_folder:
+            return self.root / recorded
+        endings = {**_FILE_SUFFIXES, "root": _SUFFIX}  # `.undo.safetensors` before `.safetensors`
+        role = next((role for role, end in endings.items() if recorded.endswith(end)), "root")
+        return Path(getattr(self, role))
+
+    def named(self, role: str) -> Path | None:
+        """Return the path of `recipe`, `report` or `card`; None where this output has none."""
+        return {"recipe": self.recipe, "report": self.report, "card": self.card}[role]
+
+
+@dataclass(frozen=True)
+class EditOptions:
+    """How to write an edit: `EditOptions(output=Path("out"), stamp=True, force=False)`."""
+
+    output: Path | None = None
+    stamp: bool = True
+    force: bool = False
+    command: tuple[str, ...] = ()
+    save_recipe: Path | None = None
+    form: Literal["checkpoint", "lora"] = "checkpoint"
+    created: str | None = None  # ISO 8601 in UTC; the clock's if None
+
+    def paths(self, located: LocatedModel, recipe: Recipe) -> OutputPaths:
+        """Return the names of everything that will be written, default output included."""
+        output = self.output or default_output(located.name, recipe.name)
+        is_folder = located.checkpoint.is_folder and self.form == "checkpoint"
+        return output_paths(output, is_folder)
+
+
+@dataclass(frozen=True)
+class FoundManifest:
+    """A manifest that was read, and the digest that the stamps must hold."""
+
+    path: Path
+    manifest: Manifest
+    digest: str
+
+
+def output_paths(output: Path, is_folder: bool) -> OutputPaths:
+    """
+    Return the names of an output; a file's may be given with or without its `.safetensors`.
+
+    Raises:
+        RequestError: a folder is to be written under the name of a file.
+    """
+    if is_folder:
+        if output.name.endswith(_SUFFIX) and not output.is_dir():
+            raise RequestError(
+                f"the output `{printable(output)}` is a folder, as the base is: "
+                f"its name cannot end in `{_SUFFIX}`"
+            )
+        paths = {role: output / name for role, name in _FOLDER_NAMES.items()}
+        return OutputPaths(root=output, is_folder=True, **paths)
+    stem = output.name.removesuffix(_SUFFIX)
+    paths = {role: output.with_name(stem + suffix) for role, suffix in _FILE_SUFFIXES.items()}
+    return OutputPaths(root=output.with_name(stem + _SUFFIX), is_folder=False, card=None, **paths)
+
+
+def default_output(model: str, recipe: str) -> Path:
+    """Return `./<model>-<recipe>`, of each the last part of its path or id, without a suffix."""
+    return Path(f"{_plain(model)}-{_plain(recipe)}")
+
+
+def check_output(base: Checkpoint, paths: OutputPaths, *, needed_bytes: int, force: bool) -> None:
+    """Raise where `paths` cannot become the output of an edit of `base`, as `check_places` does."""
+    check_places(
+        sources_of(base),
+        paths.places,
+        is_folder=paths.is_folder,
+        needed_bytes=needed_bytes,
+        force=force,
+    )
+
+
+def check_places(
+    sources: Iterable[Path],
+    places: tuple[Path, ...],
+    *,
+    is_folder: bool,
+    needed_bytes: int,
+    force: bool,
+) -> None:
+    """
+    Raise where a folder, or some files of one folder, cannot be written; nothing is touched.
+
+    Raises:
+        OutputExists: something is there, and `force` is not given or it is not ours to replace;
+            or a place is one of the sources, lies inside it or around it.
+        RequestError: the folder that they go into does not exist.
+        MachineError: that folder cannot be written to, or its disk is too full.
+    """
+    parent = places[0].parent
+    if not parent.is_dir():
+        raise RequestError(
+            f"there is no folder `{printable(parent)}` to write into", "create it first"
+        )
+    for place in places:
+        check_outside_sources(sources, place, is_folder=is_folder)
+    check_free(places, is_folder=is_folder, force=force)
+    check_writable(parent)
+    check_space(parent, needed_bytes)
+
+
+def check_free(places: tuple[Path, ...], *, is_folder: bool, force: bool) -> None:
+    """Raise OutputExists where something is in a place, and cannot or must not be replaced."""
+    for place in places:
+        _check_free(place, is_folder, force)
+
+
+def needed_bytes(base: Checkpoint, edited_bytes: int) -> int:
+    """Return what an edited copy of `base` takes, with `edited_bytes` in the undo file as well."""
+    kept = (entry.n_bytes for entry in base.entries if entry.path not in base.left_out)
+    return sum(kept) + edited_bytes
+
+
+def read_manifest(output: Path) -> FoundManifest | None:
+    """
+    Return the manifest of an output folder or file, or None where there is none.
+
+    Raises:
+        VerificationError: there is one, but it is damaged.
+    """
+    paths = output_paths(output, output.is_dir())
+    path = (
+        paths.manifest
+        if paths.manifest.is_file()
+        else interrupted_manifest(paths.root, paths.manifest)
+    )
+    if path is None:
+        return None
+    try:
+        if path.stat().st_size > _MANIFEST_LIMIT_BYTES:
+            raise VerificationError(
+                f"manifest `{printable(path)}` has {path.stat().st_size} bytes, "
+                f"at most {_MANIFEST_LIMIT_BYTES} are read"
+            )
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise VerificationError(
+            f"cannot read manifest `{printable(path)}`: {error.strerror}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise VerificationError(f"manifest `{printable(path)}` is no UTF-8") from error
+    manifest, digest = parse_manifest(text, printable(path))
+    return FoundManifest(path, manifest, digest)
+
+
+def existing_output(output: Path) -> OutputPaths:
+    """
+    Return the names of an output that is there; a file's suffix may be left out, as in `edit`.
+
+    Raises:
+        RequestError: there is nothing of that name.
+    """
+    paths = output_paths(output, output.is_dir())
+    if not paths.root.exists():
+        old = interrupted_output(output) or interrupted_output(paths.root)
+        hint = (
+            f"a program that was killed while it replaced it has left `{printable(old)}`"
+            if old
+            else _WRITTEN
+        )
+        if output.exists():
+            raise RequestError(f"`{printable(output)}` is no folder or `.safetensors` file", hint)
+        raise RequestError(f"there is no output `{printable(output)}`", hint)
+    return paths
+
+
+def require_manifest(output: Path) -> FoundManifest:
+    """Return the manifest of an output, which must have one."""
+    found = read_manifest(output)
+    if found is None:
+        raise VerificationError(
+            f"`{printable(output)}` has no manifest",
+            "only what `loco edit` wrote has one; it lies in the folder, or beside the file",
+        )
+    return found
+
+
+def _plain(name: str) -> str:
+    last = Path(name).name.removesuffix(_SUFFIX)
+    last = re.sub(r"\.(yaml|yml)$", "", last)
+    return re.sub(r"[^\w.-]+", "-", last).strip("-.") or "model"
+
+
+def _check_free(place: Path, is_folder: bool, force: bool) -> None:
+    if not os.path.lexists(place):
+        return
+    if not force:
+        raise OutputExists(
+            f"`{printable(place)}` exists",
+            "choose another `--output`, or overwrite it with `--force`",
+        )
+    if place.is_dir() != is_folder:
+        is_what = "a folder, not a file" if place.is_dir() else "a file, not a folder"
+        raise OutputExists(f"`{printable(place)}` is {is_what}", "choose another `--output`")
+    if is_folder:
+        _check_ours(place)
+
+
+def _check_ours(folder: Path) -> None:
+    """Refuse to replace a folder with anything in it that `loco` did not write."""
+    files = {entry.path for entry in list_files(folder)}
+    found = read_manifest(folder)
+    if found:
+        files -= {record.path for record in found.manifest.output.files} | {found.path.name}
+    if files:
+        raise OutputExists(
+            f"`{printable(folder)}` holds `{printable(min(files))}`, which `loco` did not "
+            "write there",
+            "choose another `--output`, or remove the folder yourself",
+        )

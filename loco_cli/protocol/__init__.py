@@ -1,0 +1,1 @@
+"""Which prompts and seeds choose an edit, and which judge it."""

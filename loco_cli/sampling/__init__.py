@@ -1,0 +1,1 @@
+"""Running models: pipelines, hooks, pictures and their scores."""

@@ -1,0 +1,203 @@
+"""A checkpoint as a running pipeline of diffusers, quiet and offline."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import DiffusionPipeline
+from safetensors import SafetensorError
+from torch import nn
+
+from loco_cli.errors import CheckpointError, MachineError, RequestError
+from loco_cli.families.spec import Family, ModelSpec
+from loco_cli.sampling.conditioning import PromptReader
+from loco_cli.sampling.quiet import silence_libraries
+from loco_cli.sampling.single_file import Tensors, read_single_file
+from loco_cli.sampling.vocabulary import piece_tokenizers
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_ALIGNED = 64  # bytes that a CPU reads at a time
+_UNWATCHED = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What draws a family's pictures: diffusers' class, its options, channels of a picture."""
+
+    name: str
+    options: Mapping[str, Any]
+    n_channels: int = 4
+
+
+_KINDS: Mapping[Family, _Kind] = {
+    "sd1": _Kind("StableDiffusionPipeline", _UNWATCHED),
+    "sd2": _Kind("StableDiffusionPipeline", _UNWATCHED),
+    # by default its pictures are marked where a package that does so happens to be installed
+    "sdxl": _Kind("StableDiffusionXLPipeline", {"add_watermarker": False}),
+    "if": _Kind("IFPipeline", {**_UNWATCHED, "watermarker": None}, n_channels=3),
+}
+
+
+@dataclass
+class Pipeline:
+    """A loaded model: diffusers' pipeline, what is known of it, and the prompts read so far."""
+
+    pipe: DiffusionPipeline
+    spec: ModelSpec
+    reader: PromptReader
+
+    @property
+    def has_latents(self) -> bool:
+        """Whether the UNet works on latents, which a VAE makes a picture of."""
+        return "vae" in self.pipe.components
+
+    def is_guided(self, guidance: float) -> bool:
+        """Whether the UNet is asked twice, as diffusers decides it."""
+        return guidance > 1 and self.pipe.unet.config.get("time_cond_proj_dim") is None
+
+
+def choose_device(device: str) -> str:
+    """Return the device that `auto` means here, or `device` if it is usable."""
+    usable = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if device == "auto":
+        return next(name for name, is_usable in usable.items() if is_usable)
+    if not usable.get(device, False):
+        raise RequestError(
+            f"device `{device}` is not usable here", "use `--device auto` or `--device cpu`"
+        )
+    return device
+
+
+def choose_dtype(dtype: str, device: str) -> torch.dtype:
+    """Return the dtype that `auto` means on a device: float32 on a CPU, float16 elsewhere."""
+    if dtype == "auto":
+        return torch.float32 if device == "cpu" else torch.float16
+    if dtype not in _DTYPES:
+        raise RequestError(f"unknown dtype `{dtype}`", f"choose one of auto, {', '.join(_DTYPES)}")
+    return _DTYPES[dtype]
+
+
+def load_pipeline(
+    path: Path,
+    spec: ModelSpec,
+    *,
+    config: Path,
+    holds: Callable[[str, str], bool],
+    tensors: Tensors,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> Pipeline:
+    """
+    Return the running pipeline of a diffusers folder, or of a single file with its `config` folder.
+
+    Nothing is fetched, no pickle is read. `holds` tells whether the checkpoint has a tensor of a
+    component, since a missing one is made up at loading; `tensors` returns all of a component.
+
+    Raises:
+        CheckpointError: a tensor is missing, diffusers refuses the files, or the model draws over
+            pictures and not from words alone.
+        MachineError: the device has not the memory.
+    """
+    kind, where = _KINDS[spec.family], choose_device(device)
+    options = {
+        "dtype": choose_dtype(dtype, where),
+        "local_files_only": True,
+        **kind.options,
+    }
+    with silence_libraries():
+        try:
+            pipe = _read(path, spec, config, tensors, options)
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+            raise CheckpointError(
+                f"checkpoint `{path}` does not load as `{spec.family}`: {_first_line(error)}"
+            ) from error
+        _check_channels(path, pipe, kind)
+        _check_whole(path, pipe, spec, holds)
+        pipe.set_progress_bar_config(disable=True)
+        _move(pipe, where, path)
+    loaded = Pipeline(pipe, spec, PromptReader(pipe, spec))
+    if loaded.has_latents:
+        pipe.vae.enable_slicing()  # a picture at a time: its memory is not the batch's
+    return loaded
+
+
+def _read(
+    path: Path, spec: ModelSpec, config: Path, tensors: Tensors, options: dict[str, Any]
+) -> DiffusionPipeline:
+    kind = getattr(diffusers, _KINDS[spec.family].name)
+    if path.is_dir():
+        options = {"use_safetensors": True, **piece_tokenizers(path, spec), **options}
+        return kind.from_pretrained(path, variant=_variant(path), **options)
+    return read_single_file(kind, path, spec, config, tensors, options)
+
+
+def _check_channels(path: Path, pipe: DiffusionPipeline, kind: _Kind) -> None:
+    n_channels = pipe.unet.config.in_channels
+    if n_channels != kind.n_channels:
+        raise CheckpointError(
+            f"checkpoint `{path}` draws over pictures, not from words alone: "
+            f"its UNet reads {n_channels} channels, not {kind.n_channels}"
+        )
+
+
+def _check_whole(
+    path: Path, pipe: DiffusionPipeline, spec: ModelSpec, holds: Callable[[str, str], bool]
+) -> None:
+    missing = [
+        f"{part}/{name}"
+        for part in spec.parts
+        for name in _absent(getattr(pipe, part), partial(holds, part))
+    ]
+    if missing:
+        raise CheckpointError(
+            f"checkpoint `{path}` lacks {len(missing)} tensors, among them `{missing[0]}`"
+        )
+
+
+def _absent(module: nn.Module, holds: Callable[[str], bool]) -> list[str]:
+    """Return the tensors that the files have under none of the names that share them."""
+    tensors = module.state_dict()
+    held = {value.data_ptr() for name, value in tensors.items() if holds(name)}
+    return [name for name, value in tensors.items() if value.data_ptr() not in held]
+
+
+def _move(pipe: DiffusionPipeline, where: str, path: Path) -> None:
+    try:
+        pipe.to(where)
+    except torch.cuda.OutOfMemoryError as error:
+        raise MachineError(
+            f"the device has no memory for `{path.name}`", "use `--dtype float16` or `--device cpu`"
+        ) from error
+    for part in pipe.components.values():
+        for parameter in part.parameters() if isinstance(part, nn.Module) else ():
+            # a mapped file leaves them at odd addresses, where sums are rounded in another order
+            if parameter.data_ptr() % _ALIGNED:
+                parameter.data = parameter.data.clone()
+
+
+def _variant(folder: Path) -> str | None:
+    """Return the variant of a folder whose UNet comes in no plain file, such as `fp16`."""
+    stem = "diffusion_pytorch_model"
+    unet = folder / "unet"
+    if any((unet / f"{stem}.safetensors{end}").exists() for end in ("", ".index.json")):
+        return None
+    shard = r"(?:-\d+-of-\d+)?"
+    names = (
+        re.fullmatch(rf"{stem}{shard}\.([^.]+?){shard}\.safetensors", file.name)
+        for file in sorted(unet.glob(f"{stem}*.safetensors"))
+    )
+    return next((name[1] for name in names if name), None)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

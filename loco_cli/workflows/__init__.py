@@ -1,1 +1,0 @@
-"""One verb, one file, one run(): the only place where rooms meet."""

@@ -1,1 +1,0 @@
-"""What a command would do, checked and priced before any model is loaded."""

@@ -1,1 +1,0 @@
-"""The prompts around a concept: its neighbours, what is left alone, what is asked after."""

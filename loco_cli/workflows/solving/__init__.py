@@ -1,1 +1,0 @@
-"""From a recipe and its layers to what is added to each tensor: one file for each method."""

@@ -1,0 +1,137 @@
+"""`localize`, `generate` and `evaluate` on a small model of every family."""
+
+import io
+
+import pytest
+from PIL import Image
+
+from loco_cli.commands import edit, evaluate, generate
+from loco_cli.commands.plans import PictureRequest
+from loco_cli.layers import LayerWindow
+from loco_cli.localizing import contribution, sweep
+from loco_cli.models.session import RunOptions, load_scorer
+from loco_cli.outputs.paths import EditOptions
+from loco_cli.recipe import recipe_from_text
+from tests.pipelines import FAMILIES, located, running
+
+MACHINE = RunOptions(device="cpu", scorer="tiny")
+POOLING = ("sdxl", "deepfloyd")  # read their prompt past the layers, too
+
+
+@pytest.fixture(params=FAMILIES[1:])
+def name(request):
+    return request.param
+
+
+def recipe_of(model, **settings):
+    recipe = recipe_from_text("van gogh style", sources=("a house by {subject}",), to="painting")
+    quick = {
+        "localize": {
+            "search": "exhaustive",
+            "width": model.spec.n_layers - 1,
+            "seeds": 1,
+            "steps": 1,
+            **settings,
+        },
+        "evaluate": {"seeds": 1, "steps": 1},
+    }
+    changed = {key: getattr(recipe, key).model_copy(update=value) for key, value in quick.items()}
+    return recipe.model_copy(update={"model": str(model.path), **changed})
+
+
+def test_pictures_have_the_size_of_the_model(name):
+    """
+    A picture is as large as the latents say, eight times, or for DeepFloyd as its UNet draws.
+    """
+    made = generate.run(PictureRequest(("a cat",), (0,), str(located(name).path), 1), MACHINE)
+
+    side = 16 if name == "deepfloyd" else 64
+    assert Image.open(io.BytesIO(made.pictures[0].png)).size == (side, side)
+
+
+def test_every_range_of_layers_is_scored(name):
+    """
+    A sweep counts its UNet calls by the family's layers, and tells of a pooled prompt.
+    """
+    model = located(name)
+    bench = sweep.SearchContext(model, running(name), load_scorer(model, MACHINE), batch_size=4)
+    recipe = recipe_of(model)
+
+    found = sweep.localize(bench, recipe.edits[0], recipe.localize).localization
+
+    n = model.spec.n_layers
+    assert n == {"sd21": 16, "sdxl": 70, "deepfloyd": 22}[name]
+    assert [one.layer_range for one in found.scores] == [(0, n - 1), (1, n)]
+    assert found.layers[0].module_path in model.spec.module_paths
+    assert found.unet_evaluations == 4 * 2
+    assert found.pooled_swapped is (False if name in POOLING else None)
+
+
+@pytest.mark.parametrize("method", ["locogen", "contribution"])
+def test_every_layer_is_ranked(name, method):
+    """
+    A search and a contribution rank every layer of the family, and try a few windows of them.
+    """
+    model = located(name)
+    bench = sweep.SearchContext(model, running(name), load_scorer(model, MACHINE), batch_size=4)
+    recipe = recipe_of(model, search="fast", width=2, method=method)
+
+    found = sweep.localize(bench, recipe.edits[0], recipe.localize).localization
+
+    assert len(found.ranking) == model.spec.n_layers
+    assert found.method == method
+    assert found.width == 2
+    assert len(found.scores) <= model.spec.n_layers - 1
+    if method == "contribution":
+        assert 1 <= len(found.scores) <= contribution.N_FIRST
+        assert min(found.ranking) >= 0
+
+
+@pytest.mark.parametrize("name", POOLING)
+def test_the_pooled_prompt_is_swapped_where_that_is_asked(name):
+    """
+    With the pooled prompt swapped too, everything swapped scores as the target prompt's picture.
+    """
+    model = located(name)
+    bench = sweep.SearchContext(model, running(name), load_scorer(model, MACHINE), batch_size=4)
+    alone, pooled = recipe_of(model), recipe_of(model, pooled=True)
+
+    kept = sweep.localize(bench, alone.edits[0], alone.localize).localization
+    swapped = sweep.localize(bench, pooled.edits[0], pooled.localize).localization
+
+    assert swapped.pooled_swapped is True
+    assert swapped.original_score == kept.original_score
+    assert swapped.target_score != kept.target_score
+
+
+@pytest.mark.parametrize("name", POOLING)
+def test_an_edit_says_what_it_does_not_reach(name, tmp_path):
+    """
+    A prompt that is read past the layers too is a warning of every edit.
+    """
+    model = located(name)
+    recipe = recipe_of(model)
+    where = recipe.edit.model_copy(update={"layer_range": LayerWindow(8, 10)})
+
+    found = edit.run(
+        recipe.model_copy(update={"edit": where}),
+        EditOptions(tmp_path / "out", form="lora"),
+        MACHINE,
+    )
+
+    said = [f"the edit does not reach {one}" for one in model.spec.unreachable]
+    assert [one for one in found.warnings if "reach" in one] == said
+
+
+def test_an_edit_is_judged():
+    """
+    SDXL is drawn with before and after an edit made in memory: what was edited looks another way.
+    """
+    recipe = recipe_of(located("sdxl"))
+    where = recipe.edit.model_copy(update={"layer_range": LayerWindow(30, 60)})
+
+    found = evaluate.run(recipe.model_copy(update={"edit": where}), MACHINE).evaluation
+
+    assert found.forget
+    assert found.keep
+    assert all(row.before != row.after for row in found.forget)

@@ -1,0 +1,336 @@
+"""Diff-QuickFix on the model that ships, and its closed form on every encoder it applies to."""
+
+import json
+
+import pytest
+import torch
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+from loco_cli.checkpoint.lora import open_lora
+from loco_cli.checkpoint.reader import read_tensor
+from loco_cli.commands import edit, plans
+from loco_cli.editing.deltas import new_weights
+from loco_cli.editing.diffquickfix import up_to_out_proj
+from loco_cli.editing.keys import encode_problem
+from loco_cli.editing.preserve import chosen_neighbours, preserved_prompts
+from loco_cli.editing.solve import solve
+from loco_cli.errors import EditError, RequestError
+from loco_cli.evaluating.apply_lora import with_lora
+from loco_cli.evaluating.choice import check_solve
+from loco_cli.evaluating.judge import edited_pipeline
+from loco_cli.interventions import Run
+from loco_cli.models.encoders import encoder_of
+from loco_cli.models.locate import locate
+from loco_cli.models.session import RunOptions, load_model
+from loco_cli.models.tokenizers import tokenizers_of
+from loco_cli.outputs.paths import EditOptions
+from loco_cli.recipe import load_recipe
+from loco_cli.sampling.sample import sample_batch
+from loco_cli.sampling.weights import replaced_weights
+from tests.families.layouts import write_folder
+from tests.families.small import small_model
+
+CPU = RunOptions(device="cpu")
+STYLE = "{kind: style, subject: van gogh, to: painting}"
+OBJECT = "{kind: object, subject: a cat, to: a house}"
+PAPER = "tokens: last-subject"
+OUT_PROJ = "text_model.encoder.layers.0.self_attn.out_proj"
+PROMPTS = ("a castle in the style of van gogh", "a photo of a cat")
+
+
+def recipe_of(edit="", edits=STYLE, preserve="none", model="tiny"):
+    keys = f"{{method: diffquickfix, encoders: all, {edit}}}"
+    text = f"loco: 1\nmodel: {model}\nedits: [{edits}]\nedit: {keys}\npreserve: {preserve}\n"
+    return load_recipe(text, "r.yaml")
+
+
+def solved(located, recipe):
+    return solve(located, recipe, ((),) * len(recipe.edits), encoder_of(located))
+
+
+@pytest.fixture(scope="module", params=["sd15", "sd21", "sdxl"])
+def relative(request, tmp_path_factory):
+    """A small relative of a known model, found in a folder."""
+    root = tmp_path_factory.mktemp("relative") / "model"
+    return locate(str(write_folder(root, small_model(request.param), torch.float32)))
+
+
+@torch.no_grad()
+def passed(located, prompts, weights=None):
+    """
+    Return what the first `out_proj` of each running encoder reads and writes of some prompts.
+
+    By component, each [n, n_tokens, d]; `weights` are in place of the encoders' own.
+    """
+    found = {}
+    kinds = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
+    encoders = located.spec.context.encoders
+    for one, tokenizer in zip(encoders, tokenizers_of(located), strict=True):
+        module = kinds[one.component].from_pretrained(located.path / one.component).eval()
+        core = getattr(module, "text_model", module)
+        del core.encoder.layers[1:]
+        core.encoder.layers[0].self_attn.out_proj.register_forward_hook(
+            lambda _, args, output, key=one.component: found.update({key: (args[0], output)})
+        )
+        rows = [list(tokenizer.read(prompt).ids) for prompt in prompts]
+        padded = [row + [tokenizer.pad] * (77 - len(row)) for row in rows]
+        own = {f"{OUT_PROJ}.weight": weights[one.component]} if weights else {}
+        with replaced_weights(module, own):
+            module(torch.tensor(padded))
+    return found
+
+
+def places_of(located, pairs):
+    """Return the positions of each subject's last token, and of the word that answers to it."""
+    texts = [text for pair in pairs for text in (pair.source, pair.target)]
+    encoded = encoder_of(located).encode(texts, padded=False)
+    for pair, source, target in zip(pairs, encoded[::2], encoded[1::2], strict=True):
+        here = source.positions_of(pair.subject)[-1]
+        yield here, target.end - (source.end - here)
+
+
+def tensors_of(located, component):
+    """Return weight and bias of the first `out_proj`, in float64."""
+    return (
+        read_tensor(located.checkpoint.slots(component, f"{OUT_PROJ}.{kind}")[0]).double()
+        for kind in ("weight", "bias")
+    )
+
+
+def test_the_papers_form_is_the_published_formula(relative):
+    """
+    Last subject token, nothing preserved: the change is the paper's formula, written out plainly.
+
+    Keys and answers are recorded from running encoders, the bias is taken off each answer once.
+    """
+    ridge = 0.5
+    recipe = recipe_of(f"{PAPER}, ridge: {ridge}")
+    pairs = recipe.edits[0].edit_pairs()
+    places = list(places_of(relative, pairs))
+    sources = passed(relative, [pair.source for pair in pairs])
+    targets = passed(relative, [pair.target for pair in pairs])
+
+    found = solved(relative, recipe)
+
+    assert [change.name for change in found.changes] == [f"{OUT_PROJ}.weight"] * len(sources)
+    for change in found.changes:
+        weight, bias = tensors_of(relative, change.component)
+        reads, writes = sources[change.component][0], targets[change.component][1]
+        k = torch.stack([reads[n, here] for n, (here, _) in enumerate(places)]).double()
+        z = torch.stack([writes[n, there] for n, (_, there) in enumerate(places)]).double()
+        gram = ridge * torch.eye(k.shape[1], dtype=k.dtype) + k.T @ k
+        published = torch.linalg.solve(gram, (ridge * weight + (z - bias).T @ k).T).T
+        left, right = change.update.change(weight)
+        moved = (published - weight).norm()
+        assert moved > 1e-2 * weight.norm()
+        assert (weight + left @ right - published).norm() < 1e-5 * moved
+
+
+def test_two_factors_are_the_formula_to_the_last_digits(relative):
+    """
+    Every position, with a preserve set: the small form is the published one, in float64.
+    """
+    recipe = recipe_of("tokens: all, ridge: 0.1x", preserve="[monet]")
+    chosen = chosen_neighbours(relative.spec, recipe, encoder_of(relative))
+    kept = preserved_prompts(relative.spec, recipe, chosen)
+    parts = encoder_of(relative).parts
+
+    for change, part in zip(solved(relative, recipe).changes, parts, strict=True):
+        weight, bias = tensors_of(relative, change.component)
+        problem = encode_problem(recipe, kept, up_to_out_proj(part))
+        keys, targets = (rows.double() for rows in problem.rows(0))
+        stay = torch.cat(problem.preserved).double()
+        ridge = 0.1 * keys.square().sum(1).mean()
+        k = torch.cat([keys, stay])
+        z = torch.cat([targets, stay]) @ weight.T + bias  # what is written, before the edit
+        gram = ridge * torch.eye(k.shape[1], dtype=k.dtype) + k.T @ k
+        published = torch.linalg.solve(gram, (ridge * weight + (z - bias).T @ k).T).T
+        left, right = change.update.change(weight)
+        torch.testing.assert_close(weight + left @ right, published, rtol=0, atol=1e-9)
+
+
+def test_the_source_is_answered_as_the_target(relative):
+    """
+    In a running encoder with the edit, what is written of the subject is what was of the target.
+
+    That holds with the bias, which every answer has once.
+    """
+    recipe = recipe_of(f"{PAPER}, ridge: 1e-9x")
+    pair = recipe.edits[0].edit_pairs()[1]
+    ((here, there),) = places_of(relative, [pair])
+    made = new_weights(relative, solved(relative, recipe))
+    weights = {new.slot.component: new.stored for new in made}
+
+    before = passed(relative, [pair.source, pair.target])
+    after = passed(relative, [pair.source], weights)
+
+    assert set(weights) == set(before)
+    for component, (_, written) in before.items():
+        was, wanted = written[0, here], written[1, there]
+        assert (after[component][1][0, here] - wanted).norm() < 1e-2 * (was - wanted).norm()
+
+
+def test_orthogonal_inputs_stay(relative):
+    """
+    A direction orthogonal to all keys passes through the edit unchanged.
+    """
+    for change in solved(relative, recipe_of(f"{PAPER}, ridge: 0.1x")).changes:
+        weight, _ = tensors_of(relative, change.component)
+        left, right = change.update.change(weight)
+        bystander = torch.linalg.svd(right).Vh[-1]  # orthogonal to every row
+
+        assert (left @ (right @ bystander)).norm() < 1e-9 * (weight @ bystander).norm()
+
+
+def test_the_order_of_edits_does_not_matter(relative):
+    """
+    Two edits of one solve give the same weights in either order.
+    """
+    one, other = (
+        solved(relative, recipe_of("ridge: 0.1x", edits, preserve="[monet]")).changes
+        for edits in (f"{STYLE}, {OBJECT}", f"{OBJECT}, {STYLE}")
+    )
+
+    for first, second in zip(one, other, strict=True):
+        weight, _ = tensors_of(relative, first.component)
+        (a, b), (c, d) = (change.update.change(weight) for change in (first, second))
+        torch.testing.assert_close(a @ b, c @ d, rtol=0, atol=1e-9)
+
+
+def test_an_edit_of_nothing_is_refused(relative):
+    """
+    A ridge that lets nothing move is an error, never a success.
+    """
+    with pytest.raises(EditError, match="the edit changes nothing: all of its"):
+        new_weights(relative, solved(relative, recipe_of("ridge: 1e30")))
+
+
+@pytest.mark.parametrize(
+    ("model", "edit", "message", "hint"),
+    [
+        ("sd15", "layer_range: [8, 10]", "edits the text encoder, and no layers", "leave the"),
+        ("sd15", "layers: [8]", "edits the text encoder, and no layers", "leave the"),
+        ("sd15", "layer_range: published", "edits the text encoder, and no layers", "leave the"),
+        ("sdxl", "encoders: single", "has 2 text encoders, in which the papers", "encoders=all"),
+        ("deepfloyd", "", "`.*` is T5, which looks both ways", "use `--method locoedit`"),
+    ],
+)
+def test_what_it_does_not_apply_to_says_why(tmp_path, model, edit, message, hint):
+    """
+    Layers of the UNet, several encoders that nobody asked for and T5 are refused from headers.
+    """
+    root = write_folder(tmp_path / "model", small_model(model), torch.float16)
+    recipe = load_recipe(
+        f"loco: 1\nedits: [{STYLE}]\nedit: {{method: diffquickfix, {edit}}}\n", "r.yaml"
+    )
+
+    with pytest.raises(RequestError, match=message) as caught:
+        check_solve(locate(str(root)), recipe)
+
+    assert hint in caught.value.hint
+
+
+def test_a_unet_alone_has_no_encoder_to_edit(tmp_path):
+    """
+    An encoder that is only borrowed is not edited.
+    """
+    root = write_folder(tmp_path / "model", small_model("sd15"), torch.float16)
+    unet = root / "unet" / "diffusion_pytorch_model.safetensors"
+
+    with pytest.raises(RequestError, match=r"edits the text encoder, and `.*` has none of its own"):
+        check_solve(locate(str(unet)), recipe_of())
+
+
+def test_the_plan_names_the_encoders_tensors(tmp_path, monkeypatch):
+    """
+    Nothing has to be found, what will change is named, and nothing reads past the encoders.
+    """
+    monkeypatch.chdir(tmp_path)
+    root = write_folder(tmp_path / "model", small_model("sdxl"), torch.float16)
+
+    plan = plans.edit(recipe_of(model=root), EditOptions())
+
+    assert (plan.localize, plan.edits[0].layers, plan.limits) == (None, (), ())
+    assert plan.tensors == (f"{OUT_PROJ}.weight",) * 2
+    words = plans.in_words(plan)
+    assert "style `van gogh` → `painting`, the text encoder" in words[1]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """`van gogh` taken out of the text encoder of `tiny`, as a folder, and what was foreseen."""
+    options, seen = EditOptions(tmp_path_factory.mktemp("edit") / "edited"), []
+    done = edit.run(recipe_of(preserve="auto"), options, CPU, foretell=seen.append)
+    return done, *seen
+
+
+def test_the_manifest_names_no_layers(written):
+    """
+    The edit of an encoder has no layer range; manifest, card and report say where it is.
+    """
+    done, foresight = written
+    manifest = json.loads(done.written.paths.manifest.read_text())
+
+    (one,) = manifest["edits"]
+    assert (one["method"], one["layer_range"], one["tokens"]) == (
+        "diffquickfix",
+        None,
+        "subject-to-end",
+    )
+    assert "layers" not in one
+    assert one["ridge"] > 0
+    assert [tensor["name"] for tensor in manifest["tensors"]] == [f"{OUT_PROJ}.weight"]
+    assert manifest["tensors"][0]["file"] == "text_encoder/model.safetensors"
+    assert "in the text encoder: " in foresight.in_words()[0]
+    assert 0 < manifest["drift"]["preserved"] < manifest["drift"]["unrelated"]
+    assert "each text encoder's first self-attention" in done.written.paths.card.read_text()
+    assert "text encoder" in done.written.paths.report.read_text()
+
+
+def test_the_folder_draws_what_the_edit_in_memory_draws(written, tiny, pipeline):
+    """
+    Pictures of the written folder are those of the edit made in memory, prompts encoded anew.
+    """
+
+    def pictures(which):
+        return sample_batch(which, [Run(p, 3) for p in PROMPTS], steps=2, guidance=4.0)
+
+    before = pictures(pipeline)
+    from_file = pictures(load_model(locate(str(written[0].written.paths.root)), CPU))
+    with edited_pipeline(pipeline, tiny, solved(tiny, recipe_of(preserve="auto"))) as edited:
+        in_memory = pictures(edited)
+
+    assert torch.equal(from_file, in_memory)
+    assert not torch.equal(from_file, before)
+    assert torch.equal(pictures(pipeline), before)
+
+
+def test_a_running_model_takes_it_as_a_lora(tmp_path, tiny, pipeline):
+    """
+    The LoRA of an encoder's edit draws what the edit in memory draws, up to the file's rounding.
+    """
+    recipe, runs = recipe_of(preserve="auto"), [Run(PROMPTS[0], 3)]
+    options = EditOptions(tmp_path / "lora.safetensors", form="lora")
+    lora = open_lora(edit.run(recipe, options, CPU).written.paths.root, tiny.checkpoint)
+
+    before = sample_batch(pipeline, runs, steps=2, guidance=4.0)
+    with edited_pipeline(pipeline, tiny, solved(tiny, recipe)) as edited:
+        wanted = sample_batch(edited, runs, steps=2, guidance=4.0)
+    with with_lora(pipeline, lora.parts) as edited:
+        found = sample_batch(edited, runs, steps=2, guidance=4.0)
+
+    assert (found - wanted).norm() < 1e-2 * (wanted - before).norm()
+
+
+def test_sdxl_is_edited_with_a_warning(tmp_path):
+    """
+    Both encoders change, and it is said that the papers found no single state in them.
+    """
+    root = write_folder(tmp_path / "model", small_model("sdxl"), torch.float16)
+
+    found = edit.run(recipe_of(model=root), EditOptions(tmp_path / "edited"), CPU)
+
+    files = {tensor.file.partition("/")[0] for tensor in found.written.manifest.tensors}
+    assert files == {"text_encoder", "text_encoder_2"}
+    assert found.written.manifest.model.unreachable == ()
+    assert any("no single causal state" in warning for warning in found.warnings)

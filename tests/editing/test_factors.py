@@ -1,0 +1,80 @@
+"""Shorter factors of the same change."""
+
+import pytest
+import torch
+
+from loco_cli.editing.factors import shorten
+from loco_cli.editing.ridge import low_rank_change, solve_directions
+
+
+def random(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "rank"),
+    [
+        (random(12, 3), random(3, 9, seed=1), 3),
+        (random(12, 40), random(40, 9, seed=1), 9),
+        (random(4, 40), random(40, 9, seed=1), 4),
+        (random(12, 3) @ random(3, 40, seed=2), random(40, 9, seed=1), 3),
+        (random(12, 5), random(5, 2, seed=1) @ random(2, 9, seed=2), 2),
+        (torch.zeros(12, 3).double(), random(3, 9), 0),
+    ],
+    ids=["few keys", "many keys", "narrow", "keys that repeat", "targets that repeat", "nothing"],
+)
+def test_the_product_stays_and_the_rank_is_its_own(left, right, rank):
+    """
+    However many keys there were, the factors are as long as the change has ranks.
+    """
+    shorter, again = shorten(left, right)
+
+    assert shorter.shape == (len(left), rank)
+    assert again.shape == (rank, right.shape[1])
+    torch.testing.assert_close(shorter @ again, left @ right, rtol=0, atol=1e-12)
+
+
+def test_what_is_left_out_is_less_than_float32_rounds_off():
+    """
+    Parts of the change far below float32's last place are dropped, parts above it are kept.
+    """
+    basis, other = torch.linalg.qr(random(12, 12))[0], torch.linalg.qr(random(12, 12, seed=1))[0]
+    sizes = torch.tensor([1.0, 1e-3, 1e-6, 1e-9, 1e-12], dtype=torch.float64)
+    left, right = basis[:, :5] * sizes, other[:5]
+
+    shorter, again = shorten(left, right)
+
+    assert shorter.shape[1] == 3
+    lost = (shorter @ again - left @ right).norm() / (left @ right).norm()
+    assert lost < 2.0**-25
+
+
+def test_the_factors_are_orthogonal_and_of_one_size():
+    """
+    Each row of one is as long as the column of the other that it belongs to, longest first.
+    """
+    left, right = shorten(random(12, 40), random(40, 9, seed=1))
+
+    lengths = left.norm(dim=0)
+    torch.testing.assert_close(lengths, right.norm(dim=1))
+    assert torch.equal(lengths, lengths.sort(descending=True).values)
+    torch.testing.assert_close(left.T @ left, torch.diag(lengths.square()), rtol=0, atol=1e-12)
+
+
+def test_factors_that_cancel_survive_float32():
+    """
+    Nearly parallel keys with one target give factors that cancel; shortened, they lose nothing.
+    """
+    keys = 10 * random(1, 64) + 1e-3 * random(48, 64, seed=1)
+    target = 10 * random(1, 64, seed=2)
+    directions = solve_directions(keys, keys, 1e-9)
+    left, right = low_rank_change(random(32, 64, seed=3), target - keys, directions)
+    change = left @ right
+
+    def lost(a, b):
+        stored = a.float().double() @ b.float().double()
+        return ((stored - change).norm() / change.norm()).item()
+
+    assert lost(left, right) > 1e-4
+    assert lost(*shorten(left, right)) < 1e-7

@@ -1,0 +1,109 @@
+"""What pools a prompt past the layers: edited with them, told in the manifest, else refused."""
+
+import pytest
+import torch
+
+from loco_cli.commands import edit, undo, verify
+from loco_cli.editing.solve import solve
+from loco_cli.errors import RequestError
+from loco_cli.evaluating.choice import check_solve
+from loco_cli.evaluating.judge import edited_pipeline
+from loco_cli.layers import LayerWindow
+from loco_cli.models.encoders import encoder_of
+from loco_cli.models.session import RunOptions
+from loco_cli.outputs.paths import EditOptions
+from loco_cli.recipe import Ridge, recipe_from_text
+from tests.pipelines import located, running
+
+SOURCE, TARGET = "a photo of van gogh", "a photo of a cat"
+
+
+def recipe_of(model, **settings):
+    """Return the edit of one prompt in layers 8 and 9 and in the pooling, everything moved."""
+    recipe = recipe_from_text("van gogh object", to="a cat", sources=("a photo of {subject}",))
+    asked = {
+        "layer_range": LayerWindow(8, 10),
+        "tokens": "all",
+        "ridge": Ridge(1e-9, is_relative=True),
+        "pooled": True,
+        **settings,
+    }
+    changed = {"model": str(model.path), "preserve": "none"}
+    return recipe.model_copy(
+        update={**changed, "edit": recipe.edit.model_copy(update=asked)}, deep=True
+    )
+
+
+def pooled(pipeline, prompt):
+    """Return what the UNet itself makes of a prompt past its layers."""
+    states = pipeline.reader.read(prompt).states[None]
+    with torch.no_grad():
+        return pipeline.pipe.unet.add_embedding(states)[0]
+
+
+def test_a_prompt_is_pooled_as_its_target_is():
+    """
+    Of the real UNet's pooling: the source prompt's sum becomes the target's, where nothing costs.
+    """
+    model, pipeline = located("deepfloyd"), running("deepfloyd")
+    wanted, was = pooled(pipeline, TARGET), pooled(pipeline, SOURCE)
+    recipe = recipe_of(model)
+
+    with edited_pipeline(pipeline, model, solve(model, recipe, ((8, 9),), encoder_of(model))):
+        found = pooled(pipeline, SOURCE)
+
+    assert (found - wanted).norm() < 0.02 * (was - wanted).norm()
+
+
+def test_the_layers_are_edited_as_without_the_pooling():
+    """
+    The pooling is solved for by itself: the changes of the layers are the same, bit for bit.
+    """
+    model = located("deepfloyd")
+    encoder = encoder_of(model)
+    alone, both = (
+        solve(model, recipe_of(model, pooled=asked), ((8, 9),), encoder) for asked in (False, True)
+    )
+
+    assert [one.name for one in both.changes[:4]] == [one.name for one in alone.changes]
+    assert [one.name for one in both.changes[4:]] == [
+        f"add_embedding.pool.{name}_proj.weight" for name in "qkv"
+    ]
+    for mine, theirs in zip(both.changes[:4], alone.changes, strict=True):
+        assert torch.equal(mine.update.directions, theirs.update.directions)
+
+
+def test_an_edit_of_the_pooling_is_told_verified_and_undone(tmp_path):
+    """
+    The manifest lists the pooling's tensors and no longer says that it is out of reach.
+    """
+    model, options = located("deepfloyd"), EditOptions(tmp_path / "out")
+
+    manifest = edit.run(recipe_of(model), options, RunOptions(device="cpu")).written.manifest
+
+    assert sum("add_embedding.pool" in tensor.name for tensor in manifest.tensors) == 3
+    assert not any("add_embedding" in one for one in manifest.model.unreachable)
+    assert manifest.edits[0].pooled is True
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "add_embedding" not in card.split("cannot do")[1]
+    assert verify.run(tmp_path / "out").ok
+    undo.run(tmp_path / "out", tmp_path / "back")
+    for path in model.path.rglob("*.safetensors"):
+        assert (tmp_path / "back" / path.relative_to(model.path)).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "said"),
+    [
+        ("tiny", "locoedit", "pools no prompt by weights of its UNet"),
+        ("sdxl", "locoedit", "pools no prompt by weights of its UNet"),
+        ("deepfloyd", "neurons", "method `neurons` edits nothing that pools a prompt"),
+    ],
+)
+def test_the_pooling_is_refused_where_there_is_none(name, method, said):
+    """
+    A model that pools nothing by weights of its own, and a method that knows none, say so.
+    """
+    model = located(name)
+    with pytest.raises(RequestError, match=said):
+        check_solve(model, recipe_of(model, method=method))

@@ -1,0 +1,233 @@
+"""What an edit must leave alone."""
+
+from dataclasses import replace
+
+import pytest
+
+from loco_cli.editing.neighbours import neighbours
+from loco_cli.editing.preserve import (
+    MAX_PRESERVED,
+    chosen_neighbours,
+    fully_padded_prompts,
+    preserved_prompts,
+)
+from loco_cli.editing.unrelated import drift_prompts, judged_prompts
+from loco_cli.encoders.encode import CheckpointEncoder
+from loco_cli.encoders.prefixes import prefixes_of
+from loco_cli.encoders.tokenizer import load_clip_tokenizer
+from loco_cli.evaluating.questions import kept_concepts
+from loco_cli.families import registry
+from loco_cli.protocol.everyday import N_PRESERVED, bank
+from loco_cli.recipe import load_recipe
+
+
+def recipe_of(edits, preserve="auto"):
+    return load_recipe(f"loco: 1\nedits: [{edits}]\npreserve: {preserve}\n", "r.yaml")
+
+
+def thing_of(prompt):
+    """What a prompt of the bank is about: all but where it is."""
+    return prompt.rsplit(" on ", 1)[0].rsplit(" in ", 1)[0]
+
+
+def test_auto_preserves_every_other_neighbour(tiny, encoder):
+    """
+    Half of the neighbours are preserved, nearest first, so that the other half can tell.
+    """
+    recipe = recipe_of("{kind: style, subject: van gogh}")
+
+    chosen = chosen_neighbours(tiny.spec, recipe, encoder)
+
+    names = {name for _, name in chosen}
+    known = {thing[0] for thing in neighbours(tiny.spec, recipe, "style")}
+    assert names < known
+    assert len(names) == min((len(known) + 1) // 2, MAX_PRESERVED)
+    assert chosen == chosen_neighbours(tiny.spec, recipe, encoder)
+    unasked = [name for kind, name in kept_concepts(tiny.spec, recipe) if kind == "style"]
+    assert len(set(unasked) - names) == len(known) - len(names)
+
+
+def test_neighbours_are_ranked_by_the_first_encoder(tiny, encoder):
+    """
+    Of two text encoders the second, which is larger, is not read to rank neighbours.
+    """
+    recipe = recipe_of("{kind: style, subject: van gogh}")
+    read = []
+    second = replace(encoder.parts[0], read=read.append, read_rows=read.append)
+
+    chosen = chosen_neighbours(tiny.spec, recipe, CheckpointEncoder([*encoder.parts, second]))
+
+    assert chosen == chosen_neighbours(tiny.spec, recipe, encoder)
+    assert not read
+
+
+def test_a_list_is_preserved_as_it_is(tiny, encoder):
+    """
+    The list is what is chosen: subjects with their kind, prompts without.
+    """
+    recipe = recipe_of("{kind: style, subject: van gogh}", "[monet, a painting of a house]")
+
+    chosen = chosen_neighbours(tiny.spec, recipe, encoder)
+
+    assert chosen == (("style", "monet"), (None, "a painting of a house"))
+
+
+def test_none_preserves_nothing(tiny, encoder):
+    """
+    `preserve: none` is the paper's form: no prompt at all stands in the solve.
+    """
+    recipe = recipe_of("{kind: style, subject: van gogh}", "none")
+
+    assert chosen_neighbours(tiny.spec, recipe, encoder) == ()
+    assert preserved_prompts(tiny.spec, recipe, ()) == ()
+
+
+def test_preserved_prompts_speak_as_the_edit_does(tiny):
+    """
+    Neighbours are preserved in the edit's wordings, with its targets and the empty prompt.
+    """
+    text = '{kind: style, subject: van gogh, source: ["a house by {subject}"]}'
+    recipe = recipe_of(text, "[monet, a nice house in the woods]")
+
+    prompts = preserved_prompts(
+        tiny.spec, recipe, (("style", "monet"), (None, "a nice house in the woods"))
+    )
+
+    assert prompts[0] == ""
+    assert {"a house", "a house by monet", "a nice house in the woods"} <= set(prompts)
+    assert "a photo of a cat" in prompts
+    assert "a photo of the british monarch" in prompts
+    assert not any("van gogh" in prompt for prompt in prompts)
+    assert len(set(prompts)) == len(prompts)
+
+
+def test_everyday_prompts_are_preserved(tiny):
+    """
+    None is one that foretells or judges the edit, and none names what the edit has near it.
+    """
+    recipe = recipe_of("{kind: object, subject: snoopy, to: a dog}")
+
+    everyday = set(preserved_prompts(tiny.spec, recipe, ())) & set(bank())
+    others = {*drift_prompts(recipe, everyday), *judged_prompts(tiny.spec, recipe)}
+
+    assert len(everyday) == N_PRESERVED
+    assert len(others) > N_PRESERVED / 2
+    assert not {thing_of(one) for one in everyday} & {thing_of(one) for one in others}
+    assert not any(f" {name} " in one for one in everyday for name in ("dog", "cat", "truck"))
+
+
+def test_what_is_kept_exactly_leaves_everyday_prompts_out(tiny):
+    """
+    The null-space form has no directions to give away.
+    """
+    edits, exactly = "{kind: style, subject: van gogh}", "auto\nedit: {preserve_form: null-space}"
+    exact = recipe_of(edits, exactly)
+
+    assert not set(preserved_prompts(tiny.spec, exact, ())) & set(bank())
+
+
+def test_only_what_stands_near_is_kept_where_kinds_are_mixed(tiny, encoder):
+    """
+    Edits that share no tensor share no neighbours: a style's layers keep no objects where these are
+    edited elsewhere, but facts, which are not edited; a list is kept everywhere.
+    """
+    edits = "{kind: style, subject: van gogh}, {kind: object, subject: snoopy, to: a dog}"
+    recipe, listed = recipe_of(edits), recipe_of(edits, "[a cat, monet]")
+    chosen = chosen_neighbours(tiny.spec, recipe, encoder)
+
+    of_style, of_object, of_both = (
+        set(preserved_prompts(tiny.spec, recipe, chosen, edits)) for edits in ((0,), (1,), None)
+    )
+    asked = preserved_prompts(
+        tiny.spec, listed, chosen_neighbours(tiny.spec, listed, encoder), (0,)
+    )
+
+    assert "an image of a cat" not in of_style
+    assert "a photo of a cat" not in of_style
+    assert "a photo of the british monarch" in of_style
+    assert of_style - of_object
+    assert of_object - of_style
+    assert of_both == of_style | of_object
+    assert "an image of a cat" in asked
+
+
+def test_what_is_edited_is_never_preserved(tiny, encoder):
+    """
+    Where one edit's target prompt is another's source, it is left out.
+    """
+    beagle = "{kind: object, subject: snoopy, to: a beagle, target: [a photo of a dog]}"
+    recipe = recipe_of(f"{beagle}, {{kind: object, subject: a dog, to: a cat}}")
+
+    prompts = preserved_prompts(tiny.spec, recipe, chosen_neighbours(tiny.spec, recipe, encoder))
+
+    sources = {pair.source for entry in recipe.edits for pair in entry.edit_pairs()}
+    assert "a photo of a dog" in sources
+    assert not sources & set(prompts)
+
+
+def test_few_prompts_count_to_their_last_position():
+    """
+    The first wordings of an edit and of its nearest neighbours speak for the padding of all.
+    """
+    recipe = recipe_of("{kind: object, subject: snoopy, to: a dog, aliases: [the beagle]}")
+    near = tuple(("object", f"a {name}") for name in ("cat", "car", "tree", "boat", "fish"))
+
+    assert fully_padded_prompts(recipe, near) == {
+        "",
+        *("snoopy", "a photo of snoopy", "a picture of snoopy", "an image of snoopy"),
+        *("the beagle", "a photo of the beagle", "a picture of the beagle"),
+        *("an image of the beagle", "a dog", "a photo of a dog", "a picture of a dog"),
+        "an image of a dog",
+        *("a cat", "a car", "a tree", "a boat"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("preserve", "tokens", "whole"),
+    [
+        ("none", "last-subject", set()),
+        ("none", "subject-to-end", {"van gogh", "by van gogh", "painting"}),
+        ("[monet, a house]", "last-subject", {"", "painting", "monet", "a house"}),
+    ],
+)
+def test_what_the_recipe_says_counts(preserve, tokens, whole):
+    """
+    Everything that is listed is whole; the paper's form reads no padding at all.
+    """
+    text = f"""
+loco: 1
+edits: [{{kind: style, subject: van gogh, source: ["{{subject}}", "by {{subject}}"]}}]
+preserve: {preserve}
+edit: {{tokens: {tokens}}}
+"""
+    listed = (("style", "monet"), (None, "a house")) if preserve != "none" else ()
+
+    assert fully_padded_prompts(load_recipe(text, "r.yaml"), listed) == whole
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "{kind: style, subject: van gogh}",
+        "{kind: object, subject: snoopy, to: a dog}",
+        "{kind: fact, subject: the british monarch, to: king charles}",
+    ],
+)
+def test_an_edit_of_a_large_model_encodes_few_positions(edit):
+    """
+    SDXL's encoders take 1.4 GFLOP for a position: 1,400 cost a processor fifteen seconds or so.
+    """
+    spec, recipe = registry.get("sdxl"), recipe_of(edit)
+    (concept,) = recipe.concepts()
+    names = [names[0] for names in neighbours(spec, recipe, concept.kind)]
+    chosen = tuple((concept.kind, name) for name in names[:MAX_PRESERVED])
+    pairs = recipe.edits[0].edit_pairs()
+    prompts = {one for pair in pairs for one in (pair.source, pair.target)}
+    tokenizer = load_clip_tokenizer({}, registry.CLIP_VOCABULARY, registry.CLIP_MERGES, 77)
+    kept = preserved_prompts(spec, recipe, chosen)
+    ids = {one: tokenizer.read(one).ids for one in {*prompts, *kept, *drift_prompts(recipe, kept)}}
+
+    whole = fully_padded_prompts(recipe, chosen)
+    rows = [(*row, *[tokenizer.pad] * (77 - len(row)) * (one in whole)) for one, row in ids.items()]
+
+    assert len(prefixes_of(rows).tokens) < 1450

@@ -1,0 +1,351 @@
+"""From a recipe to new weights, without a picture."""
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from loco_cli.checkpoint.reader import read_tensor
+from loco_cli.editing.contexts import Contexts
+from loco_cli.editing.deltas import new_weights
+from loco_cli.editing.keys import encode_problem
+from loco_cli.editing.preserve import chosen_neighbours, fully_padded_prompts, preserved_prompts
+from loco_cli.editing.ridge import key_scale, ridge_update
+from loco_cli.editing.solve import solve
+from loco_cli.errors import EditError
+from loco_cli.models.encoders import encoder_of
+from loco_cli.models.locate import locate
+from loco_cli.protocol.everyday import unrelated_prompts
+from loco_cli.recipe import load_recipe
+from loco_cli.sampling.weights import replaced_weights
+from tests.families.layouts import write_folder
+from tests.families.small import small_model
+
+STYLE = "{kind: style, subject: van gogh, to: painting}"
+OBJECT = "{kind: object, subject: snoopy, to: a dog}"
+
+
+def recipe_of(edits=STYLE, edit="{layers: [8, 9]}", preserve="auto"):
+    return load_recipe(f"loco: 1\nedits: [{edits}]\nedit: {edit}\npreserve: {preserve}\n", "r.yaml")
+
+
+def key_weight(tiny, layer):
+    """Return a key projection of the base in float64."""
+    name = tiny.spec.layers[layer].tensor_names()[0]
+    return read_tensor(tiny.checkpoint.slots("unet", name)[0]).double()
+
+
+def solved(tiny, encoder, recipe, *layers_of):
+    return solve(tiny, recipe, layers_of or ((8, 9),), encoder)
+
+
+def solutions(located, found):
+    """Return the solution of each layer that changes."""
+    layer_of = {name: one.index for one in located.spec.layers for name in one.tensor_names()}
+    return {layer_of[change.name]: change.update for change in found.changes}
+
+
+def test_the_papers_form_is_the_published_formula(tiny, encoder):
+    """
+    Last subject token, nothing preserved: the change is LocoEdit's formula, written out plainly.
+
+    The keys of one word are nearly parallel, so the plain formula loses some digits.
+    """
+    recipe = recipe_of(edit="{layers: [8], tokens: last-subject, ridge: 0.01}", preserve="none")
+    pairs = recipe.edits[0].edit_pairs()
+    # all of them at once, as `solve` does: the keys are so alike that their last digits count
+    prompts = [text for pair in pairs for text in (pair.source, pair.target)]
+    others = unrelated_prompts(("van gogh", "painting"))
+    encoded = encoder.encode([*prompts, *others], padded=False)[: len(prompts)]
+    keys, targets = [], []
+    for source, target in zip(encoded[::2], encoded[1::2], strict=True):
+        position = source.positions_of("van gogh")[-1]
+        keys.append(source.states[position])
+        targets.append(target.states[target.end - (source.end - position)])
+    weight = key_weight(tiny, 8)
+    keys, targets = torch.stack(keys).double(), torch.stack(targets).double()
+
+    left, right = solutions(tiny, solved(tiny, encoder, recipe, (8,)))[8].change(weight)
+
+    published = ridge_update(weight, keys, targets @ weight.T, 0.01)
+    torch.testing.assert_close(weight + left @ right, published, rtol=0, atol=1e-7)
+
+
+def test_source_prompts_read_as_their_targets(tiny, encoder):
+    """
+    With a small ridge the edited keys answer the subject as the base answers its target.
+    """
+    recipe = recipe_of(edit="{layers: [8], tokens: last-subject, ridge: 1e-6x}", preserve="none")
+    weight = key_weight(tiny, 8)
+    left, right = solutions(tiny, solved(tiny, encoder, recipe, (8,)))[8].change(weight)
+    edited = weight + left @ right
+
+    pair = recipe.edits[0].edit_pairs()[1]
+    source, target = encoder.encode([pair.source, pair.target])
+    key = source.states[source.positions_of("van gogh")[-1]].double()
+    wanted = weight @ target.states[target.end - 1].double()
+
+    assert (edited @ key - wanted).norm() < 0.05 * (weight @ key - wanted).norm()
+
+
+def test_the_null_space_form_keeps_every_word_exactly(tiny, encoder):
+    """
+    Words of preserved prompts answer as before to the last digits, and the subject does not.
+    """
+    recipe = recipe_of(edit="{layers: [8], preserve_form: null-space}", preserve="[a cat]")
+    found = solved(tiny, encoder, recipe, (8,))
+    weight = key_weight(tiny, 8)
+    left, right = solutions(tiny, found)[8].change(weight)
+    source, cat = encoder.encode(["a painting in the style of van gogh", "a photo of a cat"])
+
+    moved = (source.states.double() @ (left @ right).T).norm()
+    words = cat.states[: cat.end + 1].double() @ (left @ right).T
+
+    assert words.norm() < 1e-4 * moved  # the keys are float32
+    assert 0 < found.records[0].residual < 1
+
+
+def test_words_that_fill_every_direction_leave_none(tiny, encoder):
+    """
+    Kept exactly, eight neighbours of a style in 96 numbers a token leave nothing to edit with.
+    """
+    recipe = recipe_of(edit="{layers: [8], preserve_form: null-space}")
+
+    with pytest.raises(EditError, match="to be kept exactly"):
+        solved(tiny, encoder, recipe, (8,))
+
+
+def test_the_empty_prompt_hardly_moves(tiny, encoder):
+    """
+    What guidance subtracts is preserved: the edit moves a source prompt more.
+    """
+    recipe = recipe_of()
+    solution = solutions(tiny, solved(tiny, encoder, recipe))[8]
+    weight = key_weight(tiny, 8)
+    left, right = solution.change(weight)
+    empty, source = encoder.encode(["", "a painting in the style of van gogh"])
+
+    moved_empty = (empty.states.double() @ (left @ right).T).norm()
+    moved_source = (source.states.double() @ (left @ right).T).norm()
+
+    assert moved_empty < 0.5 * moved_source
+
+
+def test_a_relative_ridge_is_in_units_of_the_keys(tiny, encoder):
+    """
+    `0.01x` is that multiple of the moving keys' mean squared norm, and is what is recorded.
+    """
+    one = solved(tiny, encoder, recipe_of(edit="{layers: [8], ridge: 0.01x}"), (8,))
+    price = one.records[0].ridge
+    other = solved(tiny, encoder, recipe_of(edit=f"{{layers: [8], ridge: {price!r}}}"), (8,))
+
+    first, second = (solutions(tiny, found)[8] for found in (one, other))
+    torch.testing.assert_close(first.directions, second.directions)
+    assert price > 0.01 * 0.1
+    assert key_scale(torch.ones(2, 4)) == 4.0
+
+
+def test_two_edits_touch_the_union_of_their_layers(tiny, encoder):
+    """
+    Edits in layers of their own are solved apart, in layers that they share together.
+    """
+    recipe = recipe_of(f"{STYLE}, {OBJECT}", "{layer_range: auto}")
+
+    found = solved(tiny, encoder, recipe, (8, 9), (4, 9))
+
+    solution_of = solutions(tiny, found)
+    assert sorted(solution_of) == [4, 8, 9]
+    style, thing = found.records
+    assert (style.layer_range, style.layers) == ((8, 10), None)
+    assert (thing.layer_range, thing.layers) == (None, (4, 9))
+    assert solution_of[8].n_keys == style.n_keys
+    assert solution_of[4].n_keys == thing.n_keys
+    assert solution_of[9].n_keys == style.n_keys + thing.n_keys
+
+
+def test_new_weights_are_keys_and_values_of_the_layers(tiny, encoder):
+    """
+    Every layer gives a new key and a new value projection, finite, in the file's own dtype.
+    """
+    weights = new_weights(tiny, solved(tiny, encoder, recipe_of()))
+
+    names = [name for layer in (8, 9) for name in tiny.spec.layers[layer].tensor_names()]
+    assert [weight.slot.name for weight in weights] == names
+    for weight in weights:
+        assert weight.stored.dtype == torch.float16
+        assert torch.isfinite(weight.stored).all()
+        assert weight.relative_change > 0
+        assert 0 < weight.rounding_error < 0.5
+        assert 0 < weight.rank <= 64
+
+
+def test_the_change_is_what_is_recorded(tiny, encoder):
+    """
+    `relative_change` is |ΔW| / |W| of what is stored, and the bytes are those of the tensor.
+    """
+    weight = new_weights(tiny, solved(tiny, encoder, recipe_of()))[0]
+    base = read_tensor(weight.slot).double()
+
+    change = (weight.stored.double() - base).norm() / base.norm()
+
+    assert weight.relative_change == pytest.approx(change.item())
+    assert weight.content == weight.stored.numpy().tobytes()
+
+
+def test_the_same_recipe_gives_the_same_bytes(tiny):
+    """
+    A solve depends on nothing but checkpoint and recipe.
+    """
+    once, again = (
+        [w.content for w in new_weights(tiny, solved(tiny, encoder_of(tiny), recipe_of()))]
+        for _ in range(2)
+    )
+
+    assert once == again
+
+
+def test_an_edit_without_effect_is_an_error(tiny, encoder):
+    """
+    A ridge that lets nothing move is refused, never called a success.
+    """
+    recipe = recipe_of(edit="{layers: [8, 9], ridge: 1e12}")
+
+    with pytest.raises(EditError, match="the edit changes nothing: all of its 4 tensors keep"):
+        new_weights(tiny, solved(tiny, encoder, recipe))
+
+
+@pytest.fixture(scope="module", params=["sd15", "sd21", "sdxl", "deepfloyd"])
+def relative(request, tmp_path_factory):
+    """A small relative of a known model, found in a folder."""
+    root = tmp_path_factory.mktemp("relative") / "model"
+    return locate(str(write_folder(root, small_model(request.param), torch.float32)))
+
+
+@torch.no_grad()
+def answers(located, states, weights):
+    """Return what the projections of a running UNet answer to each prompt, by path."""
+    unet = UNet2DConditionModel.from_pretrained(located.path / "unet").eval()
+    with replaced_weights(unet, weights):
+        found = {}
+        for layer in located.spec.layers:
+            for projection in layer.projections:
+                path = f"{layer.module_path}.{projection.name}"
+                unet.get_submodule(path).register_forward_hook(
+                    lambda _, args, output, path=path: found.update({path: output})
+                )
+        n = len(states)
+        added = {"text_embeds": torch.zeros(n, 128), "time_ids": torch.zeros(n, 6)}
+        sample = torch.zeros(n, unet.config.in_channels, 16, 16)
+        is_xl = located.spec.family == "sdxl"
+        unet(sample, 0, torch.stack(states), added_cond_kwargs=added if is_xl else None)
+    return found
+
+
+def test_in_every_family_the_source_answers_as_its_target(relative):
+    """
+    In a running UNet with the edit, keys and values of the subject are those of the target before.
+
+    Between prompt and projection stand the UNet's own map, norm and bias, in DeepFloyd. The keys
+    of the first layers are edited, those of the others are as they were.
+    """
+    encoder, layers = encoder_of(relative), (1, 2, 5)
+    recipe = recipe_of(edit="{layers: [1], tokens: last-subject, ridge: 1e-9x}", preserve="none")
+    pair = recipe.edits[0].edit_pairs()[1]
+    source, target = encoder.encode([pair.source, pair.target])
+    here = source.positions_of("van gogh")[-1]
+    there = target.end - (source.end - here)
+
+    found = solve(relative, recipe, (layers,), encoder)
+
+    weights = {new.slot.name: new.stored for new in new_weights(relative, found)}
+    states = [source.states, target.states]
+    before, after = (answers(relative, states, w) for w in ({}, weights))
+    for layer in relative.spec.layers:
+        for projection in layer.projections:
+            path = f"{layer.module_path}.{projection.name}"
+            wanted, was = before[path][1, there], before[path][0, here]
+            answer = after[path][0, here]
+            if layer.index in layers:
+                assert (answer - wanted).norm() < 1e-2 * (was - wanted).norm(), path
+            else:
+                assert torch.equal(answer, was), path
+
+
+def test_each_layer_of_deepfloyd_has_a_solution_of_its_own(relative):
+    """
+    Layers share a solution where they read alike, which DeepFloyd's norms prevent.
+    """
+    found = solve(relative, recipe_of(preserve="none"), ((1, 2),), encoder_of(relative))
+
+    solution_of = solutions(relative, found)
+    assert (solution_of[1] is solution_of[2]) == (relative.spec.family != "if")
+    assert found.records[0].ridge == solution_of[1].ridge
+
+
+def test_what_is_preserved_stays_in_every_layer(relative):
+    """
+    With a large preserve set the empty prompt moves less than the subject, in each edited layer.
+    """
+    encoder = encoder_of(relative)
+    contexts = Contexts(relative)
+    found = solve(relative, recipe_of(preserve="[monet]"), ((1, 5),), encoder)
+    prompts = encoder.encode(["", "a painting in the style of van gogh"])
+
+    for layer in (1, 5):
+        read, solution = contexts.of_layer(layer), solutions(relative, found)[layer]
+        moved = [
+            (read(contexts.shared(one).states).double() @ solution.directions.T @ solution.shift)
+            for one in prompts
+        ]
+        assert moved[0].norm() < 0.5 * moved[1].norm()
+
+
+def test_of_all_tokens_none_moves_and_stays(tiny, encoder):
+    """
+    What comes before a subject is the same for its neighbours in a causal encoder: with
+    `tokens: all` no key that is preserved is to move as well.
+    """
+    recipe = recipe_of(edit="{layers: [8], tokens: all}", preserve="[monet, hokusai]")
+    kept = preserved_prompts(tiny.spec, recipe, chosen_neighbours(tiny.spec, recipe, encoder))
+    problem = encode_problem(recipe, kept, encoder)
+
+    keys, targets = problem.rows(0)
+
+    preserved = torch.cat(problem.preserved)
+    assert len(keys) == len(targets) > 100
+    assert not (keys[:, None] == preserved[None]).all(-1).any()
+
+
+def test_a_residual_is_of_an_edit_s_own_rows(tiny, encoder):
+    """
+    Two edits in one solve have each their own residual: the share of their shift that is missing.
+    """
+    recipe = recipe_of(f"{STYLE}, {OBJECT}", "{layers: [8]}", "none")
+
+    done = solved(tiny, encoder, recipe, (8,), (8,))
+
+    solution = done.changes[0].update
+    problem = encode_problem(recipe, (), encoder, padded=fully_padded_prompts(recipe, ()))
+    for i, record in enumerate(done.records):
+        keys, targets = (rows.double() for rows in problem.rows(i))
+        missing = keys @ solution.directions.T @ solution.shift - (targets - keys)
+        assert record.residual == pytest.approx((missing.norm() / (targets - keys).norm()).item())
+    assert done.records[0].residual != done.records[1].residual
+
+
+def test_edits_in_different_layers_are_solved_apart(tiny, encoder):
+    """
+    A layer keeps what stands near its own edits, and is solved as these are alone.
+    """
+    recipe = recipe_of(f"{STYLE}, {OBJECT}", "{}", "auto")
+    chosen = chosen_neighbours(tiny.spec, recipe, encoder)
+
+    done = solved(tiny, encoder, recipe, (8,), (4,))
+
+    for edit, layer in enumerate((8, 4)):
+        kept = preserved_prompts(tiny.spec, recipe, chosen, (edit,))
+        problem = encode_problem(recipe, kept, encoder, padded=fully_padded_prompts(recipe, chosen))
+        alone = problem.solve((edit,))
+        names = tiny.spec.layers[layer].tensor_names()
+        (found, *_) = [one.update for one in done.changes if one.name in names]
+        change, wanted = (one.directions.T @ one.shift for one in (found, alone))
+        torch.testing.assert_close(change, wanted, rtol=1e-9, atol=1e-9)

@@ -1,0 +1,99 @@
+"""CLIP's text encoder from tensors, held against transformers' own modules."""
+
+import pytest
+import torch
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from loco_cli.encoders.clip import clip_shape, clip_states
+from loco_cli.encoders.prefixes import prefixes_of
+from loco_cli.errors import CheckpointError
+
+CONFIG = {
+    "vocab_size": 50,
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 3,
+    "max_position_embeddings": 11,
+    "layer_norm_eps": 1e-3,
+}
+KINDS = {"CLIP-L": ("quick_gelu", CLIPTextModel), "OpenCLIP": ("gelu", CLIPTextModelWithProjection)}
+
+
+@pytest.fixture(params=KINDS)
+def encoder(request):
+    """A random encoder, its tensors named as in files."""
+    activation, kind = KINDS[request.param]
+    torch.manual_seed(0)
+    config = CONFIG | {"hidden_act": activation}
+    model = kind(CLIPTextConfig(**config)).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    core = getattr(model, "text_model", model)
+    tensors = {f"text_model.{name}": value for name, value in core.state_dict().items()}
+    return model, config, tensors
+
+
+def run(config, tensors, ids, states):
+    prefixes = prefixes_of(ids.tolist())
+    tokens = tensors["text_model.embeddings.token_embedding.weight"][prefixes.tokens]
+    return clip_states(tokens, prefixes, clip_shape(config, states), tensors.__getitem__)
+
+
+@torch.no_grad()
+def test_states_are_those_of_transformers(encoder):
+    """
+    Last states behind the norm, and those before the last layer without it, up to rounding.
+
+    Prompts that begin alike, which run that part once, are among more than run together.
+    """
+    model, config, tensors = encoder
+    ids = torch.randint(50, (40, 11), generator=torch.Generator().manual_seed(1))
+    ids[:, 0], ids[20:, :6] = 7, ids[20, :6].clone()
+
+    expected = model(ids, output_hidden_states=True)
+
+    found = {states: run(config, tensors, ids, states) for states in ("last", "penultimate")}
+    torch.testing.assert_close(found["last"], expected.last_hidden_state, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found["penultimate"], expected.hidden_states[-2], rtol=0, atol=1e-5)
+
+
+def test_what_follows_changes_nothing(encoder):
+    """
+    Attention looks back alone: the first tokens have the same states without the later ones.
+    """
+    _, config, tensors = encoder
+    ids = torch.arange(11)[None]
+
+    short, long = (run(config, tensors, ids[:, :n], "penultimate") for n in (4, 11))
+
+    torch.testing.assert_close(short, long[:, :4], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("states", ["last", "penultimate"])
+def test_what_is_read_is_what_is_listed(encoder, states):
+    """
+    The names and shapes of a shape are those that running it reads, and no others.
+    """
+    _, config, tensors = encoder
+    shape, read = clip_shape(config, states), {}
+
+    def remember(name):
+        read[name] = tuple(tensors[name].shape)
+        return tensors[name]
+
+    clip_states(torch.zeros(3, 24), prefixes_of([(4, 5, 6)]), shape, remember)
+
+    assert read == shape.tensor_shapes(24, 40, 11)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"hidden_act": "relu6"}, {"num_attention_heads": 0}, {"num_hidden_layers": "12"}],
+)
+def test_a_configuration_of_something_else_is_refused(config):
+    """
+    An activation or a count that CLIP has not is an error of the checkpoint.
+    """
+    with pytest.raises(CheckpointError, match="the configuration of the text encoder is not CLIP"):
+        clip_shape(config, "last")

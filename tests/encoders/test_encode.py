@@ -1,0 +1,172 @@
+"""Prompts to embeddings, and where in them a subject stands."""
+
+import json
+
+import pytest
+import torch
+
+from loco_cli.encoders.encode import CheckpointEncoder, EncodedPrompt, EncoderPart, read_config
+from loco_cli.errors import CheckpointError, ConceptError
+
+
+def test_states_are_those_of_diffusers(encoder, pipeline):
+    """
+    The encoder built from tensors gives what `StableDiffusionPipeline.encode_prompt` gives.
+    """
+    (encoded,) = encoder.encode(["a cat in the style of monet"])
+
+    expected, _ = pipeline.pipe.encode_prompt("a cat in the style of monet", "cpu", 1, False)
+
+    torch.testing.assert_close(encoded.states[None], expected, rtol=0, atol=1e-5)
+
+
+def test_a_prompt_does_not_depend_on_its_company(encoder):
+    """
+    A prompt among others has the states that it has alone, up to rounding.
+    """
+    (alone,) = encoder.encode(["a cat"])
+    _, together = encoder.encode(["a painting of a house in the style of hokusai", "a cat"])
+
+    torch.testing.assert_close(together.states, alone.states, rtol=0, atol=1e-5)
+    assert together.end == alone.end
+
+
+def test_without_padding_the_words_are_the_same(encoder):
+    """
+    Encoded up to its end token, a prompt has the states that it has with padding behind it.
+    """
+    prompts = ["a cat", "a painting of a house in the style of hokusai", ""]
+
+    for short, whole in zip(
+        encoder.encode(prompts, padded=False), encoder.encode(prompts), strict=True
+    ):
+        assert len(short.states) == len(short.offsets) == whole.end + 1
+        assert short.end == whole.end
+        torch.testing.assert_close(short.states, whole.states[: whole.end + 1], rtol=0, atol=1e-5)
+
+
+def test_padding_of_some_is_that_of_all(encoder):
+    """
+    Of prompts that are named, and of no others, the padding is encoded too: the same states.
+    """
+    prompts = ["a cat", "a painting of a house in the style of hokusai", ""]
+
+    mixed = encoder.encode(prompts, padded=[prompts[1]])
+
+    for some, whole, is_padded in zip(
+        mixed, encoder.encode(prompts), (False, True, False), strict=True
+    ):
+        size = 77 if is_padded else whole.end + 1
+        assert len(some.states) == len(some.offsets) == size
+        torch.testing.assert_close(some.states, whole.states[:size], rtol=0, atol=1e-5)
+
+
+def test_each_prompt_is_encoded_once(encoder):
+    """
+    Prompts come out in the order in which they went in, and a repeated one is not run again.
+    """
+    seen = []
+
+    def watch(rows):
+        seen.append(list(rows))
+        return encoder.parts[0].read_rows(rows)
+
+    part = encoder.parts[0]
+    watched = CheckpointEncoder([EncoderPart(part.tokenizer, part.shape, part.read, watch)])
+
+    first, other, again = watched.encode(["a cat", "a dog", "a cat"])
+
+    assert (first.text, other.text) == ("a cat", "a dog")
+    assert again is first
+    assert len(seen) == 1
+    assert watched.encode([]) == []
+
+
+def test_words_end_before_the_first_end_token(encoder):
+    """
+    `end` is where the words are over: position 1 of the empty prompt, after the start token.
+    """
+    empty, cat = encoder.encode(["", "a cat"])
+
+    assert (empty.start, empty.end) == (1, 1)
+    assert cat.end > 1
+    assert cat.states.shape == (77, 96)
+    assert len(cat.offsets) == 77
+
+
+def test_an_end_that_is_typed_closes_the_prompt(encoder):
+    """
+    Words behind an end token that a prompt spells out are not its words.
+    """
+    (encoded,) = encoder.encode(["a cat<|endoftext|> and a dog"])
+    (short,) = encoder.encode(["a cat<|endoftext|> and a dog"], padded=False)
+
+    assert encoded.end == 3
+    assert len(short.states) == 4
+    with pytest.raises(ConceptError):
+        encoded.positions_of("dog")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "subject", "words"),
+    [
+        ("a painting in the style of van gogh", "van gogh", "van gogh"),
+        ("A Painting By VAN GOGH", "van gogh", "VAN GOGH"),
+        ("a cat in a cathedral", "cat", "cat"),
+        ("a cat, a dog, a cat", "a cat", "a cat"),
+        ("a dog\t and  a robot", "a robot", "a robot"),
+    ],
+)
+def test_positions_cover_the_last_mention(encoder, prompt, subject, words):
+    """
+    The positions of a subject are the tokens whose characters lie in its last mention.
+    """
+    (encoded,) = encoder.encode([prompt])
+
+    positions = encoded.positions_of(subject)
+
+    start, stop = encoded.offsets[positions[0]][0], encoded.offsets[positions[-1]][1]
+    assert prompt[start:stop].strip() == words
+    assert list(positions) == list(range(positions[0], positions[-1] + 1))
+    assert 0 < positions[0] <= positions[-1] < encoded.end
+
+
+def test_a_subject_that_is_not_there_is_refused(encoder):
+    """
+    A prompt without the subject has no position for it.
+    """
+    (encoded,) = encoder.encode(["a cat"])
+
+    with pytest.raises(ConceptError, match="prompt `a cat` holds no token of `van gogh`"):
+        encoded.positions_of("van gogh")
+
+
+def test_padding_is_never_the_subject():
+    """
+    Tokens without characters are no part of a mention at the very start.
+    """
+    prompt = EncodedPrompt("cat", torch.zeros(4, 2), ((0, 0), (0, 3), (0, 0), (0, 0)), end=2)
+
+    assert prompt.positions_of("cat") == (1,)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", None])
+def test_a_configuration_that_is_none_is_refused(tmp_path, text):
+    """
+    A configuration is a JSON object, and there.
+    """
+    path = tmp_path / "config.json"
+    if text is not None:
+        path.write_text(text)
+
+    with pytest.raises(CheckpointError, match=r"configuration `.*config.json`"):
+        read_config(path)
+
+
+def test_a_configuration_is_read(tmp_path):
+    """
+    What the file says is returned.
+    """
+    (tmp_path / "config.json").write_text(json.dumps({"hidden_size": 96}))
+
+    assert read_config(tmp_path / "config.json") == {"hidden_size": 96}

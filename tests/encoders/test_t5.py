@@ -1,0 +1,89 @@
+"""T5's encoder from tensors, held against transformers' own module."""
+
+import pytest
+import torch
+from transformers import T5Config, T5EncoderModel
+
+from loco_cli.encoders.t5 import t5_shape, t5_states
+from loco_cli.errors import CheckpointError
+
+CONFIG = {
+    "vocab_size": 50,
+    "d_model": 24,
+    "d_kv": 6,
+    "d_ff": 40,
+    "num_layers": 3,
+    "num_heads": 5,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 12,
+}
+
+
+@pytest.fixture(params=["gated-gelu", "relu"])
+def encoder(request):
+    """A random encoder, and its tensors."""
+    torch.manual_seed(0)
+    config = CONFIG | {"feed_forward_proj": request.param}
+    model = T5EncoderModel(T5Config(**config)).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    return model, config, model.state_dict()
+
+
+def run(config, tensors, ids, is_word):
+    return t5_states(tensors["shared.weight"][ids], is_word, t5_shape(config), tensors.get)
+
+
+@torch.no_grad()
+def test_states_are_those_of_transformers(encoder):
+    """
+    Words and padding have the states that transformers gives them, up to rounding.
+
+    Twenty tokens reach past the distance from which all share a bucket.
+    """
+    model, config, tensors = encoder
+    ids = torch.randint(50, (4, 20), generator=torch.Generator().manual_seed(1))
+    is_word = torch.arange(20) < torch.tensor([20, 3, 11, 1])[:, None]
+
+    expected = model(ids, attention_mask=is_word.long()).last_hidden_state
+
+    found = run(config, tensors, ids, is_word)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_words_do_not_see_padding(encoder):
+    """
+    The states of words are the same with padding behind them and without.
+    """
+    _, config, tensors = encoder
+    ids = torch.arange(12)[None]
+
+    alone = run(config, tensors, ids[:, :5], torch.ones(1, 5, dtype=torch.bool))
+    padded = run(config, tensors, ids, torch.arange(12)[None] < 5)
+
+    torch.testing.assert_close(padded[:, :5], alone, rtol=0, atol=1e-5)
+
+
+def test_what_is_read_is_what_is_listed(encoder):
+    """
+    The names and shapes of a shape are those that running it reads, and no others.
+    """
+    _, config, tensors = encoder
+    shape, read = t5_shape(config), {}
+
+    def remember(name):
+        read[name] = tuple(tensors[name].shape)
+        return tensors[name]
+
+    t5_states(torch.zeros(1, 3, 24), torch.ones(1, 3, dtype=torch.bool), shape, remember)
+
+    assert read == shape.tensor_shapes(24, 40, 30)
+
+
+@pytest.mark.parametrize("config", [{"feed_forward_proj": "gated-silu"}, {"num_heads": None}])
+def test_a_configuration_of_something_else_is_refused(config):
+    """
+    An activation or a count that T5 has not is an error of the checkpoint.
+    """
+    with pytest.raises(CheckpointError, match="the configuration of the text encoder is not T5"):
+        t5_shape(config)

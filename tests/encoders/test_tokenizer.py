@@ -1,0 +1,264 @@
+"""Prompts to tokens, held against transformers, which reads the same files its own way."""
+
+import json
+import shutil
+import struct
+from functools import cache
+
+import pytest
+from transformers import CLIPTokenizer, T5Tokenizer
+
+from loco_cli.encoders.mention import last_mention
+from loco_cli.encoders.tokenizer import (
+    check_fits,
+    load_clip_tokenizer,
+    load_tokenizer,
+    read_settings,
+)
+from loco_cli.errors import CheckpointError, ConceptError
+from loco_cli.families import registry
+
+PROMPTS = (
+    "",
+    "a cat",
+    "A  Photo\tof r2d2!",
+    "hello! world !!! !",
+    "don't they're it's 'quoted'",
+    "van gogh's house, 1889 — “über” naïve café İstanbul",
+    "日本の絵 🎨",
+    "<|endoftext|> and <|startoftext|>",
+    "house " * 100,
+    "l'amour d'e\u0301te\u0301\n\n",
+)
+PIECES = ["<pad>", "</s>", "<unk>", "▁", *"abcdefghijklmnopqrstuvwxyz", "▁a", "▁cat", "▁van"]
+
+
+@cache
+def packaged(name, part="tokenizer"):
+    folder = registry.config_folder(registry.get(name)) / part
+    files = registry.CLIP_VOCABULARY, registry.CLIP_MERGES
+    return load_clip_tokenizer(read_settings(folder), *files, 77)
+
+
+@pytest.fixture(scope="module")
+def tiny_tokenizer(tiny):
+    return load_tokenizer(tiny.path / "tokenizer", "clip", 77)
+
+
+def spiece(pieces):
+    """Return a sentencepiece model as bytes: every piece, its score and its type."""
+
+    def field(number, content):
+        return bytes([number << 3 | 2]) + size(len(content)) + content
+
+    def size(n):
+        return bytes([n]) if n < 128 else bytes([n & 127 | 128, n >> 7])
+
+    kinds = {"<pad>": 3, "</s>": 3, "<unk>": 2}
+    entries = b""
+    for number, piece in enumerate(pieces):
+        score = b"\x15" + struct.pack("<f", -number / 10)
+        entries += field(
+            1, field(1, piece.encode()) + score + b"\x18" + bytes([kinds.get(piece, 1)])
+        )
+    trainer, normalizer = field(2, b"\x18\x02"), field(3, field(1, b"identity"))
+    return entries + trainer + normalizer
+
+
+@pytest.mark.parametrize(("name", "part"), [("sd15", ""), ("sd21", ""), ("sdxl", "_2")])
+def test_tokens_are_those_of_transformers(name, part):
+    """
+    Numbers and characters of every token are those of `CLIPTokenizer`, whatever it pads with.
+    """
+    folder = registry.config_folder(registry.get(name)) / f"tokenizer{part}"
+    settings = read_settings(folder)
+    settings.pop("tokenizer_class")
+    files = {"vocab": str(registry.CLIP_VOCABULARY), "merges": str(registry.CLIP_MERGES)}
+    theirs = CLIPTokenizer(**files, **settings)
+    ours = packaged(name, f"tokenizer{part}")
+
+    for prompt in PROMPTS:
+        expected = theirs(prompt, truncation=True, return_offsets_mapping=True)
+        found = ours.read(prompt)
+        assert found.ids == tuple(expected.input_ids), prompt
+        assert found.offsets == tuple(expected.offset_mapping), prompt
+    assert (ours.pad, ours.limit, ours.n_known) == (theirs.pad_token_id, 77, len(theirs))
+
+
+def test_a_folder_has_its_own_tokenizer(tiny, tiny_tokenizer):
+    """
+    A folder's vocabulary is read, and a tokenizer that was saved as one file gives the same.
+    """
+    theirs = CLIPTokenizer.from_pretrained(tiny.path / "tokenizer")
+
+    for prompt in PROMPTS:
+        assert tiny_tokenizer.read(prompt).ids == tuple(theirs(prompt, truncation=True).input_ids)
+
+
+def test_files_that_were_written_to_are_read_again(tiny, tmp_path):
+    """
+    Two tokenizers of the same files share what was read of them, until the files change.
+    """
+    folder = tmp_path / "tokenizer"
+    shutil.copytree(tiny.path / "tokenizer", folder)
+    first = load_tokenizer(folder, "clip", 77)
+    assert load_tokenizer(folder, "clip", 77).read("a cat").ids == first.read("a cat").ids
+
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+
+    assert load_tokenizer(folder, "clip", 77).read("a cat").ids != first.read("a cat").ids
+
+
+def test_a_tokenizer_in_one_file_is_read(tiny, tiny_tokenizer, tmp_path):
+    """
+    `tokenizer.json`, as transformers saves it, gives the tokens of vocabulary and merges.
+    """
+    CLIPTokenizer.from_pretrained(tiny.path / "tokenizer").save_pretrained(tmp_path)
+
+    saved = load_tokenizer(tmp_path, "clip", 77)
+
+    assert not (tmp_path / "vocab.json").exists()
+    for prompt in PROMPTS:
+        assert saved.read(prompt) == tiny_tokenizer.read(prompt)
+    assert (saved.pad, saved.limit) == (tiny_tokenizer.pad, 77)
+
+
+def test_learned_tokens_keep_their_numbers(tiny, tmp_path):
+    """
+    A token that was added later, as textual inversion does, is one token, of the number it got.
+    """
+    theirs = CLIPTokenizer.from_pretrained(tiny.path / "tokenizer")
+    theirs.add_tokens("<my-cat>")
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_bytes((tiny.path / "tokenizer" / name).read_bytes())
+    added = {str(n): {"content": str(t)} for n, t in theirs.added_tokens_decoder.items()}
+    settings = read_settings(tiny.path / "tokenizer") | {"added_tokens_decoder": added}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+
+    ours = load_tokenizer(tmp_path, "clip", 77)
+
+    prompt = "a photo of <my-cat> by monet"
+    assert ours.read(prompt).ids == tuple(theirs(prompt).input_ids)
+    assert 724 in ours.read(prompt).ids
+
+
+def test_the_map_of_special_tokens_overrules_the_settings(tiny, tmp_path):
+    """
+    SD 2's folder names two padding tokens; the older file is the one that counts.
+    """
+    (tmp_path / "tokenizer_config.json").write_text('{"pad_token": "<|endoftext|>"}')
+    (tmp_path / "special_tokens_map.json").write_text('{"pad_token": {"content": "!"}}')
+
+    settings = read_settings(tmp_path)
+
+    files = registry.CLIP_VOCABULARY, registry.CLIP_MERGES
+    assert load_clip_tokenizer(settings, *files, 77).pad == 0
+
+
+@pytest.mark.parametrize(("given", "limit"), [(None, 77), (50, 50), (1e30, 77), ("77", 77)])
+def test_the_limit_is_the_tokenizers_up_to_what_there_is(given, limit):
+    """
+    `model_max_length` counts, but never beyond the positions that the encoder has.
+    """
+    files = registry.CLIP_VOCABULARY, registry.CLIP_MERGES
+
+    assert load_clip_tokenizer({"model_max_length": given}, *files, 77).limit == limit
+
+
+def test_a_sentencepiece_model_is_read_without_its_library(tmp_path):
+    """
+    T5's pieces, read from the file's own bytes, give the tokens that transformers makes of them.
+
+    The pipeline of DeepFloyd lowers prompts and strips them, and so does its tokenizer here.
+    """
+    (tmp_path / "spiece.model").write_bytes(spiece(PIECES))
+    scores = [(piece, -number / 10) for number, piece in enumerate(PIECES)]
+    theirs = T5Tokenizer(vocab=scores, extra_ids=0)
+
+    ours = load_tokenizer(tmp_path, "t5", 77)
+
+    for prompt in ("", "a cat", " Van Gogh  ", "a cat, by van!"):
+        found = ours.read(prompt)
+        expected = theirs(prompt.lower().strip(), return_offsets_mapping=True)
+        assert found.ids == tuple(expected.input_ids)
+        assert found.offsets == tuple(expected.offset_mapping)
+        assert found.text == prompt.lower().strip()
+        assert found.end == len(found.ids) - 1
+    assert (ours.pad, ours.eos, ours.start, ours.limit) == (0, 1, 0, 77)
+
+
+@pytest.mark.parametrize("content", [b"\x0a", b"\x0a\x05\x0a\x01a", b"\xff" * 9, b"\x0b", b""])
+def test_a_damaged_sentencepiece_model_is_refused(tmp_path, content):
+    """
+    What is cut short, or no model at all, is one sentence with the path.
+    """
+    (tmp_path / "spiece.model").write_bytes(content)
+
+    with pytest.raises(CheckpointError, match="is no sentencepiece model that can be read"):
+        load_tokenizer(tmp_path, "t5", 77)
+
+
+@pytest.mark.parametrize("kind", ["clip", "t5"])
+def test_a_folder_without_tokenizer_is_refused(tmp_path, kind):
+    """
+    A folder that holds no tokenizer is an error of the checkpoint, with its path.
+    """
+    with pytest.raises(CheckpointError, match="holds no tokenizer that can be read"):
+        load_tokenizer(tmp_path / "tokenizer", kind, 77)
+
+
+def test_a_tokenizer_that_closes_no_prompt_is_refused(tmp_path):
+    """
+    Without an end token nothing would be found; the error names what is missing.
+    """
+    (tmp_path / "vocab.json").write_text('{"a</w>": 0, "<|endoftext|>": 1}')
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 2}')
+
+    with pytest.raises(CheckpointError, match="the tokenizer closes no prompt"):
+        load_tokenizer(tmp_path, "clip", 77)
+
+
+def test_whole_words_go_first():
+    """
+    A mention is a whole word where there is one, else the last place where the letters stand.
+    """
+    assert last_mention("a cat in a cathedral", "cat") == (2, 5)
+    assert last_mention("cathedrals", "cat") == (0, 3)
+    assert last_mention("a dog", "cat") == (0, 0)
+
+
+def test_a_subject_that_fits_passes(tiny_tokenizer):
+    """
+    A prompt may be too long as long as its subject is read.
+    """
+    check_fits(tiny_tokenizer, "a cat", "cat")
+    check_fits(tiny_tokenizer, "snoopy and " + "a very nice house " * 40, "snoopy")
+
+
+def test_a_subject_that_is_cut_off_is_refused(tiny_tokenizer):
+    """
+    A subject whose tokens come too late is an error with both numbers.
+    """
+    prompt = "a very nice house " * 40 + "by van gogh"
+
+    with pytest.raises(ConceptError) as caught:
+        check_fits(tiny_tokenizer, prompt, "van gogh")
+
+    n_tokens = len(tiny_tokenizer.read_whole(prompt).ids)
+    assert caught.value.exit_code == 2
+    assert caught.value.message == (
+        "`van gogh` is cut off in `a very nice house a very nice house a very nice house a v...`: "
+        f"{n_tokens} tokens, the text encoder reads 77"
+    )
+
+
+def test_a_long_prompt_keeps_its_end(tiny_tokenizer):
+    """
+    Of more tokens than are read the first ones stay, and the end token.
+    """
+    cut = tiny_tokenizer.read("a cat " * 60)
+
+    assert len(cut.ids) == len(cut.offsets) == 77
+    assert cut.ids[-1] == tiny_tokenizer.eos
+    assert cut.end == 76

@@ -1,0 +1,150 @@
+"""The names of the original layout, held against diffusers' own conversion."""
+
+import numpy as np
+import pytest
+import torch
+
+from loco_cli.checkpoint.layout import open_checkpoint
+from loco_cli.checkpoint.reader import read_tensor
+from loco_cli.families.names import block_of, single_file_places
+from tests.checkpoints import UNET_CONFIG, VAE_CONFIG, sd1_weights, write_single_file
+
+
+@pytest.fixture(scope="module")
+def single_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    return write_single_file(path, sd1_weights(), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def diffusers_weights():
+    """The small model, converted by diffusers and loaded by it without a missing or spare key."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers.loaders.single_file_utils import (
+        convert_ldm_unet_checkpoint,
+        convert_ldm_vae_checkpoint,
+    )
+
+    tensors = {w.original: torch.from_numpy(w.value) for w in sd1_weights()}
+    unet = UNet2DConditionModel(**UNET_CONFIG)
+    unet.load_state_dict(convert_ldm_unet_checkpoint(dict(tensors), unet.config))
+    vae = AutoencoderKL(**VAE_CONFIG)
+    vae.load_state_dict(convert_ldm_vae_checkpoint(dict(tensors), vae.config))
+    return {"unet": unet.state_dict(), "vae": vae.state_dict()}
+
+
+@pytest.mark.parametrize("component", ["unet", "vae"])
+def test_agrees_with_diffusers_on_every_tensor(component, single_file, diffusers_weights):
+    """
+    Each tensor is found under the name that diffusers gives it, with the same numbers.
+    """
+    checkpoint = open_checkpoint(single_file)
+    expected = diffusers_weights[component]
+
+    assert set(checkpoint.names(component)) == set(expected)
+    for name, tensor in expected.items():
+        (slot,) = checkpoint.slots(component, name)
+        assert torch.equal(read_tensor(slot).reshape(tensor.shape), tensor), name
+
+
+def test_places_the_blocks_of_every_sd_family():
+    """
+    Block numbers of the original layout become diffusers', in SD 1, SD 2 and SDXL alike.
+    """
+    names = {
+        "input_blocks.4.1.transformer_blocks.9.attn2.to_k.weight": (
+            "down_blocks.1.attentions.0.transformer_blocks.9.attn2.to_k.weight"
+        ),
+        "middle_block.1.proj_in.weight": "mid_block.attentions.0.proj_in.weight",
+        "output_blocks.2.1.conv.bias": "up_blocks.0.upsamplers.0.conv.bias",
+        "output_blocks.2.2.conv.bias": "up_blocks.0.upsamplers.0.conv.bias",
+        "input_blocks.3.0.op.weight": "down_blocks.0.downsamplers.0.conv.weight",
+        "label_emb.0.2.weight": "add_embedding.linear_2.weight",
+    }
+
+    for prefix in ("model.diffusion_model.", ""):
+        places = single_file_places(prefix + name for name in names)
+        assert [(place.component, place.name) for place in places] == [
+            ("unet", name) for name in names.values()
+        ]
+
+
+def test_splits_what_open_clip_fuses():
+    """
+    One `in_proj` tensor is q, k and v, a third of the rows each; `text_projection` is transposed.
+    """
+    prefix = "conditioner.embedders.1.model."
+    fused = f"{prefix}transformer.resblocks.3.attn.in_proj_weight"
+
+    places = list(single_file_places([fused, f"{prefix}text_projection"]))
+
+    layer = "text_model.encoder.layers.3.self_attn"
+    assert [(place.name, place.third) for place in places[:3]] == [
+        (f"{layer}.q_proj.weight", 0),
+        (f"{layer}.k_proj.weight", 1),
+        (f"{layer}.v_proj.weight", 2),
+    ]
+    assert {place.component for place in places} == {"text_encoder_2"}
+    assert (places[3].name, places[3].is_transposed) == ("text_projection.weight", True)
+
+
+def test_finds_the_ema_copy_by_its_name_without_dots():
+    """
+    `model_ema.` keys are the UNet's with the dots taken out.
+    """
+    name = "model.diffusion_model.input_blocks.0.0.weight"
+
+    _, ema = single_file_places([name, "model_ema.diffusion_modelinput_blocks00weight"])
+
+    assert (ema.component, ema.name) == ("unet_ema", "conv_in.weight")
+
+
+def test_adds_the_prefix_that_novelai_left_out():
+    """
+    A CLIP without `text_model.` has the same canonical names as one with it.
+    """
+    name = "encoder.layers.0.self_attn.q_proj.weight"
+
+    (place,) = single_file_places([f"cond_stage_model.transformer.{name}"])
+
+    assert (place.component, place.name) == ("text_encoder", f"text_model.{name}")
+
+
+@pytest.mark.parametrize(
+    ("component", "name", "expected"),
+    [
+        ("unet", "conv_in.weight", ("conv_in", "IN00")),
+        ("unet", "down_blocks.1.attentions.0.norm.bias", ("down_blocks.1.attentions.0", "IN04")),
+        (
+            "unet",
+            "down_blocks.0.downsamplers.0.conv.bias",
+            ("down_blocks.0.downsamplers.0", "IN03"),
+        ),
+        ("unet", "mid_block.attentions.0.norm.bias", ("mid_block.attentions.0", "M00")),
+        ("unet", "up_blocks.3.attentions.2.norm.bias", ("up_blocks.3.attentions.2", "OUT11")),
+        ("unet", "up_blocks.1.upsamplers.0.conv.bias", ("up_blocks.1.upsamplers.0", "OUT05")),
+        ("unet", "time_embedding.linear_1.bias", ("time_embedding", None)),
+        ("vae", "decoder.up_blocks.0.resnets.1.norm1.bias", ("decoder.up_blocks.0", None)),
+        (
+            "text_encoder",
+            "text_model.encoder.layers.7.mlp.fc1.bias",
+            ("text_model.encoder.layers.7", None),
+        ),
+    ],
+)
+def test_labels_blocks_as_people_know_them(component, name, expected):
+    """
+    A UNet block has its diffusers name and its IN, M or OUT label.
+    """
+    assert block_of(component, name) == expected
+
+
+def test_blocks_of_deepfloyd_have_no_label():
+    """
+    IN, M and OUT count in a layout that DeepFloyd never had, with two layers per block.
+    """
+    name = "down_blocks.1.attentions.2.add_k_proj.weight"
+    layer = "encoder.block.7.layer.0.SelfAttention.o.weight"
+
+    assert block_of("unet", name, "if") == ("down_blocks.1.attentions.2", None)
+    assert block_of("text_encoder", layer, "if") == ("encoder.block.7", None)

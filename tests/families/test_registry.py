@@ -1,0 +1,73 @@
+"""Models by name, and what each is known to draw."""
+
+import json
+
+import pytest
+
+from loco_cli.concept import KINDS, bare_name
+from loco_cli.errors import UnknownName
+from loco_cli.families import registry
+
+
+def test_the_model_that_ships_comes_first():
+    """
+    `tiny` is the default, and the first that a list shows.
+    """
+    assert registry.names()[:2] == ("tiny", "tiny-plain")
+    assert registry.get("tiny").name == "tiny"
+
+
+def test_an_unknown_model_names_the_known_ones():
+    """
+    A name that no registry holds is refused with all that it could have been.
+    """
+    with pytest.raises(UnknownName) as caught:
+        registry.get("sd41")
+
+    assert caught.value.message == "unknown model `sd41`"
+    assert all(name in caught.value.hint for name in registry.names())
+
+
+def test_only_models_that_ship_have_a_folder():
+    """
+    A model comes with the package or from the hub, never both.
+    """
+    for spec in map(registry.get, registry.names()):
+        assert (registry.shipped_folder(spec) is None) == (spec.hub_id is not None)
+
+
+def test_the_published_layers_of_tiny_are_its_answer_key():
+    """
+    What `layer_range: published` means for `tiny` is what was planted in it.
+    """
+    spec = registry.get("tiny")
+    folder = registry.shipped_folder(spec)
+
+    key = json.loads((folder.parent / "answer_key.json").read_text())
+
+    assert {kind: list(layers) for kind, layers in spec.published_ranges.items()} == (
+        key["layer_ranges"]
+    )
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_a_thing_is_known_once(name):
+    """
+    No two known things of a kind share a name, and every kind has some.
+    """
+    known = registry.get(name).known
+
+    assert set(known) == set(KINDS)
+    for things in known.values():
+        names = [bare_name(one) for names in things for one in names]
+        assert len(set(names)) == len(names)
+
+
+def test_what_is_asked_for_goes_before_the_models_own():
+    """
+    Steps and guidance are the caller's where given, a guidance of 0 too, else the model's.
+    """
+    spec = registry.get("tiny")
+
+    assert spec.sampling(None, None) == (spec.steps, spec.guidance)
+    assert spec.sampling(5, 0.0) == (5, 0.0)

@@ -1,0 +1,250 @@
+"""The layer tables of all families, held against small UNets that run."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from loco_cli.errors import UnknownName
+from loco_cli.families import registry
+from loco_cli.families.family import layers_of, n_blocks, spec_for
+
+D_TEXT = 64
+N_TOKENS = 5
+D_HIDDEN = 48  # of the encoder, where a map stands between it and the layers
+WIDTHS = {
+    "sd1": (8, 16, 24, 32),
+    "sd2": (8, 16, 24, 32),
+    "sdxl": (8, 16, 24),
+    "if": (8, 16, 24, 32),
+}
+FAMILIES = tuple(WIDTHS)
+KNOWN_WIDTHS = {name: (320, 640, 1280, 1280) for name in registry.names()} | {
+    "tiny": (32, 64, 64, 64),
+    "tiny-plain": (32, 64, 64, 64),
+    "sdxl": (320, 640, 1280),
+    "sdxl-turbo": (320, 640, 1280),
+    "deepfloyd": (704, 1408, 2112, 2816),
+}
+# of DeepFloyd/IF-I-XL-v1.0, which has no packaged configuration
+IF_UNET = {
+    "act_fn": "gelu",
+    "addition_embed_type": "text",
+    "addition_embed_type_num_heads": 64,
+    "attention_head_dim": 64,
+    "block_out_channels": [704, 1408, 2112, 2816],
+    "cross_attention_dim": 2816,
+    "cross_attention_norm": "group_norm",
+    "down_block_types": ["ResnetDownsampleBlock2D", *["SimpleCrossAttnDownBlock2D"] * 3],
+    "encoder_hid_dim": 4096,
+    "encoder_hid_dim_type": "text_proj",
+    "in_channels": 3,
+    "layers_per_block": 3,
+    "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+    "out_channels": 6,
+    "resnet_time_scale_shift": "scale_shift",
+    "sample_size": 64,
+    "up_block_types": [*["SimpleCrossAttnUpBlock2D"] * 3, "ResnetUpsampleBlock2D"],
+}
+SMALL = {
+    "sd1": {"attention_head_dim": 4},
+    "sd2": {"attention_head_dim": 4},
+    "sdxl": {"attention_head_dim": 4, "projection_class_embeddings_input_dim": 6 * 256 + 32},
+    "if": {
+        "addition_embed_type_num_heads": 4,
+        "attention_head_dim": 8,
+        "encoder_hid_dim": D_HIDDEN,
+    },
+}
+
+
+def config_of(family):
+    if family == "if":
+        return IF_UNET
+    name = {"sd1": "sd15", "sd2": "sd21", "sdxl": "sdxl"}[family]
+    folder = registry.config_folder(registry.get(name))
+    return json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def unet(family):
+    """A UNet of the family's true structure, at reduced widths."""
+    torch.manual_seed(0)
+    widths = {"block_out_channels": WIDTHS[family], "cross_attention_dim": D_TEXT}
+    config = config_of(family) | widths | {"norm_num_groups": 4} | SMALL[family]
+    return UNet2DConditionModel.from_config(config).eval()
+
+
+@pytest.fixture(scope="module")
+def reads(unet, family):
+    """What each linear map was given, by its path, in the order of the calls: one forward pass."""
+    given = {}
+    for path, module in unet.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_pre_hook(
+                lambda _, args, path=path: given.update({path: args[0]})
+            )
+    added = {"text_embeds": torch.zeros(1, 32), "time_ids": torch.zeros(1, 6)}
+    context = torch.randn(1, N_TOKENS, D_HIDDEN if family == "if" else D_TEXT)
+    with torch.no_grad():
+        unet(
+            torch.zeros(1, unet.config.in_channels, 8, 8),
+            0,
+            context,
+            added_cond_kwargs=added if family == "sdxl" else None,
+        )
+    return {"context": context} | given
+
+
+def test_the_layers_are_those_that_read_the_text(family, reads):
+    """
+    In execution order, the spec's projections are the linear maps that are given the context.
+
+    They are found by the shape of what they read alone: no picture here has 5 pixels.
+    """
+    seen = [path for path, x in reads.items() if x.shape == (1, N_TOKENS, D_TEXT)]
+
+    layers = layers_of(family, WIDTHS[family])
+
+    assert len(layers) == {"sd1": 16, "sd2": 16, "sdxl": 70, "if": 22}[family]
+    assert [path for path in seen if path != "context"] == [
+        f"{layer.module_path}.{projection.name}"
+        for layer in layers
+        for projection in layer.projections
+    ]
+
+
+def test_the_projections_have_the_shapes_of_the_spec(family, unet):
+    """
+    Keys and values have the widths and biases that the spec says, and no others.
+    """
+    spec = spec_for(family, WIDTHS[family], D_TEXT)
+    ends = {projection.name for layer in spec.layers for projection in layer.projections}
+
+    shapes = {name: tuple(value.shape) for name, value in unet.state_dict().items()}
+
+    owners = {layer.module_path for layer in spec.layers}
+    assert spec.tensor_shapes() == {
+        name: shape
+        for name, shape in shapes.items()
+        if name.rsplit(".", 2)[0] in owners and name.rsplit(".", 2)[1] in ends
+    }
+
+
+def test_the_context_is_made_as_the_spec_says(family, unet, reads):
+    """
+    Encoder states, mapped by `hid_proj` and normed by each layer's `norm_cross`, are what K reads.
+    """
+    context = spec_for(family, WIDTHS[family], D_TEXT).context
+
+    states = reads["context"]
+    if context.hid_proj:
+        states = unet.get_submodule(context.hid_proj)(states)
+    for layer in layers_of(family, WIDTHS[family]):
+        expected = states
+        if norm := context.norm_cross:
+            own = unet.get_submodule(f"{layer.module_path}.{norm.name}")
+            expected = torch.nn.functional.group_norm(
+                states.transpose(1, 2), norm.n_groups, own.weight, own.bias, norm.epsilon
+            ).transpose(1, 2)
+        for projection in layer.projections:
+            read = reads[f"{layer.module_path}.{projection.name}"]
+            torch.testing.assert_close(read, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_a_known_model_is_found_by_its_shape(name):
+    """
+    Widths and context of a known model give its spec, its architecture and sampling tell it apart.
+    """
+    spec, widths = registry.get(name), KNOWN_WIDTHS[name]
+
+    found = spec_for(
+        spec.family,
+        widths,
+        spec.d_text,
+        architecture=spec.architecture,
+        prediction=spec.prediction,
+    )
+
+    assert layers_of(spec.family, widths) == spec.layers
+    assert replace(found, name="", title="", hub_id="", published_ranges={}) == (
+        replace(spec, name="", title="", hub_id="", published_ranges={})
+    )
+    assert found.name in (name, "sd14", "tiny")
+
+
+def test_models_of_one_shape_are_told_apart_by_what_is_said_of_them():
+    """
+    SD 2.1 and its base differ by their prediction, SDXL and its Turbo by their architecture.
+    """
+    sd2 = ("sd2", (320, 640, 1280, 1280), 1024)
+    sdxl = ("sdxl", (320, 640, 1280), 2048)
+
+    assert spec_for(*sd2).name == "sd21"
+    assert spec_for(*sd2, prediction="epsilon").name == "sd21-base"
+    assert spec_for(*sd2, architecture="stable-diffusion-v2-512").name == "sd21-base"
+    assert spec_for(*sdxl).name == "sdxl"
+    assert spec_for(*sdxl, architecture="stable-diffusion-xl-turbo-v1").name == "sdxl-turbo"
+
+
+def test_of_unknown_widths_only_the_family_is_known(family):
+    """
+    Another size of a family has its layers, and no repository, configuration or encoder width.
+    """
+    spec = spec_for(family, WIDTHS[family], D_TEXT)
+
+    assert (spec.name, spec.family, spec.d_text) == (family, family, D_TEXT)
+    assert (spec.hub_id, spec.licence) == (None, None)
+    assert registry.config_folder(spec) is None
+    assert registry.shipped_folder(spec) is None
+    assert {(one.width, one.n_layers) for one in spec.context.encoders} == {(None, None)}
+
+
+def test_a_family_has_a_fixed_number_of_widths(family):
+    """
+    One width too many is a mistake of the caller.
+    """
+    assert n_blocks(family) == len(WIDTHS[family])
+    with pytest.raises(ValueError, match=f"family {family}"):
+        spec_for(family, (*WIDTHS[family], 8), D_TEXT)
+
+
+def test_a_user_may_point_to_another_repository():
+    """
+    An override of hub ids changes where a model comes from, and nothing else.
+    """
+    hub_ids = {"sd21": "me/a-mirror"}
+
+    assert registry.get("sd21", hub_ids) == replace(registry.get("sd21"), hub_id="me/a-mirror")
+    assert registry.get("sdxl", hub_ids) == registry.get("sdxl")
+    with pytest.raises(UnknownName, match="unknown model `sd12`"):
+        registry.get("sdxl", {"sd12": "me/a-mirror"})
+
+
+@pytest.mark.parametrize("name", ["sdxl", "sdxl-turbo", "deepfloyd"])
+def test_what_no_edit_reaches_is_said(name):
+    """
+    Where the prompt has a way past K and V, the spec says which.
+    """
+    (first, *_) = registry.get(name).unreachable
+
+    assert "add_embedding" in first
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_the_context_is_as_wide_as_its_encoders(name):
+    """
+    Without a map between, the encoders' widths add up to what K and V read.
+    """
+    spec = registry.get(name)
+
+    widths = [encoder.width for encoder in spec.context.encoders]
+    assert sum(widths) == (4096 if spec.context.hid_proj else spec.d_text)

@@ -1,0 +1,66 @@
+"""The literals of Stable Diffusion 1.x, held against a UNet that runs."""
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from loco_cli.families import registry
+from loco_cli.families.sd import sd1_layers
+from tests.checkpoints import D_TEXT, UNET_CONFIG, WIDTHS
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return UNet2DConditionModel(**UNET_CONFIG).eval()
+
+
+def test_sd1_order_is_execution_order(unet):
+    """
+    The layer list equals what forward hooks observe on a UNet of that topology.
+    """
+    seen = []
+    for path, module in unet.named_modules():
+        is_cross = hasattr(module, "to_k") and module.to_k.in_features == D_TEXT
+        if is_cross:
+            module.register_forward_hook(lambda *_, path=path: seen.append(path))
+
+    with torch.no_grad():
+        unet(torch.zeros(1, 4, 8, 8), 0, torch.zeros(1, 3, D_TEXT))
+
+    assert seen == [layer.module_path for layer in sd1_layers(WIDTHS)]
+
+
+def test_sd1_widths_are_the_projections(unet):
+    """
+    Every projection has the width and the bias that the spec says.
+    """
+    for layer in sd1_layers(WIDTHS):
+        attention = unet.get_submodule(layer.module_path)
+        for projection in layer.projections:
+            module = attention.get_submodule(projection.name)
+            assert module.weight.shape == (projection.d_out, D_TEXT)
+            assert (module.bias is not None) == projection.has_bias
+
+
+def test_tensor_names_are_the_unets_own(unet):
+    """
+    The names of keys and values are names of the state dict, to_k before to_v.
+    """
+    names = [name for layer in sd1_layers(WIDTHS) for name in layer.tensor_names()]
+
+    assert len(names) == 32
+    assert set(names) <= unet.state_dict().keys()
+    assert names[0].endswith("attn2.to_k.weight")
+    assert names[1].endswith("attn2.to_v.weight")
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_layers_are_counted_from_0(name):
+    """
+    Every model numbers its layers in order, and publishes no layer that it has not.
+    """
+    spec = registry.get(name)
+
+    assert [layer.index for layer in spec.layers] == list(range(spec.n_layers))
+    for start, stop in spec.published_ranges.values():
+        assert 0 <= start < stop <= spec.n_layers

@@ -1,0 +1,224 @@
+"""Finished runs: what is found again, what is not, and what two programs do to each other."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loco_cli.localizing import cache as kept
+from loco_cli.localizing import sweep
+from loco_cli.localizing.cache import CachedRun, RunCache
+from loco_cli.models.locate import locate
+from loco_cli.models.session import RunOptions, find_scorer
+from loco_cli.recipe import recipe_from_text
+
+CPU = RunOptions(device="cpu")
+
+
+PNG = b"\x89PNG\r\n\x1a\nand so on"
+
+
+class Stopped(Exception):
+    """Somebody pressed Ctrl-C."""
+
+
+def recipe_of(**localize):
+    recipe = recipe_from_text("monet style", sources=("a picture by {subject}",), to="painting")
+    settings = {"search": "exhaustive", "width": 15, "seeds": 2, "steps": 1, **localize}
+    return recipe.model_copy(update={"localize": recipe.localize.model_copy(update=settings)})
+
+
+def run(tiny, notify=None, machine=CPU, **localize):
+    (swept,) = sweep.run(tiny, recipe_of(**localize), machine, notify or (lambda progress: None))
+    return swept
+
+
+def without_time(swept):
+    return swept.localization.model_copy(update={"seconds": 0.0})
+
+
+@pytest.fixture
+def store(tiny):
+    return RunCache.of(tiny, find_scorer("tiny"), "cpu float32")
+
+
+@pytest.mark.parametrize("search", ["exhaustive", "fast"])
+def test_a_second_time_nothing_is_drawn(tiny, search):
+    """
+    The same localization again is the same document with the same pictures, at once.
+    """
+    told = []
+    first = run(tiny, search=search)
+
+    again = run(tiny, told.append, search=search)
+
+    assert without_time(again) == without_time(first)
+    assert again.pictures == first.pictures
+    assert {one.stage for one in told} == {"loading tiny"}
+
+
+def test_a_search_that_was_stopped_goes_on(tiny):
+    """
+    What was made before is not made again, and the answer is that of a search left alone.
+    """
+
+    def stop(progress):
+        if "localizing" in progress.stage and progress.done >= 4:
+            raise Stopped
+
+    told = []
+    small = RunOptions(device="cpu", batch_size=2)
+    with pytest.raises(Stopped):
+        run(tiny, stop, small)
+    n_kept = kept.measure().n_runs
+
+    resumed = run(tiny, told.append, small)
+    alone = run(tiny, machine=RunOptions(device="cpu", batch_size=2, is_cached=False))
+
+    assert n_kept == 2
+    assert max(one.total for one in told) == 8 - n_kept
+    assert resumed.localization.unet_evaluations == alone.localization.unet_evaluations
+    for one, other in zip(resumed.localization.scores, alone.localization.scores, strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+
+
+def test_no_cache_neither_reads_nor_writes(tiny):
+    """
+    With `--no-cache` everything is drawn, and nothing stays.
+    """
+    told = []
+
+    run(tiny, told.append, RunOptions(device="cpu", is_cached=False))
+
+    assert kept.measure().n_runs == 0
+    assert max(one.total for one in told) == 8
+
+
+def test_a_run_is_found_by_all_that_it_depends_on(store):
+    """
+    Another caption, seed or step is another run; a picture that is needed and missing is a miss.
+    """
+    store.keep_run(CachedRun(0.25, PNG), 0, "", ["a cat"], "a cat", 20, 3.0)
+    store.keep_run(CachedRun(0.5), 1, "", ["a cat"], "a cat", 20, 3.0)
+
+    def find(*of, needs_picture=False):
+        return store.find_run(*of, needs_picture=needs_picture)
+
+    assert find(0, "", ["a cat"], "a cat", 20, 3.0, needs_picture=True) == CachedRun(0.25, PNG)
+    assert find(1, "", ["a cat"], "a cat", 20, 3.0) == CachedRun(0.5)
+    assert find(1, "", ["a cat"], "a cat", 20, 3.0, needs_picture=True) is None
+    assert find(1, "", ["a cat"], "a dog", 20, 3.0) is None
+    assert find(1, "", ["a cat"], "a cat", 21, 3.0) is None
+
+
+def test_other_weights_are_another_model(tiny, tmp_path, store):
+    """
+    A changed tensor, a changed scorer and another precision each begin anew; a copy does not where
+    all is small enough to be read whole.
+    """
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny.path, copy)
+    scorer = find_scorer("tiny")
+    same = kept.fingerprint([("config.json", copy / "model_index.json")])
+    assert same == kept.fingerprint([("config.json", tiny.path / "model_index.json")])
+
+    unet = next(copy.glob("unet/*.safetensors"))
+    before = RunCache.of(locate(str(copy)), scorer, "cpu float32")
+    with unet.open("r+b") as file:
+        file.seek(-2, 2)
+        file.write(b"\x00\x01")
+    after = RunCache.of(locate(str(copy)), scorer, "cpu float32")
+
+    assert before.common != after.common
+    assert store.common != RunCache.of(tiny, scorer, "cpu float16").common
+    assert store.common != RunCache.of(tiny, scorer.parent / "judge", "cpu float32").common
+
+
+def test_a_damaged_entry_is_none(store):
+    """
+    A file that is cut off, empty or of another shape is made again.
+    """
+    store.keep_run(CachedRun(0.5), "a")
+    (path,) = kept.runs_folder().glob("*/*.json")
+
+    damages = ("", '{"score": 0.', "[]", '{"score": "high"}', '{"score": NaN}', "[" * 100_000)
+    for damage in damages:
+        path.write_text(damage)
+        assert store.find_run("a", needs_picture=False) is None
+    for picture in ('"no base64"', '"bm8gcGljdHVyZQ=="', "1", "[]"):
+        path.write_text(f'{{"score": 0.5, "png": {picture}}}')
+        assert store.find_run("a", needs_picture=True) is None
+
+
+def test_a_ranking_of_other_layers_is_none(store):
+    """
+    Only as many numbers as there are layers are one.
+    """
+    store.keep([0.5, 1.0], "ranking")
+    assert store.find_numbers("ranking", n=2) == [0.5, 1.0]
+    assert store.find_numbers("ranking", n=3) is None
+
+    for damaged in ([0.5, "high"], [0.5, None], [0.5, float("inf")], {"0": 0.5, "1": 1.0}):
+        store.keep(damaged, "ranking")
+        assert store.find_numbers("ranking", n=2) is None
+
+
+def test_what_nobody_asked_for_goes_first(store):
+    """
+    Over the limit the oldest go, and what was asked for lately stays.
+    """
+    for i in range(4):
+        store.keep_run(CachedRun(float(i)), i)
+        os.utime(store._path(("run", i)), (i, i))
+    store.find_run(0, needs_picture=False)
+
+    size = kept.measure()
+    kept.trim(size.n_bytes // 2)
+
+    assert [store.find_run(i, needs_picture=False) is None for i in range(4)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_clearing_says_what_there_was(store):
+    """
+    Everything goes, and the next look finds nothing.
+    """
+    store.keep_run(CachedRun(0.5), "a")
+
+    assert kept.clear().n_runs == 1
+    assert kept.measure().n_runs == 0
+    assert kept.clear().n_bytes == 0
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from loco_cli.localizing.cache import CachedRun, RunCache
+
+store = RunCache(Path(sys.argv[1]), sys.argv[2])
+for i in range(200):
+    store.keep_run(KeptRun(i / 7, b"x" * 5000), i % 10)
+"""
+
+
+def test_two_at_once_harm_nothing(store):
+    """
+    Two processes that write the same runs leave each of them whole, at every moment.
+    """
+    command = [sys.executable, "-c", WRITER, str(store.folder), store.common]
+    both = [subprocess.Popen(command, cwd=Path(__file__).parents[2]) for _ in range(2)]
+    while any(process.poll() is None for process in both):
+        for i in range(10):
+            found = store.find("run", i)
+            assert found is None or len(found["png"]) > 5000
+
+    assert [process.returncode for process in both] == [0, 0]
+    assert kept.measure().n_runs == 10
+    assert not list(store.folder.glob("*/*.partial"))

@@ -1,0 +1,165 @@
+"""What a few runs of some windows tell, on numbers small enough to do by hand."""
+
+import pytest
+
+from loco_cli.localizing.fast import windows_needing_runs
+from loco_cli.localizing.race import Scoreboard
+
+ALL = tuple(range(16))
+
+
+def race_of(values, *, wanted=0.9, is_auto=True, better="lower", widest=None):
+    full = {(): [1.0] * 4, ALL: [0.0] * 4}
+    return Scoreboard({**full, **values}, 16, better, wanted, is_auto, widest)
+
+
+def test_an_effect_is_taken_on_its_own_runs():
+    """
+    The change is that of the same prompts and seeds; the span is the mean over all runs.
+    """
+    values = {(): [1.0, 0.6], ALL: [0.0, 0.0], (3,): [0.2], (4,): [0.2, -0.2]}
+    race = Scoreboard(values, 16, "lower", 0.9, True)
+
+    assert race.span == pytest.approx(0.8)
+    assert race.estimate((3,)).effect == pytest.approx(1.0)
+    assert race.estimate((3,)).stderr == float("inf")
+    assert race.estimate((4,)).effect == pytest.approx(1.0)
+    assert race.estimate((4,)).stderr == pytest.approx(0.0)
+
+
+def test_the_narrowest_that_is_enough_is_best():
+    """
+    With `width: auto` width goes before effect; where none is enough effect alone counts.
+    """
+    values = {(3,): [0.4] * 4, (3, 4): [0.05] * 4, (7, 8): [0.08] * 4, (3, 4, 5): [0.0] * 4}
+
+    assert race_of(values).best().layers == (3, 4)
+    assert race_of(values, wanted=0.3).best().layers == (3,)
+    assert race_of(values, is_auto=False).best().layers == (3, 4, 5)
+    assert race_of(values, wanted=1.1).best().layers == (3, 4, 5)
+
+
+def test_a_block_of_the_cover_is_never_the_answer():
+    """
+    What is wider than was asked for tells where to look; it is neither best nor a rival.
+    """
+    values = {(3, 4): [0.6] * 4, (5, 6): [0.6, 0.7, 0.6, 0.6], (2, 3, 4, 5, 6): [0.1] * 4}
+
+    race = race_of(values, is_auto=False, widest=2)
+
+    assert race.best().layers == (3, 4)
+    assert [other.layers for other in race.rivals(race.best())] == [(5, 6)]
+    assert race_of(values, is_auto=False).best().layers == (2, 3, 4, 5, 6)
+
+
+def test_rivals_are_what_is_not_clearly_behind():
+    """
+    What lies within two standard errors goes on; wider ranges do not where a narrow one is enough.
+    """
+    race = race_of(
+        {
+            (3,): [0.05, 0.06, 0.05, 0.06],
+            (4,): [0.04, 0.08, 0.05, 0.06],
+            (5,): [0.9, 0.9, 0.9, 0.8],
+            (3, 4): [0.0, 0.0, 0.0, 0.0],
+        }
+    )
+
+    assert [other.layers for other in race.rivals(race.best())] == [(4,)]
+
+
+def test_a_concept_that_is_not_known_is_not_searched_for():
+    """
+    Where the full swap changes less than its runs differ, or the wrong way, nothing is to find.
+    """
+    assert race_of({}).is_known
+    assert not Scoreboard(
+        {(): [0.5, 0.4, 0.6], ALL: [0.6, 0.4, 0.5]}, 16, "lower", 0.9, True
+    ).is_known
+    assert not Scoreboard({(): [0.2] * 4, ALL: [0.5] * 4}, 16, "lower", 0.9, True).is_known
+    assert Scoreboard({(): [0.2] * 4, ALL: [0.5] * 4}, 16, "higher", 0.9, True).is_known
+    assert not Scoreboard({(): [0.5], ALL: [0.5]}, 16, "lower", 0.9, True).is_known
+
+
+def test_the_scale_is_as_sure_as_its_pictures():
+    """
+    Runs that share a picture of the full swap are one of it, however many they are.
+    """
+    values = {(): [1.0] * 4, ALL: [0.0, 0.4, 0.0, 0.4]}
+    apart = Scoreboard(values, 16, "lower", 0.9, True)
+    shared = Scoreboard(values, 16, "lower", 0.9, True, shared_swap_of=(0, 1, 0, 1))
+
+    assert apart.span == shared.span == pytest.approx(0.8)
+    assert apart.scale_error == pytest.approx(0.2309 / 2 / 0.8, abs=1e-3)
+    assert shared.scale_error == pytest.approx(0.2828 / 2**0.5 / 0.8, abs=1e-3)
+    assert shared.enough == pytest.approx(0.9 * 0.75)
+    assert not shared.is_new_to_scale(2)
+    assert apart.is_new_to_scale(2)
+
+
+def test_what_is_far_behind_is_given_up_early():
+    """
+    Of two runs a neighbour needs half of what the best does, to be run on every prompt.
+    """
+    near, far = [0.5, 0.5], [0.6, 0.6]
+    race = race_of({(4,): [0.1] * 4, (3,): far, (5,): near}, wanted=0.8)
+
+    assert [other.layers for other in race.rivals(race.best())] == [(5,)]
+
+
+def test_of_one_picture_the_scale_is_not_known():
+    """
+    Where all prompts share one full swap, nothing tells what a seed does: what is wanted stays as
+    it is, and whether the swap does anything is told by what the prompts differ in.
+    """
+    values = {(): [0.8, 0.7, 0.9], ALL: [0.3, 0.3, 0.3]}
+
+    shared = Scoreboard(values, 16, "lower", 0.9, True, shared_swap_of=(0, 0, 0))
+    weak = Scoreboard({**values, ALL: [0.78] * 3}, 16, "lower", 0.9, True, shared_swap_of=(0, 0, 0))
+
+    assert shared.scale_error is None
+    assert shared.enough == 0.9
+    assert shared.is_known
+    assert not weak.is_known
+    assert Scoreboard(values, 16, "lower", 0.9, True).scale_error == pytest.approx(0.1155, abs=1e-3)
+
+
+def test_ties_leave_room_for_what_can_be_told_apart():
+    """
+    Two rivals that no run would tell from the best give way to one that was hardly run.
+    """
+    tied = [0.1, 0.12, 0.1, 0.12] * 2
+    values = {
+        (): [1.0] * 16,
+        ALL: [0.0] * 16,
+        (3,): [0.11, 0.11, 0.11, 0.11] * 2,
+        (5,): tied,
+        (7,): tied,
+        (9,): [0.1, 0.14],
+    }
+    race = Scoreboard(values, 16, "lower", 0.9, False, widest=1)
+
+    wanted = windows_needing_runs(race, race.estimate((3,)), 4, 16, may_compare=True)
+
+    assert (9,) in wanted
+    assert (5,) not in wanted
+
+
+def test_ties_that_have_all_their_runs_ask_for_nothing():
+    """
+    With one seed a tie is all that two windows will ever be; a third still gets its runs.
+    """
+    tied = [0.1, 0.12, 0.1, 0.12]
+    values = {
+        (): [1.0] * 4,
+        ALL: [0.0] * 4,
+        (3,): [0.11] * 4,
+        (5,): tied,
+        (7,): tied,
+        (9,): [0.1, 0.14],
+    }
+    race = Scoreboard(values, 16, "lower", 0.9, False, widest=1)
+
+    wanted = windows_needing_runs(race, race.estimate((3,)), 4, 4, may_compare=True)
+
+    assert wanted[(9,)] == 4

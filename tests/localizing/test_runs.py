@@ -1,0 +1,59 @@
+"""The runs of a search: their order, and whose pictures are kept."""
+
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+
+from loco_cli.localizing.runs import RunRecorder
+from loco_cli.recipe import LocalizeSettings, recipe_from_text
+
+
+def runs_of(n_prompts, n_seeds):
+    sources = tuple(f"picture {i} of {{subject}}" for i in range(n_prompts))
+    entry = recipe_from_text("a cat object", to="a dog", sources=sources).edits[0]
+    spec = SimpleNamespace(n_layers=16, unreachable=())
+    bench = SimpleNamespace(located=SimpleNamespace(spec=spec))
+    return RunRecorder.of(bench, entry, LocalizeSettings(seeds=n_seeds))
+
+
+@pytest.mark.parametrize(("n_prompts", "n_seeds"), [(4, 4), (4, 8), (3, 4), (4, 1), (1, 4), (5, 3)])
+def test_early_runs_differ_in_prompt_and_seed(n_prompts, n_seeds):
+    """
+    Every prompt meets every seed once; prompts take turns, and seeds are used alike all the time.
+    """
+    order = runs_of(n_prompts, n_seeds).order
+
+    assert len(order) == len(set(order)) == n_prompts * n_seeds
+    for turn in range(n_seeds):
+        block = order[turn * n_prompts : (turn + 1) * n_prompts]
+        assert len({pair for pair, _ in block}) == n_prompts
+    assert len({seed for _, seed in order[:n_prompts]}) == min(n_prompts, n_seeds)
+    assert set(Counter(seed for _, seed in order).values()) == {n_prompts}
+
+
+def test_a_full_swap_is_shared_where_targets_are():
+    """
+    Runs of one seed have the same picture of the full swap, where their target is the same.
+    """
+    runs = runs_of(2, 2)
+    same = [pair.__class__(pair.source, "a dog", pair.subject) for pair in runs.pairs]
+
+    assert runs.shared_swap_of() == [0, 1, 2, 3]
+    assert RunRecorder(runs.bench, runs.concept, same, runs.settings).shared_swap_of() == [
+        0,
+        1,
+        1,
+        0,
+    ]
+
+
+def test_the_first_picture_of_every_prompt_is_shown():
+    """
+    A report has one picture of each prompt, of different seeds where there are some.
+    """
+    runs = runs_of(2, 2)
+
+    shown = [one for one in runs.order if runs.is_shown(runs.trial((3,), *one).run)]
+
+    assert shown == runs.order[:2]

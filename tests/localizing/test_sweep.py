@@ -1,0 +1,193 @@
+"""A sweep of the model that ships: its runs, its scores, its price. What it finds is elsewhere."""
+
+import io
+
+import pytest
+from PIL import Image
+
+from loco_cli.commands import plans
+from loco_cli.errors import ConceptError, RequestError
+from loco_cli.interventions import Run, SwapPrompt
+from loco_cli.localizing import sweep
+from loco_cli.models.session import RunOptions, load_scorer
+from loco_cli.recipe import recipe_from_text
+from loco_cli.sampling.clip_score import ClipScorer
+from loco_cli.sampling.sample import sample_batch
+
+SOURCES = ("a house by {subject}",)
+
+
+def recipe_of(text="van gogh style", **localize):
+    recipe = recipe_from_text(text, sources=SOURCES, to="painting")
+    settings = {"search": "exhaustive", "width": 14, "seeds": 2, "steps": 1, **localize}
+    return recipe.model_copy(update={"localize": recipe.localize.model_copy(update=settings)})
+
+
+@pytest.fixture(scope="module")
+def bench(tiny, pipeline) -> sweep.SearchContext:
+    machine = RunOptions(device="cpu")
+    return sweep.SearchContext(tiny, pipeline, load_scorer(tiny, machine), batch_size=16)
+
+
+@pytest.fixture(scope="module")
+def swept(bench):
+    recipe = recipe_of()
+    return sweep.localize(bench, recipe.edits[0], recipe.localize)
+
+
+def test_every_window_has_a_score(swept):
+    """
+    The document holds a score for each window, with as many images as prompts and seeds.
+    """
+    found = swept.localization
+
+    assert [one.layer_range for one in found.scores] == [(0, 14), (1, 15), (2, 16)]
+    assert {one.n for one in found.scores} == {2}
+    assert found.best().layer_range == found.layer_range
+    assert found.better == "lower"
+    assert found.prompts[0].source == "a house by van gogh"
+    assert found.prompts[0].target == "a painting"
+
+
+def test_a_score_is_that_of_the_picture(swept, bench):
+    """
+    A window's score is the mean CLIP score of its own pictures, made one by one.
+    """
+    scores = []
+    for seed in (0, 1):
+        run = Run("a house by van gogh", seed, SwapPrompt(tuple(range(14)), "a painting"))
+        picture = sample_batch(bench.pipeline, [run], steps=1, guidance=4.0)
+        scores += bench.scorer.scores(picture, ["a house by van gogh"])
+
+    assert swept.localization.scores[0].score == pytest.approx(sum(scores) / 2, abs=1e-4)
+
+
+def test_the_plan_is_the_price(swept, tiny):
+    """
+    What was announced is what was run: 5 candidates, 2 seeds, 1 step, 2 samples each.
+    """
+    recipe = recipe_of()
+
+    priced = plans.localize(recipe).localize
+
+    assert priced.n_pictures == 5 * 2
+    assert swept.localization.unet_evaluations == priced.unet_evaluations == 5 * 2 * 1 * 2
+
+
+def test_pictures_are_those_of_the_first_seed(swept):
+    """
+    The original, the full swap and each window are kept for seed 0, as PNG.
+    """
+    layers = [picture.layers for picture in swept.pictures]
+
+    assert layers[:2] == [(), tuple(range(16))]
+    assert len(layers) == 5
+    assert Image.open(io.BytesIO(swept.pictures[0].png)).size == (64, 64)
+    assert len(swept.module_paths) == 16
+
+
+def test_a_fact_is_scored_upwards(bench):
+    """
+    A fact is held against its target prompt, and higher is better.
+    """
+    recipe = recipe_from_text("the british monarch fact", sources=SOURCES, to="king charles")
+    settings = recipe.localize.model_copy(update={"width": 16, "seeds": 1, "steps": 1})
+
+    found = sweep.localize(bench, recipe.edits[0], settings).localization
+
+    assert found.better == "higher"
+    assert found.layer_range == (0, 16)
+    assert found.effect == pytest.approx(1.0)
+    assert found.prompts[0].target == "a house by king charles"
+
+
+def test_auto_stops_at_the_first_width_that_is_enough(bench, monkeypatch):
+    """
+    Widths are tried from narrow to wide; a run that was made is not made again.
+    """
+    from loco_cli.localizing import locogen
+
+    # of 16 layers the two widths with fewest ranges: five to draw, where 1 to 4 have 58
+    monkeypatch.setattr(locogen, "AUTO_WIDTHS", (14, 15))
+    settings = {"width": "auto", "seeds": 1, "steps": 5}
+
+    little = recipe_of(**settings, effect=1e-9)
+    narrow = sweep.localize(bench, little.edits[0], little.localize).localization
+    # more than any range does
+    most = little.localize.model_copy(update={"effect": 100.0})
+    wide = sweep.localize(bench, little.edits[0], most).localization
+
+    assert {len(one.layer_set) for one in narrow.scores} == {14}
+    assert narrow.unet_evaluations == (2 + 3) * 5 * 2
+    assert {len(one.layer_set) for one in wide.scores} == {14, 15}
+    assert wide.unet_evaluations == (2 + 3 + 2) * 5 * 2
+
+
+def test_the_same_sweep_gives_the_same_scores(bench, swept):
+    """
+    Scores depend on checkpoint, recipe and batch size alone.
+    """
+    recipe = recipe_of()
+
+    again = sweep.localize(bench, recipe.edits[0], recipe.localize).localization
+
+    assert again.scores == swept.localization.scores
+
+
+def test_progress_ends_at_its_total(tiny, pipeline, bench):
+    """
+    A sweep tells how far it is, from nothing to all of it.
+    """
+    told = []
+    loud = sweep.SearchContext(tiny, pipeline, bench.scorer, 4, told.append)
+    recipe = recipe_of(seeds=1)
+
+    sweep.localize(loud, recipe.edits[0], recipe.localize)
+
+    assert (told[0].done, told[0].total) == (0, 5)
+    assert (told[-1].done, told[-1].total) == (5, 5)
+    assert {one.stage for one in told} == {"localizing van gogh"}
+
+
+def test_a_subject_that_is_cut_off_is_refused_before_the_model_loads(tiny):
+    """
+    The tokenizer alone tells; no stage is ever begun.
+    """
+    told = []
+    recipe = recipe_from_text("very " * 90 + "van gogh style")
+
+    with pytest.raises(ConceptError, match="is cut off in"):
+        sweep.run(tiny, recipe, RunOptions(device="cpu"), told.append)
+
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "causal-trace"}, "causal tracing names states, and no layers"),
+        ({"noise": 3.0}, "`--noise` belongs to causal tracing"),
+        ({"method": "neurons"}, "neurons are ranked in layers that are known, and find none"),
+        ({"pooled": True}, "`tiny` has no pooled prompt to swap"),
+        ({"width": 17}, "window width 17 is not between 1 and 16"),
+        ({"steps": 1001}, "1001 steps are asked for, a model has at most 1000"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused_at_once(tiny, settings, message):
+    """
+    A wrong setting is found before anything is loaded.
+    """
+    told = []
+
+    with pytest.raises(RequestError, match=message):
+        sweep.run(tiny, recipe_of(**settings), RunOptions(device="cpu"), told.append)
+
+    assert told == []
+
+
+def test_the_scorer_is_called_as_the_user_called_it(swept, bench):
+    """
+    The document names the scorer, not a folder of some cache.
+    """
+    assert isinstance(bench.scorer, ClipScorer)
+    assert swept.localization.scorer == "tiny"

@@ -1,0 +1,303 @@
+"""A checkpoint's text encoders, in every family and layout, held against transformers' modules."""
+
+import json
+import shutil
+import subprocess
+import sys
+from functools import cache
+
+import pytest
+import torch
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    T5Config,
+    T5EncoderModel,
+)
+from typer.testing import CliRunner
+
+from loco_cli.cli.app import app
+from loco_cli.errors import CheckpointError, EditError
+from loco_cli.models.encoders import encoder_of
+from loco_cli.models.locate import locate
+from tests.families.layouts import write_folder
+from tests.families.original import original_tensors, write_file
+from tests.families.small import small_model
+
+FAMILIES = ("sd15", "sd21", "sdxl", "deepfloyd")
+PROMPTS = ("a house in the style of van gogh", "a cat", "")
+KINDS = {
+    "CLIPTextModel": (CLIPTextConfig, CLIPTextModel),
+    "CLIPTextModelWithProjection": (CLIPTextConfig, CLIPTextModelWithProjection),
+    "T5EncoderModel": (T5Config, T5EncoderModel),
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(name, tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("folder"), small_model(name), torch.float32)
+
+
+@pytest.fixture
+def sd15(tmp_path):
+    return write_folder(tmp_path / "sd15", small_model("sd15"), torch.float32)
+
+
+def states_of(path, prompts=PROMPTS, **options):
+    return [one.states for one in encoder_of(locate(str(path))).encode(prompts, **options)]
+
+
+@cache
+@torch.no_grad()
+def expected_states(name, path):
+    """Return what the UNet is given for each prompt, from modules of transformers."""
+    model = small_model(name)
+    tokenizers = [part.tokenizer for part in encoder_of(locate(str(path))).parts]
+    components = ("text_encoder", "text_encoder_2")[: len(tokenizers)]
+    states = []
+    for component, tokenizer in zip(components, tokenizers, strict=True):
+        config = model.configs[f"{component}/config.json"]
+        kind, build = KINDS[config["architectures"][0]]
+        module = build(kind(**config)).eval()
+        is_bare = build is CLIPTextModel
+        tensors = {
+            name.removeprefix("text_model.") if is_bare else name: value
+            for name, value in model.tensors[component].items()
+            if not name.endswith("position_ids")
+        }
+        missing, unexpected = module.load_state_dict(tensors, strict=False)
+        assert set(missing) <= {"encoder.embed_tokens.weight"}  # tied
+        assert not unexpected
+        read = [tokenizer.read(prompt).ids for prompt in PROMPTS]
+        ids = torch.tensor([[*row, *[tokenizer.pad] * (77 - len(row))] for row in read])
+        mask = torch.arange(77) < torch.tensor([len(row) for row in read])[:, None]
+        options = {"attention_mask": mask.long()} if name == "deepfloyd" else {}
+        found = module(ids, output_hidden_states=True, **options)
+        is_last = name != "sdxl"
+        states.append(found.last_hidden_state if is_last else found.hidden_states[-2])
+    return torch.cat(states, dim=-1)
+
+
+def test_the_states_are_those_of_the_modules(name, folder):
+    """
+    In every family the states are those that modules of transformers give the UNet, side by side.
+    """
+    expected = expected_states(name, folder)
+
+    found = torch.stack(states_of(folder))
+
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_shards", [1, 3])
+def test_the_layout_does_not_matter(name, folder, tmp_path, n_shards):
+    """
+    Shards, and of two variants the finer one, give the states of the plain folder.
+    """
+    other = write_folder(
+        tmp_path / "other", small_model(name), torch.float16, torch.float32, n_shards=n_shards
+    )
+
+    for found, expected in zip(states_of(other), states_of(folder), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["sd15", "sd21", "sdxl"], indirect=True)
+def test_a_single_file_needs_no_folder(name, folder, tmp_path):
+    """
+    Fused projections, a layer too many and no configuration give the states of the folder.
+    """
+    file = write_file(
+        tmp_path / "one.safetensors", original_tensors(small_model(name)), torch.float32
+    )
+
+    for found, expected in zip(states_of(file), states_of(folder), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_a_file_of_half_precision_runs_in_float32(sd15, tmp_path):
+    """
+    float16 and bfloat16 weights are rounded once, when they were written, and never again.
+    """
+    for dtype, digits in ((torch.float16, 2e-2), (torch.bfloat16, 2e-1)):
+        half = write_folder(tmp_path / str(dtype), small_model("sd15"), dtype)
+        for found, expected in zip(states_of(half), states_of(sd15), strict=True):
+            assert found.dtype == torch.float32
+            torch.testing.assert_close(found, expected, rtol=0, atol=digits)
+
+
+def test_a_missing_tensor_is_named(sd15):
+    """
+    An encoder that lacks a tensor is refused before anything is run, not filled with noise.
+    """
+    rewrite(sd15, lambda tensors: tensors.pop("text_model.encoder.layers.3.mlp.fc1.bias"))
+
+    with pytest.raises(
+        CheckpointError, match=r"lacks 1 tensors, among them `text_model.*fc1.bias`"
+    ):
+        encoder_of(locate(str(sd15)))
+
+
+def test_a_wrong_shape_is_named(sd15):
+    """
+    A tensor that does not fit the others is refused with both shapes.
+    """
+    end = "text_model.encoder.layers.3.mlp.fc1.bias"
+    rewrite(sd15, lambda tensors: tensors.update({end: torch.zeros(9)}))
+
+    with pytest.raises(CheckpointError, match=r"is \[9\], the others say \[128\]"):
+        encoder_of(locate(str(sd15)))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"num_attention_heads": 5}, "is 64 wide, which is not 5 heads"),
+        ({"hidden_size": 96}, "is 64 wide, its configuration says 96"),
+        ({"hidden_act": "mish"}, "is not CLIP's"),
+        ({"hidden_act": ["gelu"]}, "is not CLIP's"),
+        ({"num_hidden_layers": 10**9}, "is not CLIP's"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_refused(sd15, config, message):
+    """
+    A folder's own configuration counts, and has to fit the tensors.
+    """
+    path = sd15 / "text_encoder" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+
+    with pytest.raises(CheckpointError, match=message):
+        encoder_of(locate(str(sd15)))
+
+
+def test_unknown_heads_are_not_guessed(tmp_path):
+    """
+    A single file whose encoder has no whole number of published heads needs its folder.
+    """
+    model = small_model("sd15")
+    tensors = {
+        name: cut(value) if "cond_stage_model" in name or "attn2.to_" in name else value
+        for name, value in original_tensors(model).items()
+    }
+    file = write_file(tmp_path / "one.safetensors", tensors, torch.float32)
+
+    with pytest.raises(CheckpointError, match="is 48 wide, and no configuration says how many"):
+        encoder_of(locate(str(file)))
+
+
+def test_a_bare_unet_borrows_the_encoder_of_its_family(sd15, home, tmp_path):
+    """
+    A UNet alone is read with the encoder of a known model that the user has, and without is told.
+    """
+    model = small_model("sd15")
+    bare = write_file(tmp_path / "unet.safetensors", model.tensors["unet"], torch.float16)
+    with pytest.raises(EditError, match="has not all of its text encoders") as caught:
+        encoder_of(locate(str(bare)))
+    assert "models.yaml" in caught.value.hint
+
+    (home / "config" / "loco").mkdir(parents=True)
+    (home / "config" / "loco" / "models.yaml").write_text(f"sd15: {sd15}\n")
+
+    assert locate(str(bare)).texts.name == "sd15"
+    for found, expected in zip(states_of(bare), states_of(sd15), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("model", ["whole", "whole/unet"])
+@pytest.mark.parametrize("weights", ["pytorch_model.bin", "flax_model.msgpack"])
+def test_an_encoder_that_is_not_read_is_not_replaced(sd15, home, tmp_path, model, weights):
+    """
+    Where a folder has its encoder in another format, that of a known model is no stand-in.
+    """
+    shutil.copytree(sd15, tmp_path / "whole")
+    (tmp_path / "whole/text_encoder/model.safetensors").rename(
+        tmp_path / "whole/text_encoder" / weights
+    )
+    (home / "config" / "loco").mkdir(parents=True)
+    (home / "config" / "loco" / "models.yaml").write_text(f"sd15: {sd15}\n")
+
+    with pytest.raises(CheckpointError, match=f"text_encoder in `text_encoder/{weights}`") as no:
+        encoder_of(locate(str(tmp_path / model)))
+    assert "prompts are not encoded with that of another model" in no.value.message
+    assert "convert it to safetensors" in no.value.hint
+
+
+def test_a_plan_names_the_model_whose_encoder_is_used(sd15, home, tmp_path):
+    """
+    What reads the prompts is said before an edit begins, where it is not the model itself.
+    """
+    shutil.copytree(sd15 / "unet", tmp_path / "alone")
+    (home / "config" / "loco").mkdir(parents=True)
+    (home / "config" / "loco" / "models.yaml").write_text(f"sd15: {sd15}\n")
+    asked = ["edit", "van gogh style", "--layers", "8", "--dry-run", "--json", "--model"]
+
+    borrowed = CliRunner().invoke(app, [*asked, str(tmp_path / "alone")])
+    whole = CliRunner().invoke(app, [*asked, str(sd15)])
+
+    assert json.loads(borrowed.stdout)["texts"] == "sd15"
+    assert borrowed.stderr == (
+        "warning: `alone` has not all of its text encoders: prompts are read with those of "
+        "`sd15`, and the edit is made for those\n"
+    )
+    assert (json.loads(whole.stdout)["texts"], whole.stderr) == (None, "")
+
+
+def test_a_unet_in_its_folder_has_the_encoder_beside_it(sd15, tmp_path):
+    """
+    The `unet` of a diffusers folder, or a file in it, is read with the encoder of that folder.
+    """
+    folder = shutil.copytree(sd15, tmp_path / "whole")
+
+    for bare in (folder / "unet", *(folder / "unet").glob("*.safetensors")):
+        assert locate(str(bare)).texts.path == folder
+
+
+def cut(value):
+    """Return a tensor without the last quarter of every axis that is as wide as the text."""
+    for axis, size in enumerate(value.shape):
+        if size in (64, 128) and value.dtype == torch.float32:
+            value = value.narrow(axis, 0, size * 3 // 4)
+    return value.contiguous()
+
+
+def rewrite(folder, change):
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "text_encoder" / "model.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+@pytest.mark.parametrize(
+    ("options", "absent"),
+    [
+        ([], ("diffusers", "transformers", "huggingface_hub")),
+        (["--dry-run"], ("torch", "numpy", "diffusers", "transformers", "huggingface_hub")),
+    ],
+)
+def test_an_edit_loads_no_pipeline(tmp_path, options, absent):
+    """
+    With its layers named, an edit imports no library that runs pictures; a plan not even torch.
+    """
+    arguments = ["edit", "van gogh style", "--layers", "8", "--output", str(tmp_path / "edited")]
+    code = f"""
+import sys
+from loco_cli.cli.app import app
+try:
+    app({[*arguments, *options]!r})
+except SystemExit as stop:
+    assert not stop.code
+print([name for name in {absent!r} if name in sys.modules])
+"""
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert (tmp_path / "edited").exists() == (not options)

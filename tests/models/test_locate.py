@@ -1,0 +1,341 @@
+"""A model by any of its names."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub.utils import filter_repo_objects
+
+from loco_cli.checkpoint.layout import open_checkpoint
+from loco_cli.errors import CheckpointError, ModelUnavailable, RequestError, UnknownName
+from loco_cli.families import registry
+from loco_cli.models.architecture import declared_architecture
+from loco_cli.models.hub import MODEL_FILES, fetch
+from loco_cli.models.locate import find, locate
+from tests.checkpoints import WIDTHS, K, sd1_weights, write_folder, write_single_file
+from tests.families.layouts import write_folder as write_relative
+from tests.families.small import small_model
+
+
+@pytest.fixture
+def cached(home, tiny):
+    """Put `tiny` into the hub's cache as `them/theirs`, made of links, as the hub makes it."""
+
+    def put(hub_id, revision="abc123", without=()):
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        root = Path(HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}"
+        shutil.rmtree(root, ignore_errors=True)
+        snapshot = root / "snapshots" / revision
+        for source in tiny.path.rglob("*"):
+            if source.is_file() and source.suffix not in without:
+                target = snapshot / source.relative_to(tiny.path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.symlink_to(source)
+        (root / "refs").mkdir()
+        (root / "refs" / "main").write_text(revision)
+        made.append(root)
+        return snapshot
+
+    made: list[Path] = []
+    yield put
+    for root in made:
+        shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-plain"])
+def test_an_alias_that_ships(name):
+    """
+    The models that ship are found under their names, with their own spec.
+    """
+    located = locate(name)
+
+    assert located.name == located.spec.name == name
+    assert located.path == registry.shipped_folder(located.spec)
+    assert located.config == located.path
+    assert located.revision is None
+
+
+def test_a_folder_is_known_by_its_layers(tiny, tmp_path):
+    """
+    A copy of a known model is that model under the folder's name.
+    """
+    copy = shutil.copytree(tiny.path, tmp_path / "mine")
+
+    located = locate(str(copy))
+
+    assert located.name == "mine"
+    assert located.spec is tiny.spec
+
+
+def test_a_relative_path_has_a_name(tiny, tmp_path, monkeypatch):
+    """
+    `.` is called like the folder that it is.
+    """
+    copy = shutil.copytree(tiny.path, tmp_path / "mine")
+    monkeypatch.chdir(copy)
+
+    assert locate(".").name == "mine"
+
+
+def test_a_path_may_begin_with_the_home_folder(tiny, home):
+    """
+    `~` is the home folder where the shell left it alone.
+    """
+    shutil.copytree(tiny.path, home / "mine")
+
+    assert locate("~/mine").path == home / "mine"
+
+
+def test_a_single_file_borrows_its_configuration(tiny, tiny_file):
+    """
+    A file of known widths is that model, and reads its tokenizer and configuration.
+    """
+    located = locate(str(tiny_file))
+
+    assert located.name == "one"
+    assert located.spec is tiny.spec
+    assert located.config == tiny.path
+
+
+def test_unknown_widths_are_read_off_the_tensors(tmp_path):
+    """
+    A checkpoint of no known model gets the layers of its family at its own widths.
+    """
+    located = locate(str(write_folder(tmp_path / "small", sd1_weights())))
+
+    assert located.spec.family == "sd1"
+    assert located.spec.hub_id is None
+    assert located.spec.d_text == 12
+    widths = [layer.projections[0].d_out for layer in located.spec.layers]
+    assert widths[:2] == [WIDTHS[0]] * 2
+
+
+def test_a_file_of_unknown_widths_has_no_configuration(tmp_path):
+    """
+    It can be found and compared; what needs its tokenizer says why there is none.
+    """
+    located = locate(str(write_single_file(tmp_path / "small.safetensors", sd1_weights())))
+
+    with pytest.raises(CheckpointError, match="a single file of unknown widths"):
+        _ = located.config
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "n_layers", "d_text"),
+    [
+        ("sd15", "sd1", 16, 64),
+        ("sd21", "sd2", 16, 128),
+        ("sdxl", "sdxl", 70, 192),
+        ("deepfloyd", "if", 22, 64),
+    ],
+)
+def test_every_family_is_known_by_its_tensors(name, family, n_layers, d_text, tmp_path):
+    """
+    A model of any family and width has that family's layers, under its own name.
+    """
+    located = locate(str(write_relative(tmp_path / "mine", small_model(name), torch.float16)))
+
+    assert (located.name, located.spec.name, located.spec.family) == ("mine", family, family)
+    assert (located.spec.n_layers, located.spec.d_text) == (n_layers, d_text)
+    assert located.texts is located
+    assert located.spec.unreachable == registry.get(name).unreachable
+
+
+def test_what_tensors_do_not_say_is_read_beside_them(tmp_path):
+    """
+    SD 2.1 and its base differ by their scheduler, SDXL and its Turbo by how it spaces its steps.
+    """
+    base = write_relative(tmp_path / "base", small_model("sd21-base"), torch.float16)
+    plain = write_relative(tmp_path / "sdxl", small_model("sdxl"), torch.float16)
+    turbo = write_relative(tmp_path / "turbo", small_model("sdxl"), torch.float16)
+    scheduler = turbo / "scheduler" / "scheduler_config.json"
+    scheduler.write_text('{"timestep_spacing": "trailing"}')
+
+    facts = {
+        path.name: declared_architecture(open_checkpoint(path)) for path in (base, plain, turbo)
+    }
+
+    assert facts["base"] == (None, "epsilon")
+    assert facts["sdxl"] == (None, "epsilon")
+    assert facts["turbo"] == ("stable-diffusion-xl-turbo-v1", None)
+
+
+@pytest.mark.parametrize("said", ["v", "epsilon"])
+def test_a_file_says_in_its_metadata_what_it_is(said, tmp_path):
+    """
+    `modelspec.*` of a single file counts as a folder's scheduler does.
+    """
+    metadata = {"modelspec.architecture": "stable-diffusion-v2-512"}
+    metadata |= {"modelspec.prediction_type": said}
+    file = write_single_file(tmp_path / "a.safetensors", sd1_weights(), metadata=metadata)
+
+    architecture, prediction = declared_architecture(open_checkpoint(file))
+
+    assert architecture == "stable-diffusion-v2-512"
+    assert prediction == {"v": "v_prediction", "epsilon": "epsilon"}[said]
+
+
+def test_a_projection_of_another_width_is_named(tmp_path):
+    """
+    A key projection that does not fit its block is refused with both shapes.
+    """
+    weights = [
+        replace(weight, value=weight.value[:4]) if weight.name == K else weight
+        for weight in sd1_weights()
+    ]
+    folder = write_folder(tmp_path / "small", weights)
+
+    with pytest.raises(CheckpointError, match=r"attn2.to_k.weight` .* is \[4, 12\], its block"):
+        locate(str(folder))
+
+
+@pytest.mark.parametrize(("alias", "message"), [("sd15", "tensor `down"), ("sdxl", "of family")])
+def test_a_model_is_what_it_is_called(tiny, home, alias, message):
+    """
+    An alias whose place holds another model is refused, with what both have and the way out.
+    """
+    put_places(home, f"{alias}: {tiny.path}\n")
+
+    with pytest.raises(CheckpointError, match=f"is no `{alias}`: .*{message}") as caught:
+        locate(alias)
+
+    assert "give the path itself as the model" in caught.value.hint
+    assert locate(str(tiny.path)).spec is tiny.spec
+
+
+def test_a_user_has_places_of_his_own(tiny, home, cached):
+    """
+    `models.yaml` says where an alias is: in a folder, or in another repository.
+    """
+    put_places(home, f"tiny: {tiny.path}\ntiny-plain: me/a-mirror\n")
+    snapshot = cached("me/a-mirror")
+
+    assert find("tiny").path == tiny.path
+    assert locate("tiny").name == "tiny"
+    assert find("tiny-plain").path == snapshot
+    assert locate("me/a-mirror").spec.name == "tiny-plain"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sd12: me/mirror", "has a place for `sd12`, which is no known model"),
+        ("sd15: [1]", "has no place for `sd15`"),
+        ("- sd15", "holds no names of models"),
+        ("sd15: [", "cannot be read as YAML"),
+        ("\0", "cannot be read as YAML"),
+    ],
+)
+def test_places_that_are_none_are_refused(home, text, message):
+    """
+    A file of places that cannot be meant is one sentence with its path.
+    """
+    put_places(home, text)
+
+    with pytest.raises(RequestError, match=message):
+        locate("tiny")
+
+
+def test_a_vanished_repository_says_where_to_put_another(home):
+    """
+    What is not on the hub any more may be elsewhere: the error says where to write that down.
+    """
+    with pytest.raises(ModelUnavailable) as caught:
+        locate("sd21")
+
+    assert "name another place for `sd21`" in caught.value.hint
+    assert str(home / "config" / "loco" / "models.yaml") in caught.value.hint
+
+
+def test_the_hubs_cache_is_enough(cached):
+    """
+    A model that is in the cache is found without a network, with its commit.
+    """
+    snapshot = cached("them/theirs")
+
+    located = locate("them/theirs")
+
+    assert located.name == "them/theirs"
+    assert located.path == snapshot
+    assert located.revision == "abc123"
+
+
+def test_an_alias_comes_from_the_cache(cached):
+    """
+    An alias of a model on the hub is found in the cache under its hub id, and is held against it.
+    """
+    snapshot = cached("CompVis/stable-diffusion-v1-4")
+
+    assert find("sd14").path == snapshot
+    for model in ("sd14", "CompVis/stable-diffusion-v1-4"):
+        with pytest.raises(CheckpointError, match="is no `sd14`: tensor"):
+            locate(model)
+
+
+def test_a_cache_without_weights_is_not_enough(cached):
+    """
+    Where only configuration was fetched before, the weights are asked for.
+    """
+    cached("them/theirs", without=(".safetensors",))
+
+    with pytest.raises(ModelUnavailable, match=r"has no `unet/\*.safetensors`, neither here"):
+        locate("them/theirs")
+    folder = fetch("them/theirs", ("*.json",), needed="model_index.json", what="model", hint="")
+    assert (folder / "model_index.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "message"),
+    [
+        ("sd41", UnknownName, "unknown model `sd41`"),
+        ("", UnknownName, "unknown model ``"),
+        ("x" * 300, UnknownName, "unknown model `xxx"),
+        (
+            "them/theirs",
+            ModelUnavailable,
+            "model `them/theirs` is not on this machine, and the hub",
+        ),
+        ("sd15", ModelUnavailable, "is not on this machine, and the hub cannot be reached"),
+        ("the/../m", RequestError, "there is no file or folder `the/../m`"),
+        ("a//b c", RequestError, "there is no file or folder"),
+        ("a b/c", UnknownName, "model `a b/c` is neither a path nor a hub id"),
+        ("./nothing", RequestError, "there is no file or folder `nothing`"),
+        ("~nobody-here/x", RequestError, "there is no file or folder `~nobody-here/x`"),
+        ("nothing.safetensors", RequestError, "there is no file or folder `nothing.safetensors`"),
+    ],
+)
+def test_what_is_no_model_is_one_sentence(model, kind, message, tmp_path, monkeypatch):
+    """
+    Each wrong name says what it was taken for.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(kind) as caught:
+        locate(model)
+
+    assert caught.value.message.startswith(message) or message in caught.value.message
+
+
+def put_places(home, text):
+    (home / "config" / "loco").mkdir(parents=True, exist_ok=True)
+    (home / "config" / "loco" / "models.yaml").write_text(text)
+
+
+def test_the_same_model_is_not_fetched_twice():
+    """
+    Of a repository with a diffusers folder the single files at its root stay where they are.
+    """
+    ours = [
+        "model_index.json",
+        "unet/config.json",
+        "unet/a.fp16.safetensors",
+        "tokenizer/merges.txt",
+    ]
+    theirs = ["sd_xl_base_1.0.safetensors", "v1-5-pruned.ckpt", "unet/diffusion_pytorch_model.bin"]
+
+    found = filter_repo_objects([*ours, *theirs], allow_patterns=list(MODEL_FILES))
+
+    assert list(found) == ours

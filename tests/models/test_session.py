@@ -1,0 +1,77 @@
+"""What options load, and what is refused before a model is."""
+
+import pytest
+
+from loco_cli.errors import ModelUnavailable, RequestError
+from loco_cli.models.locate import locate
+from loco_cli.models.session import RunOptions, find_scorer, load_judge, load_scorer, ticking
+
+CPU = RunOptions(device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("nobody", RequestError, "scorer `nobody` is no folder"),
+        ("them/theirs", ModelUnavailable, "scorer `them/theirs` is not on this machine, and the"),
+        ("a b/c", RequestError, "scorer `a b/c` is neither a path nor a hub id"),
+    ],
+)
+def test_a_scorer_that_is_not_there_is_refused(name, error, message):
+    """
+    A scorer is a folder or a hub id; the error says how to point to one.
+    """
+    with pytest.raises(error, match=message) as caught:
+        find_scorer(name)
+
+    assert "CLIP model" in caught.value.hint
+
+
+def test_a_scorer_is_found_by_path(tmp_path):
+    """
+    A folder is taken as it is, whatever is in it.
+    """
+    assert find_scorer(str(tmp_path)) == tmp_path
+    assert find_scorer("tiny").name == "scorer"
+
+
+def test_no_model_marks_its_own_work(tiny, capfd):
+    """
+    The judge of `tiny` is another model than its scorer, also where the user names a scorer.
+    """
+    scorer = load_scorer(tiny, CPU)
+
+    judge = load_judge(tiny, RunOptions(device="cpu", scorer="tiny"), scorer)
+
+    assert judge is not scorer
+    assert judge.model.config.to_dict() != scorer.model.config.to_dict()
+    assert capfd.readouterr().err == ""
+
+
+def test_elsewhere_the_judge_is_the_scorer(tmp_path):
+    """
+    A model that does not ship is judged by its scorer.
+    """
+    from tests.checkpoints import sd1_weights, write_folder
+
+    other = locate(str(write_folder(tmp_path / "other", sd1_weights())))
+    scorer = load_scorer(other, RunOptions(device="cpu", scorer="tiny"))
+
+    assert load_judge(other, CPU, scorer) is scorer
+
+
+def test_ticks_are_added_up():
+    """
+    Progress begins at nothing and tells the sum of all steps.
+    """
+    told = []
+
+    tick = ticking(told.append, "drawing", 6)
+    tick(4)
+    tick(2)
+
+    assert [(one.stage, one.done, one.total) for one in told] == [
+        ("drawing", 0, 6),
+        ("drawing", 4, 6),
+        ("drawing", 6, 6),
+    ]

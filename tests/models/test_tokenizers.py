@@ -1,0 +1,93 @@
+"""Which tokenizer reads a checkpoint's prompts, and what it cuts off."""
+
+import shutil
+
+import pytest
+import torch
+
+from loco_cli.concept import PromptPair
+from loco_cli.errors import CheckpointError, ConceptError
+from loco_cli.models.locate import locate
+from loco_cli.models.tokenizers import check_subjects, tokenizers_of
+from tests.checkpoints import sd1_weights
+from tests.checkpoints import write_folder as write_plain_folder
+from tests.families.layouts import write_folder
+from tests.families.original import original_tensors, write_file
+from tests.families.small import small_model
+
+PADS = {"sd15": (49_407,), "sd21": (0,), "sdxl": (49_407, 0), "deepfloyd": (0,)}
+
+
+@pytest.mark.parametrize("name", PADS)
+def test_every_family_has_its_tokenizers(name, tmp_path):
+    """
+    One for each encoder, padding as that was taught, of 77 tokens.
+    """
+    folder = write_folder(tmp_path / "folder", small_model(name), torch.float16)
+
+    found = tokenizers_of(locate(str(folder)))
+
+    assert tuple(one.pad for one in found) == PADS[name]
+    assert {one.limit for one in found} == {77}
+
+
+@pytest.mark.parametrize("name", ["sd15", "sd21", "sdxl"])
+def test_a_single_file_has_the_tokenizers_of_the_package(name, tmp_path):
+    """
+    A file of any width reads prompts as its folder does; nothing is fetched.
+    """
+    model = small_model(name)
+    folder = tokenizers_of(locate(str(write_folder(tmp_path / "a", model, torch.float16))))
+    file = write_file(tmp_path / "b.safetensors", original_tensors(model), torch.float16)
+
+    found = tokenizers_of(locate(str(file)))
+
+    prompt = "hello! a house by van gogh"
+    assert [one.read(prompt) for one in found] == [one.read(prompt) for one in folder]
+    assert [one.pad for one in found] == [one.pad for one in folder]
+
+
+def test_tiny_as_a_file_keeps_its_own_words(tiny, tiny_file):
+    """
+    The model that ships has a vocabulary of its own, which its single file is read with as well.
+    """
+    (folder,), (file,) = tokenizers_of(tiny), tokenizers_of(locate(str(tiny_file)))
+
+    assert file.read("a painting by van gogh") == folder.read("a painting by van gogh")
+    assert file.n_known == 724
+
+
+def test_deepfloyd_without_tokenizer_is_refused(tmp_path):
+    """
+    T5's pieces do not come with the package.
+    """
+    folder = write_folder(tmp_path / "folder", small_model("deepfloyd"), torch.float16)
+    shutil.rmtree(folder / "tokenizer")
+
+    with pytest.raises(CheckpointError, match="has no tokenizer"):
+        tokenizers_of(locate(str(folder)))
+
+
+def test_a_tokenizer_of_too_many_words_is_refused(tmp_path):
+    """
+    Tokens that the encoder has no embedding for are an error with both numbers.
+    """
+    folder = write_plain_folder(tmp_path / "folder", sd1_weights())
+
+    with pytest.raises(CheckpointError, match="knows 20 tokens, its tokenizer 49408"):
+        tokenizers_of(locate(str(folder)))
+
+
+@pytest.mark.parametrize("name", ["sdxl", "deepfloyd"])
+def test_subjects_are_checked_by_every_tokenizer(name, tmp_path):
+    """
+    A subject that is cut off is refused, and so is a target prompt.
+    """
+    located = locate(str(write_folder(tmp_path / "a", small_model(name), torch.float16)))
+    long = "very " * 90
+    check_subjects(located, [PromptPair("a cat " + long, "a dog", "a cat")])
+
+    with pytest.raises(ConceptError, match=r"`a cat` is cut off .* the text encoder reads 77"):
+        check_subjects(located, [PromptPair(long + "a cat", "a dog", "a cat")])
+    with pytest.raises(ConceptError, match="is cut off"):
+        check_subjects(located, [PromptPair("a cat", long + "a dog", "a cat")])

@@ -1,0 +1,232 @@
+"""Edited copies of every layout: whole, proven, and undone byte for byte."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from loco_cli import __version__
+from loco_cli.checkpoint.layout import open_checkpoint
+from loco_cli.checkpoint.reader import read_bytes
+from loco_cli.commands import diff as compare
+from loco_cli.commands import undo, verify
+from loco_cli.outputs.checkpoint import edited_copy
+from loco_cli.outputs.paths import read_manifest
+from tests.checkpoints import sd1_weights, tree_bytes, write_folder, write_single_file
+from tests.edits import EXTRA_FILES, NAMES, RECIPE, edit, manifest_of, patch_of
+
+LAYOUTS = ("folder", "sharded", "variants", "bare unet", "single file")
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return sd1_weights()
+
+
+@pytest.fixture
+def base(weights, tmp_path):
+    return write_folder(tmp_path / "base", weights)
+
+
+@pytest.fixture
+def base_file(weights, tmp_path):
+    return write_single_file(tmp_path / "base.safetensors", weights, metadata={"format": "pt"})
+
+
+def make(layout, tmp_path, weights):
+    root = tmp_path / "base"
+    if layout == "single file":
+        return write_single_file(tmp_path / "base.safetensors", weights)
+    if layout == "sharded":
+        return write_folder(root, weights, n_shards=3)
+    if layout == "variants":
+        return write_folder(root, weights, dtype=np.float32, variants={"fp16": np.float16})
+    folder = write_folder(root, weights)
+    return folder / "unet" if layout == "bare unet" else folder
+
+
+@pytest.mark.parametrize("stamp", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_goes_out_and_comes_back(layout, stamp, weights, tmp_path):
+    """
+    Edit, verify, diff, undo: the planned tensors changed, nothing else, and all of it comes back.
+    """
+    base = make(layout, tmp_path, weights)
+    before = tree_bytes(base)
+    output = tmp_path / "edited"
+
+    written = edit(base, output, stamp=stamp)
+
+    found = verify.run(written.paths.root)
+    assert (found.ok, found.failures) == (True, ())
+    diff = compare.run(base, written.paths.root)
+    n_variants = 2 if layout == "variants" else 1
+    assert diff.counts.changed == len(NAMES) * n_variants == len(diff.tensors)
+    assert diff.manifest.matches is True
+    assert {(t.file, t.name) for t in written.manifest.tensors} == {
+        (base.name if layout == "single file" else t.file, t.name) for t in diff.tensors
+    }
+    assert all(tensor.rank == 1 for tensor in diff.tensors)
+    restored = tmp_path / ("back.safetensors" if base.is_file() else "back")
+    undo.run(written.paths.root, restored)
+    assert tree_bytes(restored) == before
+    assert tree_bytes(base) == before
+
+
+def test_a_folder_holds_what_the_interface_promises(base, tmp_path):
+    """
+    A folder output has the base's files and the five of its own, under their fixed names.
+    """
+    edit(base, tmp_path / "out")
+
+    files = tree_bytes(tmp_path / "out")
+
+    own = {"loco-manifest.json", "loco-recipe.yaml", "loco-undo.safetensors", "loco-report.html"}
+    assert set(files) == set(tree_bytes(base)) | own
+    assert files["loco-recipe.yaml"].decode() == RECIPE
+    assert files["README.md"].decode() == EXTRA_FILES["card"]
+
+
+def test_a_file_has_its_files_beside_it(base_file, tmp_path):
+    """
+    A file output has four files beside it, and no card; its suffix may be left out.
+    """
+    (tmp_path / "out").mkdir()
+
+    edit(base_file, tmp_path / "out" / "edited")
+
+    endings = (".safetensors", ".loco.json", ".loco.yaml", ".undo.safetensors", ".loco.html")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {f"edited{ending}" for ending in endings}
+
+
+def test_all_that_is_not_planned_keeps_its_bytes(base_file, tmp_path):
+    """
+    Every tensor beside the planned ones has the base's bytes, dtype, shape and order.
+    """
+    written = edit(base_file, tmp_path / "edited")
+
+    a, b = open_checkpoint(base_file), open_checkpoint(written.paths.root)
+    planned = {tensor.name for tensor in written.manifest.tensors}
+    assert list(a.files[0].header.tensors) == list(b.files[0].header.tensors)
+    for key, (slot,) in a.slots_by_name.items():
+        (other,) = b.slots_by_name[key]
+        assert (read_bytes(slot) == read_bytes(other)) == (slot.tensor not in planned)
+
+
+def test_the_stamp_is_the_manifest_s_digest(base_file, tmp_path):
+    """
+    A stamped header holds the digest, the version, and what was there.
+    """
+    written = edit(base_file, tmp_path / "edited")
+
+    with safe_open(written.paths.root, "np") as file:
+        stamped = file.metadata()
+    assert stamped == {
+        "format": "pt",
+        "loco.version": __version__,
+        "loco.manifest": written.manifest.digest(),
+    }
+
+
+def test_weights_may_come_one_by_one_in_any_order(base_file, tmp_path):
+    """
+    Each slot is filled as its content is known, and the order leaves no trace in the weights.
+    """
+    checkpoint = open_checkpoint(base_file)
+    slots = tuple(slot for name in NAMES for slot in checkpoint.slots("unet", name))
+
+    with edited_copy(checkpoint, tmp_path / "one by one", slots) as copy:
+        for slot in reversed(slots):
+            copy.put(slot, patch_of(slot))
+        written = copy.finish(lambda facts: manifest_of(checkpoint, facts), lambda _: EXTRA_FILES)
+
+    at_once = edit(base_file, tmp_path / "at once")
+    assert written.manifest.output.files[0].path == "one by one.loco.html"
+    assert written.paths.root.read_bytes() == at_once.paths.root.read_bytes()
+    assert written.paths.undo.read_bytes() == at_once.paths.undo.read_bytes()
+
+
+def test_two_runs_write_the_same_bytes(base, tmp_path):
+    """
+    The same edit of the same base gives the same files, the manifest's clock aside.
+    """
+    once, again = (tree_bytes(edit(base, tmp_path / n).paths.root) for n in ("once", "again"))
+
+    assert once == again
+
+
+def test_without_a_stamp_the_header_is_the_base_s(base_file, tmp_path):
+    """
+    `--no-stamp` leaves every byte before the data alone.
+    """
+    written = edit(base_file, tmp_path / "edited", stamp=False)
+
+    n_bytes = open_checkpoint(base_file).files[0].header.data_start
+    assert written.paths.root.read_bytes()[:n_bytes] == base_file.read_bytes()[:n_bytes]
+
+
+def test_an_output_may_be_a_base_again(base, tmp_path):
+    """
+    A second edit names the first as its parent, and undoing it gives back the first, undo file
+    and manifest included.
+    """
+    first = edit(base, tmp_path / "first", names=NAMES[:2])
+    second = edit(first.paths.root, tmp_path / "second", names=NAMES[2:])
+
+    assert second.manifest.base.parent.manifest == first.manifest.digest()
+    assert verify.run(second.paths.root).ok
+    undo.run(second.paths.root, tmp_path / "once")
+    assert tree_bytes(tmp_path / "once") == tree_bytes(first.paths.root)
+    undo.run(tmp_path / "once", tmp_path / "twice")
+    assert tree_bytes(tmp_path / "twice") == tree_bytes(base)
+
+
+def test_pickles_are_left_out_and_named(base, tmp_path):
+    """
+    A pickle beside safetensors is not copied, and manifest and restoration say so.
+    """
+    (base / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"\x80\x02}")
+
+    written = edit(base, tmp_path / "out")
+    restored = undo.run(tmp_path / "out", tmp_path / "back")
+
+    assert written.manifest.base.left_out == ("unet/diffusion_pytorch_model.bin",)
+    assert restored.left_out == ("unet/diffusion_pytorch_model.bin",)
+    assert not (tmp_path / "out" / "unet" / "diffusion_pytorch_model.bin").exists()
+
+
+def test_links_become_files(base, tmp_path):
+    """
+    A base that consists of links gives an output of plain files.
+    """
+    linked = tmp_path / "linked"
+    for path in (path for path in base.rglob("*") if path.is_file()):
+        link = linked / path.relative_to(base)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
+
+    edit(linked, tmp_path / "out")
+
+    assert not any(path.is_symlink() for path in (tmp_path / "out").rglob("*"))
+    assert verify.run(tmp_path / "out").ok
+
+
+def test_the_manifest_reads_back(base, tmp_path):
+    """
+    The manifest on disk is the record that was returned, keys in the interface's order.
+    """
+    written = edit(base, tmp_path / "out")
+
+    found = read_manifest(tmp_path / "out")
+    document = json.loads((tmp_path / "out" / "loco-manifest.json").read_text())
+
+    assert (found.manifest, found.digest) == (written.manifest, written.manifest.digest())
+    assert list(document)[:8] == [
+        *("schema", "loco_version", "created", "command"),
+        *("recipe", "model", "base", "output"),
+    ]
+    assert {file["path"] for file in document["output"]["files"]} == set(
+        tree_bytes(tmp_path / "out")
+    ) - {"loco-manifest.json"}

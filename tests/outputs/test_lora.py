@@ -1,0 +1,370 @@
+"""An edit written as a LoRA: the base with it is the edited checkpoint, and says so."""
+
+import hashlib
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from loco_cli.checkpoint.layout import open_checkpoint
+from loco_cli.checkpoint.lora import LowRank, lora_tensors, open_lora, write_lora
+from loco_cli.checkpoint.reader import read_tensor, tensor_bytes
+from loco_cli.commands import edit, evaluate, plans, undo, verify
+from loco_cli.errors import (
+    CheckpointError,
+    ConceptError,
+    EditError,
+    OutputExists,
+    RequestError,
+)
+from loco_cli.evaluating.apply_lora import with_lora
+from loco_cli.evaluating.judge import EvaluationPlan
+from loco_cli.models.session import RunOptions
+from loco_cli.outputs.paths import EditOptions
+from loco_cli.recipe import Ridge, load_recipe, recipe_from_text
+from tests.checkpoints import tree_bytes
+from tests.families.layouts import write_folder
+from tests.families.pictures import load_folder
+from tests.families.small import small_model
+
+CPU = RunOptions(device="cpu")
+TWO_EDITS = """
+loco: 1
+title: A style and an object
+edits:
+  - {kind: style, subject: van gogh}
+  - {kind: object, subject: snoopy, to: a dog}
+edit: {layer_range: published, tokens: last-subject}
+"""
+# layers at both ends and in the middle, where the models have their widths
+LAYERS = {"sd15": (0, 6, 15), "sd21": (0, 6, 15), "sdxl": (0, 24, 69), "deepfloyd": (0, 9, 21)}
+
+
+def style(*layers, model="tiny", **settings):
+    recipe = recipe_from_text("van gogh style")
+    found = recipe.edit.model_copy(update={"layer_range": None, "layers": layers, **settings})
+    return recipe.model_copy(update={"model": str(model), "edit": found})
+
+
+def write(recipe, output, form="lora", **options):
+    return edit.run(recipe, EditOptions(output, form=form, **options), CPU).written
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """`van gogh` taken out of layers 8 and 9 of `tiny`, as a LoRA; only read."""
+    return write(style(8, 9), tmp_path_factory.mktemp("lora") / "no-van-gogh")
+
+
+@pytest.mark.filterwarnings("ignore:.*")  # diffusers and peft say what they do not need
+@pytest.mark.parametrize("name", ["sd15", "sd21", "sdxl", "deepfloyd"])
+def test_base_and_lora_are_the_edited_checkpoint(name, tmp_path):
+    """
+    Loaded by diffusers the two agree in every tensor, to half a step of the checkpoint's float16.
+    """
+    model = small_model(name)
+    base = write_folder(tmp_path / "base", model, torch.float16)
+    recipe = style(*LAYERS[name], model=base)
+    lora = write(recipe, tmp_path / "lora").paths.root
+    edited = write(recipe, tmp_path / "edited", "checkpoint")
+
+    pipe = load_folder(base, model)
+    pipe.load_lora_weights(lora)
+    pipe.fuse_lora(components=["unet"])
+    pipe.unload_lora_weights()
+
+    moved = {tensor.name for tensor in edited.manifest.tensors}
+    assert len(moved) == 2 * len(LAYERS[name])
+    wanted = load_folder(edited.paths.root, model).unet.state_dict()
+    for key, value in pipe.unet.state_dict().items():
+        if key in moved:
+            assert within_half_a_step(value, wanted[key]), key
+        else:
+            assert torch.equal(value, wanted[key]), key
+
+
+def test_a_base_that_changes_meanwhile_makes_no_lora(tiny, tmp_path):
+    """
+    A file that is written to after its hash was taken would make the manifest a lie.
+    """
+    base = shutil.copytree(tiny.path, tmp_path / "base")
+
+    def change(_):
+        (base / "model_index.json").write_text("{}")
+
+    options = EditOptions(tmp_path / "out", form="lora")
+    with pytest.raises(CheckpointError, match=r"`.*model_index.json` changed while it was read"):
+        edit.run(style(8, model=base), options, CPU, foretell=change)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+def within_half_a_step(exact, stored):
+    """Tell whether `stored` is `exact` rounded to float16; float32 itself rounds off some 1e-8."""
+    _, exponents = torch.frexp(stored.abs().clamp(min=2.0**-14))
+    half_a_step = torch.ldexp(torch.ones_like(stored), exponents - 12)
+    return bool(((exact - stored).abs() <= half_a_step + 1e-7).all())
+
+
+def test_what_a_unet_draws_over_is_nothing_to_a_lora(written, tiny, tmp_path):
+    """
+    An inpainting UNet reads nine channels where another reads four: its layers have the same LoRA.
+    """
+    base = shutil.copytree(tiny.path, tmp_path / "inpainting")
+    (weights,) = (base / "unet").glob("*.safetensors")
+    tensors = load_file(weights)
+    first = tensors["conv_in.weight"]
+    tensors["conv_in.weight"] = torch.cat((first, torch.zeros_like(first), first[:, :1]), dim=1)
+    save_file(tensors, weights, {"format": "pt"})
+
+    found = write(style(8, 9, model=base), tmp_path / "lora")
+
+    ours, theirs = (load_file(one.paths.root) for one in (found, written))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_several_edits_share_one_rank(tmp_path, tiny):
+    """
+    Edits in layers of their own, of different ranks, are one file: padded, and still exact.
+    """
+    done = write(load_recipe(TWO_EDITS, "two.yaml"), tmp_path / "lora")
+
+    ranks = {tensor.rank for tensor in done.manifest.tensors}
+    with safe_open(done.paths.root, "pt") as file:
+        dim = int(file.metadata()["ss_network_dim"])
+        assert file.metadata()["ss_network_alpha"] == str(dim)
+    tensors = load_file(done.paths.root)
+    assert len(ranks) > 1
+    assert max(ranks) == dim
+    assert {t.shape[0] for name, t in tensors.items() if "lora_down" in name} == {dim}
+    assert {t.item() for name, t in tensors.items() if name.endswith(".alpha")} == {float(dim)}
+    names = {part.name for part in open_lora(done.paths.root, tiny.checkpoint).parts}
+    assert names == {n for i in (4, 5, 8, 9) for n in tiny.spec.layers[i].tensor_names()}
+    assert names == {tensor.name for tensor in done.manifest.tensors}
+
+
+def test_the_manifest_lists_what_the_lora_moves(written, tiny):
+    """
+    Hashes before are the base's, those after are of base and LoRA merged, rounded once.
+    """
+    manifest = written.manifest
+    parts = {part.name: part for part in open_lora(written.paths.root, tiny.checkpoint).parts}
+
+    assert manifest.output.kind == "lora"
+    assert {tensor.name for tensor in manifest.tensors} == set(parts)
+    for tensor in manifest.tensors:
+        (slot,) = tiny.checkpoint.slots("unet", tensor.name)
+        weight = read_tensor(slot)
+        merged = weight.double() + parts[tensor.name].read()
+        assert tensor.sha256_before == hashlib.sha256(weight.numpy().tobytes()).hexdigest()
+        assert tensor.sha256_after == hashlib.sha256(tensor_bytes(merged, slot)).hexdigest()
+        assert tensor.rounding_error < 1e-7
+    listed = {file.path: file.sha256 for file in manifest.base.files}
+    for path, content in tree_bytes(tiny.path).items():
+        assert listed.pop(path) == hashlib.sha256(content).hexdigest()
+    assert listed == {}
+
+
+def test_three_files_and_no_more(written):
+    """
+    The LoRA, its manifest and its recipe: there is nothing to undo.
+    """
+    names = {path.name for path in written.paths.root.parent.iterdir()}
+
+    assert names == {"no-van-gogh.safetensors", "no-van-gogh.loco.json", "no-van-gogh.loco.yaml"}
+    assert json.loads(written.paths.manifest.read_text()) == written.manifest.to_json()
+    assert written.paths.recipe.read_text() == style(8, 9).text
+    with pytest.raises(RequestError, match="is a LoRA: its base was never changed"):
+        undo.run(written.paths.root)
+
+
+def test_it_verifies_and_one_byte_is_found(written, tmp_path):
+    """
+    A LoRA holds against its manifest by its hash and its stamp; with a byte flipped it does not.
+    """
+    output = tmp_path / "moved.safetensors"
+    for path in written.paths.root.parent.iterdir():
+        shutil.copy(path, tmp_path / path.name.replace("no-van-gogh", "moved"))
+    assert verify.run(output).failures == ()
+
+    content = bytearray(output.read_bytes())
+    content[-7] ^= 1
+    output.write_bytes(content)
+
+    assert not verify.run(output).ok
+
+
+def test_what_it_says_is_where_it_comes_from(written, tiny_file, tmp_path):
+    """
+    Name, title and base are in the header, with the stamp; the hash of a single file as well.
+    """
+    done = write(style(8, model=tiny_file), tmp_path / "out", stamp=False)
+
+    with safe_open(written.paths.root, "pt") as file:
+        said = file.metadata()
+    with safe_open(done.paths.root, "pt") as file:
+        unstamped = file.metadata()
+    assert (said["ss_output_name"], said["ss_sd_model_name"]) == ("no-van-gogh", "tiny")
+    assert said["modelspec.title"] == "van gogh to painting"
+    assert said["loco.manifest"] == written.manifest.digest()
+    assert unstamped["ss_sd_model_name"] == "one.safetensors"
+    sha256 = hashlib.sha256(tiny_file.read_bytes()).hexdigest()
+    assert unstamped["ss_new_sd_model_hash"] == sha256
+    assert not [key for key in unstamped if key.startswith("loco.")]
+    assert verify.run(done.paths.root).ok
+
+
+def test_file_and_folder_give_one_lora(written, tiny_file, tmp_path):
+    """
+    What a LoRA holds does not depend on the layout of its base.
+    """
+    done = write(style(8, 9, model=tiny_file), tmp_path / "out")
+
+    assert tree_bytes_of_tensors(done.paths.root) == tree_bytes_of_tensors(written.paths.root)
+
+
+def tree_bytes_of_tensors(path):
+    return {name: tensor.numpy().tobytes() for name, tensor in load_file(path).items()}
+
+
+def test_the_finest_variant_is_what_it_is_made_of(tmp_path):
+    """
+    One LoRA serves every variant of a folder; all that it moves is listed.
+    """
+    model = small_model("sd15")
+    both = write_folder(tmp_path / "both", model, torch.float16, torch.float32)
+    plain = write_folder(tmp_path / "plain", model, torch.float32)
+
+    of_both = write(style(8, model=both, tokens="last-subject"), tmp_path / "a")
+    of_plain = write(style(8, model=plain, tokens="last-subject"), tmp_path / "b")
+
+    assert sorted(t.dtype for t in of_both.manifest.tensors) == ["F16", "F16", "F32", "F32"]
+    a, b = (tree_bytes_of_tensors(one.paths.root) for one in (of_both, of_plain))
+    assert a == b
+
+
+def test_a_lora_takes_the_place_of_an_edited_file(tmp_path, tiny_file):
+    """
+    With `--force` what belonged to the output before does not stay beside it.
+    """
+    write(style(8, model=tiny_file), tmp_path / "out", "checkpoint")
+    with pytest.raises(OutputExists, match=r"out\.safetensors` exists"):
+        write(style(8, model=tiny_file), tmp_path / "out")
+
+    done = write(style(8, model=tiny_file), tmp_path / "out", force=True)
+
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"out.safetensors", "out.loco.json", "out.loco.yaml"}
+    assert verify.run(done.paths.root).ok
+
+
+@pytest.mark.parametrize(
+    ("recipe", "error", "message"),
+    [
+        (style(8, 9, ridge=Ridge(1e12)), EditError, "the edit changes nothing: all of its 4"),
+        (recipe_from_text("very " * 90 + "van gogh style"), ConceptError, "is cut off in `very"),
+    ],
+    ids=["no effect", "cut off"],
+)
+def test_a_lora_that_fails_leaves_nothing(tmp_path, recipe, error, message):
+    """
+    An edit without effect, a subject that is cut off: errors, nothing written.
+    """
+    with pytest.raises(error, match=message):
+        write(recipe, tmp_path / "out", save_recipe=tmp_path / "saved.yaml")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("form", ["lora", "checkpoint"])
+@pytest.mark.parametrize("stage", ["solving", "writing"])
+def test_an_interrupt_leaves_nothing(tmp_path, stage, form):
+    """
+    Ctrl-C leaves neither an output nor the recipe that was to be saved with it.
+    """
+
+    def interrupt(progress):
+        if progress.stage == stage:
+            raise KeyboardInterrupt
+
+    options = EditOptions(tmp_path / "out", form=form, save_recipe=tmp_path / "saved.yaml")
+    with pytest.raises(KeyboardInterrupt):
+        edit.run(style(8), options, CPU, interrupt)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_running_model_takes_a_lora_and_gives_it_back(pipeline, tiny, tmp_path):
+    """
+    While it is on, UNet and text encoder are the base's sums with it; after it they are the base's.
+    """
+    modules = (
+        ("unet", tiny.spec.layers[8].tensor_names()[0].removesuffix(".weight")),
+        ("text_encoder", "text_model.encoder.layers.0.self_attn.out_proj"),
+    )
+    changes = [
+        LowRank(part, module, torch.ones(size[0], 1), torch.ones(1, size[1]))
+        for part, module in modules
+        for size in [tiny.checkpoint.slots(part, f"{module}.weight")[0].shape]
+    ]
+    path = tmp_path / "lora.safetensors"
+    with path.open("wb") as file:
+        write_lora(file, lora_tensors("sd1", changes), {})
+    lora = open_lora(path, open_checkpoint(tiny.path))
+    weight = pipeline.pipe.unet.get_parameter(f"{modules[0][1]}.weight")
+    before, read = weight.detach().clone(), pipeline.reader.read("a cat").states
+
+    with with_lora(pipeline, lora.parts) as adapted:
+        assert torch.equal(weight, before + 1)
+        assert not torch.equal(adapted.reader.read("a cat").states, read)
+
+    assert torch.equal(weight, before)
+    assert torch.equal(type(pipeline.reader)(pipeline.pipe, tiny.spec).read("a cat").states, read)
+
+
+def test_a_lora_is_evaluated_on_its_base(written, tiny):
+    """
+    `--edited` takes a LoRA: before is the base, after the base with it.
+    """
+    quick = {"seeds": 1, "steps": 1}
+    recipe = style(8, 9)
+    recipe = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update=quick)})
+    asked = EvaluationPlan.of(tiny.spec, recipe)
+
+    plan = plans.evaluate(recipe, edited=str(written.paths.root))
+    found = evaluate.run(recipe, CPU, edited=str(written.paths.root)).evaluation
+
+    assert plan.pictures.n_pictures == 2 * len(asked.runs)
+    assert plan.edits == ()
+    assert any(row.before != row.after for row in found.forget)
+
+
+def test_a_lora_of_another_model_is_not_evaluated(written, tmp_path):
+    """
+    A LoRA whose shapes are not those of the base is refused before anything is drawn.
+    """
+    other = write_folder(tmp_path / "other", small_model("sd15"), torch.float16)
+    recipe = style(8, 9, model=other)
+
+    with pytest.raises(CheckpointError, match=r"is \[64, 64\] times \[64, 96\], the tensor"):
+        plans.evaluate(recipe, edited=str(written.paths.root))
+
+
+def test_a_lora_that_was_made_from_another_base_is_not_evaluated(written, tiny, tmp_path):
+    """
+    Its manifest says which tensors it moves: others of the same shape are no base of it.
+    """
+    recipe = style(
+        8, 9, model=str(edit.run(style(9), EditOptions(tmp_path / "other"), CPU).written.paths.root)
+    )
+    lora = str(written.paths.root)
+
+    with pytest.raises(RequestError, match="was made from another base: tensor `up_blocks"):
+        plans.evaluate(recipe, edited=lora)
+
+    shutil.copy(lora, tmp_path / "alone.safetensors")
+    plans.evaluate(recipe, edited=str(tmp_path / "alone.safetensors"))

@@ -1,0 +1,192 @@
+"""CLIP scores on the scorer and the judge that ship."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from torch.nn import functional
+
+from loco_cli.errors import ModelUnavailable
+from loco_cli.families import registry
+from loco_cli.sampling.clip_score import ClipScorer
+from loco_cli.sampling.pipeline import silence_libraries
+
+WEIGHTS = registry.shipped_folder(registry.get("tiny")).parent
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    with silence_libraries():
+        return ClipScorer(WEIGHTS / "scorer")
+
+
+@pytest.fixture(scope="module")
+def judge():
+    with silence_libraries():
+        return ClipScorer(WEIGHTS / "judge")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return shutil.copytree(WEIGHTS / "scorer", tmp_path / "scorer")
+
+
+def test_a_score_is_the_cosine_of_clip(scorer, images):
+    """
+    The score is CLIP's own, written out: normalised, projected, cosine, nothing multiplied.
+    """
+    tokens = scorer.tokenizer(["a cat"], return_tensors="pt")
+    with torch.no_grad():
+        output = scorer.model(**tokens, pixel_values=(images - 0.5) / 0.5)
+    cosines = functional.cosine_similarity(output.image_embeds, output.text_embeds)
+
+    scores = scorer.scores(images, ["a cat"] * 3)
+
+    assert scores == pytest.approx(cosines.tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["scorer", "judge"])
+def test_embeddings_are_unit_vectors(name, images, request):
+    """
+    Pictures and captions are vectors of length 1 in one space.
+    """
+    model = request.getfixturevalue(name)
+
+    pictures, captions = model.embed_images(images), model.embed_captions(["a cat", ""])
+
+    torch.testing.assert_close(pictures.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(captions.norm(dim=1), torch.ones(2))
+    assert pictures.shape[1] == captions.shape[1]
+
+
+def test_each_picture_has_its_own_caption(scorer, images):
+    """
+    Scores pair pictures and captions; they do not cross.
+    """
+    captions = ["a cat", "a dog", "a cat"]
+
+    scores = scorer.scores(images, captions)
+
+    alone = [scorer.scores(images[i : i + 1], captions[i : i + 1])[0] for i in range(3)]
+    assert scores == pytest.approx(alone, abs=1e-6)
+
+
+def test_the_best_label_has_the_highest_score(scorer, images):
+    """
+    A picture is called what it scores highest with.
+    """
+    labels = ["a cat", "a dog", "a house"]
+
+    best = scorer.best_label(images, labels)
+
+    for image, found in zip(images, best, strict=True):
+        scores = scorer.scores(image.expand(3, -1, -1, -1), labels)
+        assert scores[found] == pytest.approx(max(scores), abs=1e-6)
+
+
+def test_a_caption_is_embedded_once(scorer, images):
+    """
+    The second time a caption is asked for it is remembered.
+    """
+    scorer.scores(images[:1], ["a boat of its own"])
+    before = scorer.known_captions["a boat of its own"]
+
+    scorer.scores(images[:1], ["a boat of its own"])
+
+    assert scorer.known_captions["a boat of its own"] is before
+
+
+def test_a_long_caption_is_cut(scorer, images):
+    """
+    Words beyond the text tower's length are left out, not an error.
+    """
+    assert len(scorer.scores(images[:1], ["a very nice house " * 60])) == 1
+
+
+def test_a_picture_is_resized(scorer):
+    """
+    A picture of another size is resized to the scorer's.
+    """
+    large = torch.full((1, 3, 128, 96), 0.25)
+
+    (score,) = scorer.scores(large, ["a cat"])
+
+    assert scorer.side == 64
+    assert score == pytest.approx(scorer.scores(large[:, :, :64, :64], ["a cat"])[0], abs=1e-5)
+
+
+def test_a_scorer_has_a_name():
+    """
+    Documents call a scorer what the user did, else by its folder.
+    """
+    with silence_libraries():
+        assert ClipScorer(WEIGHTS / "scorer", name="tiny").name == "tiny"
+        assert ClipScorer(WEIGHTS / "scorer").name == "scorer"
+
+
+def test_what_is_no_clip_model_is_refused(tmp_path, tiny):
+    """
+    An empty folder, and a model that has no two towers, are no scorer.
+    """
+    for folder in (tmp_path, tiny.path / "text_encoder"):
+        with pytest.raises(ModelUnavailable, match=r"scorer `.*` "), silence_libraries():
+            ClipScorer(folder)
+
+
+def test_a_scorer_that_lacks_a_tensor_is_refused(copy):
+    """
+    A tower that would be filled with noise is no scorer.
+    """
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(copy / "model.safetensors")
+    del tensors["visual_projection.weight"]
+    save_file(tensors, copy / "model.safetensors", {"format": "pt"})
+
+    with pytest.raises(ModelUnavailable, match="is not a whole CLIP model"), silence_libraries():
+        ClipScorer(copy)
+
+
+def test_a_damaged_scorer_is_refused(copy):
+    """
+    A truncated file and settings that are no JSON are one sentence each.
+    """
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with (
+        pytest.raises(ModelUnavailable, match="holds no CLIP model that can be read"),
+        silence_libraries(),
+    ):
+        ClipScorer(copy)
+
+
+def test_settings_that_are_no_json_are_refused(copy):
+    """
+    The normalisation of pictures is never guessed where it cannot be read.
+    """
+    (copy / "preprocessor_config.json").write_text("{")
+
+    with pytest.raises(ModelUnavailable, match="is no JSON"), silence_libraries():
+        ClipScorer(copy)
+
+
+def test_settings_are_followed(copy, images, scorer):
+    """
+    Mean and standard deviation come from the model's own settings.
+    """
+    settings = {"image_mean": [0.4] * 3, "image_std": [0.3] * 3}
+    (copy / "preprocessor_config.json").write_text(json.dumps(settings))
+    with silence_libraries():
+        other = ClipScorer(copy)
+
+    found = other.embed_images(images * 0.3 + 0.4)  # normalised to `images` itself
+
+    with torch.no_grad():
+        features = scorer.model.get_image_features(pixel_values=images).pooler_output
+    torch.testing.assert_close(found, functional.normalize(features, dim=-1))

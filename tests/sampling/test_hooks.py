@@ -1,0 +1,157 @@
+"""Interventions are hooks that are there while a block is open, and never after."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from loco_cli.interventions import FixChannels
+from loco_cli.sampling.hooks import fix_channels, give_contexts, on_every_call
+
+OWN, GIVEN = torch.ones(1, 77, 96), torch.full((1, 77, 96), 2.0)
+
+
+class Interrupted(Exception):
+    """Something that goes wrong inside."""
+
+
+@pytest.fixture
+def unet(pipeline):
+    return pipeline.pipe.unet
+
+
+def hooks_of(unet):
+    return [
+        name
+        for name, module in unet.named_modules()
+        if module._forward_pre_hooks or module._forward_hooks
+    ]
+
+
+def attend(unet, layer, context):
+    """Return what a layer makes of a picture and a context."""
+    attention = unet.get_submodule(layer.module_path)
+    picture = torch.linspace(-1, 1, 4 * attention.query_dim).reshape(1, 4, -1)
+    with torch.no_grad():
+        return attention(picture, encoder_hidden_states=context)
+
+
+def test_a_named_layer_reads_the_given_context(unet, tiny):
+    """
+    Inside, a named layer answers to the given context, the others to their own.
+    """
+    eighth, ninth = tiny.spec.layers[8:10]
+    answer, other_answer = attend(unet, eighth, GIVEN), attend(unet, ninth, OWN)
+
+    with give_contexts(unet, tiny.spec.layers, {8: GIVEN}):
+        swapped, other = attend(unet, eighth, OWN), attend(unet, ninth, OWN)
+
+    assert torch.equal(swapped, answer)
+    assert not torch.equal(swapped, attend(unet, eighth, OWN))
+    assert torch.equal(other, other_answer)
+
+
+def test_a_given_context_reaches_keys_and_values_alone(unet, tiny):
+    """
+    The queries of a layer come from the picture, whatever it is given.
+    """
+    attention = unet.get_submodule(tiny.spec.module_paths[8])
+    read = {}
+    handles = [
+        getattr(attention, name).register_forward_pre_hook(
+            lambda _, args, name=name: read.update({name: args[0]})
+        )
+        for name in ("to_q", "to_k", "to_v")
+    ]
+
+    with give_contexts(unet, tiny.spec.layers, {8: GIVEN}):
+        attend(unet, tiny.spec.layers[8], OWN)
+    for handle in handles:
+        handle.remove()
+
+    assert read["to_k"] is GIVEN
+    assert read["to_v"] is GIVEN
+    assert read["to_q"].shape == (1, 4, attention.query_dim)
+
+
+def test_hooks_are_on_the_named_layers_and_gone_at_the_end(unet, tiny):
+    """
+    One hook a layer and nothing else of the UNet carries one; none is left when the block is left.
+    """
+    with give_contexts(unet, tiny.spec.layers, {8: GIVEN, 0: GIVEN}):
+        found = hooks_of(unet)
+
+    assert found == [tiny.spec.module_paths[i] for i in (0, 8)]
+    assert hooks_of(unet) == []
+
+
+def test_hooks_are_gone_after_an_exception(unet, tiny):
+    """
+    Nothing is left on the UNet when the block breaks.
+    """
+    with (
+        pytest.raises(Interrupted),
+        on_every_call(unet, lambda: None),
+        give_contexts(unet, tiny.spec.layers, {8: GIVEN}),
+    ):
+        raise Interrupted
+
+    assert hooks_of(unet) == []
+
+
+def test_a_layer_that_is_not_there_leaves_no_hook(unet, tiny):
+    """
+    A UNet that lacks one of the modules is left as it was, the modules before it included.
+    """
+    layers = (*tiny.spec.layers[:9], replace(tiny.spec.layers[9], module_path="mid_block.nothing"))
+
+    with pytest.raises(AttributeError), give_contexts(unet, layers, {8: GIVEN, 9: GIVEN}):
+        pass
+
+    assert hooks_of(unet) == []
+
+
+def test_an_unknown_layer_is_refused(unet, tiny):
+    """
+    A context for a layer that the model has not is misuse, not a run without an intervention.
+    """
+    with (
+        pytest.raises(ValueError, match=r"no cross-attention layers \[16\]"),
+        give_contexts(unet, tiny.spec.layers, {16: GIVEN}),
+    ):
+        pass
+
+
+def test_every_call_is_told():
+    """
+    A module is watched while the block is open, and answers as ever.
+    """
+    module, calls = torch.nn.Identity(), []
+
+    with on_every_call(module, lambda: calls.append(1)):
+        answers = [module(1), module(2)]
+    module(3)
+
+    assert answers == [1, 2]
+    assert calls == [1, 1]
+
+
+def test_channels_are_held_for_their_run_alone(unet, tiny):
+    """
+    At every position of that run's conditional row, and nowhere else.
+    """
+    path = f"{tiny.spec.module_paths[8]}.to_k"
+    projection, context = unet.get_submodule(path), torch.randn(6, 77, 96)  # guided, three runs
+    fixed = FixChannels(path, (3, 17), (0.5, -1.0))
+    with torch.no_grad():
+        before = projection(context)
+
+        with fix_channels(unet, [(), (fixed,), ()]):
+            held = projection(context)
+            found = hooks_of(unet)
+
+    expected = before.clone()
+    expected[4, :, 3], expected[4, :, 17] = 0.5, -1.0
+    assert torch.equal(held, expected)
+    assert found == [path]
+    assert hooks_of(unet) == []

@@ -1,0 +1,195 @@
+"""Loading: what a device and a dtype mean, what is whole, and that nobody hears of it."""
+
+import json
+import shutil
+import sys
+
+import pytest
+import torch
+from diffusers.utils import logging as diffusers_logging
+from safetensors.torch import load_file, save_file
+from transformers.utils import logging as transformers_logging
+
+from loco_cli.errors import CheckpointError, RequestError
+from loco_cli.interventions import Run
+from loco_cli.models.locate import locate
+from loco_cli.models.session import RunOptions, load_model
+from loco_cli.sampling.pipeline import choose_device, choose_dtype
+from loco_cli.sampling.quiet import silence_libraries
+from loco_cli.sampling.sample import sample_batch
+from tests.families.layouts import write_folder
+from tests.families.small import small_model
+
+CPU = RunOptions(device="cpu")
+
+
+@pytest.fixture
+def copy(tiny, tmp_path):
+    return shutil.copytree(tiny.path, tmp_path / "copy")
+
+
+def without(path, name):
+    tensors = load_file(path)
+    del tensors[name]
+    save_file(tensors, path, {"format": "pt"})
+
+
+def test_a_device_that_is_not_here_is_refused():
+    """
+    No machine has both an NVIDIA card and Apple's.
+    """
+    absent = "cuda" if sys.platform == "darwin" else "mps"
+
+    with pytest.raises(RequestError, match=f"device `{absent}` is not usable here"):
+        choose_device(absent)
+    assert choose_device("cpu") == "cpu"
+    assert choose_device("auto") in ("cpu", "cuda", "mps")
+
+
+def test_auto_is_float32_on_a_cpu():
+    """
+    Half precision is for accelerators.
+    """
+    assert choose_dtype("auto", "cpu") == torch.float32
+    assert choose_dtype("auto", "cuda") == torch.float16
+    assert choose_dtype("bfloat16", "cpu") == torch.bfloat16
+    with pytest.raises(RequestError, match="unknown dtype `int4`"):
+        choose_dtype("int4", "cpu")
+
+
+def test_every_weight_is_the_files(pipeline, tiny):
+    """
+    The running UNet holds the checkpoint's numbers, in float32.
+    """
+    tensors = load_file(tiny.path / "unet" / "diffusion_pytorch_model.safetensors")
+
+    state = pipeline.pipe.unet.state_dict()
+
+    assert state.keys() == tensors.keys()
+    assert all(torch.equal(value, tensors[name].float()) for name, value in state.items())
+
+
+def test_a_single_file_makes_the_same_pictures(pipeline, tiny_file):
+    """
+    The same weights under CompVis's names give the same picture, bit for bit.
+    """
+    single = load_model(locate(str(tiny_file)), CPU)
+    runs = [Run("a cat by monet", seed=1)]
+
+    one = sample_batch(pipeline, runs, steps=2, guidance=4.0)
+    other = sample_batch(single, runs, steps=2, guidance=4.0)
+
+    assert torch.equal(other, one)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("unet/diffusion_pytorch_model.safetensors", "conv_in.bias"),
+        ("vae/diffusion_pytorch_model.safetensors", "post_quant_conv.bias"),
+        ("text_encoder/model.safetensors", "text_model.final_layer_norm.bias"),
+    ],
+)
+def test_a_missing_tensor_is_refused(copy, file, name):
+    """
+    A checkpoint that lacks a tensor is refused, where diffusers would make one up.
+    """
+    without(copy / file, name)
+
+    with pytest.raises(CheckpointError, match="lacks 1 tensors, among them"):
+        load_model(locate(str(copy)), CPU)
+
+
+def test_a_part_that_is_missing_is_named(copy):
+    """
+    A checkpoint without a VAE makes no pictures, and says why.
+    """
+    shutil.rmtree(copy / "vae")
+
+    with pytest.raises(CheckpointError, match="has no vae, so it makes no pictures"):
+        load_model(locate(str(copy)), CPU)
+
+
+def test_what_diffusers_refuses_is_one_sentence(copy):
+    """
+    A folder that diffusers cannot read is an error with the reason's first line.
+    """
+    config = json.loads((copy / "unet" / "config.json").read_text())
+    (copy / "unet" / "config.json").write_text(json.dumps({**config, "cross_attention_dim": 7}))
+
+    with pytest.raises(CheckpointError, match="does not load as `sd1`: ") as caught:
+        load_model(locate(str(copy)), CPU)
+
+    assert "\n" not in caught.value.message
+
+
+def test_a_variant_alone_is_loaded(copy, pipeline):
+    """
+    A folder whose weights are all `x.fp16.safetensors` loads like one with plain names.
+    """
+    for part, stem in (
+        ("unet", "diffusion_pytorch_model"),
+        ("vae", "diffusion_pytorch_model"),
+        ("text_encoder", "model"),
+    ):
+        plain = copy / part / f"{stem}.safetensors"
+        plain.rename(plain.with_name(f"{stem}.fp16.safetensors"))
+
+    loaded = load_model(locate(str(copy)), CPU)
+
+    for name, value in loaded.pipe.unet.state_dict().items():
+        assert torch.equal(value, pipeline.pipe.unet.state_dict()[name])
+
+
+def test_shards_of_a_variant_are_loaded(tmp_path):
+    """
+    DeepFloyd as it is published, in shards of a variant and without a VAE, loads like its plain
+    folder.
+    """
+    model = small_model("deepfloyd")
+    folder = write_folder(tmp_path / "if", model, torch.float32, variant="fp16", n_shards=2)
+
+    loaded = load_model(locate(str(folder)), CPU)
+
+    assert not loaded.has_latents
+    state = loaded.pipe.unet.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in model.tensors["unet"].items())
+
+
+def test_a_model_that_draws_over_pictures_is_refused(copy):
+    """
+    An inpainting UNet, which reads nine channels, makes no picture from words alone.
+    """
+    config = json.loads((copy / "unet" / "config.json").read_text())
+    (copy / "unet" / "config.json").write_text(json.dumps({**config, "in_channels": 9}))
+    file = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    narrow = tensors["conv_in.weight"]
+    wide = torch.cat([narrow, torch.zeros(len(narrow), 5, 3, 3, dtype=narrow.dtype)], dim=1)
+    save_file({**tensors, "conv_in.weight": wide}, file, {"format": "pt"})
+
+    with pytest.raises(CheckpointError, match="its UNet reads 9 channels, not 4"):
+        load_model(locate(str(copy)), CPU)
+
+
+def test_loading_says_nothing(copy, capfd):
+    """
+    No bar, no warning and no advice reaches the terminal.
+    """
+    load_model(locate(str(copy)), CPU)
+
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", "")
+
+
+def test_hushing_ends():
+    """
+    The verbosity of both libraries is afterwards what it was.
+    """
+    before = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
+
+    with pytest.raises(KeyError), silence_libraries():
+        raise KeyError
+
+    after = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
+    assert after == before

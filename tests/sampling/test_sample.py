@@ -1,0 +1,160 @@
+"""Runs to pictures, on the model that ships: batches, seeds, progress, memory."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from loco_cli.errors import MachineError
+from loco_cli.interventions import Run, SwapPrompt
+from loco_cli.sampling.sample import choose_batch_size, count_steps, sample, sample_batch, to_png
+
+SOURCE, TARGET = "a painting of a house in the style of van gogh", "a painting"
+SETTINGS = {"steps": 2, "guidance": 4.0}
+
+
+def one(pipeline, run, **settings):
+    """Return the picture of a run that is alone in its batch."""
+    return sample_batch(pipeline, [run], **{**SETTINGS, **settings})[0]
+
+
+def test_swapping_some_layers_is_neither(pipeline):
+    """
+    A window in between changes the picture, and not into the target prompt's.
+    """
+    swapped = one(pipeline, Run(SOURCE, 0, SwapPrompt(tuple(range(4, 12)), TARGET)))
+
+    assert not torch.equal(swapped, one(pipeline, Run(SOURCE, 0)))
+    assert not torch.equal(swapped, one(pipeline, Run(TARGET, 0)))
+
+
+def test_a_picture_depends_on_its_seed_alone(pipeline):
+    """
+    Neither the runs before it nor the state of any random generator changes a picture.
+    """
+    torch.manual_seed(1)
+    first = one(pipeline, Run(SOURCE, seed=5))
+    torch.manual_seed(2)
+    one(pipeline, Run(TARGET, seed=6))
+
+    again = one(pipeline, Run(SOURCE, seed=5))
+
+    assert torch.equal(again, first)
+    assert not torch.equal(one(pipeline, Run(SOURCE, seed=6)), first)
+
+
+def test_runs_come_back_in_order(pipeline):
+    """
+    Batches of any size give the same pictures in the order of the runs.
+    """
+    runs = [Run(SOURCE, seed) for seed in range(3)]
+
+    by_two = list(sample(pipeline, runs, batch_size=2, **SETTINGS))
+
+    assert [picture.shape for picture in by_two] == [(3, 64, 64)] * 3
+    for run, picture in zip(runs, by_two, strict=True):
+        torch.testing.assert_close(picture, one(pipeline, run), rtol=0, atol=1e-4)
+
+
+def test_every_step_of_every_run_is_told(pipeline):
+    """
+    The ticks add up to runs times steps, so that progress ends at its total.
+    """
+    ticks = []
+
+    list(sample(pipeline, [Run(SOURCE, 0)] * 3, batch_size=2, tick=ticks.append, **SETTINGS))
+
+    assert ticks == [2, 2, 1, 1]
+    assert sum(ticks) == 3 * count_steps(pipeline, 2)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9.00 GB)"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        MemoryError(),
+    ],
+    ids=str,
+)
+def test_memory_that_runs_out_is_one_sentence(pipeline, error):
+    """
+    Whatever device says so, the error names the batch and the way out; any other is left as it is.
+    """
+
+    def fail(n):
+        raise error
+
+    with pytest.raises(MachineError, match="no memory for 2 pictures at a time") as caught:
+        sample_batch(pipeline, [Run(SOURCE, 0), Run(SOURCE, 1)], tick=fail, **SETTINGS)
+    assert "--batch-size" in caught.value.hint
+    with pytest.raises(MachineError) as caught:
+        sample_batch(pipeline, [Run(SOURCE, 0)], tick=fail, **SETTINGS)
+    assert "--dtype" in caught.value.hint
+
+
+def test_a_batch_that_does_not_fit_is_halved(pipeline):
+    """
+    Pictures go on in smaller batches, in order and the same; a single one that fails is an error.
+    """
+    runs, most = [Run(SOURCE, seed) for seed in range(5)], 2
+    sizes = []
+
+    def fit(n):
+        sizes.append(n)
+        if n > most:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    made = list(sample(pipeline, runs, batch_size=5, tick=fit, steps=1, guidance=4.0))
+    whole = sample_batch(pipeline, runs, steps=1, guidance=4.0)
+
+    torch.testing.assert_close(torch.stack(made), whole, rtol=0, atol=1e-3)
+    assert sizes == [5, 2, 2, 1]
+    most = 0
+    with pytest.raises(MachineError, match="no memory for 1 pictures"):
+        list(sample(pipeline, runs, batch_size=5, tick=fit, steps=1, guidance=4.0))
+
+
+def test_another_error_is_no_lack_of_memory(pipeline):
+    """
+    What goes wrong for another reason is not explained away.
+    """
+
+    def fail(n):
+        raise RuntimeError("sizes do not match")
+
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        sample_batch(pipeline, [Run(SOURCE, 0)], tick=fail, **SETTINGS)
+
+
+def test_pictures_are_between_0_and_1(pipeline):
+    """
+    A picture is [3, h, w] of numbers from 0 to 1.
+    """
+    picture = one(pipeline, Run(SOURCE, 0))
+
+    assert picture.min() >= 0
+    assert picture.max() <= 1
+
+
+def test_batches_fill_a_cpu(pipeline):
+    """
+    A batch is 64 pictures of 16 x 16 latent pixels, or what the user says.
+    """
+    assert choose_batch_size("auto", pipeline) == 64
+    assert choose_batch_size(7, pipeline) == 7
+
+
+def test_png_keeps_every_pixel():
+    """
+    A picture of whole colour values survives as it is.
+    """
+    pixels = torch.arange(48).reshape(3, 4, 4) * 5
+
+    png = to_png(pixels / 255)
+
+    image = np.array(Image.open(io.BytesIO(png)))
+    assert np.array_equal(image, pixels.permute(1, 2, 0).numpy())

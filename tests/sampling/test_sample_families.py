@@ -1,0 +1,258 @@
+"""The laws of LocoGen's intervention, on a small model of every family that diffusers runs."""
+
+import pytest
+import torch
+from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionXLPipeline
+from torch import nn
+
+from loco_cli.families import registry
+from loco_cli.interventions import Run, SwapPrompt
+from loco_cli.models.encoders import encoder_of
+from loco_cli.models.session import RunOptions, load_model
+from loco_cli.sampling.conditioning import PromptReader
+from loco_cli.sampling.pipeline import Pipeline
+from loco_cli.sampling.quiet import without_advice
+from loco_cli.sampling.sample import sample_batch
+from tests.pipelines import FAMILIES, located, running
+
+SOURCE, TARGET = "a house in the style of van gogh", "a painting"
+SETTINGS = {"steps": 2, "guidance": 4.0}
+POOLING = ("sdxl", "deepfloyd")  # read their prompt past the layers, too
+
+pooling_only = pytest.mark.parametrize("pipeline", POOLING, indirect=True)
+
+
+@pytest.fixture(params=FAMILIES)
+def pipeline(request):
+    return running(request.param)
+
+
+def swapping(layers, seed=0, *, pooled=False):
+    return Run(SOURCE, seed, SwapPrompt(tuple(layers), TARGET, pooled))
+
+
+def every_layer(pipeline):
+    return range(pipeline.spec.n_layers)
+
+
+def one(pipeline, run, **settings):
+    """Return the picture of a run that is alone in its batch."""
+    return sample_batch(pipeline, [run], **{**SETTINGS, **settings})[0]
+
+
+def draw(pipeline, prompt=None, **given):
+    """Return the picture that diffusers draws from a prompt, or from what is given in its place."""
+    if pipeline.spec.family == "if":
+        given["clean_caption"] = False  # else the words depend on which packages are installed
+    with without_advice():
+        pictures = pipeline.pipe(
+            prompt,
+            num_inference_steps=SETTINGS["steps"],
+            guidance_scale=SETTINGS["guidance"],
+            generator=torch.Generator().manual_seed(0),
+            output_type="pt",
+            **given,
+        ).images
+    return pictures[0] if pipeline.has_latents else (pictures[0] / 2 + 0.5).clamp(0, 1)
+
+
+@pytest.mark.parametrize("guidance", [4.0, 1.0])
+def test_swapping_all_that_is_read_is_the_target_prompt(pipeline, guidance):
+    """
+    With every layer and the pooled prompt swapped, the picture is the target prompt's, bit for bit.
+    """
+    swapped = one(pipeline, swapping(every_layer(pipeline), pooled=True), guidance=guidance)
+
+    assert torch.equal(swapped, one(pipeline, Run(TARGET, 0), guidance=guidance))
+    assert not torch.equal(swapped, one(pipeline, Run(SOURCE, 0), guidance=guidance))
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_swapping_no_layer_is_the_source_prompt(pipeline, pooled):
+    """
+    With no layer swapped the picture is the source prompt's, bit for bit, the pooled prompt too.
+    """
+    assert torch.equal(one(pipeline, swapping((), pooled=pooled)), one(pipeline, Run(SOURCE, 0)))
+
+
+@pooling_only
+def test_keys_and_values_alone_leave_the_pooled_prompt(pipeline):
+    """
+    All layers swapped and no more is the target prompt with the source prompt's pooled embedding.
+    """
+    swapped = one(pipeline, swapping(every_layer(pipeline)))
+
+    assert torch.equal(swapped, draw_pooled_apart(pipeline, TARGET, SOURCE))
+    assert not torch.equal(swapped, one(pipeline, Run(TARGET, 0)))
+    assert not torch.equal(swapped, one(pipeline, Run(SOURCE, 0)))
+
+
+def draw_pooled_apart(pipeline, prompt, pooled):
+    """Return the picture of a prompt where another one is pooled, made without loco's hooks."""
+    reader = pipeline.reader
+    if pipeline.spec.family == "sdxl":
+        nothing = reader.read_nothing()
+        return draw(
+            pipeline,
+            prompt_embeds=reader.read(prompt).states[None],
+            pooled_prompt_embeds=reader.read(pooled).pooled[None],
+            negative_prompt_embeds=nothing.states[None],
+            negative_pooled_prompt_embeds=nothing.pooled[None],
+        )
+    states = torch.stack([reader.read("").states, reader.read(pooled).states])
+    with pipeline.pipe.unet.add_embedding.register_forward_pre_hook(lambda *_: (states,)):
+        return draw(pipeline, prompt)
+
+
+@pooling_only
+def test_the_pooled_prompt_goes_with_every_window(pipeline):
+    """
+    A window that is swapped with the pooled prompt differs from the window alone.
+    """
+    n = pipeline.spec.n_layers // 2
+
+    assert not torch.equal(
+        one(pipeline, swapping(range(n), pooled=True)), one(pipeline, swapping(range(n)))
+    )
+
+
+def test_a_batch_of_windows_equals_them_one_by_one(pipeline):
+    """
+    Windows, prompts and seeds that ride together give what each gives alone, within 1e-4.
+    """
+    n = pipeline.spec.n_layers
+    runs = [
+        swapping(range(n)),
+        swapping(range(n // 3), seed=3),
+        swapping(range(n // 2, n), pooled=True),
+        swapping((), pooled=True),
+        Run("a photo of a cat", 7),
+    ]
+
+    together = sample_batch(pipeline, runs, **SETTINGS)
+
+    for run, picture in zip(runs, together, strict=True):
+        torch.testing.assert_close(picture, one(pipeline, run), rtol=0, atol=1e-4)
+
+
+def test_a_picture_is_the_one_that_diffusers_draws(pipeline):
+    """
+    Prompt, negative prompt and noise are those of the pipeline's own call, bit for bit.
+    """
+    assert torch.equal(one(pipeline, Run(SOURCE, 0)), draw(pipeline, SOURCE))
+
+
+def test_turbo_takes_one_step_without_guidance():
+    """
+    SDXL's Turbo asks its UNet once, reads no empty prompt, and the laws hold for it.
+    """
+    spec, sdxl = registry.get("sdxl-turbo"), running("sdxl")
+    with without_advice():
+        sampler = EulerAncestralDiscreteScheduler.from_pretrained(
+            registry.config_folder(spec) / "scheduler"
+        )
+    pipe = StableDiffusionXLPipeline(
+        **{**sdxl.pipe.components, "scheduler": sampler}, add_watermarker=False
+    )
+    pipe.set_progress_bar_config(disable=True)
+    turbo = Pipeline(pipe, sdxl.spec, PromptReader(pipe, sdxl.spec))
+    settings = dict(zip(("steps", "guidance"), spec.sampling(None, None), strict=True))
+    ticks = []
+
+    target = one(turbo, Run(TARGET, 0), tick=ticks.append, **settings)
+
+    assert ticks == [1]
+    assert torch.equal(one(turbo, swapping(every_layer(turbo), pooled=True), **settings), target)
+    assert turbo.reader.known.keys() == {SOURCE, TARGET}
+
+
+def test_half_precision_is_silent(capfd):
+    """
+    In float16, the default of a card, SDXL's VAE is widened for each picture, and nobody says so.
+    """
+    half = load_model(located("sdxl"), RunOptions(device="cpu", dtype="float16"))
+
+    target = one(half, Run(TARGET, 0))
+    swapped = one(half, swapping(every_layer(half), pooled=True))
+
+    assert target.isfinite().all()
+    assert torch.equal(swapped, target)
+    assert capfd.readouterr().err == ""
+
+
+def test_pictures_and_edits_read_the_same_embeddings(pipeline, request):
+    """
+    What an edit solves for is what the pipeline gives its UNet, within rounding.
+    """
+    name = request.node.callspec.params["pipeline"]
+
+    (encoded,) = encoder_of(located(name)).encode([SOURCE])
+
+    torch.testing.assert_close(
+        encoded.states, pipeline.reader.read(SOURCE).states, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_the_layers_are_those_that_the_pipeline_runs(pipeline):
+    """
+    In a picture's making, the maps that read the text are the spec's projections, in their order.
+    """
+    unet, n_tokens = pipeline.pipe.unet, len(pipeline.reader.read("").states)
+    read = []
+    handles = [
+        module.register_forward_pre_hook(
+            lambda _, args, path=path: read.append((path, args[0].shape))
+        )
+        for path, module in unet.named_modules()
+        if isinstance(module, nn.Linear)
+    ]
+
+    one(pipeline, Run(SOURCE, 0), steps=1)
+    for handle in handles:
+        handle.remove()
+
+    assert [path for path, shape in read if shape == (2, n_tokens, pipeline.spec.d_text)] == [
+        f"{layer.module_path}.{projection.name}"
+        for layer in pipeline.spec.layers
+        for projection in layer.projections
+    ]
+
+
+def test_only_the_conditional_half_is_swapped(pipeline):
+    """
+    A swapped layer reads what guidance leads away from on one half, and the target on the other.
+    """
+    layer, reader = pipeline.spec.layers[8], pipeline.reader
+    attention = pipeline.pipe.unet.get_submodule(layer.module_path)
+    seen = []
+    handle = attention.get_submodule(layer.projections[0].name).register_forward_hook(
+        lambda module, args, output: seen.append(args[0])
+    )
+
+    one(pipeline, swapping((8,)))
+    handle.remove()
+
+    context = torch.stack([reader.read_nothing().states, reader.read(TARGET).states])
+    if pipeline.spec.family == "if":
+        context = attention.norm_encoder_hidden_states(pipeline.pipe.unet.encoder_hid_proj(context))
+    assert len(seen) == SETTINGS["steps"]
+    assert all(torch.equal(one_seen, context) for one_seen in seen)
+
+
+def test_no_hook_is_left_by_a_run_that_breaks(pipeline):
+    """
+    An interrupt in the middle of sampling leaves the UNet without hooks.
+    """
+
+    def interrupt(n):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample_batch(pipeline, [swapping((8, 9), pooled=True)], tick=interrupt, **SETTINGS)
+
+    hooks = [
+        hook
+        for module in pipeline.pipe.unet.modules()
+        for hook in (*module._forward_pre_hooks, *module._forward_hooks)
+    ]
+    assert hooks == []

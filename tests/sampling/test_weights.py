@@ -1,0 +1,52 @@
+"""Other weights for a while."""
+
+import pytest
+import torch
+from torch import nn
+
+from loco_cli.sampling.weights import replaced_weights
+
+
+@pytest.fixture
+def module():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+
+
+def test_weights_are_replaced_and_put_back(module):
+    """
+    Inside the named parameters have the given values, after it their own, bit for bit.
+    """
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+
+    with replaced_weights(module, {"0.weight": torch.ones(2, 3, dtype=torch.float16)}):
+        inside = {name: value.clone() for name, value in module.state_dict().items()}
+
+    assert torch.equal(inside["0.weight"], torch.ones(2, 3))
+    assert torch.equal(inside["1.weight"], before["1.weight"])
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_weights_are_put_back_after_an_exception(module):
+    """
+    A block that breaks leaves the module as it was.
+    """
+    before = module[0].weight.clone()
+
+    with pytest.raises(KeyboardInterrupt), replaced_weights(module, {"0.weight": torch.ones(2, 3)}):
+        raise KeyboardInterrupt
+
+    assert torch.equal(module[0].weight, before)
+
+
+def test_a_wrong_shape_changes_nothing(module):
+    """
+    Where one value does not fit, those before it are put back.
+    """
+    before = module[0].weight.clone()
+    weights = {"0.weight": torch.ones(2, 3), "1.weight": torch.ones(5, 5)}
+
+    with pytest.raises(RuntimeError), replaced_weights(module, weights):
+        pass
+
+    assert torch.equal(module[0].weight, before)
