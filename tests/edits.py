@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from loco_cli.checkpoint.layout import Checkpoint, open_checkpoint
-from loco_cli.checkpoint.reader import read_array
-from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.checkpoint.reader import TensorSlot, read_array
 from loco_cli.families.sd import sd1_layers
 from loco_cli.manifest import (
     EditRecord,

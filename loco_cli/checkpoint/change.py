@@ -1,14 +1,27 @@
-"""How far a tensor has moved: its share, its largest step, its rank."""
+"""
+How far a tensor has moved: the share that changed, its largest step, and the rank of the change.
 
-from collections.abc import Iterable
+The rank is that of the change seen through the rounding of the dtype that stores it. Rounding an
+edited weight to its dtype adds noise of full rank to a change of low rank, so the rank counts the
+singular values above what that noise alone reaches. With steps `u` between neighbouring numbers the
+noise is spread over `u / sqrt(12)`, and the largest singular value of a matrix of such noise is at
+most about its largest row norm plus its largest column norm (Bandeira and van Handel,
+arXiv:1408.6185).
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
 import numpy as np
 
-from loco_cli.checkpoint.rank import numerical_rank, rounding_noise
-
 _HALVES = ("F16", "BF16")  # float32 holds them, and their differences as good as exactly
+_MANTISSA_BITS = {"F16": 10, "BF16": 7, "F32": 23, "F64": 52}
+_MIN_EXPONENTS = {"F16": -14, "BF16": -126, "F32": -126, "F64": -1022}
+_EXPONENT_MASKS = {np.dtype(np.float32): 0x7F80_0000, np.dtype(np.float64): 0x7FF0 << 48}
+_MARGIN = 1.5  # a change of about one step per element leaves noise that is not independent
+_SKETCH_WIDTHS = (32, 128)  # more than the keys of most edits; each is worth trying
+_BLOCK_COLUMNS = 512
 _RANK_LIMIT = 32 << 20  # changed elements of which a rank is found: 128 MiB of float32
 
 
@@ -100,11 +113,89 @@ class _ChangedRows:
             return None
         if not self._delta:
             return 0
-        noise = rounding_noise(self._stored, self._dtype)
+        noise = _rounding_noise(self._stored, self._dtype)
         self._stored = []
-        return numerical_rank(np.concatenate(self._delta), noise)
+        return _numerical_rank(np.concatenate(self._delta), noise)
 
 
 def _sum_of_squares(values: np.ndarray) -> float:
     rows = values.reshape(len(values), -1)
     return float(np.einsum("ij,ij->i", rows, rows).sum(dtype=np.float64))
+
+
+def _rounding_noise(stored: Sequence[np.ndarray], dtype: str) -> float:
+    """
+    Return what the largest singular value of a rounding error may be, given what was rounded.
+
+    `stored` are blocks of rows [n, d_in], float32 or float64, of a matrix that is kept as `dtype`.
+    """
+    if dtype not in _MANTISSA_BITS:
+        return 0.0
+    largest_row, columns = 0.0, 0.0
+    for block in stored:
+        powers = _powers_of_two(block, _MIN_EXPONENTS[dtype])
+        largest_row = max(largest_row, float(np.einsum("ij,ij->i", powers, powers).max()))
+        columns = columns + np.einsum("ij,ij->j", powers, powers).astype(np.float64)  # [d_in]
+    step = np.exp2(-_MANTISSA_BITS[dtype]) / np.sqrt(12)
+    return float(_MARGIN * step * (np.sqrt(largest_row) + np.sqrt(np.max(columns))))
+
+
+def _numerical_rank(delta: np.ndarray, floor: float) -> int:
+    """
+    Return how many singular values of `delta` [m, n] are above `floor`; at least 1 unless all is 0.
+
+    A random sketch finds the largest ones at a fraction of the price of all (Halko, Martinsson and
+    Tropp, arXiv:0909.4061); it is enough as soon as the smallest that it found is noise.
+    """
+    if not delta.any():
+        return 0
+    for width in _SKETCH_WIDTHS:
+        if 4 * width > min(delta.shape):
+            break  # all of them cost no more
+        found = _largest_singular_values(delta, width)
+        least = _floor(floor, found, delta.dtype)
+        if found[-1] <= least:
+            return max(1, int(np.count_nonzero(found > least)))
+    found = _singular_values(delta, floor)
+    return max(1, int(np.count_nonzero(found > _floor(floor, found, delta.dtype))))
+
+
+def _floor(floor: float, found: np.ndarray, dtype: np.dtype) -> float:
+    # what the arithmetic itself leaves, where the dtype on disk is the finer one
+    return max(floor, 32 * float(np.finfo(dtype).eps) * float(found[0]))
+
+
+def _powers_of_two(values: np.ndarray, min_exponent: int) -> np.ndarray:
+    """Return 2^e for each value in [2^e, 2^(e+1)): its bits with sign and fraction blanked."""
+    integers = values.view(np.uint32 if values.dtype == np.float32 else np.uint64)
+    powers: np.ndarray = (integers & integers.dtype.type(_EXPONENT_MASKS[values.dtype])).view(
+        values.dtype
+    )
+    least: np.ndarray = np.maximum(powers, powers.dtype.type(2.0**min_exponent))
+    return least
+
+
+def _largest_singular_values(delta: np.ndarray, width: int) -> np.ndarray:  # [width], descending
+    sketch = np.random.default_rng(width).standard_normal((delta.shape[1], width), delta.dtype)
+    basis, _ = np.linalg.qr(delta @ sketch)  # [m, width]
+    basis, _ = np.linalg.qr(delta.T @ basis)  # [n, width]
+    basis, _ = np.linalg.qr(delta @ basis)  # [m, width]
+    return np.linalg.svd(basis.T @ delta, compute_uv=False)
+
+
+def _singular_values(delta: np.ndarray, floor: float) -> np.ndarray:  # descending
+    gram = _gram(delta if len(delta) <= delta.shape[1] else delta.T)
+    found = np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0))
+    # squares lose what is below 1e-7 of the largest; the long way is for those who need it
+    blurred = 1e-7 * found[0]
+    if max(floor, found[-1]) >= blurred or delta.dtype == np.float32:
+        return found
+    return np.linalg.svd(delta, compute_uv=False)
+
+
+def _gram(wide: np.ndarray) -> np.ndarray:  # [m, m], float64
+    gram = np.zeros((len(wide), len(wide)))
+    for begin in range(0, wide.shape[1], _BLOCK_COLUMNS):
+        block = wide[:, begin : begin + _BLOCK_COLUMNS].astype(np.float64)
+        gram += block @ block.T
+    return gram

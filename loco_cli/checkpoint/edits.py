@@ -1,17 +1,32 @@
-"""Which bytes of which files an edit replaces, and what stood there before."""
+"""
+The bytes that an edit replaces in each file, the bytes that stood there, and the file's stamp.
 
+An edited file names in its header the digest of its manifest. This stamp has the same length
+whatever the digest, so that its place can be kept before the digest is known. Of the keys of the
+SAI model spec (github.com/Stability-AI/ModelSpec) that a base carries, title and description are
+brought up to date. Its date and its hashes are left out: they hold for the base alone, and the date
+would make two runs of one recipe differ. The manifest holds both.
+"""
+
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from loco_cli import __version__
+from loco_cli.checkpoint.clone import BLOCK_BYTES
 from loco_cli.checkpoint.files import CheckpointFile
-from loco_cli.checkpoint.header import read_header_bytes
+from loco_cli.checkpoint.header import Header, read_header_bytes, render_header
 from loco_cli.checkpoint.layout import Checkpoint
 from loco_cli.checkpoint.patcher import FileRange, hash_content
-from loco_cli.checkpoint.slot import TensorSlot
-from loco_cli.checkpoint.stamp import stamped_header
+from loco_cli.checkpoint.reader import TensorSlot
 from loco_cli.checkpoint.undo import HEADER_TENSOR, Original
+from loco_cli.manifest import STAMP_KEY, VERSION_KEY
+
+_BLANK_DIGEST = "0" * 64
+_SPEC = "modelspec."
+_OF_THE_BASE = (f"{_SPEC}date", f"{_SPEC}hash_")
 
 
 @dataclass(frozen=True)
@@ -110,3 +125,29 @@ def plan_edits(
     """Return the edit of each file that holds one of the slots; `what` is as in `FileEdit`."""
     own = ((file, tuple(s for s in slots if s.file == file.path)) for file in base.files)
     return tuple(FileEdit(file, found, what) for file, found in own if found)
+
+
+def stamped_header(header: Header, what: str, digest: str = _BLANK_DIGEST) -> bytes:
+    """
+    Return the bytes before the data of an edited file, for a base with this header.
+
+    `what` says in a few words what was done ("Remove the style of Van Gogh"). Spaces behind the
+    JSON move the data by whole blocks, so that a file system can share them with the base's.
+    """
+    metadata = {
+        key: _updated(key, value, what)
+        for key, value in header.metadata.items()
+        if not key.startswith(_OF_THE_BASE)
+    }
+    metadata |= {VERSION_KEY: __version__, STAMP_KEY: digest}
+    raw = render_header(header.tensors.values(), metadata)[8:]
+    raw += b" " * ((header.data_start - 8 - len(raw)) % BLOCK_BYTES)
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def _updated(key: str, value: str, what: str) -> str:
+    if key == f"{_SPEC}title":
+        return f"{value} ({what})"
+    if key == f"{_SPEC}description":
+        return f"{value}\n\nEdited with loco {__version__}: {what}."
+    return value

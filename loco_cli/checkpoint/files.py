@@ -1,23 +1,56 @@
-"""The files of a checkpoint that hold its tensors, each with its header."""
+"""The files of a checkpoint: links followed, indexes checked, headers read, pickles told apart."""
 
+import os
+import re
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from loco_cli.checkpoint.header import Header, read_header
+from loco_cli.checkpoint.header import HEADER_LIMIT_BYTES, Header, parse_strict_json, read_header
 from loco_cli.checkpoint.pickles import PICKLE_HINT, read_pickle
-from loco_cli.checkpoint.tree import (
-    Entry,
-    is_pickle,
-    is_safetensors,
-    read_indexes,
-    weights_left_out,
-)
 from loco_cli.errors import CheckpointError, printable
 
 MODEL_HINT = "give a diffusers folder or a single `.safetensors` file"
 UNDO_NAME = "loco-undo.safetensors"  # in a folder that is an output; no weights of the model
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 _STEMS = ("diffusion_pytorch_model", "pytorch_model", "model")  # and not `training_args.bin`
+
+# what a version control or download tool keeps beside the model is no part of it
+_TOOL_FOLDERS = frozenset({".git", ".cache"})
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+_OTHER_WEIGHTS = (*_PICKLES, ".msgpack", ".h5", ".onnx", ".onnx_data", ".pb", ".gguf")
+_SAFETENSORS = (".safetensors", ".sft")
+_SET_ASIDE = re.compile(r"\.(safetensors|sft|bin|ckpt|pth?)(\.(bak|backup|old|orig)|~)$")
+_OTHER_INDEX = re.compile(r"\.(bin|msgpack|h5)\.index(\.[\w-]+)?\.json$")
+# a variant is `x.safetensors.index.fp16.json` today, and was `x.safetensors.fp16.index.json`
+_INDEX = re.compile(r"\.safetensors(\.[\w-]+)?\.index\.json$|\.safetensors\.index\.[\w-]+\.json$")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """
+    One file: `Entry("unet/config.json", Path("/models/sd15/unet/config.json"), 743)`.
+
+    `path` is relative to the folder, with `/`; `source` is where the bytes are read.
+    """
+
+    path: str
+    source: Path
+    n_bytes: int
+
+    def __post_init__(self) -> None:
+        # a path in a manifest must mean the same file on every system
+        if "\\" in self.path or self.path[1:2] == ":":
+            raise CheckpointError(
+                f"`{printable(self.source)}` has a name that other systems read as another folder",
+                "rename it",
+            )
+
+    @property
+    def folder(self) -> str:
+        """Return the folder part of `path`, empty at the root."""
+        return self.path.rpartition("/")[0]
 
 
 @dataclass(frozen=True)
@@ -29,6 +62,63 @@ class CheckpointFile:
     path: str
     source: Path
     header: Header
+
+
+def list_files(root: Path) -> tuple[Entry, ...]:
+    """
+    Return every file under `root`, sorted by path; links are followed.
+
+    Raises:
+        CheckpointError: a link that leads nowhere or back to its own folder, a file that is no
+            regular file, a name that is no UTF-8, a folder that cannot be read.
+    """
+    return tuple(sorted(_walk(root, "", ()), key=lambda entry: entry.path))
+
+
+def is_pickle(path: Path) -> bool:
+    """Tell whether the name is that of a pickle."""
+    return path.suffix.lower() in _PICKLES
+
+
+def _is_safetensors(path: str) -> bool:
+    """Tell whether the name is that of a safetensors file, in letters of any case."""
+    return path.lower().endswith(_SAFETENSORS)
+
+
+def is_weights(path: Path) -> bool:
+    """Tell whether the name is that of weights in another format than safetensors."""
+    return path.name.lower().endswith(_OTHER_WEIGHTS)
+
+
+def weights_left_out(files: tuple[Entry, ...]) -> tuple[str, ...]:
+    """
+    Return the paths of weights that a safetensors file stands in for: pickles, flax, backups.
+
+    They hold what the edit takes out, so no copy takes them along. A component that has no
+    safetensors file keeps its pickle; at the root, where only whole models lie, none is kept.
+    """
+    with_safetensors = {file.folder for file in files if _is_safetensors(file.path)} | {""}
+    return tuple(
+        file.path
+        for file in files
+        if file.folder in with_safetensors
+        and (
+            is_weights(file.source)
+            or _OTHER_INDEX.search(file.path)
+            or _SET_ASIDE.search(file.path.lower())
+        )
+    )
+
+
+def read_indexes(files: tuple[Entry, ...]) -> dict[str, dict[str, str]]:
+    """
+    Return what each shard index says: index path → tensor name → path of the file that holds it.
+
+    Raises:
+        CheckpointError: an index is damaged, leaves its folder, or names a file that is not there.
+    """
+    paths = {file.path for file in files}
+    return {file.path: _read_index(file, paths) for file in files if _INDEX.search(file.path)}
 
 
 def single_entry(path: Path) -> Entry:
@@ -57,7 +147,7 @@ def read_files(
     files = tuple(
         CheckpointFile(entry.path, entry.source, read_header(entry.source))
         for entry in entries
-        if is_safetensors(entry.path) and entry.path != UNDO_NAME
+        if _is_safetensors(entry.path) and entry.path != UNDO_NAME
     )
     if with_pickles:
         files += tuple(_read_single(entry, with_pickles) for entry in _pickled_parts(entries))
@@ -68,6 +158,74 @@ def read_files(
         )
     _check_indexes(entries, files)
     return files
+
+
+def _walk(folder: Path, prefix: str, ancestors: tuple[Path, ...]) -> Iterator[Entry]:
+    real = folder.resolve()
+    if real in ancestors:
+        raise CheckpointError(f"link `{printable(folder)}` leads back to a folder that it lies in")
+    try:
+        with os.scandir(folder) as scan:
+            names = sorted(entry.name for entry in scan)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot read folder `{printable(folder)}`: {error.strerror}"
+        ) from error
+    for name in names:
+        source = folder / name
+        mode, n_bytes = _look_at(source)
+        if stat.S_ISREG(mode):
+            yield Entry(prefix + name, source, n_bytes)
+        elif not stat.S_ISDIR(mode):
+            raise CheckpointError(f"`{printable(source)}` is neither a file nor a folder")
+        elif name not in _TOOL_FOLDERS:
+            yield from _walk(source, f"{prefix}{name}/", (*ancestors, real))
+
+
+def _look_at(source: Path) -> tuple[int, int]:
+    try:
+        os.fsencode(source.name).decode()
+        found = source.stat()
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"the name of `{printable(source)}` is no UTF-8") from error
+    except OSError as error:
+        what = "link" if source.is_symlink() else "file"
+        raise CheckpointError(
+            f"cannot follow {what} `{printable(source)}`: {error.strerror}"
+        ) from error
+    return found.st_mode, found.st_size
+
+
+def _read_index(index: Entry, paths: set[str]) -> dict[str, str]:
+    where = f"index `{printable(index.source)}`"
+    if index.n_bytes > HEADER_LIMIT_BYTES:
+        raise CheckpointError(
+            f"{where} has {index.n_bytes} bytes, at most {HEADER_LIMIT_BYTES} are read"
+        )
+    try:
+        tree = parse_strict_json(index.source.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"cannot read {where}: {error.strerror}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{where} is damaged: {printable(error)}") from error
+    weight_map = tree.get("weight_map") if isinstance(tree, dict) else None
+    if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
+        raise CheckpointError(f"{where} is damaged: `weight_map` must name a file for each tensor")
+    for name in sorted(set(weight_map.values())):
+        if (
+            PurePosixPath(name).is_absolute()
+            or ".." in name.split("/")
+            or "\\" in name
+            or ":" in name
+        ):
+            raise CheckpointError(f"{where} names `{printable(name)}`, which leaves its folder")
+        if _beside(index, name) not in paths:
+            raise CheckpointError(f"{where} names `{printable(name)}`, which is not there")
+    return {tensor: _beside(index, name) for tensor, name in weight_map.items()}
+
+
+def _beside(index: Entry, name: str) -> str:
+    return (PurePosixPath(index.folder) / name).as_posix()
 
 
 def _read_single(entry: Entry, with_pickles: bool) -> CheckpointFile:

@@ -15,12 +15,15 @@ from loco_cli.checkpoint.files import (
     MODEL_HINT,
     PARTS,
     CheckpointFile,
+    Entry,
+    is_weights,
+    list_files,
     read_files,
     single_entry,
+    weights_left_out,
 )
 from loco_cli.checkpoint.header import ITEM_BITS, Header, TensorInfo
-from loco_cli.checkpoint.slot import TensorSlot
-from loco_cli.checkpoint.tree import Entry, is_weights, list_files, weights_left_out
+from loco_cli.checkpoint.reader import TensorSlot
 from loco_cli.errors import CheckpointError, RequestError, printable
 from loco_cli.families.names import (
     EMA_COMPONENT,
@@ -34,7 +37,7 @@ from loco_cli.families.names import (
 from loco_cli.families.recognise import family_of
 from loco_cli.families.spec import Family
 
-EDITABLE_DTYPES = ("F32", "F16", "BF16")
+_EDITABLE_DTYPES = ("F32", "F16", "BF16")
 _KEY_ENDS = (".attn2.to_k.weight", ".add_k_proj.weight")
 _EDITED = ("unet", "text_encoder")  # with the EMA copy and the second encoder
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
@@ -231,12 +234,12 @@ def _check_dtypes(slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
             is_small = ITEM_BITS[slot.dtype] <= 8
             is_number = slot.name.endswith(".weight") or (is_small and slot.dtype.startswith("F"))
             is_edited = component.startswith(_EDITED) and is_number
-            if is_edited and slot.dtype not in EDITABLE_DTYPES:
+            if is_edited and slot.dtype not in _EDITABLE_DTYPES:
                 what = "is quantised" if is_small else "cannot be edited"
                 raise CheckpointError(
                     f"`{printable(slot.source)}` {what}: "
                     f"tensor `{printable(slot.tensor)}` is {slot.dtype}, "
-                    f"loco edits {', '.join(EDITABLE_DTYPES)}",
+                    f"loco edits {', '.join(_EDITABLE_DTYPES)}",
                     "give the float16 or float32 version of the model",
                 )
 

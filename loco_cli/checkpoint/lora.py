@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from loco_cli.checkpoint.header import Header, TensorInfo, read_header, render_header
 from loco_cli.checkpoint.layout import Checkpoint
-from loco_cli.checkpoint.reader import read_tensor
-from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.checkpoint.reader import TensorSlot, read_tensor
 from loco_cli.errors import CheckpointError, printable
 from loco_cli.families.lora_names import (
     KOHYA,

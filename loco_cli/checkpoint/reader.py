@@ -1,15 +1,16 @@
-"""One tensor at a time: from a file into memory, and back into the bytes of its slot."""
+"""One tensor: the bytes of a file that hold it, read into memory and written back."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loco_cli.checkpoint.slot import TensorSlot
 from loco_cli.errors import CheckpointError, EditError, printable
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
 
 _TORCH_DTYPES = {
     "F64": "float64",
@@ -37,6 +38,41 @@ _NUMPY_DTYPES = {
     "U8": "u1",
     "BOOL": "?",
 }
+
+
+@dataclass(frozen=True)
+class TensorSlot:
+    """
+    One copy of a canonical tensor in one file.
+
+    `TensorSlot("unet", "conv_in.weight", file="a.safetensors",
+    tensor="model.diffusion_model.input_blocks.0.0.weight", dtype="F16", shape=(8, 4, 3, 3), ...)`.
+
+    `begin` and `end` count bytes from the start of `source`. Where q, k and v are fused they span a
+    third of the rows of `tensor`, and `shape` is that third's; `is_transposed` tells that the bytes
+    are the transpose of the canonical tensor, whose shape is `canonical_shape`.
+    """
+
+    component: str
+    name: str
+    file: str
+    tensor: str
+    dtype: str
+    shape: tuple[int, ...]
+    source: Path
+    begin: int
+    end: int
+    is_transposed: bool = False
+
+    @property
+    def key(self) -> str:
+        """Return `file:tensor`, the name by which manifest and undo file know it."""
+        return f"{self.file}:{self.tensor}"
+
+    @property
+    def canonical_shape(self) -> tuple[int, ...]:
+        """Return the shape that diffusers gives the tensor."""
+        return self.shape[::-1] if self.is_transposed else self.shape
 
 
 def read_range(source: Path, begin: int, end: int) -> bytearray:

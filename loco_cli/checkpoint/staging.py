@@ -5,14 +5,17 @@ Everything is written into a hidden folder beside its place, on the same disk, f
 renamed. Whatever goes wrong, Ctrl-C included, that folder goes, and what was there before stays.
 Ctrl-C while files are renamed comes too late: what is begun in `defer_sigint` is ended. A program
 that is killed leaves the folder behind; as long as it lives it holds a lock on it, so that the next
-one knows which of them to remove.
+one knows which of them to remove. Locks are those of `flock`: nothing is written for them, and
+where a system has none there are none.
 """
 
 import os
 import re
 import shutil
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -21,10 +24,10 @@ from secrets import token_hex
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
-from loco_cli.checkpoint.turns import await_lock, lock_folder
 from loco_cli.errors import MachineError, printable
 
-_SPARE_BYTES = 16 << 20  # folders, journals, the report: what no sum of sizes tells
+_PATIENCE_SECONDS = 30.0  # for others to rename a few files
+_SPARE_BYTES = 16 << 20  # slack for directories, file-system journal and the report
 
 
 class _Finish:
@@ -95,6 +98,25 @@ def staged_folder(output: Path) -> Iterator[Path]:
         yield new
 
 
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """
+    Let one program at a time look at what is in `folder` and rename files there.
+
+    Raises:
+        MachineError: another has not finished within half a minute.
+    """
+    try:
+        lock = _await_lock(folder)
+    except BlockingIOError as error:
+        raise MachineError(f"another program is renaming files in `{printable(folder)}`") from error
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
 def left_behind(output: Path) -> tuple[Path, ...]:
     """Return the staging folders beside `output`, the newest first: of killed programs, or not."""
     named = re.compile(re.escape(_prefix(output)) + r"[0-9a-f]{8}\.partial")
@@ -144,6 +166,11 @@ def check_space(folder: Path, n_bytes: int) -> None:
             f"{size_in_words(n_bytes + _SPARE_BYTES)} are needed, "
             f"{size_in_words(free_bytes)} are free"
         )
+
+
+def size_in_words(n_bytes: int) -> str:
+    """Return a size in the unit that suits it: `8.6 MB`, `6.94 GB`."""
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
 
 
 def put_folder(staged: Path, output: Path) -> None:
@@ -197,7 +224,7 @@ def _enter_new_folder(output: Path, stack: ExitStack) -> Path:
         folder = output.parent / f"{_prefix(output)}{token_hex(4)}.partial"
         stack.callback(_remove, folder)
         folder.mkdir()
-        lock = await_lock(folder)
+        lock = _await_lock(folder)
         if lock is not None:
             stack.callback(os.close, lock)
         try:
@@ -211,7 +238,7 @@ def _remove_orphans(output: Path) -> None:
     """Remove what killed programs left, but for files that were to be replaced and were not yet."""
     for folder in left_behind(output):
         try:
-            lock = lock_folder(folder)
+            lock = _lock_folder(folder)
         except BlockingIOError:  # it lives
             continue
         if lock is None:
@@ -241,6 +268,38 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def size_in_words(n_bytes: int) -> str:
-    """Return a size in the unit that suits it: `8.6 MB`, `6.94 GB`."""
-    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
+def _await_lock(folder: Path) -> int | None:
+    """Return a lock as `_lock_folder` does, and wait for half a minute where another has it."""
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return _lock_folder(folder)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.01)
+
+
+def _lock_folder(folder: Path) -> int | None:
+    """
+    Return a handle that locks `folder` until it is closed, None where the system has no locks.
+
+    Raises BlockingIOError where another program holds the lock.
+    """
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise
+    except OSError:
+        os.close(handle)
+        return None
+    return handle

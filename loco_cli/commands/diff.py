@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from loco_cli.checkpoint.compare import Compared, compare_pairs, metadata_changes
+from loco_cli.checkpoint.compare import Compared, compare_pairs, metadata_changes, pair_slots
 from loco_cli.checkpoint.layout import Checkpoint, open_checkpoint
-from loco_cli.checkpoint.pairs import pair_slots
-from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.checkpoint.reader import TensorSlot
 from loco_cli.diff import Counts, Diff, Side, TensorDelta, Verdict
 from loco_cli.events import Notify, Progress, silent
 from loco_cli.families.names import block_of

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.checkpoint.reader import TensorSlot
 from loco_cli.editing.deltas import Solved, edited_slots, iter_new_weights
 from loco_cli.editing.methods import doubts, touched
 from loco_cli.editing.preview import EditPreview

@@ -7,12 +7,12 @@ from loco_cli.checkpoint.header import read_header
 from loco_cli.checkpoint.patcher import Digest, hash_file, iter_content, write_patched
 from loco_cli.checkpoint.staging import (
     defer_sigint,
+    folder_lock,
     new_file,
     put_files,
     put_folder,
     staging,
 )
-from loco_cli.checkpoint.turns import folder_lock
 from loco_cli.checkpoint.undo import Undo, read_undo
 from loco_cli.errors import CheckpointError, RequestError, VerificationError, printable
 from loco_cli.manifest import FileRecord, Restoration

@@ -9,10 +9,10 @@ hashes of the base, so that nothing else has changed.
 from hashlib import sha256
 from pathlib import Path
 
+from loco_cli.checkpoint.files import list_files
 from loco_cli.checkpoint.header import Header, read_header
 from loco_cli.checkpoint.lora import is_lora as is_lora_file
 from loco_cli.checkpoint.patcher import Digest, FileRange, Patch, hash_content, hash_patched
-from loco_cli.checkpoint.tree import list_files
 from loco_cli.checkpoint.undo import Undo, read_undo
 from loco_cli.errors import CheckpointError, VerificationError, printable
 from loco_cli.manifest import STAMP_KEY, FileRecord, TensorRecord, Verification

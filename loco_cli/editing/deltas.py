@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from loco_cli.checkpoint.reader import read_tensor, tensor_bytes
-from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.checkpoint.reader import TensorSlot, read_tensor, tensor_bytes
 from loco_cli.editing.factors import Update
 from loco_cli.editing.methods import TensorKey
 from loco_cli.editing.preserve import Preserved

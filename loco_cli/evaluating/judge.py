@@ -10,7 +10,6 @@ from torch import Tensor
 from loco_cli.checkpoint.lora import Lora
 from loco_cli.editing.deltas import Solved, TensorEdit, new_weights
 from loco_cli.errors import MachineError
-from loco_cli.evaluating.apply_lora import with_lora
 from loco_cli.evaluating.questions import Question, questions
 from loco_cli.evaluation import Evaluation, ForgetImages, JudgedImage, KeepImages
 from loco_cli.events import Notify, silent
@@ -25,7 +24,7 @@ from loco_cli.sampling.clip_score import ClipScorer
 from loco_cli.sampling.conditioning import PromptReader
 from loco_cli.sampling.pipeline import Pipeline
 from loco_cli.sampling.sample import choose_batch_size, count_steps, sample, to_png
-from loco_cli.sampling.weights import replaced_weights
+from loco_cli.sampling.weights import replaced_weights, with_lora
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from loco_cli.checkpoint.reader import read_rows, read_tensor
-from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.checkpoint.reader import TensorSlot, read_rows, read_tensor
 from loco_cli.encoders.clip import INNER, ClipShape, clip_shape
 from loco_cli.encoders.encode import CheckpointEncoder, EncoderPart, read_config
 from loco_cli.encoders.t5 import HEADS, WIDE, T5Shape, t5_shape

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from loco_cli.checkpoint.files import is_pickle, is_weights
 from loco_cli.checkpoint.layout import Checkpoint, open_checkpoint
 from loco_cli.checkpoint.pickles import PICKLE_HINT
-from loco_cli.checkpoint.tree import is_pickle, is_weights
 from loco_cli.errors import CheckpointError, EditError, LocoError, RequestError, printable
 from loco_cli.families import registry
 from loco_cli.families.family import standard_model

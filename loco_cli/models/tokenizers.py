@@ -7,7 +7,7 @@ Nothing here needs torch, so that a plan can be refused where an edit would be.
 from collections.abc import Iterable
 from pathlib import Path
 
-from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.checkpoint.reader import TensorSlot
 from loco_cli.concept import PromptPair
 from loco_cli.encoders.tokenizer import (
     PromptTokenizer,

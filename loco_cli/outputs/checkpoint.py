@@ -15,15 +15,15 @@ from pathlib import Path
 from loco_cli.checkpoint.edits import EditedTensor, plan_edits
 from loco_cli.checkpoint.layout import Checkpoint
 from loco_cli.checkpoint.patcher import Digest, FileRange, hash_file
-from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.checkpoint.reader import TensorSlot
 from loco_cli.checkpoint.staging import (
+    folder_lock,
     new_file,
     put_files,
     put_folder,
     staged_folder,
     write_errors,
 )
-from loco_cli.checkpoint.turns import folder_lock
 from loco_cli.checkpoint.undo import FILE_TENSOR, Original, write_undo
 from loco_cli.errors import EditError, printable
 from loco_cli.manifest import Base, Manifest, Output, render_manifest

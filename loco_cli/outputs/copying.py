@@ -13,10 +13,10 @@ from threading import Event
 
 from loco_cli.checkpoint.clone import copy_ranges, share_blocks
 from loco_cli.checkpoint.edits import FileEdit
+from loco_cli.checkpoint.files import Entry
 from loco_cli.checkpoint.header import read_header
 from loco_cli.checkpoint.patcher import Digest, hash_file
 from loco_cli.checkpoint.staging import new_file
-from loco_cli.checkpoint.tree import Entry
 from loco_cli.errors import CheckpointError, printable
 from loco_cli.outputs.background import Background
 

@@ -16,8 +16,7 @@ from loco_cli.checkpoint.edits import EditedTensor
 from loco_cli.checkpoint.layout import Checkpoint
 from loco_cli.checkpoint.lora import LowRank, lora_metadata, lora_tensors, write_lora
 from loco_cli.checkpoint.patcher import hash_file
-from loco_cli.checkpoint.reader import read_range, read_tensor, tensor_bytes
-from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.checkpoint.reader import TensorSlot, read_range, read_tensor, tensor_bytes
 from loco_cli.checkpoint.staging import new_file, staged_folder, write_errors
 from loco_cli.editing.deltas import Change, Solved, read_change
 from loco_cli.editing.factors import shorten

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from loco_cli import __version__
 from loco_cli.checkpoint.edits import EditedTensor
-from loco_cli.checkpoint.slot import TensorSlot
+from loco_cli.checkpoint.reader import TensorSlot
 from loco_cli.drift import Drift
 from loco_cli.editing.deltas import Solved, TensorEdit
 from loco_cli.editing.methods import unreached

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from loco_cli.checkpoint.files import UNDO_NAME
+from loco_cli.checkpoint.files import UNDO_NAME, list_files
 from loco_cli.checkpoint.layout import Checkpoint
 from loco_cli.checkpoint.staging import check_space, check_writable
-from loco_cli.checkpoint.tree import list_files
 from loco_cli.errors import OutputExists, RequestError, VerificationError, printable
 from loco_cli.manifest import Manifest, parse_manifest
 from loco_cli.models.locate import LocatedModel

@@ -17,7 +17,7 @@ from loco_cli.sampling.quiet import without_advice
 
 
 @dataclass(frozen=True)
-class Conditioning:
+class _Conditioning:
     """
     What a prompt gives the UNet: the states of its tokens, and where there is one, their sum-up.
     """
@@ -27,7 +27,7 @@ class Conditioning:
 
 
 @dataclass(frozen=True)
-class BatchConditioning:
+class _BatchConditioning:
     """
     What a batch of runs gives: the pipeline's own arguments, and what some layers read instead.
     """
@@ -42,9 +42,9 @@ class PromptReader:
 
     pipe: Any
     spec: ModelSpec
-    known: dict[str, Conditioning] = field(default_factory=dict)
+    known: dict[str, _Conditioning] = field(default_factory=dict)
 
-    def read(self, prompt: str) -> Conditioning:
+    def read(self, prompt: str) -> _Conditioning:
         """Return the conditioning of a prompt, in the UNet's dtype."""
         if prompt not in self.known:
             with torch.no_grad(), without_advice():
@@ -56,17 +56,17 @@ class PromptReader:
                 )
             dtype = self.pipe.unet.dtype
             parts = (states, *pooled[:1])
-            self.known[prompt] = Conditioning(*(part[0].to(dtype) for part in parts))
+            self.known[prompt] = _Conditioning(*(part[0].to(dtype) for part in parts))
         return self.known[prompt]
 
-    def read_nothing(self) -> Conditioning:
+    def read_nothing(self) -> _Conditioning:
         """Return what guidance leads away from: the empty prompt, or zeros where it is those."""
         empty = self.read("")
         if empty.pooled is None or not self.pipe.config.get("force_zeros_for_empty_prompt"):
             return empty
-        return Conditioning(torch.zeros_like(empty.states), torch.zeros_like(empty.pooled))
+        return _Conditioning(torch.zeros_like(empty.states), torch.zeros_like(empty.pooled))
 
-    def read_batch(self, runs: Sequence[Run], *, is_guided: bool) -> BatchConditioning:
+    def read_batch(self, runs: Sequence[Run], *, is_guided: bool) -> _BatchConditioning:
         """
         Return what these runs give the UNet together.
 
@@ -91,7 +91,7 @@ class PromptReader:
             arguments["pooled_prompt_embeds"] = self._pooled(past)
         if is_guided:
             arguments |= self.negative(len(runs))
-        return BatchConditioning(arguments, context_of)
+        return _BatchConditioning(arguments, context_of)
 
     def negative(self, n: int) -> dict[str, Tensor]:
         """Return the pipeline's arguments for what guidance leads away from, `n` times."""

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from loco_cli.families.spec import CrossAttention
 from loco_cli.interventions import FixChannels
 
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 Again = Callable[..., Tensor]  # a layer's attention once more, with other keyword arguments
-Watch = Callable[[int, nn.Module, Tensor, Again], Tensor]  # of a layer's output, to its output
+_Watch = Callable[[int, nn.Module, Tensor, Again], Tensor]  # of a layer's output, to its output
 
 
 @contextmanager
@@ -132,7 +132,9 @@ def keep_calls(module: nn.Module, keep: Callable[..., None]) -> Iterator[None]:
 
 
 @contextmanager
-def watch_layers(unet: nn.Module, layers: Sequence[CrossAttention], watch: Watch) -> Iterator[None]:
+def watch_layers(
+    unet: nn.Module, layers: Sequence[CrossAttention], watch: _Watch
+) -> Iterator[None]:
     """
     While open, `watch` sees what every layer answers, may ask it again, and may answer instead.
 
@@ -162,7 +164,7 @@ def only_values_of(attention: nn.Module, tokens: Tensor) -> Iterator[None]:  # [
         yield
 
 
-def _watching(index: int, watch: Watch) -> Callable[..., Tensor | None]:
+def _watching(index: int, watch: _Watch) -> Callable[..., Tensor | None]:
     is_asked_again = False
 
     def hook(
@@ -182,8 +184,8 @@ def _watching(index: int, watch: Watch) -> Callable[..., Tensor | None]:
     return hook
 
 
-def _reading(context: Tensor) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Arguments]:
-    def swap(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+def _reading(context: Tensor) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], _Arguments]:
+    def swap(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Arguments:
         return args, {**kwargs, "encoder_hidden_states": context}
 
     return swap

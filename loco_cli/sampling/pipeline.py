@@ -1,5 +1,6 @@
 """A checkpoint as a running pipeline of diffusers, quiet and offline."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,14 +12,22 @@ import diffusers
 import torch
 from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
+from transformers import (
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    PreTrainedTokenizerFast,
+)
 
+from loco_cli.encoders.tokenizer import load_tokenizer
 from loco_cli.errors import CheckpointError, MachineError, RequestError
-from loco_cli.families.spec import Family, ModelSpec
+from loco_cli.families import registry
+from loco_cli.families.spec import Family, ModelSpec, TextEncoderSpec
 from loco_cli.sampling.conditioning import PromptReader
 from loco_cli.sampling.quiet import silence_libraries
-from loco_cli.sampling.single_file import Tensors, read_single_file
-from loco_cli.sampling.vocabulary import piece_tokenizers
+
+Tensors = Callable[[str], Mapping[str, Tensor]]  # of a component, as diffusers names them
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _ALIGNED = 64  # bytes that a CPU reads at a time
@@ -135,9 +144,69 @@ def _read(
 ) -> DiffusionPipeline:
     kind = getattr(diffusers, _KINDS[spec.family].name)
     if path.is_dir():
-        options = {"use_safetensors": True, **piece_tokenizers(path, spec), **options}
+        options = {"use_safetensors": True, **_piece_tokenizers(path, spec), **options}
         return kind.from_pretrained(path, variant=_variant(path), **options)
-    return read_single_file(kind, path, spec, config, tensors, options)
+    return _read_single_file(kind, path, spec, config, tensors, options)
+
+
+def _read_single_file(
+    kind: Any, path: Path, spec: ModelSpec, config: Path, tensors: Tensors, options: dict[str, Any]
+) -> DiffusionPipeline:
+    """
+    Return the pipeline, of diffusers' class `kind`, of a file with its `config` folder.
+
+    Text encoders are made of the file's own tensors here, since diffusers knows but some of the
+    names that files have for them.
+    """
+    encoders = {
+        encoder.component: _encoder(encoder, config, tensors, options["dtype"])
+        for encoder in spec.context.encoders
+    }
+    return kind.from_single_file(
+        str(path), config=str(config), **encoders, **_packaged_tokenizers(config), **options
+    )
+
+
+def _encoder(encoder: TextEncoderSpec, config: Path, tensors: Tensors, dtype: Any) -> CLIPTextModel:
+    kind = CLIPTextModelWithProjection if encoder.has_projection else CLIPTextModel
+    return kind.from_pretrained(
+        None,
+        config=kind.config_class.from_pretrained(config / encoder.component),
+        state_dict=dict(tensors(encoder.component)),
+        dtype=dtype,
+    )
+
+
+def _packaged_tokenizers(config: Path) -> dict[str, CLIPTokenizer]:
+    """Return the CLIP tokenizers of a folder that leaves their vocabulary to the package."""
+    files = {"vocab": str(registry.CLIP_VOCABULARY), "merges": str(registry.CLIP_MERGES)}
+    return {
+        settings.parent.name: CLIPTokenizer(**files, **json.loads(settings.read_text("utf-8")))
+        for settings in sorted(config.glob("tokenizer*/tokenizer_config.json"))
+        if not (settings.parent / "vocab.json").exists()
+    }
+
+
+def _piece_tokenizers(folder: Path, spec: ModelSpec) -> dict[str, PreTrainedTokenizerFast]:
+    """
+    Return the tokenizers that a folder has as a sentencepiece model only.
+
+    Transformers reads one with the library of that name, which need not be installed.
+    """
+    return {
+        encoder.tokenizer: PreTrainedTokenizerFast(
+            tokenizer_object=load_tokenizer(
+                folder / encoder.tokenizer, encoder.kind, encoder.n_tokens
+            ).backend,
+            eos_token="</s>",
+            pad_token="<pad>",
+            unk_token="<unk>",
+            model_max_length=encoder.n_tokens,
+        )
+        for encoder in spec.context.encoders
+        if (folder / encoder.tokenizer / "spiece.model").is_file()
+        and not (folder / encoder.tokenizer / "tokenizer.json").is_file()
+    }
 
 
 def _check_channels(path: Path, pipe: DiffusionPipeline, kind: _Kind) -> None:

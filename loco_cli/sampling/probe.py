@@ -21,7 +21,7 @@ from loco_cli.sampling.sample import Tick, no_tick, sample_batch
 
 
 @dataclass(frozen=True)
-class Step:
+class _Step:
     """One call of the UNet for the prompts of a batch, without the half that guidance adds."""
 
     sample: Tensor  # [n, c, h, w]
@@ -39,9 +39,9 @@ class Trajectory:
     """A batch of runs without a swap, and the UNet's calls on their way."""
 
     runs: Sequence[Run]
-    steps: list[Step] = field(default_factory=list)
+    steps: list[_Step] = field(default_factory=list)
 
-    def spread(self, n: int) -> list[Step]:
+    def spread(self, n: int) -> list[_Step]:
         """Return `n` of the steps, each from the middle of its share."""
         n = min(n, len(self.steps))
         return [self.steps[(2 * i + 1) * len(self.steps) // (2 * n)] for i in range(n)]
@@ -50,7 +50,7 @@ class Trajectory:
         """Keep a call of the UNet."""
         n = len(self.runs)
         half = n if len(sample) == 2 * n else 0
-        self.steps.append(Step(sample[half:], timestep, _from(half, others)))
+        self.steps.append(_Step(sample[half:], timestep, _from(half, others)))
 
 
 def follow(
@@ -125,7 +125,7 @@ def contribute(
 
 
 def _shares(
-    unet: nn.Module, pipeline: Pipeline, step: Step, contexts: dict[int, Tensor]
+    unet: nn.Module, pipeline: Pipeline, step: _Step, contexts: dict[int, Tensor]
 ) -> Tensor:  # [n, n_layers]
     layers = pipeline.spec.layers
     with torch.no_grad(), give_contexts(unet, layers, contexts):

@@ -19,7 +19,7 @@ from loco_cli.errors import LocoError, MachineError, RequestError
 
 T = TypeVar("T")
 
-LONGEST = timedelta(days=30)  # that one process waits for another
+_LONGEST = timedelta(days=30)  # that one process waits for another
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Team:
         import torch
         from accelerate import PartialState
 
-        state = PartialState(cpu=True, timeout=LONGEST)
+        state = PartialState(cpu=True, timeout=_LONGEST)
         if torch.cuda.is_available():
             torch.cuda.set_device(state.local_process_index % torch.cuda.device_count())
 

@@ -16,8 +16,8 @@ from loco_cli.sampling.pipeline import Pipeline
 from loco_cli.sampling.quiet import without_advice
 
 Tick = Callable[[int], None]  # told how many pictures came one step further
-PIXELS_PER_BATCH = 64 * 256  # latent pixels that one UNet call takes on a CPU
-BYTES_PER_PIXEL = 256 * 1024  # of memory for a latent pixel on an NVIDIA card: 1 GiB for 64 x 64
+_PIXELS_PER_BATCH = 64 * 256  # latent pixels that one UNet call takes on a CPU
+_BYTES_PER_PIXEL = 256 * 1024  # of memory for a latent pixel on an NVIDIA card: 1 GiB for 64 x 64
 # CUDA's and Metal's words, and those of the CPU's allocator
 _NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
 
@@ -36,9 +36,9 @@ def choose_batch_size(batch_size: str | int, pipeline: Pipeline) -> int:
         return int(batch_size)
     pixels = pipeline.pipe.unet.config.sample_size**2
     if pipeline.pipe.device.type != "cuda":
-        return max(1, PIXELS_PER_BATCH // pixels)
+        return max(1, _PIXELS_PER_BATCH // pixels)
     free_bytes, _ = torch.cuda.mem_get_info(pipeline.pipe.device)
-    n_fitting = max(1, free_bytes // (BYTES_PER_PIXEL * pixels))
+    n_fitting = max(1, free_bytes // (_BYTES_PER_PIXEL * pixels))
     return 1 << (int(n_fitting).bit_length() - 1)  # so that a few bytes change no score
 
 
@@ -75,13 +75,13 @@ def sample(
             if len(batch) == 1:
                 raise
             batch_size = len(batch) // 2
-            free_memory()
+            _free_memory()
             continue
         yield from images
         start += len(batch)
 
 
-def free_memory() -> None:
+def _free_memory() -> None:
     """Give back what a failed batch has left on an NVIDIA card."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,16 +1,21 @@
-"""Other weights for a while: an edit tried in memory and taken back."""
+"""Weights replaced for a while: an edit, or a LoRA, tried in memory and taken back."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+
+from loco_cli.checkpoint.lora import LoraPart
+from loco_cli.sampling.conditioning import PromptReader
+from loco_cli.sampling.pipeline import Pipeline
 
 
 @contextmanager
 def replaced_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
     """While open, the named parameters of `module` have these values; after it their own again."""
-    parameters = {name: parameter_of(module, name) for name in weights}
+    parameters = {name: _parameter_of(module, name) for name in weights}
     saved = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     try:
         with torch.no_grad():
@@ -23,7 +28,27 @@ def replaced_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterat
                 parameter.copy_(saved[name])
 
 
-def parameter_of(module: nn.Module, name: str) -> nn.Parameter:
+@contextmanager
+def with_lora(pipeline: Pipeline, parts: Sequence[LoraPart]) -> Iterator[Pipeline]:
+    """Give the pipeline with a LoRA at strength 1; after it, the weights are what they were."""
+    with ExitStack() as stack:
+        for component in sorted({part.component for part in parts}):
+            module = getattr(pipeline.pipe, component)
+            own = [part for part in parts if part.component == component]
+            stack.enter_context(replaced_weights(module, _merged(module, own)))
+        # the prompts that were read so far may read otherwise now
+        yield replace(pipeline, reader=PromptReader(pipeline.pipe, pipeline.spec))
+
+
+def _merged(module: nn.Module, parts: Sequence[LoraPart]) -> dict[str, Tensor]:
+    merged = {}
+    for part in parts:
+        weight = _parameter_of(module, part.name).detach().cpu().double()
+        merged[part.name] = weight + part.read().reshape(weight.shape)
+    return merged
+
+
+def _parameter_of(module: nn.Module, name: str) -> nn.Parameter:
     """
     Return the parameter that files call `name`.
 

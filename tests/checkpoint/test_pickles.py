@@ -10,11 +10,10 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from loco_cli.checkpoint.files import read_files
+from loco_cli.checkpoint.files import Entry, read_files
 from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.checkpoint.pickles import read_pickle
 from loco_cli.checkpoint.reader import read_range
-from loco_cli.checkpoint.tree import Entry
 from loco_cli.cli.app import app
 from loco_cli.commands import diff as compare
 from loco_cli.errors import CheckpointError

@@ -8,13 +8,13 @@ import pytest
 from loco_cli.checkpoint.staging import (
     check_space,
     check_writable,
+    folder_lock,
     left_behind,
     new_file,
     put_files,
     put_folder,
     staging,
 )
-from loco_cli.checkpoint.turns import folder_lock
 from loco_cli.errors import MachineError
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from loco_cli import __version__
 from loco_cli.checkpoint.clone import BLOCK_BYTES
+from loco_cli.checkpoint.edits import stamped_header
 from loco_cli.checkpoint.header import Header, TensorInfo, parse_header
-from loco_cli.checkpoint.stamp import stamped_header
 
 TENSORS = {"w": TensorInfo("w", "U8", (5,), 0, 5)}
 STAMP = {"loco.version": __version__, "loco.manifest": "ab" * 32}

@@ -15,7 +15,6 @@ from loco_cli.editing.keys import encode_problem
 from loco_cli.editing.preserve import chosen_neighbours, preserved_prompts
 from loco_cli.editing.solve import solve
 from loco_cli.errors import EditError, RequestError
-from loco_cli.evaluating.apply_lora import with_lora
 from loco_cli.evaluating.choice import check_solve
 from loco_cli.evaluating.judge import edited_pipeline
 from loco_cli.interventions import Run
@@ -26,7 +25,7 @@ from loco_cli.models.tokenizers import tokenizers_of
 from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe import load_recipe
 from loco_cli.sampling.sample import sample_batch
-from loco_cli.sampling.weights import replaced_weights
+from loco_cli.sampling.weights import replaced_weights, with_lora
 from tests.families.layouts import write_folder
 from tests.families.small import small_model
 

@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from loco_cli.checkpoint.files import list_files, read_indexes
 from loco_cli.checkpoint.header import parse_header, read_header, read_header_bytes
 from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.checkpoint.lora import open_lora
-from loco_cli.checkpoint.tree import list_files, read_indexes
 from loco_cli.checkpoint.undo import read_undo
 from loco_cli.commands import undo as undoing
 from loco_cli.commands import verify

@@ -20,11 +20,11 @@ from loco_cli.errors import (
     OutputExists,
     RequestError,
 )
-from loco_cli.evaluating.apply_lora import with_lora
 from loco_cli.evaluating.judge import EvaluationPlan
 from loco_cli.models.session import RunOptions
 from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe import Ridge, load_recipe, recipe_from_text
+from loco_cli.sampling.weights import with_lora
 from tests.checkpoints import tree_bytes
 from tests.families.layouts import write_folder
 from tests.families.pictures import load_folder
