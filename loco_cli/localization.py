@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from loco_cli.concept import ConceptKind
 from loco_cli.families.spec import Family
-from loco_cli.layers import as_window
+from loco_cli.layers import LayerSet
 
 Better = Literal["lower", "higher"]
 
@@ -105,10 +105,8 @@ class WindowScore(_Record):
         """Return the score of `layers` from the scores of its images, one per prompt and seed."""
         score = fmean(values)
         std = stdev(values) if len(values) > 1 else 0.0
-        window = as_window(layers)
         return cls(
-            layer_range=(window.start, window.stop) if window else None,
-            layers=None if window else tuple(sorted(layers)),
+            **LayerSet(layers).to_keys(),
             score=score,
             std=std,
             stderr=std / len(values) ** 0.5,
@@ -117,9 +115,9 @@ class WindowScore(_Record):
         )
 
     @property
-    def layer_set(self) -> tuple[int, ...]:
-        """The layers that were swapped, in order."""
-        return tuple(range(*self.layer_range)) if self.layer_range else (self.layers or ())
+    def layer_set(self) -> LayerSet:
+        """The layers that were swapped."""
+        return LayerSet.from_keys(self.layer_range, self.layers)
 
     def to_json(self) -> dict[str, Any]:
         """Return the score as the document holds it: `layer_range` or `layers`, never both."""
@@ -170,9 +168,9 @@ class Localization(_Record):
     window: Literal["set"] | None = None
 
     @property
-    def layer_set(self) -> tuple[int, ...]:
-        """The chosen layers, in order."""
-        return tuple(layer.layer for layer in self.layers)
+    def layer_set(self) -> LayerSet:
+        """The chosen layers."""
+        return LayerSet(layer.layer for layer in self.layers)
 
     def best(self) -> WindowScore:
         """Return the best score, the first of equals: LocoGen's argmin or argmax."""

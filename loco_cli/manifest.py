@@ -17,6 +17,7 @@ from pydantic import ValidationError as InvalidRecord
 from loco_cli.drift import Drift
 from loco_cli.errors import VerificationError
 from loco_cli.families.spec import Family
+from loco_cli.layers import LayerSet
 from loco_cli.strength import Strength
 
 STAMP_KEY = "loco.manifest"
@@ -134,6 +135,11 @@ class EditRecord(_Record):
     neurons: Count | None = None
     residual: float | None = None
     pooled: bool | None = None
+
+    @property
+    def layer_set(self) -> LayerSet:
+        """The layers of the edit, none where it is one of the text encoder."""
+        return LayerSet.from_keys(self.layer_range, self.layers)
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry as the document holds it, without keys that say nothing of it."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-LayersOf = tuple[tuple[int, ...], ...]  # of each edit
+from loco_cli.layers import LayerSet
 
 SEEDS = (100, 101)  # layers are looked for with seeds from 0 on, and edits evaluated from 1000 on
 N_WIDER = 2  # times that layers are widened
@@ -35,7 +35,7 @@ class StrengthTrial(_Record):
     the edits that fell short of the target, counted from 0.
     """
 
-    layers: LayersOf
+    layers: tuple[LayerSet, ...]
     ridge: str
     forgotten: float | None
     became: float | None
@@ -88,14 +88,16 @@ class Strength(_Record):
         return self.model_dump(mode="json")
 
 
-Attempt = Callable[[LayersOf, str, bool], StrengthTrial]  # the last: whether it is to be finished
-Widen = Callable[[LayersOf, Sequence[int]], LayersOf]  # the last: the edits to widen
+# the last argument: whether the trial is to be finished
+Attempt = Callable[[tuple[LayerSet, ...], str, bool], StrengthTrial]
+# the last argument: the edits to widen
+Widen = Callable[[tuple[LayerSet, ...], Sequence[int]], tuple[LayerSet, ...]]
 
 
 def climb(
     ladder: Sequence[str],
     begin: int,
-    layers_of: LayersOf,
+    layers_of: tuple[LayerSet, ...],
     attempt: Attempt,
     widen: Widen,
     target: float,

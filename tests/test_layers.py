@@ -1,16 +1,17 @@
 """Layers as integers, windows of them, and how both are written on a command line."""
 
 import pytest
+from pydantic import TypeAdapter
 
 from loco_cli.errors import RequestError
-from loco_cli.layers import LayerWindow, as_window, parse_layers, sliding_windows
+from loco_cli.layers import LayerSet, sliding_windows
 
 
 def test_a_window_is_half_open():
     """
-    `LayerWindow(8, 10)` is layers 8 and 9, and nothing else.
+    `LayerSet.window(8, 10)` is layers 8 and 9, and nothing else.
     """
-    window = LayerWindow(8, 10)
+    window = LayerSet.window(8, 10)
 
     assert tuple(window) == (8, 9)
     assert len(window) == 2
@@ -23,19 +24,8 @@ def test_an_empty_window_is_refused(start, stop):
     """
     A range that holds nothing, runs backwards or begins below zero is no window.
     """
-    with pytest.raises(RequestError, match=r"layer range \[.*\] is empty"):
-        LayerWindow(start, stop)
-
-
-def test_overlap_is_intersection_over_union():
-    """
-    The same layers give 1, layers apart 0, and one of three 1/3.
-    """
-    window = LayerWindow(8, 10)
-
-    assert window.overlap((8, 9)) == 1
-    assert window.overlap((1, 2)) == 0
-    assert window.overlap((9, 10)) == pytest.approx(1 / 3)
+    with pytest.raises(ValueError, match=r"layer range \[.*\] is empty"):
+        LayerSet.window(start, stop)
 
 
 def test_sliding_windows_reach_the_last_layer():
@@ -45,8 +35,8 @@ def test_sliding_windows_reach_the_last_layer():
     windows = sliding_windows(16, 2)
 
     assert len(windows) == 15
-    assert (windows[0], windows[-1]) == (LayerWindow(0, 2), LayerWindow(14, 16))
-    assert sliding_windows(3, 3) == (LayerWindow(0, 3),)
+    assert (windows[0], windows[-1]) == (LayerSet.window(0, 2), LayerSet.window(14, 16))
+    assert sliding_windows(3, 3) == (LayerSet.window(0, 3),)
 
 
 @pytest.mark.parametrize("width", [0, 17])
@@ -72,7 +62,7 @@ def test_a_list_of_layers_has_its_ends_included(text, layers):
     """
     `1-3` is 1, 2 and 3; the list comes sorted, each layer once.
     """
-    assert parse_layers(text) == layers
+    assert LayerSet.parse(text) == layers
 
 
 @pytest.mark.parametrize(
@@ -93,14 +83,42 @@ def test_a_wrong_list_of_layers_is_refused(text, message):
     What is no list is refused at once, one without end too.
     """
     with pytest.raises(RequestError, match=message):
-        parse_layers(text)
+        LayerSet.parse(text)
 
 
 def test_layers_that_touch_are_a_window():
     """
-    A set is a window exactly where no layer is missing in between.
+    A set is a half-open range exactly where no layer is missing in between.
     """
-    assert as_window((9, 8)) == LayerWindow(8, 10)
-    assert as_window((8,)) == LayerWindow(8, 9)
-    assert as_window((1, 2, 10)) is None
-    assert as_window(()) is None
+    assert LayerSet((9, 8)) == LayerSet.window(8, 10) == (8, 9)
+    assert LayerSet.window(8, 10).range == (8, 10)
+    assert LayerSet((8,)).range == (8, 9)
+    assert LayerSet((1, 2, 10)).range is None
+    assert LayerSet().range is None
+
+
+@pytest.mark.parametrize(
+    ("layers", "keys"),
+    [
+        ((8, 9), {"layer_range": (8, 10), "layers": None}),
+        ((10, 2, 1, 2), {"layer_range": None, "layers": (1, 2, 10)}),
+        ((), {"layer_range": None, "layers": None}),
+    ],
+)
+def test_a_document_names_layers_by_one_of_two_keys(layers, keys):
+    """
+    Layers that touch are a range, others a list, and either is read back as the same set.
+    """
+    assert LayerSet(layers).to_keys() == keys
+    assert LayerSet.from_keys(**keys) == LayerSet(layers)
+
+
+def test_a_record_holds_layers_as_a_list():
+    """
+    A field of the type takes a JSON list, sorts it, and writes a list.
+    """
+    adapter = TypeAdapter(LayerSet)
+
+    assert adapter.validate_python([9, 8, 8]) == (8, 9)
+    assert isinstance(adapter.validate_python([9, 8]), LayerSet)
+    assert adapter.dump_python(LayerSet((1, 10)), mode="json") == [1, 10]

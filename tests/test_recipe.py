@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from loco_cli.errors import ConceptError, RecipeError, RequestError, UnknownName
 from loco_cli.families import registry
-from loco_cli.layers import LayerWindow
 from loco_cli.recipe import (
     Override,
     Ridge,
@@ -75,9 +74,7 @@ def test_reads_every_key():
         "auto",
         2,
     )
-    assert recipe.edit.layer_range == LayerWindow(8, 10)
-    assert recipe.edit.named_layers == (8, 9)
-    assert recipe.edit.ridge == Ridge(0.01, is_relative=True)
+    assert recipe.edit.layer_range == (8, 10)
     assert recipe.edit.tokens == "last-subject"
     assert recipe.evaluate.keep == ("a photo of a cat",)
     assert recipe.tags == ("style", "fact")
@@ -91,7 +88,7 @@ def test_only_the_edits_are_needed():
 
     assert recipe.model == "tiny"
     assert recipe.preserve == recipe.edit.layer_range == recipe.edit.ridge == "auto"
-    assert recipe.edit.named_layers is None
+    assert recipe.edit.layers is None
     assert recipe.concepts()[0].to == "painting"
 
 
@@ -119,7 +116,7 @@ def test_rendering_says_the_same(text):
     again = load(render_recipe(recipe))
 
     assert again.document() == recipe.document()
-    assert again.edit.named_layers == (1, 10)
+    assert again.edit.layers == (1, 10)
 
 
 @given(subject=st.text(), to=st.text())
@@ -314,8 +311,8 @@ def test_aliases_cannot_multiply():
         ("aliases=[claude, oscar]", lambda r: r.edits[0].aliases, ("claude", "oscar")),
         ('source=["{subject}"]', lambda r: r.edits[0].source, ("{subject}",)),
         ("preserve=none", lambda r: r.preserve, "none"),
-        ("edit.layer_range=[8, 10]", lambda r: r.edit.named_layers, (8, 9)),
-        ("edit.layers=[10, 1]", lambda r: r.edit.named_layers, (1, 10)),
+        ("edit.layer_range=[8, 10]", lambda r: r.edit.layer_range, (8, 10)),
+        ("edit.layers=[10, 1]", lambda r: r.edit.layers, (1, 10)),
         ("localize.seeds=8", lambda r: r.localize.seeds, 8),
         ("tags=[]", lambda r: r.tags, ()),
     ],
@@ -345,9 +342,9 @@ def test_a_set_of_layers_takes_the_place_of_a_range():
     """
     both = load(FULL, "edit.layers=[1, 10]", "edit.layer_range=[2, 4]")
 
-    assert load(FULL, "edit.layers=[1, 10]").edit.named_layers == (1, 10)
+    assert load(FULL, "edit.layers=[1, 10]").edit.layers == (1, 10)
     assert load(FULL, "edit.layers=[1, 10]").edit.layer_range is None
-    assert both.edit.named_layers == (2, 3)
+    assert (both.edit.layer_range, both.edit.layers) == ((2, 4), None)
 
 
 def test_options_are_overrides_that_name_themselves():

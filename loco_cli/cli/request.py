@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from loco_cli.concept import ConceptKind
 from loco_cli.errors import RequestError
-from loco_cli.layers import parse_layers
+from loco_cli.layers import LayerSet
 
 if TYPE_CHECKING:
     from loco_cli.recipe import Recipe
@@ -50,15 +50,13 @@ def recipe_of(
     )
 
 
-def layer_list(
-    layers: str | None, layer_range: tuple[int, int] | None = None
-) -> tuple[int, ...] | None:
+def layer_list(layers: str | None, layer_range: tuple[int, int] | None = None) -> LayerSet | None:
     """Return the layers of `--layers`, None where it was not given; raise where both were."""
     if layers is None:
         return None
     if layer_range is not None:
         raise RequestError("`--layers` and `--layer-range` say the same thing", "give one of them")
-    return parse_layers(layers)
+    return LayerSet.parse(layers)
 
 
 def build_time(epoch: int | None) -> str | None:

@@ -28,7 +28,7 @@ def heading(found: "Localization") -> Text:
 def scores_table(found: "Localization", n_best: int | None = None) -> Table:
     """Return every range in the order of its layers, or the `n_best` from the best on."""
     shown = table("layers", "score", "± stderr", "effect", "")
-    chosen = tuple(layer.layer for layer in found.layers)
+    chosen = found.layer_set
     for score in found.scores if n_best is None else found.ranked()[:n_best]:
         is_chosen = score.layer_set == chosen
         shown.add_row(

@@ -17,7 +17,7 @@ from loco_cli.editing.methods import TensorKey
 from loco_cli.editing.preserve import Preserved
 from loco_cli.editing.watched import DriftProbe
 from loco_cli.errors import EditError
-from loco_cli.layers import as_window
+from loco_cli.layers import LayerSet
 from loco_cli.manifest import EditRecord
 from loco_cli.models.locate import LocatedModel
 from loco_cli.recipe import EditEntry, Recipe
@@ -78,14 +78,13 @@ def edit_record(
     pooled: bool | None = None,
 ) -> EditRecord:
     """Return what a manifest says of an edit; one of a text encoder has no layers."""
-    concept, window = entry.concept(), as_window(layers)
+    concept = entry.concept()
     return EditRecord(
         kind=concept.kind,
         subject=concept.subject,
         to=concept.to,
         method=recipe.edit.method,
-        layer_range=(window.start, window.stop) if window else None,
-        layers=None if window or not layers else layers,
+        **LayerSet(layers).to_keys(),
         ridge=ridge,
         tokens=tokens,
         n_keys=n_keys,

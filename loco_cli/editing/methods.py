@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from loco_cli.errors import RequestError, printable
 from loco_cli.families.spec import TextEncoderSpec
-from loco_cli.layers import LayerWindow
+from loco_cli.layers import LayerSet
 from loco_cli.models.locate import LocatedModel
 from loco_cli.recipe import Recipe
 
@@ -155,37 +155,37 @@ def check_neurons(
             )
 
 
-def named_layers(located: LocatedModel, recipe: Recipe) -> tuple[tuple[int, ...], ...] | None:
+def named_layers(located: LocatedModel, recipe: Recipe) -> tuple[LayerSet, ...] | None:
     """
     Return the layers that recipe or papers name for each edit, None where they must be found.
 
     A method that edits no layers has none for each.
     """
     if not is_in_layers(recipe):
-        return ((),) * len(recipe.edits)
+        return (LayerSet(),) * len(recipe.edits)
     return layers_named(located, recipe)
 
 
-def layers_named(located: LocatedModel, recipe: Recipe) -> tuple[tuple[int, ...], ...] | None:
-    named = recipe.edit.layer_range
+def layers_named(located: LocatedModel, recipe: Recipe) -> tuple[LayerSet, ...] | None:
+    named, listed = recipe.edit.layer_range, recipe.edit.layers
     if named == "auto":
         return None
     if named == "published":
         return tuple(_published(located, entry.kind) for entry in recipe.edits)
     n_layers = located.spec.n_layers
-    last = named.stop - 1 if isinstance(named, LayerWindow) else max(recipe.edit.layers or ())
-    if last >= n_layers:
+    last = named[1] - 1 if named else max(listed or ())
+    if last >= n_layers:  # before a set is made: a typo must not fill the memory
         raise RequestError(
             f"layer {last} does not exist: `{located.name}` has layers 0 to {n_layers - 1}"
         )
-    return (recipe.edit.named_layers or (),) * len(recipe.edits)
+    return (LayerSet.from_keys(named, listed),) * len(recipe.edits)
 
 
-def _published(located: LocatedModel, kind: str) -> tuple[int, ...]:
+def _published(located: LocatedModel, kind: str) -> LayerSet:
     published = located.spec.published_ranges.get(kind)
     if published is None:
         raise RequestError(
             f"no published layers are known for a {kind} in `{located.spec.name}`",
             "use `layer_range: auto`, or name the layers",
         )
-    return tuple(range(*published))
+    return LayerSet.window(*published)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from loco_cli.drift import Drift
 from loco_cli.manifest import EditRecord
-from loco_cli.report.words import edited_layers, place_words, strength_words, too_weak
+from loco_cli.report.words import place_words, strength_words, too_weak
 from loco_cli.strength import Strength
 
 COARSE = 0.05  # a share of the change that may be lost to rounding without a word
@@ -74,6 +74,6 @@ def _of_edit(edit: EditRecord) -> str:
     residual = "" if edit.residual is None else f", residual {edit.residual:.0%}"
     return (
         f"{edit.kind} `{edit.subject}` → `{edit.to or 'nothing'}` "
-        f"in {place_words(edited_layers(edit))}: "
+        f"in {place_words(edit.layer_set)}: "
         f"{edit.n_keys} keys, ridge {edit.ridge or 0:.3g}{neurons}{residual}"
     )

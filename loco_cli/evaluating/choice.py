@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from loco_cli.editing.methods import check_method, check_neurons, named_layers
 from loco_cli.errors import RequestError
 from loco_cli.events import Notify, silent
-from loco_cli.layers import as_window
+from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization
 from loco_cli.localizing.checks import check_localize
 from loco_cli.models.locate import LocatedModel, check_parts, check_steps
 from loco_cli.models.session import RunOptions
 from loco_cli.recipe import LADDERS, Recipe
 from loco_cli.report.pictures import LocalizationRun
-from loco_cli.strength import LayersOf, Strength
+from loco_cli.strength import Strength
 
 if TYPE_CHECKING:
     from loco_cli.localizing import sweep
@@ -34,7 +34,7 @@ class Choice:
     """
 
     recipe: Recipe
-    layers_of: LayersOf
+    layers_of: tuple[LayerSet, ...]
     sweeps: tuple[LocalizationRun, ...] = ()
     strength: Strength | None = None
 
@@ -72,18 +72,17 @@ def choose(
     return measured(bench, choice, found) if recipe.edit.is_measured else choice
 
 
-def widened(layers: tuple[int, ...], found: Localization, n_layers: int) -> tuple[int, ...]:
+def widened(layers: LayerSet, found: Localization, n_layers: int) -> LayerSet:
     """
     Return the layers to try where no edit in these is enough.
 
     A range gets a layer at each side; a set the layers that the search ranked next.
     """
-    window = as_window(layers)
-    if window and found.window is None:
-        return tuple(range(max(0, window.start - 1), min(n_layers, window.stop + 1)))
+    if layers.range and found.window is None:
+        return LayerSet.window(max(0, layers[0] - 1), min(n_layers, layers[-1] + 2))
     ranking = found.ranking or ()
     left = sorted(set(range(len(ranking))) - set(layers), key=lambda layer: -ranking[layer])
-    return tuple(sorted((*layers, *left[:N_MORE])))
+    return LayerSet((*layers, *left[:N_MORE]))
 
 
 def measured(bench: "sweep.SearchContext", choice: Choice, found: Sequence[Localization]) -> Choice:
@@ -97,7 +96,7 @@ def measured(bench: "sweep.SearchContext", choice: Choice, found: Sequence[Local
 
     n_layers = bench.located.spec.n_layers
 
-    def widen(layers_of: LayersOf, short: Sequence[int]) -> LayersOf:
+    def widen(layers_of: tuple[LayerSet, ...], short: Sequence[int]) -> tuple[LayerSet, ...]:
         return tuple(
             widened(layers, found[i], n_layers) if found and i in short else layers
             for i, layers in enumerate(layers_of)

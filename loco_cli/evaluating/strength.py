@@ -22,16 +22,17 @@ from loco_cli.evaluating.judge import (
 from loco_cli.evaluating.questions import Question, validation
 from loco_cli.evaluation import Evaluation, JudgedImage
 from loco_cli.families.spec import ModelSpec
+from loco_cli.layers import LayerSet
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import LocatedModel
 from loco_cli.plan import PlannedRuns
 from loco_cli.recipe import AUTO_RIDGES, LADDERS, Recipe
 from loco_cli.recipe.values import parse_ridge
-from loco_cli.strength import SEEDS, LayersOf, Strength, StrengthTrial, Widen, climb, max_images
+from loco_cli.strength import SEEDS, Strength, StrengthTrial, Widen, climb, max_images
 
 
 def measure(
-    bench: EvaluationContext, recipe: Recipe, layers_of: LayersOf, widen: Widen
+    bench: EvaluationContext, recipe: Recipe, layers_of: tuple[LayerSet, ...], widen: Widen
 ) -> Strength:
     """
     Return the strength of a recipe's edit, which is made in memory on every rung and taken back.
@@ -93,7 +94,9 @@ class Trials:
         """Whether the model draws something of every concept that could be forgotten."""
         return _figures(self.hoped).forgotten is not None
 
-    def attempt(self, layers_of: LayersOf, ridge: str, is_finished: bool = False) -> StrengthTrial:
+    def attempt(
+        self, layers_of: tuple[LayerSet, ...], ridge: str, is_finished: bool = False
+    ) -> StrengthTrial:
         """Return what an edit does; it is given up where it cannot reach the target any more."""
         bench, target = self.bench, self.recipe.edit.target
         recipe = with_ridge(self.recipe, ridge)
@@ -125,7 +128,7 @@ def _at_best(own: Verdicts) -> Verdicts:
     }
 
 
-def _trial(layers_of: LayersOf, ridge: str, seen: Iterable[Verdicts]) -> StrengthTrial:
+def _trial(layers_of: tuple[LayerSet, ...], ridge: str, seen: Iterable[Verdicts]) -> StrengthTrial:
     found = _figures(seen)
     n = sum(len(images) for one in seen for images in one.values())
     return StrengthTrial(layers=layers_of, ridge=ridge, **found.figures, n=n)

@@ -18,22 +18,20 @@ Zarei et al. 2025, arXiv:2505.18832, which names diffusion transformers and take
 
 from collections.abc import Sequence
 
-from loco_cli.layers import LayerWindow, sliding_windows
+from loco_cli.layers import LayerSet, sliding_windows
 
 # windows of the first width; of 26 concepts of `tiny` the first was right 22 times, then the others
 N_FIRST = 3
 
 
-def likely_windows(
-    contributions: Sequence[float], widths: Sequence[int]
-) -> tuple[LayerWindow, ...]:
+def likely_windows(contributions: Sequence[float], widths: Sequence[int]) -> tuple[LayerSet, ...]:
     """
     Return the windows to try, likely ones first: three of the first width, one of every other.
 
     They are those that add most, the first of equals.
     """
 
-    def total(window: LayerWindow) -> float:
+    def total(window: LayerSet) -> float:
         return sum(contributions[layer] for layer in window)
 
     return tuple(

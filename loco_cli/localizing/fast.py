@@ -23,7 +23,7 @@ Windows are compared on the same prompts and seeds, so that what these differ in
 
 from collections.abc import Sequence
 
-from loco_cli.layers import LayerWindow, sliding_windows
+from loco_cli.layers import LayerSet, sliding_windows
 from loco_cli.localization import CLEAR
 from loco_cli.localizing.race import N_FIRST, N_RIVALS, PRECISION, Estimate, Layers, Scoreboard
 
@@ -62,7 +62,7 @@ def cover(n_layers: int, width: int) -> tuple[Layers, ...]:
 def around(layers: Layers, width: int, n_layers: int) -> tuple[Layers, ...]:
     """Return the windows of `width` that lie in `layers`, or one layer beside them."""
     low, high = max(0, layers[0] - 1), min(n_layers, layers[-1] + 2)
-    inside = (LayerWindow(i, i + width) for i in range(low, high - width + 1))
+    inside = (LayerSet.window(i, i + width) for i in range(low, high - width + 1))
     return tuple(tuple(window) for window in inside)
 
 

@@ -7,11 +7,11 @@ which that window reads the target prompt, in keys and values, on the conditiona
 step, and all other layers read the source prompt. The window after whose swap the picture fits
 the source prompt least (style, object), or the target prompt best (fact), holds the concept.
 
-    symbol    here                      what
-    m         width                     layers in a window
-    C_j       LayerWindow(j, j + m)     a candidate, all M - m + 1 of them
-    c, c'     source, target            prompts, as text embeddings
-    a_j       WindowScore.score         mean CLIP score over prompts and seeds
+    symbol    here                       what
+    m         width                      layers in a window
+    C_j       LayerSet.window(j, j + m)  a candidate, all M - m + 1 of them
+    c, c'     source, target             prompts, as text embeddings
+    a_j       WindowScore.score          mean CLIP score over prompts and seeds
 
 The scores of swapping nothing and of swapping everything give the scale: a window's *effect* is
 the share of the full swap's change that it makes alone.
@@ -26,7 +26,7 @@ from typing import Literal
 
 from loco_cli.concept import ConceptKind, PromptPair
 from loco_cli.interventions import Run, SwapPrompt
-from loco_cli.layers import LayerWindow, sliding_windows
+from loco_cli.layers import LayerSet, sliding_windows
 from loco_cli.localization import Better, WindowScore, best_score
 
 AUTO_WIDTHS = (1, 2, 3, 4)  # tried in this order for `width: auto`, until one is enough
@@ -79,7 +79,7 @@ def widths_of(width: int | Literal["auto"]) -> tuple[int, ...]:
     return AUTO_WIDTHS if width == "auto" else (width,)
 
 
-def windows_of(width: int | Literal["auto"], n_layers: int) -> tuple[LayerWindow, ...]:
+def windows_of(width: int | Literal["auto"], n_layers: int) -> tuple[LayerSet, ...]:
     """Return every window of the widths to try, narrow ones first."""
     return tuple(w for width in widths_of(width) for w in sliding_windows(n_layers, width))
 

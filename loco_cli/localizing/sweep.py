@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from loco_cli.events import Notify, silent
-from loco_cli.layers import LayerWindow, sliding_windows
+from loco_cli.layers import LayerSet, sliding_windows
 from loco_cli.localization import Localization, better_for
 from loco_cli.localizing import locogen, search
 from loco_cli.localizing.cache import RunCache, trim
@@ -128,7 +128,7 @@ def exhaustive(runs: RunRecorder) -> LocalizationRun:
     """Return the paper's sweep: every window on every prompt and seed, narrow ones first."""
     started, settings = time.monotonic(), runs.settings
     spec = runs.bench.located.spec
-    windows: list[LayerWindow] = []
+    windows: list[LayerSet] = []
     for width in locogen.widths_of(settings.width):
         windows += sliding_windows(spec.n_layers, width)
         _sweep(runs, windows)

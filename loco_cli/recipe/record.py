@@ -11,7 +11,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from loco_cli.concept import Concept, ConceptKind, PromptPair, edit_pairs, localize_pairs
-from loco_cli.layers import LayerWindow
 from loco_cli.recipe.values import (
     Count,
     LayerList,
@@ -194,11 +193,6 @@ class EditSettings(Section):
         if values.get("layer_range") is not None:
             raise ValueError("has both `layer_range` and `layers`; give one")
         return {**values, "layer_range": None}
-
-    @property
-    def named_layers(self) -> tuple[int, ...] | None:
-        """The layers that the recipe names itself, or None where they are to be found."""
-        return tuple(self.layer_range) if isinstance(self.layer_range, LayerWindow) else self.layers
 
     @property
     def is_measured(self) -> bool:

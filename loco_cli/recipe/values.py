@@ -20,8 +20,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from loco_cli.errors import RequestError
-from loco_cli.layers import LayerWindow
+from loco_cli.layers import LayerSet
 from loco_cli.protocol.seeds import MAX_SEEDS
 
 
@@ -66,29 +65,29 @@ def parse_ridge(value: Any) -> Ridge | Literal["auto"]:
     return Ridge(ridge, is_relative)
 
 
-def parse_layer_range(value: Any) -> LayerWindow | Literal["auto", "published"] | None:
+def parse_layer_range(value: Any) -> tuple[int, int] | Literal["auto", "published"] | None:
     """Return the range of `auto`, `published` or two layers; None where layers are listed."""
-    if value is None or isinstance(value, LayerWindow):
+    if value is None:
         return value
     if value == "auto" or value == "published":
         return "auto" if value == "auto" else "published"
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise ValueError(f"is {shown(value)}, not `auto`, `published` or two layers")
     start, stop = map(_layer, value)
-    try:
-        return LayerWindow(start, stop)
-    except RequestError as error:
-        raise ValueError(f"is {shown(value)}, which is empty; {error.hint}") from None
+    if stop <= start:
+        hint = "a range is half-open: `8 10` means layers 8 and 9"
+        raise ValueError(f"is {shown(value)}, which is empty; {hint}")
+    return start, stop
 
 
-def parse_layer_list(value: Any) -> tuple[int, ...]:
-    """Return the layers of a list, sorted; a layer named twice is refused."""
+def parse_layer_list(value: Any) -> LayerSet:
+    """Return the layers of a list; a layer named twice is refused."""
     if not isinstance(value, list | tuple) or not value:
         raise ValueError(f"is {shown(value)}, not a list of layers such as `[1, 2, 10]`")
-    layers = sorted(map(_layer, value))
-    if len(set(layers)) < len(layers):
+    layers = LayerSet(map(_layer, value))
+    if len(layers) < len(value):
         raise ValueError(f"is {shown(value)}, which names a layer twice")
-    return tuple(layers)
+    return layers
 
 
 def parse_width(value: Any) -> int | Literal["auto"]:
@@ -145,10 +144,6 @@ def _plain_ridge(value: Ridge | str) -> str | float:
     return value.value if isinstance(value, Ridge) and not value.is_relative else str(value)
 
 
-def _plain_range(value: Any) -> Any:
-    return [value.start, value.stop] if isinstance(value, LayerWindow) else value
-
-
 def _plain_list(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
@@ -182,13 +177,13 @@ RidgeValue = Annotated[
     ),
 ]
 LayerRange = Annotated[
-    LayerWindow | Literal["auto", "published"] | None,
+    tuple[int, int] | Literal["auto", "published"] | None,
     PlainValidator(parse_layer_range),
-    PlainSerializer(_plain_range),
+    PlainSerializer(_plain_list),
     _schema(_words("auto", "published"), {**_LAYERS, "minItems": 2, "maxItems": 2}),
 ]
 LayerList = Annotated[
-    tuple[int, ...] | None,
+    LayerSet | None,
     PlainValidator(parse_layer_list),
     PlainSerializer(_plain_list),
     WithJsonSchema({**_LAYERS, "minItems": 1, "uniqueItems": True}),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from loco_cli.families.spec import ModelSpec
 from loco_cli.manifest import EditRecord
-from loco_cli.report.words import edited_layers, layer_span, range_words, small, writable
+from loco_cli.report.words import layer_span, range_words, small, writable
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+", re.ASCII)
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>&|~$#])")
@@ -53,7 +53,7 @@ def render_card(
     """
     name = title or f"{model}, edited"
     kinds = dict.fromkeys(record.kind for record in records)
-    in_layers = any(map(edited_layers, records))
+    in_layers = any(record.layer_set for record in records)
     missed = spec.unreached(is_pooling_edited=any(record.pooled for record in records))
     limits = (*_LIMITS, *map(_sentence, missed if in_layers else ()))
     parts = (
@@ -99,7 +99,7 @@ def _edits_table(records: Sequence[EditRecord]) -> str:
             record.subject,
             record.to or "the empty prompt",
             record.method,
-            layer_span(edited_layers(record)) if edited_layers(record) else "text encoder",
+            layer_span(record.layer_set) if record.layer_set else "text encoder",
             small(record.ridge),
             record.tokens or "–",
             str(record.n_keys),
@@ -110,14 +110,16 @@ def _edits_table(records: Sequence[EditRecord]) -> str:
 
 
 def _layers_table(spec: ModelSpec, records: Sequence[EditRecord]) -> str:
-    layers = sorted({layer for record in records for layer in edited_layers(record)})
+    layers = sorted({layer for record in records for layer in record.layer_set})
     if not layers:
         return "In the output projection of each text encoder's first self-attention."
     rows = (
         f"| {layer} | `{spec.layers[layer].module_path}` | {_concepts_in(layer, records)} |"
         for layer in layers
     )
-    ranges = dict.fromkeys(f"`{range_words(each)}`" for each in map(edited_layers, records) if each)
+    ranges = dict.fromkeys(
+        f"`{range_words(record.layer_set)}`" for record in records if record.layer_set
+    )
     return "\n".join(
         (
             "In the key and value projections of these cross-attention layers of the UNet, "
@@ -131,7 +133,7 @@ def _layers_table(spec: ModelSpec, records: Sequence[EditRecord]) -> str:
 
 
 def _concepts_in(layer: int, records: Sequence[EditRecord]) -> str:
-    names = (record.subject for record in records if layer in edited_layers(record))
+    names = (record.subject for record in records if layer in record.layer_set)
     return ", ".join(map(_plain, dict.fromkeys(names)))
 
 

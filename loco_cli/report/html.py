@@ -217,7 +217,6 @@ def _environment() -> Environment:
         span=words.layer_span,
         layers=words.layer_words,
         as_range=words.range_words,
-        edited=words.edited_layers,
         shell=shlex.join,
     )
     return environment

@@ -4,11 +4,13 @@ The strengths that were tried on pictures, as bars: forgotten, became and kept o
 Heights are pixels and places percent, as in the layer chart.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from loco_cli.layers import LayerSet
 from loco_cli.report.chart import FOOT, MAX_NUMBERS, PLOT, TOP, Level
 from loco_cli.report.words import layer_span, percent, place_words, strength_words, too_weak
-from loco_cli.strength import LayersOf, Strength, StrengthTrial
+from loco_cli.strength import Strength, StrengthTrial
 
 SHARES = ("forgotten", "became", "kept")
 TICKS = (0.0, 0.5, 1.0)
@@ -108,7 +110,7 @@ def _height(share: float) -> float:
     return round(TOP + PLOT * (1 - share), 2)
 
 
-def _where(layers_of: LayersOf) -> str:
+def _where(layers_of: Sequence[LayerSet]) -> str:
     """Return the layers of every edit in short: `8–9; 4–5`, once where all are the same."""
     return "; ".join(
         dict.fromkeys(layer_span(layers) if layers else place_words(()) for layers in layers_of)

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from loco_cli.layers import as_window
+from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization
-from loco_cli.manifest import EditRecord
 from loco_cli.strength import Strength
 
 NONE = "–"
@@ -16,7 +15,7 @@ def layer_span(layers: Sequence[int]) -> str:
     if not layers:
         return "original"
     runs: list[list[int]] = []
-    for layer in sorted(set(layers)):
+    for layer in LayerSet(layers):
         if runs and layer == runs[-1][-1] + 1:
             runs[-1].append(layer)
         else:
@@ -26,10 +25,10 @@ def layer_span(layers: Sequence[int]) -> str:
 
 def layer_words(layers: Sequence[int]) -> str:
     """Return layers in a sentence: `layer 8`, `layers 8 and 9`, `layers 8 to 11`."""
-    found = sorted(set(layers))
+    found = LayerSet(layers)
     if len(found) == 1:
         return f"layer {found[0]}"
-    if len(found) > 2 and as_window(found):
+    if len(found) > 2 and found.range:
         return f"layers {found[0]} to {found[-1]}"
     return f"layers {', '.join(map(str, found[:-1]))} and {found[-1]}" if found else "no layers"
 
@@ -41,10 +40,8 @@ def place_words(layers: Sequence[int]) -> str:
 
 def range_words(layers: Sequence[int]) -> str:
     """Return layers as the recipe has them: `layer_range: [8, 10]` or `layers: [1, 2, 10]`."""
-    window = as_window(layers)
-    if window:
-        return f"layer_range: [{window.start}, {window.stop}]"
-    return f"layers: {sorted(set(layers))}"
+    found = LayerSet(layers)
+    return f"layer_range: {list(found.range)}" if found.range else f"layers: {list(found)}"
 
 
 def shortfall(found: Localization, wanted: float | None) -> str | None:
@@ -106,11 +103,6 @@ def too_weak(strength: Strength | None) -> tuple[str, ...]:
         f"no strength that was tried reaches `edit.target`, which is {strength.target:.0%}; "
         "the best of them is taken",
     )
-
-
-def edited_layers(edit: EditRecord) -> tuple[int, ...]:
-    """Return the layers of an edit, none where it is one of the text encoder."""
-    return tuple(range(*edit.layer_range)) if edit.layer_range else (edit.layers or ())
 
 
 def percent(share: float | None) -> str:

@@ -28,7 +28,7 @@ from loco_cli.editing.solve import solve
 from loco_cli.encoders.encode import TextEncoder
 from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Judged
 from loco_cli.interventions import Run, SwapPrompt
-from loco_cli.layers import parse_layers
+from loco_cli.layers import LayerSet
 from loco_cli.models.encoders import encoder_of
 from loco_cli.protocol.wordings import Kind
 from loco_cli.recipe import EditEntry, Recipe
@@ -172,7 +172,7 @@ def measure(
     elif trial.where == "all":
         layers = tuple(range(located.spec.n_layers))
     else:
-        layers = parse_layers(trial.where)
+        layers = LayerSet.parse(trial.where)
     solved = solve(located, recipe, (layers,), encoder)
     return _outcome(bench, trial, layers, recipe, solved, bench.judge(exam, solved), started)
 

@@ -32,7 +32,7 @@ from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Judged
 from loco_cli.evaluating.questions import Question, kept_concepts, labels_of
 from loco_cli.evaluating.show import evaluation_sheet
 from loco_cli.families.spec import ModelSpec
-from loco_cli.layers import parse_layers
+from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization
 from loco_cli.localizing import sweep
 from loco_cli.models.encoders import encoder_of
@@ -117,7 +117,7 @@ def layers_for(
         return tuple(range(*key_of(bench.located.name)[entry.kind])), None
     is_width = where.startswith("width-")
     if where not in ("found", "set") and not is_width:
-        return parse_layers(where), None
+        return LayerSet.parse(where), None
     sweeping = sweep.SearchContext(
         bench.located, bench.pipeline, bench.judges.scorer, bench.batch_size
     )

@@ -7,7 +7,6 @@ from PIL import Image
 
 from loco_cli.commands import edit, evaluate, generate
 from loco_cli.commands.plans import PictureRequest
-from loco_cli.layers import LayerWindow
 from loco_cli.localizing import contribution, sweep
 from loco_cli.models.session import RunOptions, load_scorer
 from loco_cli.outputs.paths import EditOptions
@@ -111,7 +110,7 @@ def test_an_edit_says_what_it_does_not_reach(name, tmp_path):
     """
     model = located(name)
     recipe = recipe_of(model)
-    where = recipe.edit.model_copy(update={"layer_range": LayerWindow(8, 10)})
+    where = recipe.edit.model_copy(update={"layer_range": (8, 10)})
 
     found = edit.run(
         recipe.model_copy(update={"edit": where}),
@@ -128,7 +127,7 @@ def test_an_edit_is_judged():
     SDXL is drawn with before and after an edit made in memory: what was edited looks another way.
     """
     recipe = recipe_of(located("sdxl"))
-    where = recipe.edit.model_copy(update={"layer_range": LayerWindow(30, 60)})
+    where = recipe.edit.model_copy(update={"layer_range": (30, 60)})
 
     found = evaluate.run(recipe.model_copy(update={"edit": where}), MACHINE).evaluation
 

@@ -8,7 +8,6 @@ from loco_cli.editing.solve import solve
 from loco_cli.errors import RequestError
 from loco_cli.evaluating.choice import check_solve
 from loco_cli.evaluating.judge import edited_pipeline
-from loco_cli.layers import LayerWindow
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.session import RunOptions
 from loco_cli.outputs.paths import EditOptions
@@ -22,7 +21,7 @@ def recipe_of(model, **settings):
     """Return the edit of one prompt in layers 8 and 9 and in the pooling, everything moved."""
     recipe = recipe_from_text("van gogh object", to="a cat", sources=("a photo of {subject}",))
     asked = {
-        "layer_range": LayerWindow(8, 10),
+        "layer_range": (8, 10),
         "tokens": "all",
         "ridge": Ridge(1e-9, is_relative=True),
         "pooled": True,

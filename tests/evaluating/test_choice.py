@@ -11,6 +11,7 @@ from loco_cli.evaluating.choice import widened
 from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Scorers
 from loco_cli.evaluating.questions import questions, validation
 from loco_cli.evaluating.strength import Trials, measure, with_ridge
+from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization
 from loco_cli.models.session import RunOptions, load_scorer
 from loco_cli.protocol.wordings import EDIT, FORGET, LOCALIZE, VALIDATE
@@ -80,7 +81,7 @@ def test_layers_beside_those_that_were_found(layers, window, ranking, wider):
     """
     n_layers = 12 if max(layers) > 4 else 4
 
-    assert widened(layers, found(window=window, ranking=ranking), n_layers) == wider
+    assert widened(LayerSet(layers), found(window=window, ranking=ranking), n_layers) == wider
 
 
 @pytest.mark.parametrize("kind", VALIDATE)

@@ -1,6 +1,6 @@
 """The choice by contribution, on numbers small enough to do by hand."""
 
-from loco_cli.layers import LayerWindow
+from loco_cli.layers import LayerSet
 from loco_cli.localizing.contribution import likely_windows, max_images, subject_mask
 
 
@@ -10,8 +10,8 @@ def test_the_windows_that_add_most_are_tried():
     """
     found = likely_windows([0.0, 5.0, 0.0, 4.0, 4.0, 0.0], (1, 2, 3))
 
-    first = (LayerWindow(1, 2), LayerWindow(3, 4), LayerWindow(4, 5))
-    assert found == (*first, LayerWindow(3, 5), LayerWindow(1, 4))
+    first = (LayerSet.window(1, 2), LayerSet.window(3, 4), LayerSet.window(4, 5))
+    assert found == (*first, LayerSet.window(3, 5), LayerSet.window(1, 4))
     assert len(found) == max_images((1, 2, 3))
 
 

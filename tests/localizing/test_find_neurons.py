@@ -7,7 +7,6 @@ from loco_cli.commands.localize import conclusion
 from loco_cli.editing.solve import solve
 from loco_cli.editing.solve_neurons import rank
 from loco_cli.errors import RequestError
-from loco_cli.layers import LayerWindow
 from loco_cli.localizing import find_neurons
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.session import RunOptions
@@ -23,7 +22,7 @@ def recipe_of(model, edit=None, **localize):
     recipe = recipe_from_text("van gogh style", sources=SOURCES, to="painting")
     quick = {
         "localize": {"method": "neurons", "seeds": 1, "steps": 1, **localize},
-        "edit": {"neurons": 5, "layer_range": LayerWindow(8, 10), **(edit or {})},
+        "edit": {"neurons": 5, "layer_range": (8, 10), **(edit or {})},
     }
     changed = {key: getattr(recipe, key).model_copy(update=value) for key, value in quick.items()}
     return recipe.model_copy(update={"model": str(model.path), **changed})
@@ -90,7 +89,7 @@ def test_without_layers_they_are_found_first(tiny):
     ("localize", "edit", "message"),
     [
         ({}, {"neurons": 65}, "65 neurons are asked for, layer 8 of `tiny` has 64"),
-        ({}, {"layer_range": LayerWindow(8, 17)}, "layer 16 does not exist"),
+        ({}, {"layer_range": (8, 17)}, "layer 16 does not exist"),
         ({"pooled": True}, {}, "`tiny` has no pooled prompt"),
         ({"width": 17}, {}, "window width 17"),
     ],

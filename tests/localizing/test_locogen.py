@@ -4,7 +4,7 @@ import pytest
 
 from loco_cli.concept import PromptPair
 from loco_cli.interventions import Run, SwapPrompt
-from loco_cli.layers import LayerWindow, sliding_windows
+from loco_cli.layers import LayerSet, sliding_windows
 from loco_cli.localization import WindowScore
 from loco_cli.localizing.locogen import (
     AUTO_WIDTHS,
@@ -136,4 +136,4 @@ def test_auto_tries_narrow_windows_first():
     """
     assert widths_of(5) == (5,)
     assert widths_of("auto") == AUTO_WIDTHS == tuple(sorted(AUTO_WIDTHS))
-    assert LayerWindow(0, 1) in sliding_windows(16, widths_of("auto")[0])
+    assert LayerSet.window(0, 1) in sliding_windows(16, widths_of("auto")[0])
