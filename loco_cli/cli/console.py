@@ -6,10 +6,8 @@ so that no control character reaches the terminal.
 """
 
 import json
-import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 from unicodedata import category
 
@@ -18,10 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from loco_cli.errors import LocoError
-from loco_cli.events import Notify, Progress, silent
 from loco_cli.sampling.processes import Team
 
-EVERY = 3.0  # seconds between two plain lines of a stage, at least
 # control, format (bidirectional marks among them), surrogate, line and paragraph separator
 _UNSAFE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 
@@ -107,17 +103,6 @@ class Terminal:
         said = " ".join(str(error).split())
         self.fail(_Bug(f"this is a bug in loco: {type(error).__name__}: {said}", hint, error))
 
-    @contextmanager
-    def progress(self) -> Iterator[Notify]:
-        """Yield a callback that draws bars on a terminal, and plain lines elsewhere."""
-        if self.is_quiet:
-            yield silent
-        elif not self.err.is_interactive or self.err.is_dumb_terminal:
-            yield Lines(self.say)
-        else:
-            with _bars(self.err) as notify:
-                yield notify
-
     def _sentence(self, label: str, style: str, text: str) -> None:
         self.err.print(Text.assemble((f"{label}:", style), " ", safe(text)), soft_wrap=True)
 
@@ -134,85 +119,3 @@ class _Bug(LocoError):
     def __init__(self, message: str, hint: str, cause: Exception) -> None:
         super().__init__(message, hint)
         self.cause = cause
-
-
-class Lines:
-    """
-    A callback that says when a stage begins and ends, and on its way what time is left.
-
-    In between there is a line for a tenth of it, every few seconds at most. A stage that begins
-    anew is said again where that is not at once.
-    """
-
-    def __init__(
-        self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._say, self._clock = say, clock
-        self._rounds: dict[str, _Round] = {}
-
-    def __call__(self, progress: Progress) -> None:
-        """Say how far a stage is, if it is time to."""
-        now, before = self._clock(), self._rounds.get(progress.stage)
-        if before is None or progress.done < before.done or progress.total != before.total:
-            is_told = before is None or now - before.said_at >= EVERY
-            said_at = now if is_told or before is None else before.said_at
-            self._rounds[progress.stage] = _Round(progress, now, said_at, is_told)
-            if is_told:
-                self._say(progress.in_words())
-            return
-        is_last = before.done < progress.done == progress.total
-        is_due = now - before.said_at >= EVERY and before.tenth_of(progress) > before.tenth
-        before.done = progress.done
-        if is_due or (is_last and before.is_told):
-            before.said_at, before.tenth = now, before.tenth_of(progress)
-            left = "" if is_last else f", about {_time_words(before.left(now))} left"
-            self._say(f"{progress.in_words()}{left}")
-
-
-class _Round:
-    """How far a stage was, when it began, and when that was last said."""
-
-    def __init__(self, first: Progress, now: float, said_at: float, is_told: bool) -> None:
-        self.begun_at, self.said_at, self.is_told = now, said_at, is_told
-        self.n_before, self.done, self.total = first.done, first.done, first.total
-        self.tenth = self.tenth_of(first)
-
-    def tenth_of(self, progress: Progress) -> int:
-        return 10 * progress.done // progress.total if progress.total > 0 else 10
-
-    def left(self, now: float) -> float:
-        """Return the seconds that are left at the pace so far."""
-        each = (now - self.begun_at) / (self.done - self.n_before)
-        return each * (self.total - self.done)
-
-
-def _time_words(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
-@contextmanager
-def _bars(console: Console) -> Iterator[Notify]:
-    """Yield a callback that draws one bar per stage, with the time that is left."""
-    from rich import progress as rich_progress
-
-    columns = (
-        rich_progress.TextColumn("{task.description}", markup=False),
-        rich_progress.BarColumn(),
-        rich_progress.MofNCompleteColumn(),
-        rich_progress.TextColumn("{task.fields[unit]}", markup=False),
-        rich_progress.TimeRemainingColumn(),
-    )
-    tasks: dict[str, rich_progress.TaskID] = {}
-    with rich_progress.Progress(*columns, console=console, transient=True) as bars:
-
-        def notify(progress: Progress) -> None:
-            if progress.stage not in tasks:
-                tasks[progress.stage] = bars.add_task(
-                    safe(progress.stage), total=progress.total, unit=progress.unit
-                )
-            bars.update(tasks[progress.stage], completed=progress.done, total=progress.total)
-
-        yield notify

@@ -46,6 +46,7 @@ def diff(
 
     Example: loco diff tiny edited
     """
+    from loco_cli.cli.listener import reporting
     from loco_cli.commands import diff as workflow
     from loco_cli.models.locate import find
 
@@ -53,8 +54,8 @@ def diff(
     os.putenv("OPENBLAS_NUM_THREADS", "1")
     terminal: Terminal = ctx.obj
     paths = find(a).path, find(b).path
-    with terminal.progress() as notify:
-        found = workflow.run(*paths, notify)
+    with reporting(terminal) as events:
+        found = workflow.run(*paths, events)
     tables = () if found.is_same else (_tensors_table(found),)
     terminal.show(found.to_json(), *tables, *map(plain, _in_words(found)))
     raise typer.Exit(0 if found.is_same else 1)

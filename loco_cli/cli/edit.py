@@ -1,6 +1,5 @@
 """`loco edit`: write an edited copy of a checkpoint."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,16 +9,11 @@ from loco_cli.cli import groups as g
 from loco_cli.cli import options as o
 from loco_cli.cli.console import Terminal, plain, table
 from loco_cli.cli.request import build_time, command_line, recipe_of
-from loco_cli.cli.scores import heading, scores_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from loco_cli.editing.preview import EditPreview
-    from loco_cli.localization import Localization
     from loco_cli.manifest import Manifest
-
-N_BEST = 5  # of the ranges that were tried, those worth showing before the edit
 
 
 @g.spread
@@ -91,25 +85,16 @@ def edit(
         terminal.show(plan.to_json(), *map(plain, plans.in_words(plan)))
         return
     terminal.tell(*map(plain, plans.beforehand(plan)))
+    from loco_cli.cli.listener import reporting
     from loco_cli.commands import edit as workflow
 
     machine = computing.machine(running)
-    with terminal.progress() as notify:
-        tell, foretell = partial(_tell_found, terminal), partial(_foretell, terminal)
-        edited = workflow.run(asked, options, machine, notify, tell, foretell)
+    with reporting(terminal) as events:
+        edited = workflow.run(asked, options, machine, events)
     terminal.warn(*edited.warnings)
     manifest = edited.written.manifest
     terminal.show(manifest.to_json(), _tensors_table(manifest))
     terminal.say(edited.files_in_words())
-
-
-def _tell_found(terminal: Terminal, found: "Localization") -> None:
-    terminal.tell(heading(found), scores_table(found, N_BEST))
-
-
-def _foretell(terminal: Terminal, seen: "EditPreview") -> None:
-    terminal.tell(*map(plain, seen.in_words()))
-    terminal.warn(*seen.warnings())
 
 
 def _tensors_table(manifest: "Manifest") -> "Table":

@@ -78,9 +78,10 @@ def evaluate(
     if result.dry_run:
         terminal.show(plan.to_json(), *map(plain, plans.in_words(plan)))
         return
+    from loco_cli.cli.listener import reporting
     from loco_cli.commands import evaluate as workflow
 
-    with terminal.progress() as notify:
+    with reporting(terminal) as events:
         evaluated = workflow.run(
             asked,
             computing.machine(running),
@@ -89,7 +90,7 @@ def evaluate(
             limits=limits,
             force=result.force,
             command=command_line(),
-            notify=notify,
+            events=events,
         )
     terminal.tell(*map(plain, evaluated.said))
     terminal.warn(*evaluated.warnings)

@@ -49,11 +49,12 @@ def generate(
     if result.dry_run:
         terminal.show(plan.to_json(), *map(plain, plans.in_words(plan)))
         return
+    from loco_cli.cli.listener import reporting
     from loco_cli.commands import generate as workflow
 
-    with terminal.progress() as notify:
+    with reporting(terminal) as events:
         made = workflow.run(
-            request, computing.machine(), result.output, force=result.force, notify=notify
+            request, computing.machine(), result.output, force=result.force, events=events
         )
     terminal.show(made.to_json(), *([] if made.path else map(_drawn, made.pictures)))
     if made.path:

@@ -164,16 +164,17 @@ def localize(
 def _sweep(
     terminal: Terminal, recipe: "Recipe", machine: "RunOptions", result: g.Result
 ) -> "tuple[localize_workflow.LocalizeResult, list[Text | Table]]":
+    from loco_cli.cli.listener import reporting
     from loco_cli.commands import localize as workflow
 
-    with terminal.progress() as notify:
+    with reporting(terminal) as events:
         found = workflow.run(
             recipe,
             machine,
             result.output,
             force=result.force,
             command=command_line(),
-            notify=notify,
+            events=events,
         )
     parts: list[Text | Table] = []
     for one in found.localizations:
@@ -184,16 +185,17 @@ def _sweep(
 def _trace(
     terminal: Terminal, recipe: "Recipe", machine: "RunOptions", result: g.Result
 ) -> "tuple[trace_workflow.TraceResult, list[Text | Table]]":
+    from loco_cli.cli.listener import reporting
     from loco_cli.commands import trace as workflow
 
-    with terminal.progress() as notify:
+    with reporting(terminal) as events:
         found = workflow.run(
             recipe,
             machine,
             result.output,
             force=result.force,
             command=command_line(),
-            notify=notify,
+            events=events,
         )
     parts: list[Text | Table] = []
     for one in found.traces:

@@ -6,7 +6,7 @@ from loco_cli.checkpoint.compare import Compared, compare_pairs, metadata_change
 from loco_cli.checkpoint.layout import Checkpoint, open_checkpoint
 from loco_cli.checkpoint.reader import TensorSlot
 from loco_cli.diff import Counts, Diff, Side, TensorDelta, Verdict
-from loco_cli.events import Notify, Progress, silent
+from loco_cli.events import SILENT, Events
 from loco_cli.families.names import block_of
 from loco_cli.families.spec import Family
 from loco_cli.manifest import Manifest
@@ -14,7 +14,7 @@ from loco_cli.outputs.base import is_base
 from loco_cli.outputs.paths import read_manifest
 
 
-def run(a: Path, b: Path, notify: Notify = silent) -> Diff:
+def run(a: Path, b: Path, events: Events = SILENT) -> Diff:
     """
     Return what differs from `a` to `b`, tensor by tensor; either may be a pickle.
 
@@ -30,7 +30,7 @@ def run(a: Path, b: Path, notify: Notify = silent) -> Diff:
     different = []
     pairs = pair_slots(left, right)
     for done, compared in enumerate(compare_pairs(pairs), 1):
-        notify(Progress("comparing", done, len(pairs)))
+        events.progress("comparing", done, len(pairs))
         status = compared.status or "identical"
         n_by_status[status] = n_by_status.get(status, 0) + 1
         if compared.status:

@@ -7,12 +7,10 @@ from pathlib import Path
 from loco_cli.checkpoint.reader import TensorSlot
 from loco_cli.editing.deltas import Solved, edited_slots, iter_new_weights
 from loco_cli.editing.methods import doubts, touched
-from loco_cli.editing.preview import EditPreview
 from loco_cli.editing.solve import solve
 from loco_cli.errors import RequestError, printable
 from loco_cli.evaluating.choice import check_solve, choose
-from loco_cli.events import Notify, Progress, silent
-from loco_cli.localization import Localization
+from loco_cli.events import SILENT, Events
 from loco_cli.manifest import Manifest
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import LocatedModel, locate
@@ -27,9 +25,6 @@ from loco_cli.outputs.paths import EditOptions, OutputPaths, check_output, neede
 from loco_cli.recipe import LocalizeSettings, Recipe, render_recipe
 from loco_cli.report.pictures import LocalizationRun
 from loco_cli.report.words import accepted_below_target, noncontiguous, shortfall
-
-Tell = Callable[[Localization], None]
-Foretell = Callable[[EditPreview], None]
 
 
 @dataclass(frozen=True)
@@ -51,17 +46,11 @@ class Edited:
         )
 
 
-def unheard(found: Localization | EditPreview) -> None:
-    """Tell nobody what was found, or what is to come."""
-
-
 def run(
     recipe: Recipe,
     options: EditOptions,
     machine: RunOptions,
-    notify: Notify = silent,
-    tell: Tell = unheard,
-    foretell: Foretell = unheard,
+    events: Events = SILENT,
 ) -> Edited:
     """
     Return the written edit; nothing appears under its final name before all of it is whole.
@@ -72,32 +61,32 @@ def run(
     located = locate(recipe.model)
     check_edit(located, recipe, options)
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.edit_pairs()))
-    chosen = choose(located, recipe, machine, notify, tell)
+    chosen = choose(located, recipe, machine, events)
     sweeps, layers_of = chosen.sweeps, chosen.layers_of
     job = Job(located, recipe, options, sweeps, chosen.strength)
 
     def solved() -> Solved:
-        notify(Progress("solving", 0, 1))
+        events.progress("solving", 0, 1)
         found = solve(located, chosen.recipe, layers_of, encoder_of(located))
-        notify(Progress("solving", 1, 1))
-        notify(Progress("writing", 0, 1))
+        events.progress("solving", 1, 1)
+        events.progress("writing", 0, 1)
         return found
 
     # what the command line set has to be said by the file, which is run without it
     text = render_recipe(recipe) if recipe.overrides else recipe.text
     with written_on_success(options.save_recipe, text):
         if options.form == "lora":
-            written = write_adapter(job, solved, foretell)
+            written = write_adapter(job, solved, events)
         else:
             slots = edited_slots(located, touched(located, recipe, layers_of))
-            written = _write_copy(job, slots, solved, foretell)
-    notify(Progress("writing", 1, 1))
+            written = _write_copy(job, slots, solved, events)
+    events.progress("writing", 1, 1)
     warnings = (*doubts(located, recipe), *_doubts(sweeps, recipe.localize))
     return Edited(written, sweeps, (*warnings, *_limits(written.manifest)))
 
 
 def _write_copy(
-    job: Job, slots: tuple[TensorSlot, ...], solved: Callable[[], Solved], foretell: Foretell
+    job: Job, slots: tuple[TensorSlot, ...], solved: Callable[[], Solved], events: Events
 ) -> WrittenEdit:
     """Return an edited copy; the base is copied and hashed while the edit is being solved."""
     wanted = WriteOptions(job.title, job.options.stamp, job.options.force)
@@ -107,7 +96,7 @@ def _write_copy(
             copy.put(new.slot, new.content)
             figures.append(figures_of(new))
         record = ManifestBuilder(job, found, figures)
-        foretell(record.foresight)
+        events.previewed(record.preview)
         return copy.finish(record.manifest, record.pages)
 
 

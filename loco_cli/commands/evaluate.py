@@ -16,7 +16,7 @@ from loco_cli.evaluating.choice import Choice, choose
 from loco_cli.evaluating.judge import evaluate
 from loco_cli.evaluating.show import evaluation_report, evaluation_sheet
 from loco_cli.evaluation import Evaluation
-from loco_cli.events import Notify, silent
+from loco_cli.events import SILENT, Events
 from loco_cli.interventions import FixChannels
 from loco_cli.manifest import Manifest
 from loco_cli.models.encoders import encoder_of
@@ -64,7 +64,7 @@ def run(
     limits: Mapping[str, float] | None = None,
     force: bool = False,
     command: Sequence[str] = (),
-    notify: Notify = silent,
+    events: Events = SILENT,
 ) -> Evaluated:
     """
     Return the evaluation of `edited` against the recipe's model, with the files that were written.
@@ -76,11 +76,11 @@ def run(
     other = check_evaluate(located, recipe, edited, output, force=force)
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.edit_pairs()))
     if other is None:
-        chosen = choose(located, recipe, machine, notify)
-        judged = evaluate(located, recipe, _made(located, chosen), machine, notify)
+        chosen = choose(located, recipe, machine, events)
+        judged = evaluate(located, recipe, _made(located, chosen), machine, events)
         strength = chosen.strength
     else:
-        judged, strength = evaluate(located, recipe, other, machine, notify), None
+        judged, strength = evaluate(located, recipe, other, machine, events), None
     evaluation = judged.evaluation
     failures = _failures(evaluation, limits or {})
     warnings = () if other else (*doubts(located, recipe), *too_weak(strength))

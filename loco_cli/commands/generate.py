@@ -7,10 +7,10 @@ from typing import Any
 
 from loco_cli.commands import plans
 from loco_cli.commands.plans import PictureRequest
-from loco_cli.events import Notify, silent
+from loco_cli.events import SILENT, Events
 from loco_cli.interventions import Run
 from loco_cli.models.locate import locate
-from loco_cli.models.session import RunOptions, load_model, ticking
+from loco_cli.models.session import RunOptions, load_model
 from loco_cli.outputs.pages import write_new
 from loco_cli.report.sheet import Cell, Row, render_sheet
 from loco_cli.sampling.sample import choose_batch_size, count_steps, sample, to_png
@@ -49,12 +49,12 @@ def run(
     output: Path | None = None,
     *,
     force: bool = False,
-    notify: Notify = silent,
+    events: Events = SILENT,
 ) -> Made:
     """Return a picture for every prompt and seed, prompts first; with `output`, in one PNG."""
     plans.generate(request, output, force=force)
     located = locate(request.model)
-    pipeline = load_model(located, machine, notify)
+    pipeline = load_model(located, machine, events)
     runs = [Run(prompt, seed) for prompt in request.prompts for seed in request.seeds]
     steps, guidance = located.spec.sampling(request.steps, request.guidance)
     images = sample(
@@ -63,7 +63,7 @@ def run(
         steps=steps,
         guidance=guidance,
         batch_size=choose_batch_size(machine.batch_size, pipeline),
-        tick=ticking(notify, "generating", len(runs) * count_steps(pipeline, steps)),
+        tick=events.ticker("generating", len(runs) * count_steps(pipeline, steps)),
     )
     pictures = tuple(
         Generated(run.prompt, run.seed, to_png(image))

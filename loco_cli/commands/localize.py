@@ -8,7 +8,7 @@ from typing import Any
 
 from loco_cli.commands.plans import LOCALIZE_FILES
 from loco_cli.evaluating.show import localization_report, localization_sheet
-from loco_cli.events import Notify, silent
+from loco_cli.events import SILENT, Events
 from loco_cli.localization import KNOWN_SCALE, Localization, Localizations
 from loco_cli.localizing import find_neurons, sweep
 from loco_cli.models.locate import locate
@@ -40,14 +40,14 @@ def run(
     *,
     force: bool = False,
     command: Sequence[str] = (),
-    notify: Notify = silent,
+    events: Events = SILENT,
 ) -> LocalizeResult:
     """Return the localizations of a recipe; with `output` write them, sheet and report there."""
     located = locate(recipe.model)
     if output:
         check_folder(output, LOCALIZE_FILES, located.checkpoint, force=force)
     find = find_neurons if recipe.localize.method == "neurons" else sweep
-    sweeps = find.run(located, recipe, machine, notify)
+    sweeps = find.run(located, recipe, machine, events)
     found = LocalizeResult(tuple(one.localization for one in sweeps))
     if output and machine.team.is_first:
         document = json.dumps(found.to_json(), indent=2) + "\n"

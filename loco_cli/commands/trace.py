@@ -9,7 +9,7 @@ from typing import Any
 
 from loco_cli.commands.plans import LOCALIZE_FILES
 from loco_cli.errors import MachineError
-from loco_cli.events import Notify, silent
+from loco_cli.events import SILENT, Events
 from loco_cli.interventions import TracedRun
 from loco_cli.localization import ConceptName, ModelName
 from loco_cli.localizing import causal_trace
@@ -17,7 +17,7 @@ from loco_cli.localizing.causal_trace import Trial
 from loco_cli.localizing.states import check_trace, component_of, level_of, trials_of
 from loco_cli.localizing.sweep import SearchContext
 from loco_cli.models.locate import locate
-from loco_cli.models.session import RunOptions, load_model, load_scorer, ticking
+from loco_cli.models.session import RunOptions, load_model, load_scorer
 from loco_cli.models.tokenizers import check_subjects
 from loco_cli.outputs.guards import check_folder
 from loco_cli.outputs.pages import write_folder
@@ -53,7 +53,7 @@ def run(
     *,
     force: bool = False,
     command: Sequence[str] = (),
-    notify: Notify = silent,
+    events: Events = SILENT,
 ) -> TraceResult:
     """Return the traces of a recipe; with `output` write them, sheet and report there."""
     machine.team.check_alone("causal tracing")
@@ -63,9 +63,9 @@ def run(
     if output:
         check_folder(output, LOCALIZE_FILES, located.checkpoint, force=force)
     scorer = load_scorer(located, machine)
-    pipeline = load_model(located, machine, notify)
+    pipeline = load_model(located, machine, events)
     bench = SearchContext(
-        located, pipeline, scorer, choose_batch_size(machine.batch_size, pipeline), notify
+        located, pipeline, scorer, choose_batch_size(machine.batch_size, pipeline), events
     )
     traced = tuple(trace(bench, entry, recipe.localize) for entry in recipe.edits)
     found = TraceResult(tuple(one.trace for one in traced))
@@ -137,7 +137,7 @@ def _draw(
     n_steps = count_steps(bench.pipeline, steps)
     n_runs = len({trial.run for trial in trials})
     drawn, n_samples = _Drawn({}, {}, 0), 0
-    tick = ticking(bench.notify, f"tracing {subject}", n_runs * n_steps)
+    tick = bench.events.ticker(f"tracing {subject}", n_runs * n_steps)
     for batch in causal_trace.batches_of(trials, bench.batch_size):
         images = sample_traced(bench.pipeline, batch, steps=steps, guidance=guidance, tick=tick)
         scores = bench.scorer.scores(images, [run.prompt for run in batch.runs])

@@ -1,12 +1,12 @@
 """What a recipe leaves open: the layers of each edit, and how strong it has to be."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from loco_cli.editing.methods import check_method, check_neurons, named_layers
 from loco_cli.errors import RequestError
-from loco_cli.events import Notify, silent
+from loco_cli.events import SILENT, Events
 from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization
 from loco_cli.localizing.checks import check_localize
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from loco_cli.localizing import sweep
 
 N_MORE = 2  # layers that a set is widened by, as many as a range is
-
-Tell = Callable[[Localization], None]
 
 
 @dataclass(frozen=True)
@@ -39,16 +37,11 @@ class Choice:
     strength: Strength | None = None
 
 
-def unheard(found: Localization) -> None:
-    """Tell nobody what was found."""
-
-
 def choose(
     located: LocatedModel,
     recipe: Recipe,
     machine: RunOptions,
-    notify: Notify = silent,
-    tell: Tell = unheard,
+    events: Events = SILENT,
 ) -> Choice:
     """
     Return a recipe's layers and strength, with what had to be made to find them; one model loads.
@@ -62,10 +55,10 @@ def choose(
 
     if named is None:
         sweep.check(located, recipe)
-    bench = sweep.load_bench(located, machine, notify)
+    bench = sweep.load_bench(located, machine, events)
     sweeps = () if named else sweep.run_on(bench, recipe, may_scatter=True)
     for one in sweeps:
-        tell(one.localization)
+        events.localized(one.localization)
     found = tuple(one.localization for one in sweeps)
     layers_of = named or tuple(one.layer_set for one in found)
     choice = Choice(recipe, layers_of, sweeps)
@@ -108,7 +101,7 @@ def measured(bench: "sweep.SearchContext", choice: Choice, found: Sequence[Local
         bench.pipeline,
         judges,
         bench.batch_size,
-        bench.notify,
+        bench.events,
         stage="choosing the strength, pictures",
     )
     climbed = strength.measure(judging, choice.recipe, choice.layers_of, widen)

@@ -12,11 +12,11 @@ from loco_cli.editing.deltas import Solved, TensorEdit, new_weights
 from loco_cli.errors import MachineError
 from loco_cli.evaluating.questions import Question, questions
 from loco_cli.evaluation import Evaluation, ForgetImages, JudgedImage, KeepImages
-from loco_cli.events import Notify, silent
+from loco_cli.events import SILENT, Events
 from loco_cli.families.spec import ModelSpec
 from loco_cli.interventions import FixChannels, Run
 from loco_cli.models.locate import LocatedModel
-from loco_cli.models.session import RunOptions, load_judge, load_model, load_scorer, ticking
+from loco_cli.models.session import RunOptions, load_judge, load_model, load_scorer
 from loco_cli.protocol.seeds import FIRST_JUDGED
 from loco_cli.recipe import Recipe
 from loco_cli.report.pictures import BeforeAfter
@@ -101,20 +101,20 @@ class EvaluationContext:
     pipeline: Pipeline
     judges: Scorers
     batch_size: int
-    notify: Notify = silent
+    events: Events = SILENT
     stage: str = "pictures"  # what progress calls them
     drawn: dict[tuple[Run, int, float], Tensor] = field(default_factory=dict)  # by steps, guidance
 
     @classmethod
     def load(
-        cls, located: LocatedModel, machine: RunOptions, notify: Notify = silent
+        cls, located: LocatedModel, machine: RunOptions, events: Events = SILENT
     ) -> "EvaluationContext":
         """Return the bench of a model, everything loaded."""
         scorer = load_scorer(located, machine)
         judges = Scorers(scorer, load_judge(located, machine, scorer))
-        pipeline = load_model(located, machine, notify)
+        pipeline = load_model(located, machine, events)
         batch_size = choose_batch_size(machine.batch_size, pipeline)
-        return cls(located, pipeline, judges, batch_size, notify)
+        return cls(located, pipeline, judges, batch_size, events)
 
     def before(self, exam: EvaluationPlan) -> list[Tensor]:  # each [3, h, w]
         """Return the model's own pictures, in the order of the exam's runs."""
@@ -147,7 +147,7 @@ class EvaluationContext:
 
     def _draw(self, exam: EvaluationPlan, runs: Sequence[Run], when: str) -> list[Tensor]:
         return _pictures(
-            self.pipeline, exam, runs, self.batch_size, f"{self.stage} {when}", self.notify
+            self.pipeline, exam, runs, self.batch_size, f"{self.stage} {when}", self.events
         )
 
 
@@ -156,13 +156,13 @@ def evaluate(
     recipe: Recipe,
     edited: LocatedModel | Lora | Solved | tuple[FixChannels, ...],
     machine: RunOptions,
-    notify: Notify = silent,
+    events: Events = SILENT,
 ) -> Judged:
     """
     Return the evaluation of an edited checkpoint, a LoRA, an edit made in memory, or held channels.
     """
     exam = EvaluationPlan.of(located.spec, recipe)
-    bench = EvaluationContext.load(located, machine, notify)
+    bench = EvaluationContext.load(located, machine, events)
     if isinstance(edited, Solved):
         return bench.judge(exam, edited)
     if isinstance(edited, tuple):
@@ -170,11 +170,11 @@ def evaluate(
     before, judges, batch_size = bench.before(exam), bench.judges, bench.batch_size
     if isinstance(edited, Lora):
         with with_lora(bench.pipeline, edited.parts) as pipeline:
-            after = _pictures(pipeline, exam, exam.runs, batch_size, "pictures after", notify)
+            after = _pictures(pipeline, exam, exam.runs, batch_size, "pictures after", events)
         return judged(exam, before, after, judges)
     del bench  # one model in memory at a time
-    pipeline = load_model(edited, machine, notify)
-    after = _pictures(pipeline, exam, exam.runs, batch_size, "pictures after", notify)
+    pipeline = load_model(edited, machine, events)
+    after = _pictures(pipeline, exam, exam.runs, batch_size, "pictures after", events)
     return judged(exam, before, after, judges)
 
 
@@ -212,7 +212,7 @@ def _pictures(
     runs: Sequence[Run],
     batch_size: int,
     stage: str,
-    notify: Notify,
+    events: Events,
 ) -> list[Tensor]:
     total = len(runs) * count_steps(pipeline, exam.steps)
     images = sample(
@@ -221,7 +221,7 @@ def _pictures(
         steps=exam.steps,
         guidance=exam.guidance,
         batch_size=batch_size,
-        tick=ticking(notify, stage, total),
+        tick=events.ticker(stage, total),
     )
     return list(images)
 

@@ -11,7 +11,7 @@ from loco_cli.concept import PromptPair
 from loco_cli.editing.methods import named_layers
 from loco_cli.editing.solve_neurons import Ranked, rank
 from loco_cli.errors import MachineError
-from loco_cli.events import Notify, silent
+from loco_cli.events import SILENT, Events
 from loco_cli.interventions import FixChannels, Run, SwapPrompt
 from loco_cli.localization import (
     ConceptName,
@@ -29,7 +29,7 @@ from loco_cli.localizing import sweep
 from loco_cli.localizing.checks import check_find_neurons
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import LocatedModel
-from loco_cli.models.session import RunOptions, ticking
+from loco_cli.models.session import RunOptions
 from loco_cli.models.tokenizers import check_subjects
 from loco_cli.recipe import EditEntry, Recipe
 from loco_cli.report.pictures import LocalizationRun, SwapPicture
@@ -37,7 +37,7 @@ from loco_cli.sampling.sample import count_steps, sample, to_png
 
 
 def run(
-    located: LocatedModel, recipe: Recipe, machine: RunOptions, notify: Notify = silent
+    located: LocatedModel, recipe: Recipe, machine: RunOptions, events: Events = SILENT
 ) -> tuple[LocalizationRun, ...]:
     """
     Return the neurons of each edit's concept, in the layers that are named.
@@ -47,7 +47,7 @@ def run(
     machine.team.check_alone("a list of neurons")
     check_find_neurons(located, recipe)
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
-    bench = sweep.load_bench(located, machine, notify)
+    bench = sweep.load_bench(located, machine, events)
     layers_of, found = named_layers(located, recipe), []
     if layers_of is None:
         settings = recipe.localize.model_copy(update={"method": "locogen"})
@@ -101,7 +101,7 @@ class _Job:
             steps=steps,
             guidance=guidance,
             batch_size=bench.batch_size,
-            tick=ticking(bench.notify, f"neurons of {self.entry.subject}", n_calls),
+            tick=bench.events.ticker(f"neurons of {self.entry.subject}", n_calls),
         )
         for (name, pair, run), image in zip(runs, images, strict=True):
             self._take(name, pair, run.seed, image)

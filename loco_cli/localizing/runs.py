@@ -9,7 +9,7 @@ from torch import Tensor
 
 from loco_cli.concept import Concept, PromptPair
 from loco_cli.errors import MachineError
-from loco_cli.events import Notify, silent
+from loco_cli.events import SILENT, Events
 from loco_cli.interventions import Run, SwapPrompt
 from loco_cli.localization import (
     ConceptName,
@@ -23,7 +23,6 @@ from loco_cli.localization import (
 from loco_cli.localizing.cache import CachedRun, RunCache
 from loco_cli.localizing.locogen import Candidate, Trial
 from loco_cli.models.locate import LocatedModel
-from loco_cli.models.session import ticking
 from loco_cli.recipe import EditEntry, LocalizeSettings
 from loco_cli.report.pictures import SwapPicture
 from loco_cli.sampling.clip_score import ClipScorer
@@ -40,7 +39,7 @@ class SearchContext:
     pipeline: Pipeline
     scorer: ClipScorer
     batch_size: int
-    notify: Notify = silent
+    events: Events = SILENT
     kept: RunCache | None = None  # runs that were made before; None ignores them
     team: Team = field(default_factory=Team)  # the processes that share the work
 
@@ -157,7 +156,7 @@ class RunRecorder:
             steps=self.sampling[0],
             guidance=self.sampling[1],
             batch_size=max(map(len, batches), default=1),
-            tick=ticking(self.bench.notify, stage, len(mine) * self.steps),
+            tick=self.bench.events.ticker(stage, len(mine) * self.steps),
         )
         made = [
             (trial, self.score(trial, image))

@@ -16,7 +16,6 @@ from loco_cli.localizing.contribution import likely_windows, subject_mask
 from loco_cli.localizing.locogen import Trial
 from loco_cli.localizing.race import N_FIRST, N_RIVALS, Estimate, Layers, Scoreboard
 from loco_cli.localizing.runs import RunRecorder
-from loco_cli.models.session import ticking
 from loco_cli.models.tokenizers import tokenizers_of
 from loco_cli.report.pictures import LocalizationRun
 from loco_cli.sampling.probe import Trajectory, attribute, contribute, follow
@@ -153,7 +152,7 @@ class FastSearch:
         # a backward pass keeps what a batch of four forgets
         batches = team.share(trials, max(1, runs.bench.batch_size // 4))
         n_steps = sum(map(len, batches)) * runs.steps
-        tick = ticking(runs.bench.notify, f"{self.stage}, ranking", n_steps)
+        tick = runs.bench.events.ticker(f"{self.stage}, ranking", n_steps)
         for batch in batches:
             plain = [Run(trial.run.prompt, trial.run.seed) for trial in batch]
             path, images = follow(

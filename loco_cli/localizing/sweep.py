@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 
-from loco_cli.events import Notify, silent
+from loco_cli.events import SILENT, Events
 from loco_cli.layers import LayerSet, sliding_windows
 from loco_cli.localization import Localization, better_for
 from loco_cli.localizing import locogen, search
@@ -25,7 +25,7 @@ def run(
     located: LocatedModel,
     recipe: Recipe,
     machine: RunOptions,
-    notify: Notify = silent,
+    events: Events = SILENT,
     *,
     may_scatter: bool = False,
 ) -> tuple[LocalizationRun, ...]:
@@ -36,7 +36,7 @@ def run(
     """
     check(located, recipe)
     machine.team.join()
-    return run_on(load_bench(located, machine, notify), recipe, may_scatter=may_scatter)
+    return run_on(load_bench(located, machine, events), recipe, may_scatter=may_scatter)
 
 
 def check(located: LocatedModel, recipe: Recipe) -> None:
@@ -62,18 +62,18 @@ def run_on(
 
 
 def load_bench(
-    located: LocatedModel, machine: RunOptions, notify: Notify = silent
+    located: LocatedModel, machine: RunOptions, events: Events = SILENT
 ) -> SearchContext:
     """Return the model and its scorer, loaded, with the runs that are kept of them."""
     scorer = load_scorer(located, machine)
-    pipeline = load_model(located, machine, notify)
+    pipeline = load_model(located, machine, events)
     batch_size = min(machine.team.gather(choose_batch_size(machine.batch_size, pipeline)))
     kept = None
     if machine.is_cached:
         unet = pipeline.pipe.unet
         folder = find_scorer(machine.scorer or located.spec.scorer)
         kept = RunCache.of(located, folder, f"{unet.device.type} {unet.dtype}")
-    return SearchContext(located, pipeline, scorer, batch_size, notify, kept, machine.team)
+    return SearchContext(located, pipeline, scorer, batch_size, events, kept, machine.team)
 
 
 def localize(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from loco_cli.checkpoint.reader import read_tensor
 from loco_cli.errors import RequestError
-from loco_cli.events import Notify, Progress, silent
+from loco_cli.events import SILENT, Events
 from loco_cli.families import registry
 from loco_cli.models.hub import SCORER_FILES, fetch
 from loco_cli.models.locate import LocatedModel, check_parts
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from loco_cli.sampling.clip_score import ClipScorer
     from loco_cli.sampling.pipeline import Pipeline
-    from loco_cli.sampling.sample import Tick
 
 _SHIPPED = Path(__file__).parents[1] / "tiny" / "weights"
 _SCORER_HINT = "point to the folder of a CLIP model with `--scorer PATH`"
@@ -45,12 +44,12 @@ class RunOptions:
     team: Team = field(default_factory=Team)
 
 
-def load_model(located: LocatedModel, machine: RunOptions, notify: Notify = silent) -> "Pipeline":
+def load_model(located: LocatedModel, machine: RunOptions, events: Events = SILENT) -> "Pipeline":
     """Return the running pipeline of a located model."""
     from loco_cli.sampling.pipeline import load_pipeline
 
     stage = f"loading {located.name}"
-    notify(Progress(stage, 0, 1))
+    events.progress(stage, 0, 1)
     check_parts(located)
     pipeline = load_pipeline(
         located.path,
@@ -61,7 +60,7 @@ def load_model(located: LocatedModel, machine: RunOptions, notify: Notify = sile
         device=machine.device,
         dtype=machine.dtype,
     )
-    notify(Progress(stage, 1, 1))
+    events.progress(stage, 1, 1)
     return pipeline
 
 
@@ -90,19 +89,6 @@ def find_scorer(name: str) -> Path:
             f"scorer `{name}` is no folder", "give the folder of a CLIP model, or `tiny`"
         )
     return fetch(name, SCORER_FILES, needed="model.safetensors", what="scorer", hint=_SCORER_HINT)
-
-
-def ticking(notify: Notify, stage: str, total: int) -> "Tick":
-    """Return a callback that adds up steps and tells of the sum."""
-    done = 0
-
-    def tick(n_steps: int) -> None:
-        nonlocal done
-        done += n_steps
-        notify(Progress(stage, done, total, "steps"))
-
-    notify(Progress(stage, 0, total, "steps"))
-    return tick
 
 
 def _load_clip(folder: Path, machine: RunOptions, name: str | None = None) -> "ClipScorer":

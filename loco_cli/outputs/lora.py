@@ -20,8 +20,8 @@ from loco_cli.checkpoint.reader import TensorSlot, read_range, read_tensor, tens
 from loco_cli.checkpoint.staging import new_file, staged_folder, write_errors
 from loco_cli.editing.deltas import Change, Solved, read_change
 from loco_cli.editing.factors import shorten
-from loco_cli.editing.preview import EditPreview
 from loco_cli.errors import EditError
+from loco_cli.events import Events
 from loco_cli.manifest import (
     STAMP_KEY,
     VERSION_KEY,
@@ -56,9 +56,7 @@ class Adapter:
     moved: tuple[Moved, ...]
 
 
-def write_adapter(
-    job: Job, solved: Callable[[], Solved], foretell: Callable[[EditPreview], None]
-) -> WrittenEdit:
+def write_adapter(job: Job, solved: Callable[[], Solved], events: Events) -> WrittenEdit:
     """
     Return a solved edit as a LoRA, written whole: the file, its recipe, its manifest.
 
@@ -80,7 +78,7 @@ def write_adapter(
             base_record(base, hashing.digests()), tuple(one.tensor for one in adapter.moved)
         )
     record = ManifestBuilder(job, found, [one.figures for one in adapter.moved])
-    foretell(record.foresight)
+    events.previewed(record.preview)
     manifest = record.manifest(facts)
     tensors = lora_tensors(job.located.spec.family, adapter.changes)
     room = sum(tensor.nbytes for tensor in tensors.values())

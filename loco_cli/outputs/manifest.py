@@ -13,8 +13,8 @@ from loco_cli.checkpoint.reader import TensorSlot
 from loco_cli.drift import Drift
 from loco_cli.editing.deltas import Solved, TensorEdit
 from loco_cli.editing.methods import unreached
-from loco_cli.editing.preview import EditPreview, WorstRounding
 from loco_cli.editing.watched import mean_drift
+from loco_cli.events import EditPreview
 from loco_cli.manifest import (
     Environment,
     Manifest,
@@ -120,14 +120,16 @@ class ManifestBuilder:
         )
 
     @property
-    def foresight(self) -> EditPreview:
+    def preview(self) -> EditPreview:
         """What is known of the edit before it is written."""
         worst = max(self.figures, key=lambda one: one.rounding_error)
         return EditPreview(
             edits=self.solved.records,
             drift=self.drift,
-            coarsest=WorstRounding(worst.slot.key, worst.slot.dtype, worst.rounding_error),
             strength=self.job.strength,
+            lost=worst.rounding_error,
+            lost_key=worst.slot.key,
+            lost_dtype=worst.slot.dtype,
         )
 
     @property

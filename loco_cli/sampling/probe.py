@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from loco_cli.events import Tick
 from loco_cli.interventions import Run, SwapPrompt
 from loco_cli.sampling.hooks import Again, give_contexts, keep_calls, only_values_of, watch_layers
 from loco_cli.sampling.pipeline import Pipeline
-from loco_cli.sampling.sample import Tick, no_tick, sample_batch
+from loco_cli.sampling.sample import sample_batch
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def follow(
     *,
     steps: int,
     guidance: float,
-    tick: Tick = no_tick,
+    tick: Tick = lambda n: None,
 ) -> tuple[Trajectory, Tensor]:  # and pictures [n, 3, h, w], 0 to 1
     """Return how the pictures of runs without a swap come about, made together, and these."""
     trajectory = Trajectory(runs)

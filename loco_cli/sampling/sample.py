@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -10,20 +10,16 @@ from PIL import Image
 from torch import Tensor
 
 from loco_cli.errors import OutOfMemory
+from loco_cli.events import Tick
 from loco_cli.interventions import Run
 from loco_cli.sampling.hooks import fix_channels, give_contexts, on_every_call
 from loco_cli.sampling.pipeline import Pipeline
 from loco_cli.sampling.quiet import without_advice
 
-Tick = Callable[[int], None]  # told how many pictures came one step further
 _PIXELS_PER_BATCH = 64 * 256  # latent pixels that one UNet call takes on a CPU
 _BYTES_PER_PIXEL = 256 * 1024  # of memory for a latent pixel on an NVIDIA card: 1 GiB for 64 x 64
 # CUDA's and Metal's words, and those of the CPU's allocator
 _NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
-
-
-def no_tick(n: int) -> None:
-    """Tell nobody."""
 
 
 def choose_batch_size(batch_size: str | int, pipeline: Pipeline) -> int:
@@ -57,7 +53,7 @@ def sample(
     steps: int,
     guidance: float,
     batch_size: int,
-    tick: Tick = no_tick,
+    tick: Tick = lambda n: None,
 ) -> Iterator[Tensor]:  # each [3, h, w], 0 to 1
     """
     Yield the picture of every run, in order.
@@ -94,7 +90,7 @@ def sample_batch(
     *,
     steps: int,
     guidance: float,
-    tick: Tick = no_tick,
+    tick: Tick = lambda n: None,
 ) -> Tensor:  # [n, 3, h, w], 0 to 1
     """Return the pictures of some runs, made together; raises OutOfMemory without memory."""
     given = pipeline.reader.read_batch(runs, is_guided=pipeline.is_guided(guidance))
@@ -113,7 +109,7 @@ def draw(
     *,
     steps: int,
     guidance: float,
-    tick: Tick = no_tick,
+    tick: Tick = lambda n: None,
 ) -> Tensor:  # [n, 3, h, w], 0 to 1
     """Return a picture per seed of what the pipeline is given; raises OutOfMemory."""
     with (

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from loco_cli.events import Tick
 from loco_cli.families.spec import TextEncoderSpec
 from loco_cli.interventions import Corrupt, TracedBatch, TracedRun
 from loco_cli.sampling.hooks import blur_rows, restore_rows
 from loco_cli.sampling.pipeline import Pipeline
 from loco_cli.sampling.quiet import without_advice
-from loco_cli.sampling.sample import Tick, draw
+from loco_cli.sampling.sample import draw
 
 _OTHER_NUMBERS = 1 << 31  # so that the noise of a seed is not that which its picture starts from
 

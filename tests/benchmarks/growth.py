@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loco_cli.events import silent
+from loco_cli.events import SILENT
 from loco_cli.families import registry
 from loco_cli.interventions import Run
 from loco_cli.localization import Localization
@@ -89,7 +89,7 @@ def bench_of(n_layers: int) -> Any:
         n_layers=n_layers, unreachable=(), sampling=lambda steps, guidance: (STEPS, GUIDANCE)
     )
     located = SimpleNamespace(spec=spec)
-    return SimpleNamespace(located=located, notify=silent, kept=None, team=Team())
+    return SimpleNamespace(located=located, events=SILENT, kept=None, team=Team())
 
 
 def counted(n_layers: int, plant: Layers, weights: Sequence[float], *, by_lot: bool) -> Count:

@@ -3,7 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from loco_cli.cli.console import Lines, Terminal, plain, safe
+from loco_cli.cli.console import Terminal, plain, safe
+from loco_cli.cli.listener import Lines, reporting
 from loco_cli.errors import RecipeError
 from loco_cli.events import Progress
 
@@ -104,10 +105,10 @@ def test_plain_progress_says_stages_one_after_the_other(terminal):
     """
     Without a terminal each stage says that it begins and that it has ended.
     """
-    with terminal.progress() as notify:
+    with reporting(terminal) as events:
         for stage, unit in (("loading", ""), ("generating", "steps")):
             for done in range(2):
-                notify(Progress(stage, done, 1, unit))
+                events.progress(stage, done, 1, unit)
 
     assert said(terminal).splitlines() == [
         *("loading 0/1", "loading 1/1"),
@@ -123,8 +124,8 @@ def test_quiet_leaves_only_errors(terminal):
 
     terminal.say("loading")
     terminal.warn("slow")
-    with terminal.progress() as notify:
-        notify(Progress("sampling", 1, 2))
+    with reporting(terminal) as events:
+        events.progress("sampling", 1, 2)
     terminal.fail(RecipeError("no such recipe"))
 
     assert said(terminal) == "error: no such recipe\n"
@@ -136,8 +137,8 @@ def test_a_terminal_gets_bars(terminal):
     """
     terminal.err = Console(file=io.StringIO(), force_terminal=True, width=80)
 
-    with terminal.progress() as notify:
-        notify(Progress("sampling\x1b", 3, 48, "steps"))
+    with reporting(terminal) as events:
+        events.progress("sampling\x1b", 3, 48, "steps")
 
     assert "sampling\\x1b" in said(terminal)
     assert "3/48\x1b[0m steps" in said(terminal)

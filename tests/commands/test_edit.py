@@ -18,8 +18,10 @@ from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, load_model
 from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe import Ridge, load_recipe, recipe_from_text
+from loco_cli.report.sentences import preview_sentences
 from loco_cli.sampling.sample import sample_batch
 from tests.checkpoints import tree_bytes
+from tests.listeners import Heard
 
 CPU = RunOptions(device="cpu")
 PROMPTS = ("a castle in the style of van gogh", "a photo of a cat")
@@ -185,16 +187,16 @@ def test_a_set_of_layers_need_not_touch(tmp_path):
     """
     Layers apart from each other are listed in the manifest, where there is no range.
     """
-    seen = []
+    heard = Heard()
     options = EditOptions(tmp_path / "out")
-    done = edit.run(style(1, 2, 10), options, CPU, foretell=seen.append)
+    done = edit.run(style(1, 2, 10), options, CPU, heard.events)
 
     (one,) = done.written.manifest.edits
     assert one.layer_range is None
     assert one.layers == (1, 2, 10)
-    (foresight,) = seen
-    assert "in layers 1, 2 and 10: " in foresight.in_words()[0]
-    assert foresight.drift == done.written.manifest.drift
+    (preview,) = heard.previews
+    assert "in layers 1, 2 and 10: " in preview_sentences(preview)[0]
+    assert preview.drift == done.written.manifest.drift
 
 
 def test_a_single_file_is_edited_as_a_file(tmp_path, tiny_file):
@@ -322,7 +324,7 @@ def test_an_interrupt_leaves_nothing(tmp_path, stage):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        edit.run(style(8), EditOptions(tmp_path / "out"), CPU, interrupt)
+        edit.run(style(8), EditOptions(tmp_path / "out"), CPU, Heard(on_progress=interrupt).events)
 
     assert list(tmp_path.iterdir()) == []
 
@@ -331,10 +333,10 @@ def test_an_output_that_exists_is_refused_before_anything_is_read(tmp_path):
     """
     No stage begins where the output is in the way.
     """
-    told = []
+    heard = Heard()
     (tmp_path / "out").mkdir()
 
     with pytest.raises(OutputExists, match=r"out` exists"):
-        edit.run(style(8), EditOptions(tmp_path / "out"), CPU, told.append)
+        edit.run(style(8), EditOptions(tmp_path / "out"), CPU, heard.events)
 
-    assert told == []
+    assert heard.progressed == []

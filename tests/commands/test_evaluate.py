@@ -21,6 +21,7 @@ from loco_cli.protocol.everyday import N_JUDGED
 from loco_cli.recipe import load_recipe
 from loco_cli.sampling.sample import sample, to_png
 from tests.checkpoints import sd1_weights, write_folder
+from tests.listeners import Heard
 
 CPU = RunOptions(device="cpu")
 RECIPE = """
@@ -112,17 +113,17 @@ def test_a_bench_draws_a_model_once(recipe, in_memory, tiny, pipeline, encoder):
     """
     Edits judged on one bench share the pictures before, and are judged as each by itself.
     """
-    told = []
+    heard = Heard()
     scorer = load_scorer(tiny, CPU)
     judges = Scorers(scorer, load_judge(tiny, CPU, scorer))
-    bench = EvaluationContext(tiny, pipeline, judges, batch_size=8, notify=told.append)
+    bench = EvaluationContext(tiny, pipeline, judges, batch_size=8, events=heard.events)
     whole = EvaluationPlan.of(tiny.spec, recipe)
     exam = replace(whole, questions=whole.questions[:4])
 
     other = bench.judge(exam, solve(tiny, recipe, ((2, 3),), encoder)).evaluation
     found = bench.judge(exam, solve(tiny, recipe, ((6, 7),), encoder)).evaluation
 
-    begun = [progress.stage for progress in told if progress.done == 0]
+    begun = [progress.stage for progress in heard.progressed if progress.done == 0]
     assert begun == ["pictures before", "pictures after", "pictures after"]
     assert [row.before for row in other.forget] == [row.before for row in found.forget]
     for mine, theirs in zip(found.forget, in_memory.evaluation.forget, strict=True):
@@ -224,13 +225,13 @@ def test_an_output_that_exists_is_found_before_the_model_loads(recipe, tmp_path)
     """
     A file that is in the way is refused before anything is solved or drawn.
     """
-    told = []
+    heard = Heard()
     (tmp_path / "report.html").write_text("mine")
 
     with pytest.raises(OutputExists, match=r"report.html` exists"):
-        evaluate.run(recipe, CPU, output=tmp_path, notify=told.append)
+        evaluate.run(recipe, CPU, output=tmp_path, events=heard.events)
 
-    assert told == []
+    assert heard.progressed == []
 
 
 def test_held_neurons_are_judged_as_they_are_drawn(tiny, pipeline, encoder):

@@ -11,6 +11,7 @@ from loco_cli.errors import OutputExists
 from loco_cli.interventions import Run
 from loco_cli.models.session import RunOptions
 from loco_cli.sampling.sample import sample_batch, to_png
+from tests.listeners import Heard
 
 CPU = RunOptions(device="cpu", batch_size=1)
 
@@ -91,13 +92,13 @@ def test_a_file_that_exists_is_kept(tmp_path):
     """
     Without `force` nothing is replaced, and no stage begins.
     """
-    told = []
+    heard = Heard()
     (tmp_path / "cat.png").write_bytes(b"mine")
 
     with pytest.raises(OutputExists, match=r"cat.png` exists"):
-        generate.run(request_of("a cat"), CPU, tmp_path / "cat.png", notify=told.append)
+        generate.run(request_of("a cat"), CPU, tmp_path / "cat.png", events=heard.events)
 
-    assert told == []
+    assert heard.progressed == []
     assert (tmp_path / "cat.png").read_bytes() == b"mine"
 
 

@@ -9,6 +9,7 @@ from loco_cli.errors import OutputExists
 from loco_cli.localization import ConceptName, LayerName, Localization, ModelName, WindowScore
 from loco_cli.models.session import RunOptions
 from loco_cli.recipe import load_recipe
+from tests.listeners import Heard
 
 RECIPE = """
 loco: 1
@@ -86,13 +87,13 @@ def test_an_output_that_exists_is_found_before_the_model_loads(tmp_path):
     """
     A file that is in the way is refused at once, and with `force` only then replaced.
     """
-    told = []
+    heard = Heard()
     (tmp_path / "sheet.png").write_bytes(b"mine")
 
     with pytest.raises(OutputExists, match=r"sheet.png` exists"):
-        localize.run(recipe_of(1), CPU, tmp_path, notify=told.append)
+        localize.run(recipe_of(1), CPU, tmp_path, events=heard.events)
 
-    assert told == []
+    assert heard.progressed == []
     assert (tmp_path / "sheet.png").read_bytes() == b"mine"
 
 

@@ -12,6 +12,7 @@ from loco_cli.models.session import RunOptions
 from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe import load_recipe
 from loco_cli.trace import Trace, TraceScore
+from tests.listeners import Heard
 
 RECIPE = """
 loco: 1
@@ -133,13 +134,13 @@ def test_an_output_that_exists_is_found_before_the_model_loads(tmp_path):
     """
     A file that is in the way is refused at once.
     """
-    told = []
+    heard = Heard()
     (tmp_path / "sheet.png").write_bytes(b"mine")
 
     with pytest.raises(OutputExists, match=r"sheet.png` exists"):
-        trace.run(recipe_of(), CPU, tmp_path, notify=told.append)
+        trace.run(recipe_of(), CPU, tmp_path, events=heard.events)
 
-    assert told == []
+    assert heard.progressed == []
 
 
 @pytest.mark.parametrize(

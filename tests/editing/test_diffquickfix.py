@@ -24,10 +24,12 @@ from loco_cli.models.session import RunOptions, load_model
 from loco_cli.models.tokenizers import tokenizers_of
 from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe import load_recipe
+from loco_cli.report.sentences import preview_sentences
 from loco_cli.sampling.sample import sample_batch
 from loco_cli.sampling.weights import replaced_weights, with_lora
 from tests.families.layouts import write_folder
 from tests.families.small import small_model
+from tests.listeners import Heard
 
 CPU = RunOptions(device="cpu")
 STYLE = "{kind: style, subject: van gogh, to: painting}"
@@ -258,16 +260,16 @@ def test_the_plan_names_the_encoders_tensors(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """`van gogh` taken out of the text encoder of `tiny`, as a folder, and what was foreseen."""
-    options, seen = EditOptions(tmp_path_factory.mktemp("edit") / "edited"), []
-    done = edit.run(recipe_of(preserve="auto"), options, CPU, foretell=seen.append)
-    return done, *seen
+    options, heard = EditOptions(tmp_path_factory.mktemp("edit") / "edited"), Heard()
+    done = edit.run(recipe_of(preserve="auto"), options, CPU, heard.events)
+    return done, *heard.previews
 
 
 def test_the_manifest_names_no_layers(written):
     """
     The edit of an encoder has no layer range; manifest, card and report say where it is.
     """
-    done, foresight = written
+    done, preview = written
     manifest = json.loads(done.written.paths.manifest.read_text())
 
     (one,) = manifest["edits"]
@@ -280,7 +282,7 @@ def test_the_manifest_names_no_layers(written):
     assert one["ridge"] > 0
     assert [tensor["name"] for tensor in manifest["tensors"]] == [f"{OUT_PROJ}.weight"]
     assert manifest["tensors"][0]["file"] == "text_encoder/model.safetensors"
-    assert "in the text encoder: " in foresight.in_words()[0]
+    assert "in the text encoder: " in preview_sentences(preview)[0]
     assert 0 < manifest["drift"]["preserved"] < manifest["drift"]["unrelated"]
     assert "each text encoder's first self-attention" in done.written.paths.card.read_text()
     assert "text encoder" in done.written.paths.report.read_text()

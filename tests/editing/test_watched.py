@@ -3,23 +3,8 @@
 import pytest
 import torch
 
-from loco_cli.drift import Drift
-from loco_cli.editing.preview import EditPreview, WorstRounding
 from loco_cli.editing.watched import DriftProbe, mean_drift
-from loco_cli.manifest import EditRecord
 from loco_cli.protocol.everyday import N_READ, bank, unrelated_prompts
-
-EDIT = EditRecord(
-    kind="style",
-    subject="monet",
-    to="painting",
-    method="locoedit",
-    layer_range=(8, 10),
-    ridge=0.5,
-    tokens="all",
-    n_keys=4,
-    residual=0.125,
-)
 
 
 def test_the_bank_is_eighty_things_in_four_places():
@@ -70,27 +55,3 @@ def test_the_drift_is_that_of_the_answers():
     assert drift.preserved == pytest.approx((wanted[0] + 1.0) / 2)
     assert (drift.worst, drift.worst_drift) == ("b", pytest.approx((wanted[1] + 3.0) / 2))
     assert drift.unrelated == pytest.approx((drift.worst_drift + 0.25) / 2)
-
-
-@pytest.mark.parametrize(
-    ("unrelated", "lost", "said"),
-    [
-        (0.1, 0.01, ()),
-        (0.9, 0.01, ("unrelated prompts drift by 90%",)),
-        (0.1, 0.5, ("rounding to F16 loses 50% of the change of `a:w`",)),
-    ],
-)
-def test_what_is_foreseen(unrelated, lost, said):
-    """
-    Residual and drift are told of every edit; a warning where it is too strong, or too weak to
-    outlast rounding.
-    """
-    drift = Drift.of([], [("a photo of a fork", unrelated)])
-    seen = EditPreview((EDIT,), drift, WorstRounding("a:w", "F16", lost))
-
-    words, warnings = seen.in_words(), seen.warnings()
-
-    assert words[0].endswith("layers 8 and 9: 4 keys, ridge 0.5, residual 12%")
-    assert words[1].startswith(f"unrelated ones by {unrelated:.1%}")
-    assert len(warnings) == len(said)
-    assert all(part in warning for part, warning in zip(said, warnings, strict=True))

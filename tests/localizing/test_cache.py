@@ -14,6 +14,7 @@ from loco_cli.localizing.cache import CachedRun, RunCache
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, find_scorer
 from loco_cli.recipe import recipe_from_text
+from tests.listeners import Heard
 
 CPU = RunOptions(device="cpu")
 
@@ -31,8 +32,9 @@ def recipe_of(**localize):
     return recipe.model_copy(update={"localize": recipe.localize.model_copy(update=settings)})
 
 
-def run(tiny, notify=None, machine=CPU, **localize):
-    (swept,) = sweep.run(tiny, recipe_of(**localize), machine, notify or (lambda progress: None))
+def run(tiny, heard=None, machine=CPU, **localize):
+    events = (heard or Heard()).events
+    (swept,) = sweep.run(tiny, recipe_of(**localize), machine, events)
     return swept
 
 
@@ -50,14 +52,14 @@ def test_a_second_time_nothing_is_drawn(tiny, search):
     """
     The same localization again is the same document with the same pictures, at once.
     """
-    told = []
+    heard = Heard()
     first = run(tiny, search=search)
 
-    again = run(tiny, told.append, search=search)
+    again = run(tiny, heard, search=search)
 
     assert without_time(again) == without_time(first)
     assert again.pictures == first.pictures
-    assert {one.stage for one in told} == {"loading tiny"}
+    assert {one.stage for one in heard.progressed} == {"loading tiny"}
 
 
 def test_a_search_that_was_stopped_goes_on(tiny):
@@ -69,17 +71,17 @@ def test_a_search_that_was_stopped_goes_on(tiny):
         if "localizing" in progress.stage and progress.done >= 4:
             raise Stopped
 
-    told = []
+    heard = Heard()
     small = RunOptions(device="cpu", batch_size=2)
     with pytest.raises(Stopped):
-        run(tiny, stop, small)
+        run(tiny, Heard(on_progress=stop), small)
     n_kept = kept.measure().n_runs
 
-    resumed = run(tiny, told.append, small)
+    resumed = run(tiny, heard, small)
     alone = run(tiny, machine=RunOptions(device="cpu", batch_size=2, is_cached=False))
 
     assert n_kept == 2
-    assert max(one.total for one in told) == 8 - n_kept
+    assert max(one.total for one in heard.progressed) == 8 - n_kept
     assert resumed.localization.unet_evaluations == alone.localization.unet_evaluations
     for one, other in zip(resumed.localization.scores, alone.localization.scores, strict=True):
         assert one.score == pytest.approx(other.score, abs=1e-5)
@@ -89,12 +91,12 @@ def test_no_cache_neither_reads_nor_writes(tiny):
     """
     With `--no-cache` everything is drawn, and nothing stays.
     """
-    told = []
+    heard = Heard()
 
-    run(tiny, told.append, RunOptions(device="cpu", is_cached=False))
+    run(tiny, heard, RunOptions(device="cpu", is_cached=False))
 
     assert kept.measure().n_runs == 0
-    assert max(one.total for one in told) == 8
+    assert max(one.total for one in heard.progressed) == 8
 
 
 def test_a_run_is_found_by_all_that_it_depends_on(store):

@@ -4,7 +4,7 @@ import pytest
 
 from loco_cli.errors import ModelUnavailable, RequestError
 from loco_cli.models.locate import locate
-from loco_cli.models.session import RunOptions, find_scorer, load_judge, load_scorer, ticking
+from loco_cli.models.session import RunOptions, find_scorer, load_judge, load_scorer
 
 CPU = RunOptions(device="cpu")
 
@@ -58,20 +58,3 @@ def test_elsewhere_the_judge_is_the_scorer(tmp_path):
     scorer = load_scorer(other, RunOptions(device="cpu", scorer="tiny"))
 
     assert load_judge(other, CPU, scorer) is scorer
-
-
-def test_ticks_are_added_up():
-    """
-    Progress begins at nothing and tells the sum of all steps.
-    """
-    told = []
-
-    tick = ticking(told.append, "drawing", 6)
-    tick(4)
-    tick(2)
-
-    assert [(one.stage, one.done, one.total) for one in told] == [
-        ("drawing", 0, 6),
-        ("drawing", 4, 6),
-        ("drawing", 6, 6),
-    ]
