@@ -95,9 +95,8 @@ def evaluate(
     terminal.tell(*map(plain, evaluated.said))
     terminal.warn(*evaluated.warnings)
     document = evaluated.evaluation
-    terminal.show(
-        document.to_json(), _rows_table(document), plain(workflow.figures_in_words(document))
-    )
+    figures = plain(workflow.figures_in_words(document))
+    terminal.show(document.to_json(), _rows_table(document), figures)
     if evaluated.files:
         terminal.say(f"wrote {', '.join(map(str, evaluated.files))}")
     evaluated.raise_failures()
