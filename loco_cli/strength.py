@@ -17,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from loco_cli.layers import LayerSet
 
-SEEDS = (100, 101)  # layers are looked for with seeds from 0 on, and edits evaluated from 1000 on
 N_WIDER = 2  # times that layers are widened
 N_FINISHED = 3  # of the rungs that were given up, where none is enough
 

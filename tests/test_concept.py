@@ -1,7 +1,6 @@
 import pytest
 
 from loco_cli.concept import (
-    KINDS,
     Concept,
     PromptPair,
     edit_pairs,
@@ -11,7 +10,7 @@ from loco_cli.concept import (
     same_name,
 )
 from loco_cli.errors import ConceptError
-from loco_cli.protocol.wordings import EDIT, FORGET, LOCALIZE, fill, without_style
+from loco_cli.protocol.wordings import fill, without_style
 
 VAN_GOGH = Concept.of("style", "van gogh")
 SNOOPY = Concept.of("object", "snoopy", "a dog")
@@ -231,12 +230,3 @@ def test_filling_is_literal_but_for_a_doubled_article():
     assert fill("a photo of a {subject}", "subject", "a cat") == "a photo of a cat"
     assert fill("the {subject} at night", "subject", "an owl") == "an owl at night"
     assert fill("{subject}", "subject", "{subject}") == "{subject}"
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_prompts_that_judge_chose_nothing(kind):
-    """
-    No default prompt to be judged on is one that localizes or edits.
-    """
-    assert not set(FORGET[kind]) & {*LOCALIZE[kind], *EDIT[kind]}
-    assert len(set(LOCALIZE[kind])) == len(LOCALIZE[kind])

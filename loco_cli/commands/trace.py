@@ -21,6 +21,7 @@ from loco_cli.models.session import RunOptions, load_model, load_scorer
 from loco_cli.models.tokenizers import check_subjects
 from loco_cli.outputs.guards import check_folder
 from loco_cli.outputs.pages import write_folder
+from loco_cli.protocol.seeds import localize_seeds
 from loco_cli.recipe import EditEntry, LocalizeSettings, Recipe
 from loco_cli.report.heat import state_words
 from loco_cli.report.html import render_trace_report
@@ -180,7 +181,7 @@ def _document(
         corrupted_score=corrupted,
         corrupted_stderr=corrupted_error,
         prompts=tuple(pair.source for pair in entry.localize_pairs()),
-        seeds=tuple(range(settings.seeds)),
+        seeds=localize_seeds(settings.seeds),
         steps=steps,
         guidance=guidance,
         scorer=bench.scorer.name,

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from loco_cli.concept import PromptPair
 from loco_cli.editing import locoedit
-from loco_cli.editing.unrelated import drift_prompts
+from loco_cli.editing.neighbours import edited_names
 from loco_cli.editing.watched import DriftProbe
 from loco_cli.encoders.encode import EncodedPrompt, TextEncoder
+from loco_cli.protocol.everyday import drift_prompts
 from loco_cli.recipe import AUTO_RIDGES, Recipe, Ridge
 
 Read = Callable[[Tensor], Tensor]  # states that all tensors are given -> what one of them reads
@@ -155,7 +156,7 @@ def encode_prompts(
     """Return those prompts as the encoders give them, encoded in one pass."""
     pairs = [pair for entry in recipe.edits for pair in entry.edit_pairs()]
     prompts = [prompt for pair in pairs for prompt in (pair.source, pair.target)]
-    everything = [*prompts, *kept, *drift_prompts(recipe, kept)]
+    everything = [*prompts, *kept, *drift_prompts(edited_names(recipe), kept)]
     return dict(zip(everything, encoder.encode(everything, padded=padded), strict=True))
 
 
@@ -173,7 +174,7 @@ def problem_of(recipe: Recipe, kept: Sequence[str], states: Mapping[str, Encoded
         tuple(prompt.states for prompt in preserved),
         tuple(prompt.end for prompt in preserved),
         tuple(kept),
-        tuple(states[prompt] for prompt in drift_prompts(recipe, kept)),
+        tuple(states[prompt] for prompt in drift_prompts(edited_names(recipe), kept)),
     )
 
 

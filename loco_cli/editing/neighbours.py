@@ -2,6 +2,7 @@
 
 from loco_cli.concept import KINDS, Concept, ConceptKind, bare_name, same_name
 from loco_cli.families.spec import ModelSpec
+from loco_cli.protocol.everyday import EverydaySplit, split_everyday
 from loco_cli.recipe import Recipe
 
 N_OTHER_KINDS = 3  # known concepts of each kind that is not edited, to be asked after
@@ -58,6 +59,27 @@ def names_of(concept: Concept) -> Names:
 def is_same(one: Names, other: Names) -> bool:
     """Whether two things share a name."""
     return any(same_name(mine, theirs) for mine in one for theirs in other)
+
+
+def edited_names(recipe: Recipe) -> tuple[str, ...]:
+    """Return all names that the edits are about, and what each becomes."""
+    return tuple(name for one in recipe.concepts() for name in (*one.names, one.to))
+
+
+def everyday_split(spec: ModelSpec, recipe: Recipe) -> EverydaySplit:
+    """Return the everyday prompts of a recipe's edit: preserved, for its drift, and judged."""
+    concepts = recipe.concepts()
+    near = [name for one in concepts for name in (*names_of(one), one.to)]
+    for kind in dict.fromkeys(one.kind for one in concepts):
+        near += [name for thing in neighbours(spec, recipe, kind) for name in thing]
+    tested = [thing for kind in KINDS for thing in neighbours(spec, recipe, kind)[-N_OTHER_KINDS:]]
+    preserved = recipe.preserve if isinstance(recipe.preserve, tuple) else ()
+    return split_everyday(
+        edited=edited_names(recipe),
+        near=[bare_name(name) for name in near],
+        tested=[bare_name(name) for thing in tested for name in thing],
+        listed=(*preserved, *recipe.evaluate.keep, *recipe.evaluate.forget),
+    )
 
 
 def _known_as(spec: ModelSpec, kind: ConceptKind, name: str) -> Names:

@@ -11,11 +11,10 @@ from itertools import zip_longest
 import torch
 
 from loco_cli.concept import ConceptKind
-from loco_cli.editing.neighbours import kinds_of, neighbours
-from loco_cli.editing.unrelated import everyday_prompts
+from loco_cli.editing.neighbours import everyday_split, kinds_of, neighbours
 from loco_cli.encoders.encode import TextEncoder
 from loco_cli.families.spec import ModelSpec
-from loco_cli.protocol.wordings import EDIT, fill
+from loco_cli.protocol.wordings import EDIT, PRESERVE, fill
 from loco_cli.recipe import Recipe
 
 MAX_PRESERVED = 8  # neighbours of one concept in `preserve: auto`
@@ -25,7 +24,6 @@ MAX_PRESERVED = 8  # neighbours of one concept in `preserve: auto`
 # with one neighbour or eight as many too
 WHOLE_WORDINGS = 4
 WHOLE_NEIGHBOURS = 4
-EVERYDAY = ("a photo of {subject}", "a painting of {subject}")  # how other kinds are spoken of
 N_OTHERS = 4  # known concepts of each other kind that stay as they are
 
 Preserved = tuple[ConceptKind | None, str]  # what it is, and its name; a prompt has no kind
@@ -79,9 +77,9 @@ def preserved_prompts(
     edited = {concept.kind for concept in concepts}
     for other in (kind for kind in spec.known if kind not in edited and kind != "style"):
         things = [names[0] for names in spec.known[other][:N_OTHERS]]
-        prompts += [fill(one, "subject", name) for name in things for one in EVERYDAY]
+        prompts += [fill(one, "subject", name) for name in things for one in PRESERVE]
     if recipe.edit.preserve_form == "ridge":
-        prompts += everyday_prompts(spec, recipe)
+        prompts += everyday_split(spec, recipe).preserved
     sources = {pair.source for entry in recipe.edits for pair in entry.edit_pairs()}
     return tuple(prompt for prompt in dict.fromkeys(prompts) if prompt not in sources)
 

@@ -17,7 +17,7 @@ from loco_cli.families.spec import ModelSpec
 from loco_cli.interventions import FixChannels, Run
 from loco_cli.models.locate import LocatedModel
 from loco_cli.models.session import RunOptions, load_judge, load_model, load_scorer
-from loco_cli.protocol.seeds import FIRST_JUDGED
+from loco_cli.protocol.seeds import evaluate_seeds
 from loco_cli.recipe import Recipe
 from loco_cli.report.pictures import BeforeAfter
 from loco_cli.sampling.clip_score import ClipScorer
@@ -51,9 +51,8 @@ class EvaluationPlan:
     def of(cls, spec: ModelSpec, recipe: Recipe) -> "EvaluationPlan":
         """Return the exam of a recipe, in prompts and seeds that chose nothing."""
         settings = recipe.evaluate
-        seeds = tuple(range(FIRST_JUDGED, FIRST_JUDGED + settings.seeds))
         sampling = spec.sampling(settings.steps, settings.guidance)
-        return cls(questions(spec, recipe), seeds, *sampling)
+        return cls(questions(spec, recipe), evaluate_seeds(settings.seeds), *sampling)
 
     @property
     def runs(self) -> tuple[Run, ...]:

@@ -17,8 +17,15 @@ from loco_cli.concept import (
     bare_name,
     default_target,
 )
-from loco_cli.editing.neighbours import N_OTHER_KINDS, Names, is_same, listed, names_of, neighbours
-from loco_cli.editing.unrelated import judged_prompts
+from loco_cli.editing.neighbours import (
+    N_OTHER_KINDS,
+    Names,
+    everyday_split,
+    is_same,
+    listed,
+    names_of,
+    neighbours,
+)
 from loco_cli.families.spec import ModelSpec
 from loco_cli.protocol.wordings import FORGET, KEEP, VALIDATE, fill, without_style
 from loco_cli.recipe import EditEntry, Recipe
@@ -76,7 +83,7 @@ def questions(spec: ModelSpec, recipe: Recipe) -> tuple[Question, ...]:
         for template in KEEP[kind]
     ]
     keep += [_asked_to_keep(spec, recipe, prompt) for prompt in recipe.evaluate.keep]
-    unrelated = judged_prompts(spec, recipe)
+    unrelated = everyday_split(spec, recipe).judged
     keep += [Question(prompt, UNRELATED, None, None, None) for prompt in unrelated]
     return tuple(dict.fromkeys((*forget, *keep)))
 

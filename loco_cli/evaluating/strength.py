@@ -26,9 +26,10 @@ from loco_cli.layers import LayerSet
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import LocatedModel
 from loco_cli.plan import PlannedRuns
+from loco_cli.protocol.seeds import STRENGTH_SEEDS
 from loco_cli.recipe import AUTO_RIDGES, LADDERS, Recipe
 from loco_cli.recipe.values import parse_ridge
-from loco_cli.strength import SEEDS, Strength, StrengthTrial, Widen, climb, max_images
+from loco_cli.strength import Strength, StrengthTrial, Widen, climb, max_images
 
 
 def measure(
@@ -42,7 +43,9 @@ def measure(
     trials = Trials.of(bench, recipe)
     target, exams = recipe.edit.target, (*trials.halves, trials.keep)
     prompts = tuple(dict.fromkeys(one.prompt for exam in exams for one in exam.questions))
-    strength = Strength(target=target, seeds=SEEDS, steps=trials.keep.steps, prompts=prompts)
+    strength = Strength(
+        target=target, seeds=STRENGTH_SEEDS, steps=trials.keep.steps, prompts=prompts
+    )
     if not trials.are_known:
         return strength
     rungs, constant = LADDERS[recipe.edit.method], AUTO_RIDGES[recipe.edit.method]
@@ -82,11 +85,11 @@ class Trials:
         forget = tuple(question for question in asked if question.edit is not None)
         keep = tuple(question for question in asked if question.edit is None)
         halves = tuple(
-            EvaluationPlan(forget[i :: len(SEEDS)], (seed,), *sampling)
-            for i, seed in enumerate(SEEDS)
+            EvaluationPlan(forget[i :: len(STRENGTH_SEEDS)], (seed,), *sampling)
+            for i, seed in enumerate(STRENGTH_SEEDS)
         )
         hoped = tuple(_at_best(bench.look(half)) for half in halves)
-        keep_exam = EvaluationPlan(keep, SEEDS[:1], *sampling)
+        keep_exam = EvaluationPlan(keep, STRENGTH_SEEDS[:1], *sampling)
         return cls(bench, recipe, encoder_of(bench.located), halves, keep_exam, hoped)
 
     @property
@@ -139,7 +142,7 @@ def _figures(seen: Iterable[Verdicts]) -> Evaluation:
     for one in seen:
         for question, some in one.items():
             images[question] += some
-    return document_of(images, SEEDS)
+    return document_of(images, STRENGTH_SEEDS)
 
 
 def price_of_strength(located: LocatedModel, recipe: Recipe) -> PlannedRuns | None:

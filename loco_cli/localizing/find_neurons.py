@@ -31,6 +31,7 @@ from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import LocatedModel
 from loco_cli.models.session import RunOptions
 from loco_cli.models.tokenizers import check_subjects
+from loco_cli.protocol.seeds import localize_seeds
 from loco_cli.recipe import EditEntry, Recipe
 from loco_cli.report.pictures import LocalizationRun, SwapPicture
 from loco_cli.sampling.sample import count_steps, sample, to_png
@@ -82,7 +83,7 @@ class _Job:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return tuple(range(self.recipe.localize.seeds))
+        return localize_seeds(self.recipe.localize.seeds)
 
     def run(self, n_evaluations_before: int) -> LocalizationRun:
         """Return what was found; the evaluations of finding the layers are counted with it."""

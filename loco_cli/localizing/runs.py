@@ -23,6 +23,7 @@ from loco_cli.localization import (
 from loco_cli.localizing.cache import CachedRun, RunCache
 from loco_cli.localizing.locogen import Candidate, Trial
 from loco_cli.models.locate import LocatedModel
+from loco_cli.protocol.seeds import localize_seeds
 from loco_cli.recipe import EditEntry, LocalizeSettings
 from loco_cli.report.pictures import SwapPicture
 from loco_cli.sampling.clip_score import ClipScorer
@@ -72,7 +73,7 @@ class RunRecorder:
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds, from 0 on."""
-        return tuple(range(self.settings.seeds))
+        return localize_seeds(self.settings.seeds)
 
     @cached_property
     def order(self) -> list[tuple[PromptPair, int]]:

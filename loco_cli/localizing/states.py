@@ -8,6 +8,7 @@ from loco_cli.localizing.causal_trace import State, TracedPrompt, Trial
 from loco_cli.models.locate import LocatedModel, check_steps
 from loco_cli.models.tokenizers import tokenizers_of
 from loco_cli.plan import PlannedRuns
+from loco_cli.protocol.seeds import localize_seeds
 from loco_cli.recipe import EditEntry, LocalizeSettings, Recipe
 from loco_cli.trace import Component
 
@@ -61,7 +62,7 @@ def trials_of(
     """Return the trials of one concept: its source prompts, every seed, every state."""
     return causal_trace.plan(
         _traced_prompts(located, entry),
-        range(settings.seeds),
+        localize_seeds(settings.seeds),
         states_of(located, component_of(settings)),
         level_of(settings),
     )

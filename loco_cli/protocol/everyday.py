@@ -1,22 +1,24 @@
 """
-Everyday prompts that no edit is about, to see what it does to them.
+Everyday prompts that no edit is about: some are preserved, some measure drift, some judge.
 
-Eighty things in four places, as the papers asked of COCO's: 320 prompts, of which an edit keeps
-a few, foretells its drift by others, and is judged by others still; none names what it is about.
+Eighty things in four places, as the papers asked of COCO's, are 320 prompts. An edit preserves a
+few of them, its drift is measured on others, and an evaluation draws others still. None of them
+names what the edit is about.
 """
 
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
 from functools import cache
 
 _STRIDE = 7  # prime to the number of things, so that none comes twice before all have come
-# prompts: on 36 edits of `tiny` their drift was within a sixth of that of 40, and to encode them is
-# a third of what an edit of SDXL in the paper's form encodes, where 40 were four fifths
-N_READ = 16
-N_JUDGED = 4  # others, of which an evaluation makes pictures
-# others, which an edit keeps. After fourteen edits of three styles of `tiny`, the values of 0.99 of
-# the prompts in other words were nearest to those of what they should be, and of 0.995 of those of
-# neighbours: without such rows 0.95 and 0.98, with 64 of them 0.96 and 1.00
+# on 36 edits of `tiny` the drift of 16 prompts was within a sixth of that of 40, and to encode 16
+# is a third of what an edit of SDXL in the paper's form encodes, where 40 were four fifths
+N_DRIFT = 16
+N_JUDGED = 4  # prompts of which an evaluation makes pictures
+# after fourteen edits of three styles of `tiny` that preserved 16 everyday prompts, the values of
+# 0.99 of the prompts in other words were nearest to those of what they should be, and of 0.995 of
+# those of neighbours: without such prompts 0.95 and 0.98, with 64 of them 0.96 and 1.00
 N_PRESERVED = 16
 
 _PLACES = ("on a beach", "in a city street", "in the snow", "on a wooden table")
@@ -34,6 +36,48 @@ _THINGS = """
 """
 
 
+@dataclass(frozen=True)
+class EverydaySplit:
+    """
+    The everyday prompts of one edit by their use; no prompt has two uses.
+
+    The edit keeps those in `preserved`. Those in `drift` tell before anything is written how far
+    the edit moves what it is not about. An evaluation draws those in `judged`, of which none is
+    about a thing that `preserved` is about.
+    """
+
+    preserved: tuple[str, ...]
+    drift: tuple[str, ...]
+    judged: tuple[str, ...]
+
+
+def split_everyday(
+    *,
+    edited: Collection[str],
+    near: Collection[str],
+    tested: Collection[str],
+    listed: tuple[str, ...],
+) -> EverydaySplit:
+    """
+    Return the everyday prompts of an edit.
+
+    `edited` are the names that the edit is about and `near` also those of their neighbours, which
+    no prompt holds that is preserved or judged. A preserved prompt holds none of the names `tested`
+    either, which an evaluation asks after. `listed` are the prompts of the recipe itself, which
+    have their use already.
+    """
+    drift = drift_prompts(edited)
+    judged = unrelated_prompts(near, N_JUDGED, but=(*listed, *drift))
+    preserved = unrelated_prompts(near, N_PRESERVED, but=(*listed, *drift, *judged))
+    preserved = _naming_none(preserved, tested)
+    return EverydaySplit(preserved, drift, _about_others(judged, preserved))
+
+
+def drift_prompts(edited: Collection[str], preserved: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the prompts on which an edit's drift is measured, about nothing that it preserves."""
+    return _about_others(unrelated_prompts(edited, N_DRIFT), preserved)
+
+
 @cache
 def bank() -> tuple[str, ...]:
     """Return all prompts: every thing in its first place, then every thing in its next."""
@@ -46,25 +90,25 @@ def bank() -> tuple[str, ...]:
 
 
 def unrelated_prompts(
-    names: Collection[str], n: int = N_READ, *, but: Collection[str] = ()
+    names: Collection[str], n: int = N_DRIFT, *, but: Collection[str] = ()
 ) -> tuple[str, ...]:
     """
     Return `n` prompts of the bank, of things far apart in it, none that holds one of these names.
 
     Prompts that are in `but` are left out; about the same thing in another place there may be some.
     """
-    left = [prompt for prompt in naming_none(bank(), names) if prompt not in but]
+    left = [prompt for prompt in _naming_none(bank(), names) if prompt not in but]
     return tuple(dict.fromkeys(left[i * _STRIDE % len(left)] for i in range(min(n, len(left)))))
 
 
-def naming_none(prompts: Collection[str], names: Collection[str]) -> tuple[str, ...]:
+def _naming_none(prompts: Collection[str], names: Collection[str]) -> tuple[str, ...]:
     """Return the prompts that hold none of these names."""
     words = "|".join(re.escape(name) for name in names if name)
     about = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE) if words else None
     return tuple(prompt for prompt in prompts if not (about and about.search(prompt)))
 
 
-def about_others(prompts: Collection[str], things: Collection[str]) -> tuple[str, ...]:
+def _about_others(prompts: Collection[str], things: Collection[str]) -> tuple[str, ...]:
     """
     Return the prompts of the bank that are about none of the things that others of it are about.
 

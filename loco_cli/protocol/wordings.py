@@ -61,7 +61,10 @@ EDIT: dict[Kind, tuple[str, ...]] = {
     ),
 }
 
-# to be judged on: other objects and wordings than those that chose the layers or the edit
+# known things of kinds that no edit is about, which are preserved
+PRESERVE = ("a photo of {subject}", "a painting of {subject}")
+
+# to judge whether a concept is forgotten: other objects and wordings than those above
 FORGET: dict[Kind, tuple[str, ...]] = {
     "style": (
         "a drawing of a dog in the style of {subject}",
@@ -115,6 +118,7 @@ VALIDATE: dict[Kind, tuple[str, ...]] = {
         "a nice photo of {subject}",
     ),
 }
+# to judge whether other concepts are kept
 KEEP: dict[Kind, tuple[str, ...]] = {kind: templates[:2] for kind, templates in FORGET.items()}
 
 _ARTICLE = re.compile(r"^(?:a|an|the)\s+", re.IGNORECASE)

@@ -4,20 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from loco_cli.editing.neighbours import neighbours
+from loco_cli.editing.neighbours import edited_names, everyday_split, neighbours
 from loco_cli.editing.preserve import (
     MAX_PRESERVED,
     chosen_neighbours,
     fully_padded_prompts,
     preserved_prompts,
 )
-from loco_cli.editing.unrelated import drift_prompts, judged_prompts
 from loco_cli.encoders.encode import CheckpointEncoder
 from loco_cli.encoders.prefixes import prefixes_of
 from loco_cli.encoders.tokenizer import load_clip_tokenizer
 from loco_cli.evaluating.questions import kept_concepts
 from loco_cli.families import registry
-from loco_cli.protocol.everyday import N_PRESERVED, bank
+from loco_cli.protocol.everyday import N_PRESERVED, bank, drift_prompts
 from loco_cli.recipe import load_recipe
 
 
@@ -108,7 +107,10 @@ def test_everyday_prompts_are_preserved(tiny):
     recipe = recipe_of("{kind: object, subject: snoopy, to: a dog}")
 
     everyday = set(preserved_prompts(tiny.spec, recipe, ())) & set(bank())
-    others = {*drift_prompts(recipe, everyday), *judged_prompts(tiny.spec, recipe)}
+    others = {
+        *drift_prompts(edited_names(recipe), everyday),
+        *everyday_split(tiny.spec, recipe).judged,
+    }
 
     assert len(everyday) == N_PRESERVED
     assert len(others) > N_PRESERVED / 2
@@ -225,7 +227,8 @@ def test_an_edit_of_a_large_model_encodes_few_positions(edit):
     prompts = {one for pair in pairs for one in (pair.source, pair.target)}
     tokenizer = load_clip_tokenizer({}, registry.CLIP_VOCABULARY, registry.CLIP_MERGES, 77)
     kept = preserved_prompts(spec, recipe, chosen)
-    ids = {one: tokenizer.read(one).ids for one in {*prompts, *kept, *drift_prompts(recipe, kept)}}
+    drift = drift_prompts(edited_names(recipe), kept)
+    ids = {one: tokenizer.read(one).ids for one in {*prompts, *kept, *drift}}
 
     whole = fully_padded_prompts(recipe, chosen)
     rows = [(*row, *[tokenizer.pad] * (77 - len(row)) * (one in whole)) for one, row in ids.items()]

@@ -14,7 +14,7 @@ from loco_cli.editing.solve import solve
 from loco_cli.errors import EditError
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import locate
-from loco_cli.protocol.everyday import unrelated_prompts
+from loco_cli.protocol.everyday import drift_prompts
 from loco_cli.recipe import load_recipe
 from loco_cli.sampling.weights import replaced_weights
 from tests.families.layouts import write_folder
@@ -54,7 +54,7 @@ def test_the_papers_form_is_the_published_formula(tiny, encoder):
     pairs = recipe.edits[0].edit_pairs()
     # all of them at once, as `solve` does: the keys are so alike that their last digits count
     prompts = [text for pair in pairs for text in (pair.source, pair.target)]
-    others = unrelated_prompts(("van gogh", "painting"))
+    others = drift_prompts(("van gogh", "painting"))
     encoded = encoder.encode([*prompts, *others], padded=False)[: len(prompts)]
     keys, targets = [], []
     for source, target in zip(encoded[::2], encoded[1::2], strict=True):

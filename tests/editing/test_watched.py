@@ -4,32 +4,6 @@ import pytest
 import torch
 
 from loco_cli.editing.watched import DriftProbe, mean_drift
-from loco_cli.protocol.everyday import N_READ, bank, unrelated_prompts
-
-
-def test_the_bank_is_eighty_things_in_four_places():
-    """
-    Every prompt is there once; a few of them are about different things in different places.
-    """
-    few = unrelated_prompts(())
-
-    assert len(bank()) == len(set(bank())) == 320
-    assert len(few) == len(set(few)) == N_READ
-    things = {prompt.split(" on ")[0].split(" in ")[0] for prompt in few}
-    assert len(things) == N_READ
-    places = [sum(prompt.endswith(end) for prompt in few) for end in ("beach", "street", "snow")]
-    assert min(places) >= N_READ // 8
-
-
-def test_what_an_edit_names_is_not_unrelated():
-    """
-    No prompt holds a name of the edit, in whole words and whatever their case.
-    """
-    few = unrelated_prompts(("Cat", "a car", ""), n=400)
-
-    assert not any(" cat " in prompt or "a car " in prompt for prompt in few)
-    assert any("carrot" in prompt for prompt in few)
-    assert len(few) == 312
 
 
 def test_the_drift_is_that_of_the_answers():

@@ -14,9 +14,9 @@ from loco_cli.evaluating.strength import Trials, measure, with_ridge
 from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization
 from loco_cli.models.session import RunOptions, load_scorer
-from loco_cli.protocol.wordings import EDIT, FORGET, LOCALIZE, VALIDATE
+from loco_cli.protocol.seeds import STRENGTH_SEEDS
 from loco_cli.recipe import AUTO_RIDGES, LADDERS, load_recipe, recipe_from_text
-from loco_cli.strength import SEEDS, StrengthTrial
+from loco_cli.strength import StrengthTrial
 
 KINDS = ("van gogh style", "a cat", "the british monarch fact")
 ONE = """
@@ -84,17 +84,6 @@ def test_layers_beside_those_that_were_found(layers, window, ranking, wider):
     assert widened(LayerSet(layers), found(window=window, ranking=ranking), n_layers) == wider
 
 
-@pytest.mark.parametrize("kind", VALIDATE)
-def test_no_wording_has_two_uses(kind):
-    """
-    What chooses a strength has neither found layers nor solved, and judges nothing afterwards.
-    """
-    others = {*LOCALIZE[kind], *EDIT[kind], *FORGET[kind]}
-
-    assert not set(VALIDATE[kind]) & others
-    assert len(set(VALIDATE[kind])) == len(VALIDATE[kind]) == 8
-
-
 @pytest.mark.parametrize("text", KINDS)
 def test_prompts_and_seeds_are_no_evaluation_s(tiny, text):
     """
@@ -104,7 +93,7 @@ def test_prompts_and_seeds_are_no_evaluation_s(tiny, text):
     asked = validation(tiny.spec, recipe)
 
     assert not {one.prompt for one in asked} & {one.prompt for one in questions(tiny.spec, recipe)}
-    assert not set(SEEDS) & {
+    assert not set(STRENGTH_SEEDS) & {
         *EvaluationPlan.of(tiny.spec, recipe).seeds,
         *range(recipe.localize.seeds),
     }

@@ -3,9 +3,9 @@
 from collections import Counter
 
 from loco_cli.concept import bare_name
-from loco_cli.editing.unrelated import drift_prompts
+from loco_cli.editing.neighbours import edited_names
 from loco_cli.evaluating.questions import UNRELATED, kept_concepts, questions
-from loco_cli.protocol.everyday import N_JUDGED
+from loco_cli.protocol.everyday import N_JUDGED, drift_prompts
 from loco_cli.protocol.wordings import FORGET, KEEP
 from loco_cli.recipe import load_recipe
 
@@ -207,7 +207,7 @@ def test_everyday_prompts_are_asked_that_nobody_has_read(tiny):
     unrelated = [q.prompt for q in questions(tiny.spec, recipe) if q.concept == UNRELATED]
 
     assert len(unrelated) == N_JUDGED
-    assert not set(unrelated) & set(drift_prompts(recipe, ()))
+    assert not set(unrelated) & set(drift_prompts(edited_names(recipe)))
     near = [bare_name(name) for names in tiny.spec.known["object"] for name in names]
     assert not [p for p in unrelated for name in near if f" {name} " in p]
 

@@ -1,0 +1,87 @@
+"""What chooses an edit does not judge it: seeds, wordings and everyday prompts."""
+
+import pytest
+
+from loco_cli.concept import KINDS
+from loco_cli.editing.neighbours import everyday_split, neighbours
+from loco_cli.editing.preserve import preserved_prompts
+from loco_cli.evaluating.judge import EvaluationPlan
+from loco_cli.evaluating.questions import questions, validation
+from loco_cli.families import registry
+from loco_cli.protocol.everyday import bank, split_everyday
+from loco_cli.protocol.seeds import MAX_SEEDS, STRENGTH_SEEDS, evaluate_seeds, localize_seeds
+from loco_cli.protocol.wordings import EDIT, FORGET, KEEP, LOCALIZE, PRESERVE, VALIDATE
+from loco_cli.recipe import entries
+
+RECIPES = {entry.name: entry.load() for entry in entries()}
+
+
+def things(prompts):
+    """Return what everyday prompts are about."""
+    return {prompt.split(" on ")[0].split(" in ")[0] for prompt in prompts}
+
+
+@pytest.mark.parametrize("n", [1, 4, MAX_SEEDS])
+def test_no_seed_chooses_and_judges(n):
+    """
+    Whatever their number, the seeds of an evaluation find no layers and choose no strength.
+    """
+    assert not {*localize_seeds(MAX_SEEDS), *STRENGTH_SEEDS} & set(evaluate_seeds(n))
+    assert len(set(evaluate_seeds(n))) == len(set(localize_seeds(n))) == n
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_wording_chooses_and_judges(kind):
+    """
+    A wording that judges has found no layers, solved nothing, and chosen no strength.
+
+    One that chooses a strength has neither found layers nor solved.
+    """
+    finds_or_solves = {*LOCALIZE[kind], *EDIT[kind], *PRESERVE}
+
+    assert not {*FORGET[kind], *KEEP[kind]} & {*finds_or_solves, *VALIDATE[kind]}
+    assert not set(VALIDATE[kind]) & finds_or_solves
+    for templates in (LOCALIZE[kind], EDIT[kind], FORGET[kind], VALIDATE[kind]):
+        assert len(set(templates)) == len(templates)
+    assert len(VALIDATE[kind]) == 8
+
+
+def test_no_everyday_prompt_has_two_uses():
+    """
+    Of the bank some are preserved, some measure drift and some judge; what judges is of a kind of
+    thing that is not preserved.
+    """
+    split = split_everyday(
+        edited=("a cat",), near=("a cat", "a dog"), tested=("a bear",), listed=()
+    )
+    uses = (split.preserved, split.drift, split.judged)
+
+    assert len({*split.preserved, *split.drift, *split.judged}) == sum(map(len, uses))
+    assert {*split.preserved, *split.drift, *split.judged} <= set(bank())
+    assert not things(split.judged) & things(split.preserved)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_shipped_recipe_is_judged_on_what_chose_nothing(name):
+    """
+    No prompt and no seed of its evaluation finds layers, is solved for, preserved, or watched for
+    drift, or chooses a strength.
+    """
+    recipe = RECIPES[name]
+    spec = registry.get(recipe.model)
+    split = everyday_split(spec, recipe)
+    near = [(kind, names[0]) for kind in KINDS for names in neighbours(spec, recipe, kind)]
+    pairs = [
+        pair for entry in recipe.edits for pair in (*entry.localize_pairs(), *entry.edit_pairs())
+    ]
+    chooses = {
+        *(prompt for pair in pairs for prompt in (pair.source, pair.target)),
+        *preserved_prompts(spec, recipe, near),
+        *split.preserved,
+        *split.drift,
+        *(question.prompt for question in validation(spec, recipe)),
+    }
+    plan = EvaluationPlan.of(spec, recipe)
+
+    assert not chooses & {question.prompt for question in questions(spec, recipe)}
+    assert not {*localize_seeds(recipe.localize.seeds), *STRENGTH_SEEDS} & set(plan.seeds)
