@@ -10,7 +10,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -57,6 +57,53 @@ class KeepImages:
     concept: str
     prompt: str
     images: tuple[JudgedImage, ...]
+
+
+@dataclass(frozen=True)
+class BeforeAfter:
+    """
+    One prompt and seed before and after an edit.
+
+    `score_before` and `score_after` are CLIP scores; recognition is None where the prompt has no
+    labels, `became` None where nothing is to become something. A fact has one right answer at a
+    time: it is forgotten where the new one is given.
+    """
+
+    group: Literal["forget", "keep"]
+    prompt: str
+    seed: int
+    before: bytes = field(repr=False)
+    after: bytes = field(repr=False)
+    score_before: float
+    score_after: float
+    recognised_before: bool | None = None
+    recognised_after: bool | None = None
+    became: bool | None = None
+    is_fact: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """What happened to the picture, in two or three words; empty where it is not judged."""
+        if self.recognised_before is None:
+            return ""
+        if not self.recognised_before:
+            return "not counted"  # the base got it wrong
+        if self.group == "keep":
+            return "kept" if self.recognised_after else "lost"
+        if self.recognised_after:
+            return "still there"
+        if self.became:
+            return "became target"
+        return "something else" if self.is_fact else "forgotten"
+
+    @property
+    def is_good(self) -> bool | None:
+        """Whether the edit did here what it should; None where the picture does not count."""
+        if not self.recognised_before:
+            return None
+        if self.group == "keep":
+            return bool(self.recognised_after)
+        return bool(self.became) if self.is_fact else not self.recognised_after
 
 
 class _Record(BaseModel):

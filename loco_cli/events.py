@@ -11,10 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from loco_cli.drift import Drift
 from loco_cli.localization import Localization
-from loco_cli.manifest import EditRecord
-from loco_cli.strength import Strength
+from loco_cli.manifest import Drift, EditRecord, Strength
 
 Tick = Callable[[int], None]  # takes how many pictures came one step further
 

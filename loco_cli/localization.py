@@ -1,6 +1,7 @@
 """Where a concept was found: a score per candidate set of layers, as `loco.localization/1`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any, Literal
 
@@ -228,6 +229,35 @@ class Localizations(_Record):
     def from_json(cls, document: dict[str, Any]) -> "Localizations":
         """Return the record of a document; raises ValueError where it is not one."""
         return cls.model_validate(document)
+
+
+@dataclass(frozen=True)
+class SwapPicture:
+    """
+    A picture of a sweep: `SwapPicture("a house by monet", "a painting", 0, (8, 9), 0.12, png)`.
+
+    No layers means the original; the longest of a sweep is the one with all layers swapped.
+    """
+
+    source: str
+    target: str
+    seed: int
+    layers: tuple[int, ...]
+    score: float
+    png: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class LocalizationRun:
+    """
+    A localization beside its pictures and every layer's module path, which no document holds.
+
+    `module_paths` are in layer order; without them only the chosen layers have a path to show.
+    """
+
+    localization: Localization
+    pictures: tuple[SwapPicture, ...] = ()
+    module_paths: tuple[str, ...] = ()
 
 
 def effect(score: float, *, original: float, target: float) -> float | None:

@@ -8,17 +8,16 @@ stamp or say nothing about the weights.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import fmean, harmonic_mean
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 from pydantic import ValidationError as InvalidRecord
 
-from loco_cli.drift import Drift
 from loco_cli.errors import VerificationError
 from loco_cli.families.spec import Family
 from loco_cli.layers import LayerSet
-from loco_cli.strength import Strength
 
 STAMP_KEY = "loco.manifest"
 VERSION_KEY = "loco.version"
@@ -146,6 +145,95 @@ class EditRecord(_Record):
         optional = ("layers", "neurons", "residual", "pooled")
         unset = {key for key in optional if getattr(self, key) is None}
         return self.model_dump(mode="json", exclude=unset)
+
+
+class Drift(_Record):
+    """
+    How far an edit moves the answers to prompts that it is to leave alone, of what they were.
+
+    The mean over the words of prompts of the preserve set, None where there is none, and over those
+    of unrelated ones; `worst` is the unrelated prompt that moves most.
+    """
+
+    preserved: float | None
+    unrelated: float
+    worst: str
+    worst_drift: float
+
+    @classmethod
+    def of(
+        cls, preserved: Sequence[tuple[str, float]], unrelated: Sequence[tuple[str, float]]
+    ) -> "Drift":
+        """Return the drift of an edit from that of each prompt."""
+        worst, most = max(unrelated, key=lambda one: one[1])
+        return cls(
+            preserved=fmean(drift for _, drift in preserved) if preserved else None,
+            unrelated=fmean(drift for _, drift in unrelated),
+            worst=worst,
+            worst_drift=most,
+        )
+
+
+class StrengthTrial(_Record):
+    """
+    One rung: `StrengthTrial(layers=((8, 9),), ridge="0.3x", forgotten=1, became=1, kept=1, n=16)`.
+
+    `ridge` is as a recipe has it, `n` how many pictures were made. A rung that could not reach the
+    target any more was given up: its shares are of fewer pictures, and `kept` is None. `short` are
+    the edits that fell short of the target, counted from 0.
+    """
+
+    layers: tuple[LayerSet, ...]
+    ridge: str
+    forgotten: float | None
+    became: float | None
+    kept: float | None = None
+    n: int = Field(ge=0)
+    short: tuple[int, ...] = ()
+
+    def forgets(self, target: float) -> bool:
+        """Whether enough was forgotten and became what it should."""
+        return all(one is not None and one >= target for one in (self.forgotten, self.became))
+
+    def reaches(self, target: float) -> bool:
+        """Whether enough was kept too, where anything was there to be kept."""
+        return self.forgets(target) and (self.kept is None or self.kept >= target)
+
+    @property
+    def moved(self) -> float:
+        """The harmonic mean of forgotten and became."""
+        return harmonic_mean([self.forgotten or 0.0, self.became or 0.0])
+
+    @property
+    def overall(self) -> float:
+        """The harmonic mean of all that is known, unknown moves counted as none."""
+        kept = [] if self.kept is None else [self.kept]
+        return harmonic_mean([self.forgotten or 0.0, self.became or 0.0, *kept])
+
+
+class Strength(_Record):
+    """
+    A measured strength: every rung in the order of the trials, and the one taken by its index.
+
+    `chosen` is None, and nothing was tried, where the base draws nothing of a concept that could be
+    forgotten. `prompts` and `seeds` are those of the pictures, which judge no edit afterwards.
+    """
+
+    target: float
+    seeds: tuple[int, ...]
+    steps: int
+    prompts: tuple[str, ...]
+    tried: tuple[StrengthTrial, ...] = ()
+    chosen: int | None = None
+
+    @property
+    def taken(self) -> StrengthTrial | None:
+        """The rung that was taken."""
+        return None if self.chosen is None else self.tried[self.chosen]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the part of a document."""
+        return self.model_dump(mode="json")
 
 
 class TensorRecord(_Record):

@@ -1,6 +1,7 @@
 """What causal tracing found: a score per restored state, as `loco.trace/1`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any, Literal
 
@@ -113,6 +114,30 @@ class Traces(_Record):
     def to_json(self) -> dict[str, Any]:
         """Return the document."""
         return {"schema": self.schema_, "traces": [one.to_json() for one in self.traces]}
+
+
+@dataclass(frozen=True)
+class TracedStrip:
+    """
+    A prompt's pictures as PNG with their scores: clean, corrupted, and the best state restored.
+    """
+
+    prompt: str
+    pictures: tuple[tuple[bytes, float], ...] = field(repr=False)
+
+    @property
+    def frames(self) -> tuple[tuple[str, bytes, float], ...]:
+        """Each picture with its name."""
+        names = ("clean", "corrupted", "restored")
+        return tuple((name, *one) for name, one in zip(names, self.pictures, strict=False))
+
+
+@dataclass(frozen=True)
+class TraceRun:
+    """A trace beside its pictures, which no document holds."""
+
+    trace: Trace
+    strips: tuple[TracedStrip, ...] = ()
 
 
 def mean_and_errors(values: Sequence[float]) -> tuple[float, float, float]:

@@ -67,7 +67,7 @@ def neurons_table(found: "Neurons", n_best: int = 8) -> Table:
 
 def _as_option(layers: "Sequence[int]") -> str:
     """Return a set of layers as `--layers` takes it."""
-    from loco_cli.report.words import layer_span  # records, a tenth of a second of `--help`
+    from loco_cli.report.sentences import layer_span  # records, a tenth of a second of `--help`
 
     return layer_span(layers).replace("–", "-").replace(" ", "")
 

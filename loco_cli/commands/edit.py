@@ -11,6 +11,7 @@ from loco_cli.editing.solve import solve
 from loco_cli.errors import RequestError, printable
 from loco_cli.evaluating.choice import check_solve, choose
 from loco_cli.events import SILENT, Events
+from loco_cli.localization import LocalizationRun
 from loco_cli.manifest import Manifest
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import LocatedModel, locate
@@ -23,8 +24,7 @@ from loco_cli.outputs.manifest import Job, ManifestBuilder, figures_of
 from loco_cli.outputs.pages import written_on_success
 from loco_cli.outputs.paths import EditOptions, OutputPaths, check_output, needed_bytes
 from loco_cli.recipe import LocalizeSettings, Recipe, render_recipe
-from loco_cli.report.pictures import LocalizationRun
-from loco_cli.report.words import accepted_below_target, noncontiguous, shortfall
+from loco_cli.report.sentences import accepted_below_target, noncontiguous, shortfall
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from loco_cli.evaluating.show import evaluation_report, evaluation_sheet
 from loco_cli.evaluation import Evaluation
 from loco_cli.events import SILENT, Events
 from loco_cli.interventions import FixChannels
-from loco_cli.manifest import Manifest
+from loco_cli.manifest import Manifest, Strength
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import LocatedModel, locate
 from loco_cli.models.session import RunOptions
@@ -26,8 +26,7 @@ from loco_cli.models.tokenizers import check_subjects
 from loco_cli.outputs.pages import write_folder
 from loco_cli.outputs.paths import read_manifest
 from loco_cli.recipe import Recipe
-from loco_cli.report.words import strength_words, too_weak
-from loco_cli.strength import Strength
+from loco_cli.report.sentences import strength_words, too_weak
 
 
 @dataclass(frozen=True)

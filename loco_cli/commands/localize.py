@@ -16,7 +16,7 @@ from loco_cli.models.session import RunOptions
 from loco_cli.outputs.guards import check_folder
 from loco_cli.outputs.pages import write_folder
 from loco_cli.recipe import Recipe
-from loco_cli.report.words import accepted_below_target, layer_words, range_words, shortfall
+from loco_cli.report.sentences import accepted_below_target, layer_words, range_words, shortfall
 
 
 @dataclass(frozen=True)

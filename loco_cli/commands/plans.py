@@ -33,7 +33,7 @@ from loco_cli.outputs.guards import check_file, check_folder
 from loco_cli.outputs.paths import EditOptions, needed_bytes
 from loco_cli.plan import Plan, PlannedEdit, PlannedRuns
 from loco_cli.recipe import EditEntry, Recipe
-from loco_cli.report.words import place_words
+from loco_cli.report.sentences import place_words
 
 RESULT_FILES = ("sheet.png", "report.html")  # beside the document of `localize` and `evaluate`
 LOCALIZE_FILES = ("localization.json", *RESULT_FILES)

@@ -23,12 +23,10 @@ from loco_cli.outputs.guards import check_folder
 from loco_cli.outputs.pages import write_folder
 from loco_cli.protocol.seeds import localize_seeds
 from loco_cli.recipe import EditEntry, LocalizeSettings, Recipe
-from loco_cli.report.heat import state_words
-from loco_cli.report.html import render_trace_report
-from loco_cli.report.traced import Traced, TracedStrip, render_trace_sheet
+from loco_cli.report.trace import render_trace_report, render_trace_sheet, state_words
 from loco_cli.sampling.sample import choose_batch_size, count_steps, to_png
 from loco_cli.sampling.traced import sample_traced
-from loco_cli.trace import Trace, Traces, TraceScore, mean_and_errors
+from loco_cli.trace import Trace, TracedStrip, TraceRun, Traces, TraceScore, mean_and_errors
 
 ENOUGH = 0.5  # a share of what the noise takes under which no state is named the concept's
 
@@ -78,7 +76,7 @@ def run(
     return TraceResult(found.traces, files)
 
 
-def trace(bench: SearchContext, entry: EditEntry, settings: LocalizeSettings) -> Traced:
+def trace(bench: SearchContext, entry: EditEntry, settings: LocalizeSettings) -> TraceRun:
     """Return the trace of one concept, with pictures of the first seed."""
     started = time.monotonic()
     trials = trials_of(bench.located, entry, settings)
@@ -87,7 +85,7 @@ def trace(bench: SearchContext, entry: EditEntry, settings: LocalizeSettings) ->
     document = _document(bench, entry, settings, trials, drawn)
     seconds = round(time.monotonic() - started, 3)
     document = document.model_copy(update={"seconds": seconds})
-    return Traced(document, _strips(trials, drawn, document.best()))
+    return TraceRun(document, _strips(trials, drawn, document.best()))
 
 
 def conclusion(found: Trace) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from loco_cli.drift import Drift
+from loco_cli.manifest import Drift
 
 
 @dataclass(frozen=True)

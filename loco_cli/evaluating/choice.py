@@ -8,13 +8,12 @@ from loco_cli.editing.methods import check_method, check_neurons, named_layers
 from loco_cli.errors import RequestError
 from loco_cli.events import SILENT, Events
 from loco_cli.layers import LayerSet
-from loco_cli.localization import Localization
+from loco_cli.localization import Localization, LocalizationRun
 from loco_cli.localizing.checks import check_localize
+from loco_cli.manifest import Strength
 from loco_cli.models.locate import LocatedModel, check_parts, check_steps
 from loco_cli.models.session import RunOptions
 from loco_cli.recipe import LADDERS, Recipe
-from loco_cli.report.pictures import LocalizationRun
-from loco_cli.strength import Strength
 
 if TYPE_CHECKING:
     from loco_cli.localizing import sweep

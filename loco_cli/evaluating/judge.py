@@ -11,7 +11,7 @@ from loco_cli.checkpoint.lora import Lora
 from loco_cli.editing.deltas import Solved, TensorEdit, new_weights
 from loco_cli.errors import MachineError
 from loco_cli.evaluating.questions import Question, questions
-from loco_cli.evaluation import Evaluation, ForgetImages, JudgedImage, KeepImages
+from loco_cli.evaluation import BeforeAfter, Evaluation, ForgetImages, JudgedImage, KeepImages
 from loco_cli.events import SILENT, Events
 from loco_cli.families.spec import ModelSpec
 from loco_cli.interventions import FixChannels, Run
@@ -19,7 +19,6 @@ from loco_cli.models.locate import LocatedModel
 from loco_cli.models.session import RunOptions, load_judge, load_model, load_scorer
 from loco_cli.protocol.seeds import evaluate_seeds
 from loco_cli.recipe import Recipe
-from loco_cli.report.pictures import BeforeAfter
 from loco_cli.sampling.clip_score import ClipScorer
 from loco_cli.sampling.conditioning import PromptReader
 from loco_cli.sampling.pipeline import Pipeline

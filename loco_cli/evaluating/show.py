@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from loco_cli.manifest import Manifest
+from loco_cli.localization import LocalizationRun
+from loco_cli.manifest import Manifest, Strength
 from loco_cli.recipe import Recipe
 from loco_cli.report.html import render_evaluation_report, render_localization_report
-from loco_cli.report.pictures import LocalizationRun
 from loco_cli.report.sheet import (
     evaluation_rows,
     figures_line,
     localization_rows,
     render_sheet,
 )
-from loco_cli.strength import Strength
 
 if TYPE_CHECKING:
     from loco_cli.evaluating.judge import Judged

@@ -17,10 +17,12 @@ from loco_cli.localization import (
     ConceptName,
     LayerName,
     Localization,
+    LocalizationRun,
     ModelName,
     Neuron,
     Neurons,
     PromptNames,
+    SwapPicture,
     WindowScore,
     better_for,
     effect,
@@ -33,7 +35,6 @@ from loco_cli.models.session import RunOptions
 from loco_cli.models.tokenizers import check_subjects
 from loco_cli.protocol.seeds import localize_seeds
 from loco_cli.recipe import EditEntry, Recipe
-from loco_cli.report.pictures import LocalizationRun, SwapPicture
 from loco_cli.sampling.sample import count_steps, sample, to_png
 
 

@@ -17,6 +17,7 @@ from loco_cli.localization import (
     Localization,
     ModelName,
     PromptNames,
+    SwapPicture,
     WindowScore,
     better_for,
 )
@@ -25,7 +26,6 @@ from loco_cli.localizing.locogen import Candidate, Trial
 from loco_cli.models.locate import LocatedModel
 from loco_cli.protocol.seeds import localize_seeds
 from loco_cli.recipe import EditEntry, LocalizeSettings
-from loco_cli.report.pictures import SwapPicture
 from loco_cli.sampling.clip_score import ClipScorer
 from loco_cli.sampling.pipeline import Pipeline
 from loco_cli.sampling.processes import Team

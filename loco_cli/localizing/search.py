@@ -9,7 +9,7 @@ from torch import Tensor
 
 from loco_cli.encoders.mention import last_mention
 from loco_cli.interventions import Run
-from loco_cli.localization import WindowScore, better_for
+from loco_cli.localization import LocalizationRun, WindowScore, better_for
 from loco_cli.localizing import fast as racing
 from loco_cli.localizing import locogen
 from loco_cli.localizing.contribution import likely_windows, subject_mask
@@ -17,7 +17,6 @@ from loco_cli.localizing.locogen import Trial
 from loco_cli.localizing.race import N_FIRST, N_RIVALS, Estimate, Layers, Scoreboard
 from loco_cli.localizing.runs import RunRecorder
 from loco_cli.models.tokenizers import tokenizers_of
-from loco_cli.report.pictures import LocalizationRun
 from loco_cli.sampling.probe import Trajectory, attribute, contribute, follow
 
 MOST_AHEAD = 1000.0  # standard errors; more says nothing more

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
+from loco_cli.localization import LocalizationRun
 from loco_cli.localizing import sets
 from loco_cli.localizing.race import Layers, Scoreboard
 from loco_cli.localizing.runs import RunRecorder
 from loco_cli.localizing.search import FastSearch
-from loco_cli.report.pictures import LocalizationRun
 
 
 def smallest_set(

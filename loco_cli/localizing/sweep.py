@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from loco_cli.events import SILENT, Events
 from loco_cli.layers import LayerSet, sliding_windows
-from loco_cli.localization import Localization, better_for
+from loco_cli.localization import Localization, LocalizationRun, better_for
 from loco_cli.localizing import locogen, search
 from loco_cli.localizing.cache import RunCache, trim
 from loco_cli.localizing.checks import check_localize, scored_layers
@@ -17,7 +17,6 @@ from loco_cli.models.locate import LocatedModel
 from loco_cli.models.session import RunOptions, find_scorer, load_model, load_scorer
 from loco_cli.models.tokenizers import check_subjects
 from loco_cli.recipe import EditEntry, LocalizeSettings, Recipe
-from loco_cli.report.pictures import LocalizationRun
 from loco_cli.sampling.sample import choose_batch_size
 
 

@@ -10,17 +10,19 @@ from importlib.metadata import version
 from loco_cli import __version__
 from loco_cli.checkpoint.edits import EditedTensor
 from loco_cli.checkpoint.reader import TensorSlot
-from loco_cli.drift import Drift
 from loco_cli.editing.deltas import Solved, TensorEdit
 from loco_cli.editing.methods import unreached
 from loco_cli.editing.watched import mean_drift
 from loco_cli.events import EditPreview
+from loco_cli.localization import LocalizationRun
 from loco_cli.manifest import (
+    Drift,
     Environment,
     Manifest,
     ModelRecord,
     RecipeRecord,
     Seconds,
+    Strength,
     TensorRecord,
 )
 from loco_cli.models.locate import LocatedModel
@@ -29,8 +31,6 @@ from loco_cli.outputs.paths import EditOptions, OutputPaths
 from loco_cli.recipe import Recipe
 from loco_cli.report.card import render_card
 from loco_cli.report.html import render_edit_report
-from loco_cli.report.pictures import LocalizationRun
-from loco_cli.strength import Strength
 
 
 @dataclass(frozen=True)

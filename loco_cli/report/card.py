@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from loco_cli.families.spec import ModelSpec
 from loco_cli.manifest import EditRecord
-from loco_cli.report.words import layer_span, range_words, small, writable
+from loco_cli.report.sentences import layer_span, range_words, small, writable
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+", re.ASCII)
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>&|~$#])")

@@ -4,6 +4,8 @@ Records to one self-contained page each: no script, nothing fetched, pictures in
 All text goes through Jinja's autoescape, and the page's own policy forbids any request.
 """
 
+import base64
+import io
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,29 +14,25 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
 
-from loco_cli.drift import Drift
-from loco_cli.evaluation import Evaluation
-from loco_cli.localization import Localization
-from loco_cli.manifest import EditRecord, Manifest
-from loco_cli.report import words
-from loco_cli.report.chart import Chart, describe, layer_chart
-from loco_cli.report.ladder import Ladder
-from loco_cli.report.pictures import BeforeAfter, LocalizationRun, data_uri
-from loco_cli.report.strips import Strip, ask_again, swap_strips
-from loco_cli.report.traced import Traced
-from loco_cli.strength import Strength
+from loco_cli.evaluation import BeforeAfter, Evaluation
+from loco_cli.localization import Localization, LocalizationRun
+from loco_cli.manifest import Drift, EditRecord, Manifest, Strength
+from loco_cli.report import sentences
+from loco_cli.report.chart import Chart, Ladder, describe, layer_chart
+from loco_cli.report.sheet import Strip, ask_again, swap_strips
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 # key, rank, relative change, rounding error
 TensorFacts = tuple[str, int | None, float, float | None]
 
-HALF = 0.5  # of the full swap's effect: with less, a window does not hold the concept alone
+MAX_SIDE = 256  # pixels of a picture; twice what a page shows, for fine screens
 
 
 @dataclass(frozen=True)
-class LocalizationView:
+class _LocalizationView:
     """
     A localization as its part of a page shows it.
 
@@ -49,14 +47,14 @@ class LocalizationView:
     strips: tuple[Strip, ...]
 
     @classmethod
-    def of(cls, swept: LocalizationRun, module_paths: Sequence[str] = ()) -> "LocalizationView":
+    def of(cls, swept: LocalizationRun, module_paths: Sequence[str] = ()) -> "_LocalizationView":
         """Return what the page needs of a localization."""
         found = swept.localization
         paths = dict(enumerate(swept.module_paths or module_paths))
         paths |= {layer.layer: layer.module_path for layer in found.layers}
         return cls(
             record=found,
-            is_half=found.does(HALF),
+            is_half=found.does(sentences.HALF),
             paths=paths,
             titles={score.layer_set: describe(score, paths) for score in found.scores},
             chart=layer_chart(found, paths),
@@ -81,7 +79,7 @@ class TensorLine:
         return cls(file, name, *facts[1:])
 
 
-def hashes(manifest: Manifest | None) -> tuple[tuple[str, str], ...]:
+def _hashes(manifest: Manifest | None) -> tuple[tuple[str, str], ...]:
     """Return what a manifest has hashed before an edit, by name: itself, the recipe, the base."""
     if manifest is None:
         return ()
@@ -97,19 +95,11 @@ def render_localization_report(
     sweeps: Sequence[LocalizationRun], *, command: Sequence[str] = ()
 ) -> str:
     """Return the page of one or several localizations: chart, scores, every picture."""
-    found = [LocalizationView.of(sweep) for sweep in sweeps]
+    found = [_LocalizationView.of(sweep) for sweep in sweeps]
     model = found[0].record.model.name
-    names = words.listed(dict.fromkeys(one.record.concept.subject for one in found))
+    names = sentences.listed(dict.fromkeys(one.record.concept.subject for one in found))
     title = f"Where {model} keeps {names}"
-    return _render("localization.html", title=title, found=found, command=command)
-
-
-def render_trace_report(traced: Sequence[Traced], *, command: Sequence[str] = ()) -> str:
-    """Return the page of one or several traces: heat maps, pictures, every score."""
-    first = traced[0].trace
-    names = words.listed(dict.fromkeys(one.trace.concept.subject for one in traced))
-    title = f"Which states of {first.model.name} carry {names}"
-    return _render("trace.html", title=title, traced=traced, command=command)
+    return render_page("localization.html", title=title, found=found, command=command)
 
 
 def render_edit_report(
@@ -136,12 +126,12 @@ def render_edit_report(
     sweeps = [
         one if isinstance(one, LocalizationRun) else LocalizationRun(one) for one in localizations
     ]
-    found = [LocalizationView.of(sweep, module_paths) for sweep in sweeps]
+    found = [_LocalizationView.of(sweep, module_paths) for sweep in sweeps]
     lines = [TensorLine.of(facts) for facts in tensors]
     paths = dict(enumerate(module_paths))
     for one in found:
         paths |= one.paths
-    return _render(
+    return render_page(
         "edit.html",
         title=title,
         model=model,
@@ -155,7 +145,7 @@ def render_edit_report(
         ladder=Ladder.of(strength),
         recipe=recipe,
         command=command,
-        hashes=hashes(manifest),
+        hashes=_hashes(manifest),
     )
 
 
@@ -176,7 +166,7 @@ def render_evaluation_report(
     written before.
     """
     forget, keep = ask_again(evaluation, pairs)
-    return _render(
+    return render_page(
         "evaluation.html",
         title=title,
         evaluation=evaluation,
@@ -185,19 +175,20 @@ def render_evaluation_report(
         ladder=Ladder.of(strength),
         recipe=recipe,
         command=command,
-        hashes=hashes(manifest),
+        hashes=_hashes(manifest),
     )
 
 
-def _grouped(items: Iterable[Item], key: Callable[[Item], Any]) -> dict[Any, list[Item]]:
-    groups: dict[Any, list[Item]] = {}
+def _grouped(items: Iterable[_Item], key: Callable[[_Item], Any]) -> dict[Any, list[_Item]]:
+    groups: dict[Any, list[_Item]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return groups
 
 
-def _render(template: str, **values: Any) -> str:
-    return words.writable(_environment().get_template(template).render(**values))
+def render_page(template: str, **values: Any) -> str:
+    """Return a page from its template and what that shows."""
+    return sentences.writable(_environment().get_template(template).render(**values))
 
 
 @cache
@@ -210,13 +201,24 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        data_uri=data_uri,
-        percent=words.percent,
-        score=words.score_words,
-        small=words.small,
-        span=words.layer_span,
-        layers=words.layer_words,
-        as_range=words.range_words,
+        data_uri=_data_uri,
+        percent=sentences.percent,
+        score=sentences.score_words,
+        small=sentences.small,
+        span=sentences.layer_span,
+        layers=sentences.layer_words,
+        as_range=sentences.range_words,
         shell=shlex.join,
     )
     return environment
+
+
+def _data_uri(png: bytes) -> str:
+    """Return a picture for the page itself, made smaller where it is larger than a page shows."""
+    image = Image.open(io.BytesIO(png))
+    if max(image.size) > MAX_SIDE:
+        image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", optimize=True)
+        png = buffer.getvalue()
+    return "data:image/png;base64," + base64.b64encode(png).decode()

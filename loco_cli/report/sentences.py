@@ -1,15 +1,143 @@
-"""Sentences on a result, as the terminal and the reports say them."""
+"""Sentences, layers, figures and foreign text as the terminal and the reports write them."""
+
+from collections.abc import Iterable, Sequence
 
 from loco_cli.events import EditPreview
-from loco_cli.manifest import EditRecord
-from loco_cli.report.words import place_words, strength_words, too_weak
+from loco_cli.layers import LayerSet
+from loco_cli.localization import Localization
+from loco_cli.manifest import EditRecord, Strength
 
+NONE = "–"
+HALF = 0.5  # a share of the full swap's effect under which no range is named the concept's
 MAX_LOST = 0.05  # share of a change that may be lost to rounding without a warning
 # drift of unrelated prompts that is warned of. Of 19 edits of `tiny` that were made too strong on
 # purpose, the six that kept less than nine tenths of what they should drifted by 0.9 to 2.7, the
 # others by 0.7 at most; one in the paper's form is not found out, which kept 0.83 and drifted by
 # 0.4. That was before edits kept everyday prompts: one that does drifts less however low its ridge
 MAX_DRIFT = 0.8
+
+
+def layer_span(layers: Sequence[int]) -> str:
+    """Return layers in short, ends included: `8`, `8–9`, `1–3, 10`; nothing is `original`."""
+    if not layers:
+        return "original"
+    runs: list[list[int]] = []
+    for layer in LayerSet(layers):
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def layer_words(layers: Sequence[int]) -> str:
+    """Return layers in a sentence: `layer 8`, `layers 8 and 9`, `layers 8 to 11`."""
+    found = LayerSet(layers)
+    if len(found) == 1:
+        return f"layer {found[0]}"
+    if len(found) > 2 and found.range:
+        return f"layers {found[0]} to {found[-1]}"
+    return f"layers {', '.join(map(str, found[:-1]))} and {found[-1]}" if found else "no layers"
+
+
+def place_words(layers: Sequence[int]) -> str:
+    """Return where an edit is, in a sentence: its layers, or without any the text encoder."""
+    return layer_words(layers) if layers else "the text encoder"
+
+
+def range_words(layers: Sequence[int]) -> str:
+    """Return layers as the recipe has them: `layer_range: [8, 10]` or `layers: [1, 2, 10]`."""
+    found = LayerSet(layers)
+    return f"layer_range: {list(found.range)}" if found.range else f"layers: {list(found)}"
+
+
+def shortfall(found: Localization, wanted: float | None) -> str | None:
+    """Return a sentence where the layers found do too little, or less than the effect `wanted`."""
+    where = f"{layer_words(found.layer_set)} ({range_words(found.layer_set)})"
+    does = f"the best, {where}, makes {found.effect or 0:.0%} of what swapping all layers does"
+    if not found.does(HALF):
+        return f"no layer range holds `{found.concept.subject}`: {does}"
+    if wanted is not None and not found.is_enough(wanted):
+        return f"no layer range reaches `localize.effect`, which is {wanted:.0%}: {does}"
+    return None
+
+
+def accepted_below_target(found: Localization, wanted: float | None) -> str | None:
+    """Return a sentence where less than `wanted` was taken, as far as the scale is known."""
+    if wanted is None or found.does(wanted) or not found.is_enough(wanted):
+        return None
+    return (
+        f"{layer_words(found.layer_set)} made {found.effect or 0:.0%} of what swapping all layers "
+        f"does, not clearly short of {wanted:.0%}: what these do is known to within "
+        f"{found.scale_error or 0:.1%} of itself"
+    )
+
+
+def noncontiguous(found: Localization, wanted: float) -> str | None:
+    """Return a sentence where no range was enough, and layers were found that do not touch."""
+    if found.window is None or found.layer_range:
+        return None
+    where = f"{layer_words(found.layer_set)} ({range_words(found.layer_set)})"
+    return (
+        f"no layer range reaches `localize.effect`, which is {wanted:.0%}: "
+        f"`{found.concept.subject}` is edited in the smallest set found that does, {where}"
+    )
+
+
+def strength_words(strength: Strength) -> str:
+    """Return a sentence on the strength that pictures chose, with the figures of what was taken."""
+    taken = strength.taken
+    if taken is None:
+        return "strength: a constant, since no picture could tell"
+    shares = {"forgotten": taken.forgotten, "became": taken.became, "kept": taken.kept}
+    figures = ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
+    tried = len(strength.tried)
+    return f"strength {taken.ridge}, of {tried} tried: {figures} of pictures that it was chosen by"
+
+
+def too_weak(strength: Strength | None) -> tuple[str, ...]:
+    """Return a sentence where a measured strength is not enough, or could not be measured."""
+    if strength is None:
+        return ()
+    if strength.taken is None:
+        return (
+            "the strength could not be measured: the model draws nothing of one of the concepts "
+            "that its scorer recognises",
+        )
+    if strength.taken.reaches(strength.target):
+        return ()
+    return (
+        f"no strength that was tried reaches `edit.target`, which is {strength.target:.0%}; "
+        "the best of them is taken",
+    )
+
+
+def percent(share: float | None) -> str:
+    """Return a share as people read it, `97.5%`; an unknown one is a dash."""
+    if share is None:
+        return NONE
+    return f"{100 * share:.1f}".removesuffix(".0").replace("-", "−") + "%"
+
+
+def score_words(score: float | None) -> str:
+    """Return a score to three decimals; an unknown one is a dash."""
+    return NONE if score is None else f"{score:.3f}".replace("-", "−")
+
+
+def small(figure: float | None) -> str:
+    """Return a figure that may be tiny, to three digits; an unknown one is a dash."""
+    return NONE if figure is None else f"{figure:.3g}"
+
+
+def listed(words: Iterable[str]) -> str:
+    """Return words as a list in a sentence: `a, b and c`."""
+    found = list(words)
+    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}"
+
+
+def writable(text: str) -> str:
+    """Return `text` with what UTF-8 cannot hold written as an escape: a name's odd bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def preview_sentences(preview: EditPreview) -> tuple[str, ...]:

@@ -1,23 +1,29 @@
-"""Contact sheets: pictures in rows with words beside and below them, as one PNG."""
+"""
+Contact sheets: pictures in rows with words beside and below them, as one PNG.
+
+Pages show pictures in the same order: window by window, prompt by prompt.
+"""
 
 import io
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from loco_cli.evaluation import Evaluation, ForgetRow, KeepRow
-from loco_cli.report.pictures import BeforeAfter, LocalizationRun
-from loco_cli.report.strips import Asked, Frame, Strip, ask_again, of_chosen_width, swap_strips
-from loco_cli.report.words import percent
+from loco_cli.evaluation import BeforeAfter, Evaluation, ForgetRow, KeepRow
+from loco_cli.localization import LocalizationRun
+from loco_cli.report.sentences import layer_span, percent
 
 SIDE = 128  # pixels of a picture; twice those of `tiny`
 GAP, GROUP_GAP, LABEL_WIDTH, LINE, HEAD = 8, 14, 210, 16, 44  # pixels
 INK, QUIET, PAPER, MARK = (24, 24, 28), (104, 104, 112), (255, 255, 255), (214, 92, 20)
 MAX_COLUMNS = 18  # a longer row goes on below
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+_Means = TypeVar("_Means", ForgetRow, KeepRow)
 
 
 @dataclass(frozen=True)
@@ -39,13 +45,88 @@ class Row:
     group: int = 1
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """A picture of a strip and what stands below it: `Frame("8–9", (8, 9), 0.12, True, png)`."""
+
+    name: str
+    layers: tuple[int, ...]
+    score: float
+    is_chosen: bool
+    png: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The pictures of one prompt pair: the original, every candidate, all layers swapped."""
+
+    source: str
+    target: str
+    frames: tuple[_Frame, ...]
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Asked(Generic[_Means]):
+    """One prompt of an evaluation: its means, and its pictures before and after."""
+
+    row: _Means
+    pairs: tuple[BeforeAfter, ...]
+
+
+def swap_strips(swept: LocalizationRun) -> tuple[Strip, ...]:
+    """Return one strip per prompt pair, in the order of the pictures; narrow candidates first."""
+    chosen = swept.localization.layer_set
+    everything = max((p.layers for p in swept.pictures), key=len, default=())
+    frames: defaultdict[tuple[str, str], list[_Frame]] = defaultdict(list)
+    for picture in sorted(swept.pictures, key=lambda p: (len(p.layers), p.layers)):
+        is_full = bool(picture.layers) and picture.layers == everything
+        frames[picture.source, picture.target].append(
+            _Frame(
+                name="all" if is_full else layer_span(picture.layers),
+                layers=picture.layers,
+                score=picture.score,
+                is_chosen=picture.layers == chosen,
+                png=picture.png,
+            )
+        )
+    seeds = {(p.source, p.target): p.seed for p in swept.pictures}
+    return tuple(Strip(*pair, tuple(frames[pair]), seed) for pair, seed in seeds.items())
+
+
+def _of_chosen_width(strip: Strip, width: int) -> Strip:
+    """Return a strip with the original, the candidates of one width, and all layers swapped."""
+    edges = (strip.frames[0], strip.frames[-1])
+    kept = (frame for frame in strip.frames if frame in edges or len(frame.layers) == width)
+    return Strip(strip.source, strip.target, tuple(kept), strip.seed)
+
+
+def ask_again(
+    evaluation: Evaluation, pairs: Iterable[BeforeAfter]
+) -> tuple[tuple[_Asked[ForgetRow], ...], tuple[_Asked[KeepRow], ...]]:
+    """Return the prompts to forget and those to keep, each with its pictures, one per seed."""
+    waiting: defaultdict[tuple[str, str], list[BeforeAfter]] = defaultdict(list)
+    for pair in pairs:
+        waiting[pair.group, pair.prompt].append(pair)
+    n = len(evaluation.seeds)
+
+    def take(group: str, row: _Means) -> _Asked[_Means]:
+        # two edits may ask the same prompt: each row takes one picture per seed
+        queue = waiting[group, row.prompt]
+        waiting[group, row.prompt] = queue[n:]
+        return _Asked(row, tuple(queue[:n]))
+
+    forget = tuple(take("forget", row) for row in evaluation.forget)
+    return forget, tuple(take("keep", row) for row in evaluation.keep)
+
+
 def localization_rows(swept: LocalizationRun) -> list[Row]:
     """Return a row per prompt pair: the original, each window of the chosen width, all layers."""
     width = len(swept.localization.layer_set)
     concept = f"{swept.localization.concept.kind} {swept.localization.concept.subject}"
     rows = []
     for strip in swap_strips(swept):
-        cells = tuple(map(_window_cell, of_chosen_width(strip, width).frames))
+        cells = tuple(map(_window_cell, _of_chosen_width(strip, width).frames))
         for start in range(0, len(cells), MAX_COLUMNS):
             label, note = ("", "") if start else (_label(strip), concept)
             rows.append(Row(label, cells[start : start + MAX_COLUMNS], note))
@@ -89,12 +170,12 @@ class _Fonts:
         self.small, self.title = ImageFont.load_default(12), ImageFont.load_default(18)
 
 
-def _window_cell(frame: Frame) -> Cell:
+def _window_cell(frame: _Frame) -> Cell:
     name = frame.name.replace("–", "-")  # the font has few letters
     return Cell(frame.png, f"{name}  {frame.score:.3f}", frame.is_chosen)
 
 
-def _asked_row(asked: Asked[ForgetRow] | Asked[KeepRow], note: str) -> Row:
+def _asked_row(asked: _Asked[ForgetRow] | _Asked[KeepRow], note: str) -> Row:
     cells: list[Cell] = []
     for pair in asked.pairs:
         verdict = f"  {pair.verdict}" if pair.verdict else ""
@@ -138,7 +219,7 @@ def _draw_cell(
     cell: Cell,
     place: tuple[int, int],
     side: int,
-    font: Font,
+    font: _Font,
 ) -> None:
     left, top = place
     image = ImageOps.contain(
@@ -152,7 +233,7 @@ def _draw_cell(
     draw.text((left, top + side + 3), _cut(cell.words, font, side), ink, font)
 
 
-def _wrapped(text: str, font: Font, width: int = LABEL_WIDTH - 2 * GAP) -> list[str]:
+def _wrapped(text: str, font: _Font, width: int = LABEL_WIDTH - 2 * GAP) -> list[str]:
     lines: list[str] = []
     for part in text.split("\n"):
         lines.append("")
@@ -165,7 +246,7 @@ def _wrapped(text: str, font: Font, width: int = LABEL_WIDTH - 2 * GAP) -> list[
     return lines
 
 
-def _cut(text: str, font: Font, width: int) -> str:
+def _cut(text: str, font: _Font, width: int) -> str:
     if font.getlength(text) <= width:
         return text
     fitting = bisect_right(

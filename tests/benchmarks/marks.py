@@ -9,8 +9,7 @@ from statistics import fmean
 
 from loco_cli.evaluating.judge import EvaluationPlan, Judged
 from loco_cli.evaluating.questions import Question
-from loco_cli.evaluation import harmonic_mean, interval
-from loco_cli.report.pictures import BeforeAfter
+from loco_cli.evaluation import BeforeAfter, harmonic_mean, interval
 from tests.benchmarks.world import KINDS
 
 Groups = tuple[tuple[bool, ...], ...]

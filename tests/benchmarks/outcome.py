@@ -7,9 +7,8 @@ from pathlib import Path
 from statistics import fmean
 
 from loco_cli.evaluating.judge import Judged
-from loco_cli.evaluation import harmonic_mean
+from loco_cli.evaluation import BeforeAfter, harmonic_mean
 from loco_cli.protocol.wordings import bare_name
-from loco_cli.report.pictures import BeforeAfter
 from tests.benchmarks.world import KINDS
 
 FIGURES = ("forgotten", "became", "kept", "kept_preserved", "kept_others")

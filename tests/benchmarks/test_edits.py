@@ -6,10 +6,9 @@ from dataclasses import replace
 import pytest
 
 from loco_cli.evaluating.judge import Judged
-from loco_cli.evaluation import Evaluation, ForgetImages, JudgedImage, KeepImages
+from loco_cli.evaluation import BeforeAfter, Evaluation, ForgetImages, JudgedImage, KeepImages
 from loco_cli.families import registry
 from loco_cli.protocol.wordings import EDIT, FORGET, LOCALIZE
-from loco_cli.report.pictures import BeforeAfter
 from tests.benchmarks.edits import CHOOSING, exam_of, recipe_of, settings_of
 from tests.benchmarks.outcome import (
     Outcome,

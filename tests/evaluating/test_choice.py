@@ -13,10 +13,10 @@ from loco_cli.evaluating.questions import questions, validation
 from loco_cli.evaluating.strength import Trials, measure, with_ridge
 from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization
+from loco_cli.manifest import StrengthTrial
 from loco_cli.models.session import RunOptions, load_scorer
 from loco_cli.protocol.seeds import STRENGTH_SEEDS
 from loco_cli.recipe import AUTO_RIDGES, LADDERS, load_recipe, recipe_from_text
-from loco_cli.strength import StrengthTrial
 
 KINDS = ("van gogh style", "a cat", "the british monarch fact")
 ONE = """

@@ -10,7 +10,7 @@ from loco_cli.localizing.checks import check_localize
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions
 from loco_cli.recipe import recipe_from_text
-from loco_cli.report.words import noncontiguous
+from loco_cli.report.sentences import noncontiguous
 
 
 def recipe_of(text="a flower object", to="a tree", source="a photo of {subject}", **localize):

@@ -4,9 +4,8 @@ from collections.abc import Callable
 import pytest
 from PIL import Image
 
-from loco_cli.evaluation import Evaluation, ForgetImages, JudgedImage, KeepImages
-from loco_cli.localization import Localization, WindowScore
-from loco_cli.report.pictures import BeforeAfter, LocalizationRun, SwapPicture
+from loco_cli.evaluation import BeforeAfter, Evaluation, ForgetImages, JudgedImage, KeepImages
+from loco_cli.localization import Localization, LocalizationRun, SwapPicture, WindowScore
 
 N_LAYERS = 4
 SEEDS = (1000, 1001)

@@ -8,13 +8,12 @@ import subprocess
 import pytest
 
 from loco_cli.localization import WindowScore
-from loco_cli.manifest import EditRecord
+from loco_cli.manifest import EditRecord, Strength, StrengthTrial
 from loco_cli.report.html import (
     render_edit_report,
     render_evaluation_report,
     render_localization_report,
 )
-from loco_cli.strength import Strength, StrengthTrial
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
 LONG = "an_unbroken_name_" * 9

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
+from loco_cli.localization import SwapPicture
 from loco_cli.manifest import (
     Base,
     EditRecord,
@@ -18,11 +19,11 @@ from loco_cli.manifest import (
     RecipeRecord,
 )
 from loco_cli.report.html import (
+    MAX_SIDE,
     render_edit_report,
     render_evaluation_report,
     render_localization_report,
 )
-from loco_cli.report.pictures import MAX_SIDE, SwapPicture
 
 HOSTILE = """"><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}'&amp;"""
 VOID = {"meta", "img", "br", "link", "input", "hr"}

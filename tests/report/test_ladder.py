@@ -2,11 +2,10 @@
 
 import pytest
 
-from loco_cli.report.chart import PLOT, TOP
+from loco_cli.manifest import Strength, StrengthTrial
+from loco_cli.report.chart import PLOT, TOP, Ladder
 from loco_cli.report.html import render_edit_report, render_evaluation_report
-from loco_cli.report.ladder import Ladder
-from loco_cli.report.words import strength_words, too_weak
-from loco_cli.strength import Strength, StrengthTrial
+from loco_cli.report.sentences import strength_words, too_weak
 
 
 def strength(*shares, chosen=0, **changes):

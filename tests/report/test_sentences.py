@@ -2,9 +2,8 @@
 
 import pytest
 
-from loco_cli.drift import Drift
 from loco_cli.events import EditPreview
-from loco_cli.manifest import EditRecord
+from loco_cli.manifest import Drift, EditRecord
 from loco_cli.report.sentences import preview_sentences, preview_warnings
 
 EDIT = EditRecord(

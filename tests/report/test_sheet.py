@@ -3,7 +3,8 @@ from dataclasses import replace
 
 from PIL import Image
 
-from loco_cli.report.pictures import BeforeAfter, SwapPicture
+from loco_cli.evaluation import BeforeAfter
+from loco_cli.localization import SwapPicture
 from loco_cli.report.sheet import (
     MARK,
     MAX_COLUMNS,

@@ -1,10 +1,8 @@
 """The heat map of a trace: a cell for every state, coloured by what it gives back."""
 
 from loco_cli.localization import ConceptName, ModelName
-from loco_cli.report.heat import grids_of, state_words
-from loco_cli.report.html import render_trace_report
-from loco_cli.report.traced import Traced
-from loco_cli.trace import Trace, TraceScore
+from loco_cli.report.trace import grids_of, render_trace_report, state_words
+from loco_cli.trace import Trace, TraceRun, TraceScore
 
 
 def score(kind, index, token, effect, component="text_encoder"):
@@ -88,7 +86,7 @@ def test_a_trace_without_any_effect_is_drawn():
     """
     trace = trace_of("text-encoder", score("mlp", 0, "end", 0.0), clean=0.2)
 
-    page = render_trace_report([Traced(trace)])
+    page = render_trace_report([TraceRun(trace)])
 
     assert grids_of(trace)[0].cells[0][0].words == ""
     assert "hardly changes the score" in page
@@ -98,7 +96,7 @@ def test_a_page_escapes_what_it_shows():
     """
     Names come from elsewhere.
     """
-    page = render_trace_report([Traced(trace_of("text-encoder", score("mlp", 0, "end", 0.4)))])
+    page = render_trace_report([TraceRun(trace_of("text-encoder", score("mlp", 0, "end", 0.4)))])
 
     assert "<b>monet" not in page
     assert "&lt;mlp.0&gt;" in page
