@@ -13,6 +13,7 @@ from loco_cli.cli import traces
 from loco_cli.cli.console import Terminal, plain
 from loco_cli.cli.request import command_line, recipe_of
 from loco_cli.cli.scores import found_parts
+from loco_cli.methods import LOCALIZE_METHODS, LOCOGEN, LocalizeMethodName, in_words
 
 if TYPE_CHECKING:
     from loco_cli.commands import localize as localize_workflow
@@ -45,12 +46,12 @@ def localize(
         ),
     ] = None,
     method: Annotated[
-        Literal["locogen", "contribution", "causal-trace", "neurons"] | None,
+        LocalizeMethodName | None,
         typer.Option(
             "--method",
             metavar="METHOD",
-            help="How a layer is tried: locogen, contribution, causal-trace or neurons.",
-            show_default="locogen",
+            help=f"How a layer is tried: {in_words(LOCALIZE_METHODS)}.",
+            show_default=LOCOGEN.name,
         ),
     ] = None,
     search: Annotated[

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from loco_cli.concept import ConceptKind
+from loco_cli.methods import EDIT_METHODS, LOCOEDIT, EditMethodName, in_words
 from loco_cli.protocol.seeds import MAX_SEEDS
 
 _WHAT = "What"
@@ -120,12 +121,12 @@ Layers = Annotated[
     ),
 ]
 EditMethod = Annotated[
-    Literal["locoedit", "diffquickfix", "neurons"] | None,
+    EditMethodName | None,
     typer.Option(
         "--method",
         metavar="METHOD",
-        help="How the weights are solved for: locoedit, diffquickfix or neurons.",
-        show_default="locoedit",
+        help=f"How the weights are solved for: {in_words(EDIT_METHODS)}.",
+        show_default=LOCOEDIT.name,
     ),
 ]
 RidgePrice = Annotated[

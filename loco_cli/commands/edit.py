@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loco_cli.checkpoint.reader import TensorSlot
-from loco_cli.editing.deltas import Solved, edited_slots, iter_new_weights
-from loco_cli.editing.methods import doubts, touched
-from loco_cli.editing.solve import solve
+from loco_cli.editing.deltas import Solved, iter_new_weights
+from loco_cli.editing.methods import doubts, edited_slots, solve
 from loco_cli.errors import RequestError, printable
 from loco_cli.evaluating.choice import check_solve, choose
 from loco_cli.events import SILENT, Events
@@ -78,7 +77,7 @@ def run(
         if options.form == "lora":
             written = write_adapter(job, solved, events)
         else:
-            slots = edited_slots(located, touched(located, recipe, layers_of))
+            slots = edited_slots(located, recipe, layers_of)
             written = _write_copy(job, slots, solved, events)
     events.progress("writing", 1, 1)
     warnings = (*doubts(located, recipe), *_doubts(sweeps, recipe.localize))

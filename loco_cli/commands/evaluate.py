@@ -8,8 +8,7 @@ from pathlib import Path
 
 from loco_cli.commands.plans import EVALUATE_FILES, check_evaluate
 from loco_cli.editing.deltas import Solved
-from loco_cli.editing.methods import doubts
-from loco_cli.editing.solve import solve
+from loco_cli.editing.methods import doubts, solve
 from loco_cli.editing.solve_neurons import rank
 from loco_cli.errors import CheckFailed, VerificationError
 from loco_cli.evaluating.choice import Choice, choose

@@ -13,7 +13,7 @@ from loco_cli.checkpoint.lora import Lora, is_lora, open_lora
 from loco_cli.checkpoint.staging import size_in_words
 from loco_cli.commands.edit import check_edit
 from loco_cli.concept import PromptPair
-from loco_cli.editing.methods import named_layers, touched, unreached
+from loco_cli.editing.methods import edited_tensors, named_layers, unreached
 from loco_cli.errors import RequestError
 from loco_cli.evaluating.choice import check_solve
 from loco_cli.evaluating.questions import questions
@@ -108,7 +108,7 @@ def edit(recipe: Recipe, options: EditOptions) -> Plan:
         method=recipe.edit.method,
         localize=None if layers_of else price(located, recipe, may_scatter=True),
         strength=price_of_strength(located, recipe),
-        tensors=tuple(name for _, name in touched(located, recipe, layers_of or ())),
+        tensors=tuple(name for _, name in edited_tensors(located, recipe, layers_of or ())),
         form=options.form,
         output=_relative(options.paths(located, recipe).root),
         # how long the factors of a LoRA are is known when the edit is solved

@@ -5,7 +5,7 @@ A method says of each tensor which one it is and what is to be added to it; read
 counting are the same for all of them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from loco_cli.checkpoint.reader import TensorSlot, read_tensor, tensor_bytes
 from loco_cli.editing.factors import Update
-from loco_cli.editing.methods import TensorKey
 from loco_cli.editing.preserve import Preserved
 from loco_cli.editing.watched import DriftProbe
 from loco_cli.errors import EditError
@@ -91,13 +90,6 @@ def edit_record(
         neurons=neurons,
         residual=residual,
         pooled=pooled,
-    )
-
-
-def edited_slots(located: LocatedModel, touched: Iterable[TensorKey]) -> tuple[TensorSlot, ...]:
-    """Return every copy of every tensor that an edit replaces."""
-    return tuple(
-        slot for component, name in touched for slot in located.checkpoint.slots(component, name)
     )
 
 

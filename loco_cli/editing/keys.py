@@ -12,7 +12,7 @@ from loco_cli.editing.neighbours import edited_names
 from loco_cli.editing.watched import DriftProbe
 from loco_cli.encoders.encode import EncodedPrompt, TextEncoder
 from loco_cli.protocol.everyday import drift_prompts
-from loco_cli.recipe import AUTO_RIDGES, Recipe, Ridge
+from loco_cli.recipe import Recipe
 
 Read = Callable[[Tensor], Tensor]  # states that all tensors are given -> what one of them reads
 
@@ -37,18 +37,12 @@ class Problem:
     preserved_prompts: tuple[str, ...]
     unrelated: tuple[EncodedPrompt, ...] = ()
 
-    @property
-    def ridge(self) -> Ridge:
-        """The price of moving, `auto` made a number."""
-        settings = self.recipe.edit
-        return AUTO_RIDGES[settings.method] if settings.ridge == "auto" else settings.ridge
-
     def solve(self, edits: Sequence[int], read: Read = as_it_is) -> locoedit.Solution:
         """Return the solution of some edits together, for tensors that read so."""
         rows = [self.rows(i, read) for i in edits]
         keys, targets = (torch.cat(parts) for parts in zip(*rows, strict=True))
         kept, fixed = self.preserved_rows(read)
-        ridge = self.ridge
+        ridge = self.recipe.edit.fixed_ridge
         relative = ridge.is_relative
         return locoedit.solve(keys, targets, kept, ridge.value, relative=relative, fixed=fixed)
 

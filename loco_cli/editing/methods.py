@@ -1,40 +1,75 @@
 """
-What each method of an edit touches and needs; nothing here needs torch.
+A recipe's method on a model: what it edits and needs, and its solution.
 
-A method is at home in three places: here, in a module of its own beside this one that solves for
-it, and in `editors`, which has its arithmetic.
+Nothing here imports torch, so that a plan is refused where its edit would be; a method's own
+module, which the registry names, is imported where it solves.
 """
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
+from importlib import import_module
+from typing import TYPE_CHECKING
 
+from loco_cli.checkpoint.reader import TensorSlot
 from loco_cli.errors import RequestError, printable
 from loco_cli.families.spec import TextEncoderSpec
 from loco_cli.layers import LayerSet
+from loco_cli.methods import EDIT_METHODS, EditMethod, in_words
 from loco_cli.models.locate import LocatedModel
-from loco_cli.recipe import Recipe
+from loco_cli.recipe import EditSettings, Recipe
 
-TensorKey = tuple[str, str]  # a tensor: its component, its name as diffusers writes it
+if TYPE_CHECKING:
+    from loco_cli.editing.deltas import Solved
+    from loco_cli.encoders.encode import CheckpointEncoder
 
-_IN_ENCODERS = ("diffquickfix",)
 _LEAVE_OUT = "or use `--method locoedit`"
-_READERS = {"edit.position": "neurons", "edit.hold": "neurons", "edit.encoders": "diffquickfix"}
+_UNREAD_SETTING = (
+    "`edit.{key}` is set, which method `{method}` does not read",
+    "it is for `--method {readers}`",
+)
+_UNREAD_SETTINGS = {
+    "pooled": (
+        "method `{method}` edits nothing that pools a prompt",
+        "leave `edit.pooled` out, or use `--method {readers}`",
+    ),
+    "neurons": (
+        "method `{method}` holds no neurons, and {value} are asked for",
+        "use `--method {readers}`, or leave `--neurons` out",
+    ),
+}
 
 
 def is_in_layers(recipe: Recipe) -> bool:
     """Whether an edit is made in layers of the UNet, which have to be named or found."""
-    return recipe.edit.method not in _IN_ENCODERS
+    return EDIT_METHODS[recipe.edit.method].site == "layers"
 
 
-def touched(
+def edited_tensors(
     located: LocatedModel, recipe: Recipe, layers_of: Sequence[tuple[int, ...]]
-) -> tuple[TensorKey, ...]:
-    """Return the tensors that an edit changes, whose edits are in these layers of the UNet."""
+) -> tuple[tuple[str, str], ...]:
+    """
+    Return component and name of each tensor that changes, for edits in these layers.
+
+    The name is that of diffusers.
+    """
     if not is_in_layers(recipe):
         encoders = located.spec.context.encoders
         return tuple((one.component, first_out_projection(one)) for one in encoders)
     layers = sorted({layer for layers in layers_of for layer in layers})
     in_layers = (name for layer in layers for name in located.spec.layers[layer].tensor_names())
     return tuple(("unet", name) for name in (*in_layers, *_pooling(located, recipe)))
+
+
+def edited_slots(
+    located: LocatedModel, recipe: Recipe, layers_of: Sequence[tuple[int, ...]]
+) -> tuple[TensorSlot, ...]:
+    """Return every copy of every tensor that changes, for edits in these layers."""
+    return tuple(
+        slot
+        for component, name in edited_tensors(located, recipe, layers_of)
+        for slot in located.checkpoint.slots(component, name)
+    )
 
 
 def first_out_projection(encoder: TextEncoderSpec) -> str:
@@ -73,29 +108,29 @@ def check_method(located: LocatedModel, recipe: Recipe) -> None:
             "`preserve: none` leaves `edit.preserve_form: null-space` nothing to keep",
             "list what to preserve, or leave `preserve_form` out",
         )
-    for key, reader in _READERS.items():
-        if key in recipe.overrides and recipe.edit.method != reader:
-            raise RequestError(
-                f"`{key}` is set, which method `{recipe.edit.method}` does not read",
-                f"it is for `--method {reader}`",
-            )
-    if recipe.edit.pooled:
-        _check_pooling(located, recipe)
-    if recipe.edit.method == "diffquickfix":
-        _check_encoders(located, recipe)
-
-
-def _check_pooling(located: LocatedModel, recipe: Recipe) -> None:
-    """Raise RequestError where nothing pools a prompt that this method could edit."""
-    if recipe.edit.method != "locoedit":
-        raise RequestError(
-            f"method `{recipe.edit.method}` edits nothing that pools a prompt",
-            "leave `edit.pooled` out, or use `--method locoedit`",
-        )
-    if located.spec.context.pooling is None:
+    method = EDIT_METHODS[recipe.edit.method]
+    _check_settings(method, recipe.edit)
+    if recipe.edit.pooled and located.spec.context.pooling is None:
         raise RequestError(
             f"`{located.name}` pools no prompt by weights of its UNet",
             "leave `edit.pooled` out",
+        )
+    if method.site == "text-encoder":
+        _check_encoders(located, recipe)
+    if "neurons" in method.settings:
+        check_neurons(located, recipe, named_layers(located, recipe))
+
+
+def _check_settings(method: EditMethod, settings: EditSettings) -> None:
+    """Raise RequestError for a setting that is not the default and that the method never reads."""
+    for key in dict.fromkeys(key for row in EDIT_METHODS.values() for key in row.settings):
+        value = getattr(settings, key)
+        if key in method.settings or value == EditSettings.model_fields[key].default:
+            continue
+        readers = in_words(row.name for row in EDIT_METHODS.values() if key in row.settings)
+        what, hint = _UNREAD_SETTINGS.get(key, _UNREAD_SETTING)
+        raise RequestError(
+            what.format(key=key, method=method.name, value=value), hint.format(readers=readers)
         )
 
 
@@ -189,3 +224,20 @@ def _published(located: LocatedModel, kind: str) -> LayerSet:
             "use `layer_range: auto`, or name the layers",
         )
     return LayerSet.window(*published)
+
+
+def solve(
+    located: LocatedModel,
+    recipe: Recipe,
+    layers_of: Sequence[LayerSet],
+    encoder: "CheckpointEncoder",
+) -> "Solved":
+    """
+    Return the solved edit of a recipe whose edits touch the given layers, one set for each edit.
+
+    The sets are empty for a method that edits no layers of the UNet.
+    """
+    started = time.monotonic()
+    method = import_module(EDIT_METHODS[recipe.edit.method].module)
+    solved: Solved = method.solve(located, recipe, layers_of, encoder)
+    return replace(solved, seconds=time.monotonic() - started)

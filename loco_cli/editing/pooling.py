@@ -49,7 +49,7 @@ def solve_pooled(problem: Problem, read: Read, mean_bias: Tensor) -> locoedit.So
         preserved = torch.cat([preserved, means])
     else:
         fixed = torch.cat([fixed, means])
-    ridge = problem.ridge
+    ridge = problem.recipe.edit.fixed_ridge
     return locoedit.solve(
         keys, targets, preserved, ridge.value, relative=ridge.is_relative, fixed=fixed
     )

@@ -145,7 +145,7 @@ def _held(
         keys = [own.rows(i, read)[0] for i in edits]
         key = (edits, layer if contexts.norm else None)
         if key not in found:
-            ridge = problem.ridge
+            ridge = problem.recipe.edit.fixed_ridge
             found[key] = find_directions(
                 torch.cat(keys), *own.preserved_rows(read), ridge.value, relative=ridge.is_relative
             )

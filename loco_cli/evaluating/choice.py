@@ -4,16 +4,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from loco_cli.editing.methods import check_method, check_neurons, named_layers
+from loco_cli.editing.methods import check_method, named_layers
 from loco_cli.errors import RequestError
 from loco_cli.events import SILENT, Events
 from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization, LocalizationRun
 from loco_cli.localizing.checks import check_localize
+<<<<<<< HEAD
 from loco_cli.manifest import Strength
 from loco_cli.models.locate import LocatedModel, check_parts, check_steps
 from loco_cli.models.session import RunOptions
 from loco_cli.recipe import LADDERS, Recipe
+=======
+from loco_cli.methods import EDIT_METHODS
+from loco_cli.models.locate import LocatedModel, check_parts, check_steps
+from loco_cli.models.session import RunOptions
+from loco_cli.recipe import Recipe
+from loco_cli.report.pictures import LocalizationRun
+from loco_cli.strength import Strength
+>>>>>>> d5f9ee0 (A method is a row of a registry that recipes and the command line read)
 
 if TYPE_CHECKING:
     from loco_cli.localizing import sweep
@@ -116,16 +125,7 @@ def check_solve(located: LocatedModel, recipe: Recipe) -> None:
     _ = located.texts  # before layers are looked for, which can take hours
     check_method(located, recipe)
     _check_strength(located, recipe)
-    layers_of = named_layers(located, recipe)
-    if recipe.edit.method == "neurons":
-        check_neurons(located, recipe, layers_of)
-    elif recipe.edit.neurons != "auto":
-        raise RequestError(
-            f"method `{recipe.edit.method}` holds no neurons, and {recipe.edit.neurons} are asked "
-            "for",
-            "use `--method neurons`, or leave `--neurons` out",
-        )
-    if layers_of is None:
+    if named_layers(located, recipe) is None:
         check_localize(located, recipe.localize)
 
 
@@ -144,7 +144,7 @@ def _check_strength(located: LocatedModel, recipe: Recipe) -> None:
             f"`edit.strength: measured` chooses the ridge, and `{settings.ridge}` is asked for",
             "leave one of the two out",
         )
-    if settings.method not in LADDERS:
+    if not EDIT_METHODS[settings.method].ladder:
         raise RequestError(
             f"method `{settings.method}` has no strength to measure: its neurons are held or not",
             "leave `edit.strength` out, or use `--method locoedit`",

@@ -16,8 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from loco_cli.editing.methods import named_layers
-from loco_cli.editing.solve import solve
+from loco_cli.editing.methods import named_layers, solve
 from loco_cli.encoders.encode import CheckpointEncoder
 from loco_cli.evaluating.judge import (
     EvaluationContext,
@@ -30,12 +29,16 @@ from loco_cli.evaluating.questions import Question, validation
 from loco_cli.evaluation import Evaluation, JudgedImage
 from loco_cli.families.spec import ModelSpec
 from loco_cli.layers import LayerSet
+<<<<<<< HEAD
 from loco_cli.manifest import Strength, StrengthTrial
+=======
+from loco_cli.methods import EDIT_METHODS
+>>>>>>> d5f9ee0 (A method is a row of a registry that recipes and the command line read)
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import LocatedModel
 from loco_cli.plan import PlannedRuns
 from loco_cli.protocol.seeds import STRENGTH_SEEDS
-from loco_cli.recipe import AUTO_RIDGES, LADDERS, Recipe
+from loco_cli.recipe import Recipe
 from loco_cli.recipe.values import parse_ridge
 
 N_WIDER = 2  # times that layers are widened
@@ -63,8 +66,8 @@ def measure(
     )
     if not trials.are_known:
         return strength
-    rungs, constant = LADDERS[recipe.edit.method], AUTO_RIDGES[recipe.edit.method]
-    ladder, begin = [str(ridge) for ridge in rungs], rungs.index(constant)
+    method = EDIT_METHODS[recipe.edit.method]
+    ladder, begin = method.ladder, method.ladder.index(method.auto_ridge)
     tried, chosen = climb(ladder, begin, layers_of, trials.attempt, widen, target)
     return strength.model_copy(update={"tried": tried, "chosen": chosen})
 
@@ -201,7 +204,7 @@ def price_of_strength(located: LocatedModel, recipe: Recipe) -> PlannedRuns | No
     n_keep = sum(question.edit is None for question in asked)
     is_sought = named_layers(located, recipe) is None
     n_pictures = max_images(
-        n_forget, n_keep, len(LADDERS[recipe.edit.method]), is_widened=is_sought
+        n_forget, n_keep, len(EDIT_METHODS[recipe.edit.method].ladder), is_widened=is_sought
     )
     return PlannedRuns.of(n_pictures, trial_sampling(located.spec, recipe))
 

@@ -9,8 +9,6 @@ from loco_cli.recipe.load import load_recipe, recipe_from_text, slug
 from loco_cli.recipe.overrides import Override
 from loco_cli.recipe.record import (
     AUTO_NEURONS,
-    AUTO_RIDGES,
-    LADDERS,
     EditEntry,
     EditSettings,
     EvaluateSettings,
@@ -22,8 +20,6 @@ from loco_cli.recipe.values import Ridge
 
 __all__ = [
     "AUTO_NEURONS",
-    "AUTO_RIDGES",
-    "LADDERS",
     "CatalogEntry",
     "EditEntry",
     "EditSettings",

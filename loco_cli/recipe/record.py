@@ -1,16 +1,15 @@
 """
 A recipe as frozen records: one class per section of the file, one field per key.
 
-The defaults stand here and nowhere else; `AUTO_RIDGES` are what `ridge: auto` stands for,
-by method, and `LADDERS` what it is chosen from where pictures decide.
+The defaults stand here and nowhere else, but for those that differ by method: `methods` has them.
 """
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from loco_cli.concept import Concept, ConceptKind, PromptPair, edit_pairs, localize_pairs
+from loco_cli.methods import EDIT_METHODS, LOCOEDIT, LOCOGEN, EditMethodName, LocalizeMethodName
 from loco_cli.recipe.values import (
     Count,
     LayerList,
@@ -26,24 +25,9 @@ from loco_cli.recipe.values import (
     Texts,
     Version,
     Width,
+    parse_ridge,
 )
 
-# on concepts of `tiny`, by `python -m tests.benchmarks.edits --choosing`:
-# locoedit: of 0.01 and of 0.1 and 0.3 times the keys' norm none forgot or kept more on eight of
-# them, and neighbours begin to drift at 0.3
-# diffquickfix: at 0.01, 0.1 and 1 times the keys' norm all of six are forgotten and neighbours of
-# three drift; at 3 and 10 three of the six were forgotten as well, and no neighbour drifted
-AUTO_RIDGES: Mapping[str, Ridge] = {
-    "locoedit": Ridge(0.1, is_relative=True),
-    "diffquickfix": Ridge(3.0, is_relative=True),
-    "neurons": Ridge(0.1, is_relative=True),
-}
-# what a measured strength tries, gentlest first: the constant, and in steps of about half a decade
-# a decade to both sides of it
-LADDERS: Mapping[str, tuple[Ridge, ...]] = {
-    "locoedit": tuple(Ridge(times, is_relative=True) for times in (1.0, 0.3, 0.1, 0.03, 0.01)),
-    "diffquickfix": tuple(Ridge(times, is_relative=True) for times in (30.0, 10.0, 3.0, 1.0, 0.3)),
-}
 # of a projection's channels; of five concepts of `tiny`, two prompts and two seeds each, three
 # eighths left one and a half as they were, half left half of one, three quarters none, and as much
 # was kept as with all channels (`python -m tests.benchmarks.edits --choosing --layers key`)
@@ -91,9 +75,7 @@ class EditEntry(Section):
 class LocalizeSettings(Section):
     """How the layers are looked for."""
 
-    method: Literal["locogen", "contribution", "causal-trace", "neurons"] = Field(
-        "locogen", description="How a layer is tried."
-    )
+    method: LocalizeMethodName = Field(LOCOGEN.name, description="How a layer is tried.")
     search: Literal["fast", "exhaustive"] = Field(
         "fast", description="Rank cheaply and try the likely, or try every candidate."
     )
@@ -142,9 +124,7 @@ class EditSettings(Section):
     `layer_range` is None exactly where `layers` names a set in its place.
     """
 
-    method: Literal["locoedit", "diffquickfix", "neurons"] = Field(
-        "locoedit", description="How the weights are solved for."
-    )
+    method: EditMethodName = Field(LOCOEDIT.name, description="How the weights are solved for.")
     layer_range: LayerRange = Field(
         "auto", description="auto, published, or a half-open range: [8, 10] is layers 8 and 9."
     )
@@ -200,7 +180,17 @@ class EditSettings(Section):
         if self.strength != "auto":
             return self.strength == "measured"
         # pictures are made for the layers anyway; an edit in named ones takes none
-        return self.ridge == self.layer_range == "auto" and self.method == "locoedit"
+        method = EDIT_METHODS[self.method]
+        is_free = self.ridge == self.layer_range == "auto"
+        return is_free and method.site == "layers" and bool(method.ladder)
+
+    @property
+    def fixed_ridge(self) -> Ridge:
+        """The ridge that no picture chooses: for `auto` the method's constant."""
+        auto = EDIT_METHODS[self.method].auto_ridge
+        ridge = parse_ridge(auto) if self.ridge == "auto" else self.ridge
+        assert isinstance(ridge, Ridge), ridge
+        return ridge
 
 
 class EvaluateSettings(Section):

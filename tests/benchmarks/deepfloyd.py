@@ -23,8 +23,8 @@ from statistics import fmean
 import torch
 
 from loco_cli.editing.deltas import Solved, new_weights
+from loco_cli.editing.methods import solve
 from loco_cli.editing.preserve import preserved_prompts
-from loco_cli.editing.solve import solve
 from loco_cli.encoders.encode import TextEncoder
 from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Judged
 from loco_cli.interventions import Run, SwapPrompt

@@ -24,7 +24,7 @@ import torch
 
 from loco_cli.checkpoint.reader import read_tensor
 from loco_cli.editing.deltas import Solved, TensorEdit, new_weights
-from loco_cli.editing.solve import solve
+from loco_cli.editing.methods import solve
 from loco_cli.encoders.encode import CheckpointEncoder
 from loco_cli.evaluating.choice import Choice, measured
 from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan

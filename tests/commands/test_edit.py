@@ -10,7 +10,7 @@ from diffusers import StableDiffusionPipeline
 
 from loco_cli.commands import diff as compare
 from loco_cli.commands import edit, undo, verify
-from loco_cli.editing.solve import solve
+from loco_cli.editing.methods import solve
 from loco_cli.errors import ConceptError, EditError, OutputExists
 from loco_cli.evaluating.judge import edited_pipeline
 from loco_cli.interventions import Run

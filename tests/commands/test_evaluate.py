@@ -9,7 +9,7 @@ import torch
 from loco_cli.commands import edit, evaluate
 from loco_cli.commands.evaluate import Evaluated, figures_in_words
 from loco_cli.editing.deltas import new_weights
-from loco_cli.editing.solve import solve
+from loco_cli.editing.methods import solve
 from loco_cli.editing.solve_neurons import rank
 from loco_cli.errors import CheckFailed, OutputExists, RequestError
 from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Scorers, edited_pipeline

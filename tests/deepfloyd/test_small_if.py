@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from loco_cli.editing.solve import solve
+from loco_cli.editing.methods import solve
 from loco_cli.evaluating.judge import edited_pipeline
 from loco_cli.models.encoders import encoder_of
 from tests.benchmarks.deepfloyd import FORMS, recipe_in

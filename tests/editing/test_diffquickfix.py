@@ -12,8 +12,8 @@ from loco_cli.commands import edit, plans
 from loco_cli.editing.deltas import new_weights
 from loco_cli.editing.diffquickfix import up_to_out_proj
 from loco_cli.editing.keys import encode_problem
+from loco_cli.editing.methods import solve
 from loco_cli.editing.preserve import chosen_neighbours, preserved_prompts
-from loco_cli.editing.solve import solve
 from loco_cli.errors import EditError, RequestError
 from loco_cli.evaluating.choice import check_solve
 from loco_cli.evaluating.judge import edited_pipeline

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from loco_cli.commands import edit, undo, verify
-from loco_cli.editing.solve import solve
+from loco_cli.editing.methods import solve
 from loco_cli.errors import RequestError
 from loco_cli.evaluating.choice import check_solve
 from loco_cli.evaluating.judge import edited_pipeline

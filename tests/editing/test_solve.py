@@ -8,9 +8,9 @@ from loco_cli.checkpoint.reader import read_tensor
 from loco_cli.editing.contexts import Contexts
 from loco_cli.editing.deltas import new_weights
 from loco_cli.editing.keys import encode_problem
+from loco_cli.editing.methods import solve
 from loco_cli.editing.preserve import chosen_neighbours, fully_padded_prompts, preserved_prompts
 from loco_cli.editing.ridge import key_scale, ridge_update
-from loco_cli.editing.solve import solve
 from loco_cli.errors import EditError
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import locate

@@ -6,7 +6,7 @@ import torch
 
 from loco_cli.checkpoint.reader import read_tensor
 from loco_cli.editing.deltas import new_weights
-from loco_cli.editing.solve import solve
+from loco_cli.editing.methods import solve
 from loco_cli.outputs.lora import adapt
 from loco_cli.recipe import load_recipe
 

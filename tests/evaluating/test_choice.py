@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
-from loco_cli.editing.solve import solve
+from loco_cli.editing.methods import solve
 from loco_cli.evaluating.choice import widened
 from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Scorers
 from loco_cli.evaluating.questions import questions, validation
@@ -16,7 +16,12 @@ from loco_cli.localization import Localization
 from loco_cli.manifest import StrengthTrial
 from loco_cli.models.session import RunOptions, load_scorer
 from loco_cli.protocol.seeds import STRENGTH_SEEDS
+<<<<<<< HEAD
 from loco_cli.recipe import AUTO_RIDGES, LADDERS, load_recipe, recipe_from_text
+=======
+from loco_cli.recipe import load_recipe, recipe_from_text
+from loco_cli.strength import StrengthTrial
+>>>>>>> d5f9ee0 (A method is a row of a registry that recipes and the command line read)
 
 KINDS = ("van gogh style", "a cat", "the british monarch fact")
 ONE = """
@@ -107,17 +112,6 @@ def test_names_of_a_concept_take_turns(tiny):
     asked = [one.prompt for one in validation(tiny.spec, load_recipe(TWO, "r")) if one.edit == 0]
 
     assert ["vincent" in prompt for prompt in asked] == [False, True] * 4
-
-
-@pytest.mark.parametrize("method", LADDERS)
-def test_the_constant_is_a_rung(method):
-    """
-    A ladder holds what is taken without a picture, and goes from gentle to strong.
-    """
-    rungs = LADDERS[method]
-
-    assert AUTO_RIDGES[method] in rungs
-    assert sorted(rungs, key=lambda one: -one.value) == list(rungs)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from loco_cli.commands import plans
 from loco_cli.commands.localize import conclusion
-from loco_cli.editing.solve import solve
+from loco_cli.editing.methods import solve
 from loco_cli.editing.solve_neurons import rank
 from loco_cli.errors import RequestError
 from loco_cli.localizing import find_neurons
