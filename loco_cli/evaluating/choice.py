@@ -10,19 +10,11 @@ from loco_cli.events import SILENT, Events
 from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization, LocalizationRun
 from loco_cli.localizing.checks import check_localize
-<<<<<<< HEAD
 from loco_cli.manifest import Strength
-from loco_cli.models.locate import LocatedModel, check_parts, check_steps
-from loco_cli.models.session import RunOptions
-from loco_cli.recipe import LADDERS, Recipe
-=======
 from loco_cli.methods import EDIT_METHODS
 from loco_cli.models.locate import LocatedModel, check_parts, check_steps
 from loco_cli.models.session import RunOptions
 from loco_cli.recipe import Recipe
-from loco_cli.report.pictures import LocalizationRun
-from loco_cli.strength import Strength
->>>>>>> d5f9ee0 (A method is a row of a registry that recipes and the command line read)
 
 if TYPE_CHECKING:
     from loco_cli.localizing import sweep

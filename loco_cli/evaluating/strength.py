@@ -29,11 +29,8 @@ from loco_cli.evaluating.questions import Question, validation
 from loco_cli.evaluation import Evaluation, JudgedImage
 from loco_cli.families.spec import ModelSpec
 from loco_cli.layers import LayerSet
-<<<<<<< HEAD
 from loco_cli.manifest import Strength, StrengthTrial
-=======
 from loco_cli.methods import EDIT_METHODS
->>>>>>> d5f9ee0 (A method is a row of a registry that recipes and the command line read)
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import LocatedModel
 from loco_cli.plan import PlannedRuns

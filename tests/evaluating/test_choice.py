@@ -16,12 +16,7 @@ from loco_cli.localization import Localization
 from loco_cli.manifest import StrengthTrial
 from loco_cli.models.session import RunOptions, load_scorer
 from loco_cli.protocol.seeds import STRENGTH_SEEDS
-<<<<<<< HEAD
-from loco_cli.recipe import AUTO_RIDGES, LADDERS, load_recipe, recipe_from_text
-=======
 from loco_cli.recipe import load_recipe, recipe_from_text
-from loco_cli.strength import StrengthTrial
->>>>>>> d5f9ee0 (A method is a row of a registry that recipes and the command line read)
 
 KINDS = ("van gogh style", "a cat", "the british monarch fact")
 ONE = """
