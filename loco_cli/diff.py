@@ -7,8 +7,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from loco_cli.families.spec import Family
-
 Status = Literal["changed", "only_in_a", "only_in_b", "reshaped", "retyped"]
 
 
@@ -23,7 +21,7 @@ class Side(_Record):
 
     name: str
     layout: Literal["folder", "file"]
-    family: Family
+    family: str
     files: int
     tensors: int
     bytes: int

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+UNET = "unet"  # the word of recipes and traces for the network that draws
+
 
 @dataclass(frozen=True)
 class SwapPrompt:
@@ -120,5 +122,5 @@ class TracedBatch:
     @property
     def drawn(self) -> tuple[TracedRun, ...]:
         """What the UNet reads, in the same order."""
-        has_unet = any(one.component == "unet" for run in self.runs for one in run.restore)
+        has_unet = any(one.component == UNET for run in self.runs for one in run.restore)
         return self.encoded if has_unet else tuple(dict.fromkeys(self.runs))

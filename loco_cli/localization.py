@@ -8,7 +8,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from loco_cli.concept import ConceptKind
-from loco_cli.families.spec import Family
 from loco_cli.layers import LayerSet
 
 Better = Literal["lower", "higher"]
@@ -28,7 +27,7 @@ class ModelName(_Record):
     """A model as a document names it: `ModelName(name="tiny", family="sd1")`."""
 
     name: str
-    family: Family
+    family: str
 
 
 class ConceptName(_Record):

@@ -16,7 +16,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, St
 from pydantic import ValidationError as InvalidRecord
 
 from loco_cli.errors import VerificationError
-from loco_cli.families.spec import Family
 from loco_cli.layers import LayerSet
 
 STAMP_KEY = "loco.manifest"
@@ -106,7 +105,7 @@ class ModelRecord(_Record):
     """
 
     name: str
-    family: Family
+    family: str
     revision: str | None = None
     unreachable: tuple[str, ...] = ()
     texts: str | None = None

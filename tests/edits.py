@@ -9,7 +9,7 @@ import numpy as np
 
 from loco_cli.checkpoint.layout import Checkpoint, open_checkpoint
 from loco_cli.checkpoint.reader import TensorSlot, read_array
-from loco_cli.families.sd import sd1_layers
+from loco_cli.families import registry
 from loco_cli.manifest import (
     EditRecord,
     Environment,
@@ -22,7 +22,9 @@ from loco_cli.outputs.checkpoint import BaseFacts, WrittenEdit, write_edit
 from tests.checkpoints import WIDTHS
 
 LAYERS = (8, 9)
-NAMES = tuple(name for layer in LAYERS for name in sd1_layers(WIDTHS)[layer].tensor_names())
+NAMES = tuple(
+    name for layer in LAYERS for name in registry.family("sd1").layers(WIDTHS)[layer].tensor_names()
+)
 RECIPE = "loco: 1\ntitle: Remove the style of Van Gogh\n"
 EDIT = EditRecord(
     kind="style",
@@ -77,7 +79,7 @@ def manifest_of(checkpoint: Checkpoint, facts: BaseFacts) -> Manifest:
         created="2026-01-01T00:00:00+00:00",
         command=("loco", "edit", "recipe.yaml"),
         recipe=RecipeRecord(text=RECIPE, sha256=hashlib.sha256(RECIPE.encode()).hexdigest()),
-        model=ModelRecord(name=facts.base.name, family=checkpoint.family),
+        model=ModelRecord(name=facts.base.name, family=checkpoint.family.name),
         base=facts.base,
         edits=(EDIT,),
         tensors=tuple(

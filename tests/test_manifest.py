@@ -157,7 +157,7 @@ def test_paths_stay_in_their_folder(path):
     [
         (("tensors", 0, "shape"), [-1], "tensors.0.shape.0"),
         (("base", "files", 0, "sha256"), "00", "base.files.0.sha256"),
-        (("model", "family"), "sd9", "model.family"),
+        (("model", "family"), 9, "model.family"),
         (("\x1b[2J",), 1, r"\x1b[2J"),
         (("seconds", "solve"), float("nan"), "seconds.solve"),
     ],

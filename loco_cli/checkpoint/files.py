@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 from loco_cli.checkpoint.header import HEADER_LIMIT_BYTES, Header, parse_strict_json, read_header
 from loco_cli.checkpoint.pickles import PICKLE_HINT, read_pickle
 from loco_cli.errors import CheckpointError, printable
+from loco_cli.families import registry
 
 MODEL_HINT = "give a diffusers folder or a single `.safetensors` file"
 UNDO_NAME = "loco-undo.safetensors"  # in a folder that is an output; no weights of the model
-PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 _STEMS = ("diffusion_pytorch_model", "pytorch_model", "model")  # and not `training_args.bin`
 
 # what a version control or download tool keeps beside the model is no part of it
@@ -151,7 +151,7 @@ def read_files(
     )
     if with_pickles:
         files += tuple(_read_single(entry, with_pickles) for entry in _pickled_parts(entries))
-    _check_unet(root, entries, files)
+    _check_network(root, entries, files)
     if not files:
         raise CheckpointError(
             f"folder `{printable(root)}` is no model: no `.safetensors` file is in it", MODEL_HINT
@@ -241,22 +241,24 @@ def _read_single(entry: Entry, with_pickles: bool) -> CheckpointFile:
 
 def _pickled_parts(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     """Return the pickles of components that have no other weights."""
-    left_out = weights_left_out(entries)
+    left_out, parts = weights_left_out(entries), registry.components()
     return tuple(
         entry
         for entry in entries
-        if entry.folder in PARTS
+        if entry.folder in parts
         and is_pickle(entry.source)
         and entry.source.name.startswith(_STEMS)
         and entry.path not in left_out
     )
 
 
-def _check_unet(root: Path, entries: tuple[Entry, ...], files: tuple[CheckpointFile, ...]) -> None:
-    """Raise CheckpointError where there are pickles, and no file that could hold the UNet."""
+def _check_network(
+    root: Path, entries: tuple[Entry, ...], files: tuple[CheckpointFile, ...]
+) -> None:
+    """Raise CheckpointError where there are pickles, and no file that could hold the network."""
     is_pickled = any(is_pickle(entry.source) for entry in entries)
     folders = {file.path.rpartition("/")[0] for file in files}
-    if is_pickled and not {"", "unet"} & folders:
+    if is_pickled and not {"", *(network.component for network in registry.networks())} & folders:
         raise CheckpointError(
             f"`{printable(root)}` has its UNet in a pickle only, which may run code when it "
             "is read",

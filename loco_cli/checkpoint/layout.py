@@ -1,19 +1,18 @@
 """
 Where each tensor of a checkpoint lives, recognised from headers alone.
 
-A checkpoint is a diffusers folder (with shards and variants), a bare UNet, or a single file in the
-original layout. What it is never depends on its name, and an unknown one is refused.
+A checkpoint is a diffusers folder (with shards and variants), a network alone, or a single file in
+the original layout. What it is never depends on its name, and an unknown one is refused.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from loco_cli.checkpoint.files import (
     MODEL_HINT,
-    PARTS,
     CheckpointFile,
     Entry,
     is_weights,
@@ -25,23 +24,14 @@ from loco_cli.checkpoint.files import (
 from loco_cli.checkpoint.header import ITEM_BITS, Header, TensorInfo
 from loco_cli.checkpoint.reader import TensorSlot
 from loco_cli.errors import CheckpointError, RequestError, printable
-from loco_cli.families.names import (
-    EMA_COMPONENT,
-    EMA_PREFIX,
-    OTHER_COMPONENT,
-    TensorAlias,
-    clip_name,
-    component_places,
-    single_file_places,
-)
-from loco_cli.families.recognise import family_of
+from loco_cli.families import registry
+from loco_cli.families.compvis import is_lone_ema
+from loco_cli.families.names import RowSlice, TensorAlias, clip_name, component_places
+from loco_cli.families.recognise import family_of, single_file_places
 from loco_cli.families.spec import Family
 
 _EDITABLE_DTYPES = ("F32", "F16", "BF16")
-_KEY_ENDS = (".attn2.to_k.weight", ".add_k_proj.weight")
-_EDITED = ("unet", "text_encoder")  # with the EMA copy and the second encoder
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
-_EMA_KEY = re.compile(r"attn2to_[kv]weight$")  # which an edit must not leave behind
 
 
 @dataclass(frozen=True)
@@ -68,11 +58,16 @@ class Checkpoint:
         return frozenset(component for component, _ in self.slots_by_name)
 
     @property
+    def network(self) -> str:
+        """Return the component that draws, whose layers are edited."""
+        return self.family.network.component
+
+    @property
     def carried(self) -> tuple[str, ...]:
         """
         Return the paths of weights that a copy takes along and no edit reaches.
 
-        They are in another format, or are a UNet or a text encoder in a folder of another name.
+        They are in another format, or are a network or a text encoder in a folder of another name.
         """
         others = {file.path for file in self.files if _is_second(file)}
         return tuple(
@@ -84,11 +79,11 @@ class Checkpoint:
 
     @cached_property
     def d_text(self) -> int:
-        """Return the width of the text embeddings that the UNet's keys and values read."""
+        """Return the width of the text embeddings that keys and values read."""
         return next(
             slots[0].shape[-1]
             for (component, name), slots in self.slots_by_name.items()
-            if component == "unet" and name.endswith(_KEY_ENDS)
+            if component == self.network and name.endswith(self.family.key_end)
         )
 
     def header(self, file: str) -> Header:
@@ -114,8 +109,8 @@ class Checkpoint:
         """
         canonical = _canonical(component, name)
         found = self.slots_by_name.get((component, canonical), ())
-        if component == "unet":
-            found += self.slots_by_name.get((EMA_COMPONENT, canonical), ())
+        if component == self.network:
+            found += self.slots_by_name.get((self.family.network.ema_component, canonical), ())
         if not found:
             raise CheckpointError(
                 f"`{printable(self.root)}` has no tensor `{printable(name)}` in "
@@ -142,17 +137,17 @@ def open_checkpoint(path: Path, *, with_pickles: bool = False) -> Checkpoint:
     slots = _slots_by_name(files)
     _check_one_model(path, slots)
     family = family_of(path, {key: found[0].canonical_shape for key, found in slots.items()})
-    _check_dtypes(slots)
-    _check_copies(slots)
+    _check_dtypes(family, slots)
+    _check_copies(family, slots)
     left_out = weights_left_out(entries) if is_folder else ()
     return Checkpoint(path, is_folder, files, entries, left_out, slots, family)
 
 
 def _is_second(file: CheckpointFile) -> bool:
-    """Tell whether a file holds a UNet or a text encoder and lies where no pipeline looks."""
-    folder = file.path.rpartition("/")[0]
-    return folder not in ("", *PARTS) and any(
-        name.endswith(_KEY_ENDS) or clip_name(name).startswith("text_model.encoder.")
+    """Tell whether a file holds a network or a text encoder and lies where no pipeline looks."""
+    folder, key_ends = file.path.rpartition("/")[0], registry.key_ends()
+    return folder not in ("", *registry.components()) and any(
+        name.endswith(key_ends) or clip_name(name).startswith("text_model.encoder.")
         for name in file.header.tensors
     )
 
@@ -173,7 +168,7 @@ def _slots_by_name(
     return slots
 
 
-def _places(file: CheckpointFile) -> Iterator[TensorAlias]:
+def _places(file: CheckpointFile) -> Iterable[TensorAlias]:
     folder = file.path.rpartition("/")[0]
     if folder:
         return component_places(folder, file.header.tensors)
@@ -184,12 +179,11 @@ def _slot(file: CheckpointFile, place: TensorAlias) -> TensorSlot:
     tensor = file.header.tensors[place.tensor]
     begin, end = file.header.span(place.tensor)
     shape = tensor.shape
-    if place.third is not None:
-        _check_thirds(file, tensor)
-        third_bytes = (end - begin) // 3
-        begin += place.third * third_bytes
-        end = begin + third_bytes
-        shape = (shape[0] // 3, *shape[1:])
+    if place.rows is not None:
+        _check_rows(file, tensor, place.rows)
+        (first, last), n_bytes = place.rows.of(shape[0]), end - begin
+        begin, end = (begin + offset for offset in place.rows.of(n_bytes))
+        shape = (last - first, *shape[1:])
     return TensorSlot(
         component=place.component,
         name=place.name,
@@ -204,8 +198,9 @@ def _slot(file: CheckpointFile, place: TensorAlias) -> TensorSlot:
     )
 
 
-def _check_thirds(file: CheckpointFile, tensor: TensorInfo) -> None:
-    if not tensor.shape or tensor.shape[0] % 3 or (tensor.end - tensor.begin) % 3:
+def _check_rows(file: CheckpointFile, tensor: TensorInfo, rows: RowSlice) -> None:
+    sizes = (*tensor.shape[:1], tensor.end - tensor.begin)
+    if not tensor.shape or not all(map(rows.divides, sizes)):
         raise CheckpointError(
             f"tensor `{printable(tensor.name)}` of `{printable(file.source)}` is "
             f"{list(tensor.shape)}, "
@@ -215,7 +210,8 @@ def _check_thirds(file: CheckpointFile, tensor: TensorInfo) -> None:
 
 def _check_one_model(root: Path, slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
     """Raise CheckpointError where the root of a folder holds models that nothing ties together."""
-    files = [slot.file for slot in slots.get(("unet", "conv_in.weight"), ())]
+    inputs = [(network.component, network.input_tensor) for network in registry.networks()]
+    files = [slot.file for key in inputs for slot in slots.get(key, ())]
     if any("/" in file for file in files):
         return  # of a diffusers folder, whose publisher put the same model beside it
     stems = {_SHARD.sub("", file).partition(".")[0]: file for file in files}  # variants are one
@@ -228,12 +224,13 @@ def _check_one_model(root: Path, slots: dict[tuple[str, str], tuple[TensorSlot, 
         )
 
 
-def _check_dtypes(slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
+def _check_dtypes(family: Family, slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
+    edited = (family.network.component, "text_encoder")  # with the EMA copy and the second encoder
     for (component, _), copies in slots.items():
         for slot in copies:
             is_small = ITEM_BITS[slot.dtype] <= 8
             is_number = slot.name.endswith(".weight") or (is_small and slot.dtype.startswith("F"))
-            is_edited = component.startswith(_EDITED) and is_number
+            is_edited = component.startswith(edited) and is_number
             if is_edited and slot.dtype not in _EDITABLE_DTYPES:
                 what = "is quantised" if is_small else "cannot be edited"
                 raise CheckpointError(
@@ -244,16 +241,17 @@ def _check_dtypes(slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
                 )
 
 
-def _check_copies(slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
+def _check_copies(family: Family, slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
     for (component, name), copies in slots.items():
-        if component == OTHER_COMPONENT and name.startswith(EMA_PREFIX) and _EMA_KEY.search(name):
+        if is_lone_ema(component, name):
             raise CheckpointError(
                 f"`{printable(copies[0].source)}` has the averaged copy `{printable(name)}`, "
                 "and nothing that it is a copy of",
                 "give the model without its EMA copy",
             )
         for slot in copies:
-            if component == "unet" and slot.canonical_shape != copies[0].canonical_shape:
+            is_network = component == family.network.component
+            if is_network and slot.canonical_shape != copies[0].canonical_shape:
                 first = copies[0]
                 raise CheckpointError(
                     f"`{printable(first.source)}` and `{printable(slot.source)}` are "

@@ -16,26 +16,12 @@ from loco_cli.checkpoint.header import Header, TensorInfo, read_header, render_h
 from loco_cli.checkpoint.layout import Checkpoint
 from loco_cli.checkpoint.reader import TensorSlot, read_tensor
 from loco_cli.errors import CheckpointError, printable
-from loco_cli.families.lora_names import (
-    KOHYA,
-    PEFT,
-    ends_of,
-    lora_name,
-    read_names,
-    silent_partners,
-)
-from loco_cli.families.spec import Family, ModelSpec
+from loco_cli.families.names import KOHYA, PEFT, LoraSpelling
+from loco_cli.families.spec import ModelSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_BASE_VERSIONS = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
-# whose names the modules have, as kohya's own files say it
-_IMPLEMENTATIONS = {
-    "sd1": "diffusers",
-    "sd2": "diffusers",
-    "sdxl": "https://github.com/Stability-AI/generative-models",
-}
 _LEGACY_BEGIN, _LEGACY_END = 1 << 20, (1 << 20) + (64 << 10)
 _ROLES = {KOHYA.up: "up", KOHYA.down: "down", ".alpha": "alpha", PEFT.up: "up", PEFT.down: "down"}
 
@@ -83,16 +69,16 @@ class Lora:
     parts: tuple[LoraPart, ...]
 
 
-def lora_tensors(family: Family, changes: Sequence[LowRank]) -> dict[str, "Tensor"]:
+def lora_tensors(spelling: LoraSpelling, changes: Sequence[LowRank]) -> dict[str, "Tensor"]:
     """Return the tensors of a LoRA by name, in the order of their names: float32, of one rank."""
     import torch
     from torch.nn.functional import pad
 
-    ends = ends_of(family)
+    ends = spelling.ends
     rank = max(change.up.shape[1] for change in changes)
     tensors = {}
-    for change in (*changes, *_partners(family, changes)):
-        name = lora_name(family, change.component, change.module)
+    for change in (*changes, *_partners(spelling, changes)):
+        name = spelling.name(change.component, change.module)
         spare = rank - change.up.shape[1]
         tensors[name + ends.up] = pad(change.up.float(), (0, spare))  # [d_out, rank]
         tensors[name + ends.down] = pad(change.down.float(), (0, 0, 0, spare))  # [rank, d_in]
@@ -107,23 +93,24 @@ def lora_metadata(
     """
     Return what tells A1111, Forge and ComfyUI which model a LoRA is for.
 
-    `name` is what a prompt calls it by, `base` the model that it was made from. No such program
-    runs IF, and there is nothing to tell.
+    `name` is what a prompt calls it by, `base` the model that it was made from. Of a family that no
+    such program runs there is nothing to tell.
     """
-    if spec.family == "if":
+    spelling, is_v = spec.family.lora, spec.prediction == "v_prediction"
+    if spelling.base_version is None:
         return {}
-    is_v = spec.prediction == "v_prediction"
     return {
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(rank),
         "ss_network_alpha": str(rank),
-        "ss_base_model_version": _BASE_VERSIONS[spec.family] + ("_v" if is_v else ""),
-        "ss_v2": str(spec.family == "sd2"),
+        "ss_base_model_version": spelling.base_version + ("_v" if is_v else ""),
+        "ss_v2": str(spelling.is_v2),
         "ss_output_name": name,
         "ss_sd_model_name": base,
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": f"{spec.architecture}/lora",
-        "modelspec.implementation": _IMPLEMENTATIONS[spec.family],
+        # whose names the modules have, as kohya's own files say it
+        "modelspec.implementation": str(spelling.implementation),
         "modelspec.title": title,
         "modelspec.resolution": f"{spec.resolution}x{spec.resolution}",
         "modelspec.prediction_type": "v" if is_v else "epsilon",
@@ -154,12 +141,13 @@ def open_lora(path: Path, base: Checkpoint) -> Lora:
     Raises:
         CheckpointError: a tensor belongs to no module of `base`, is missing, or does not fit.
     """
-    header = read_header(path)
+    header, spelling = read_header(path), base.family.lora
     known = {
         stem: (component, name)
         for component, name in base.slots_by_name
-        if name.endswith(".weight") and component in ("unet", "text_encoder", "text_encoder_2")
-        for stem in read_names(base.family, component, name.removesuffix(".weight"))
+        if name.endswith(".weight")
+        and (component == base.network or component.startswith("text_encoder"))
+        for stem in spelling.names(component, name.removesuffix(".weight"))
     }
     found: dict[str, dict[str, TensorSlot]] = {}
     for tensor in header.tensors:
@@ -175,11 +163,11 @@ def open_lora(path: Path, base: Checkpoint) -> Lora:
     return Lora(path, tuple(parts))
 
 
-def _partners(family: Family, changes: Sequence[LowRank]) -> Iterator[LowRank]:
+def _partners(spelling: LoraSpelling, changes: Sequence[LowRank]) -> Iterator[LowRank]:
     """Yield changes of nothing for the modules that must stand beside a changed one."""
     written = {(change.component, change.module) for change in changes}
     for change in changes:
-        for module in silent_partners(family, change.component, change.module):
+        for module in spelling.partners(change.component, change.module):
             if (change.component, module) not in written:
                 written.add((change.component, module))
                 yield LowRank(change.component, module, 0 * change.up, 0 * change.down)

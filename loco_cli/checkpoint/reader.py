@@ -48,8 +48,8 @@ class TensorSlot:
     `TensorSlot("unet", "conv_in.weight", file="a.safetensors",
     tensor="model.diffusion_model.input_blocks.0.0.weight", dtype="F16", shape=(8, 4, 3, 3), ...)`.
 
-    `begin` and `end` count bytes from the start of `source`. Where q, k and v are fused they span a
-    third of the rows of `tensor`, and `shape` is that third's; `is_transposed` tells that the bytes
+    `begin` and `end` count bytes from the start of `source`. Where q, k and v are fused they span
+    some of the rows of `tensor`, and `shape` is that of these; `is_transposed` tells that the bytes
     are the transpose of the canonical tensor, whose shape is `canonical_shape`.
     """
 

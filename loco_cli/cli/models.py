@@ -72,7 +72,7 @@ def _models_table(models: "tuple[KnownModel, ...]") -> Table:
     for model in models:
         spec = model.spec
         here = "yes" if model.is_here else "no"
-        found.add_row(spec.name, plain(spec.title), spec.family, str(spec.n_layers), here)
+        found.add_row(spec.name, plain(spec.title), spec.family.name, str(spec.n_layers), here)
     return found
 
 
@@ -82,7 +82,7 @@ def _description(model: "KnownModel", text: str, projections: str) -> list[Text]
     facts = {
         "name": model.name,
         "title": spec.title,
-        "family": spec.family,
+        "family": spec.family.name,
         "from": spec.hub_id or ("ships with loco" if spec.ships else "here alone"),
         "licence": spec.licence or "unknown",
         "here": "yes" if model.is_here else "no",

@@ -7,7 +7,6 @@ from loco_cli.checkpoint.layout import Checkpoint, open_checkpoint
 from loco_cli.checkpoint.reader import TensorSlot
 from loco_cli.diff import Counts, Diff, Side, TensorDelta, Verdict
 from loco_cli.events import SILENT, Events
-from loco_cli.families.names import block_of
 from loco_cli.families.spec import Family
 from loco_cli.manifest import Manifest
 from loco_cli.outputs.base import is_base
@@ -49,7 +48,7 @@ def _side(checkpoint: Checkpoint) -> Side:
     return Side(
         name=checkpoint.root.resolve().name,
         layout="folder" if checkpoint.is_folder else "file",
-        family=checkpoint.family,
+        family=checkpoint.family.name,
         files=len(checkpoint.files),
         tensors=sum(len(file.header.tensors) for file in checkpoint.files),
         bytes=sum(file.header.file_bytes for file in checkpoint.files),
@@ -62,7 +61,7 @@ def _delta(compared: Compared, family: Family) -> TensorDelta:
     assert slot
     assert compared.status
     is_same_name = a is None or b is None or a.tensor == b.tensor
-    block, label = block_of(slot.component, slot.name, family)
+    block, label = family.block_of(slot.component, slot.name)
     return TensorDelta(
         name=slot.tensor if is_same_name else slot.name,
         shape=slot.shape,

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from loco_cli.families import registry
-from loco_cli.families.names import block_of
 from loco_cli.families.spec import Context, CrossAttention, Family, ModelSpec
 from loco_cli.models.hub import MODEL_FILES, cached
 from loco_cli.models.locate import is_path, locate
@@ -29,7 +28,7 @@ class KnownModel:
         return {
             "name": self.name,
             "title": self.spec.title,
-            "family": self.spec.family,
+            "family": self.spec.family.name,
             "hub_id": self.spec.hub_id,
             "licence": self.spec.licence,
             "n_layers": self.spec.n_layers,
@@ -75,8 +74,8 @@ def layer_table(spec: ModelSpec) -> tuple[LayerRow, ...]:
 def context_in_words(context: Context) -> str:
     """Return where keys and values have the text from: "text_encoder (clip, last)"."""
     words = " + ".join(f"{one.component} ({one.kind}, {one.states})" for one in context.encoders)
-    steps = (context.hid_proj, context.norm_cross.name if context.norm_cross else None)
-    return " → ".join([words, *(step for step in steps if step)])
+    norm = (context.norm_cross.name,) if context.norm_cross else ()
+    return " → ".join([words, *(one.name for one in context.shared), *norm])
 
 
 def projections_in_words(spec: ModelSpec) -> str:
@@ -111,7 +110,7 @@ def model_document(model: KnownModel) -> dict[str, Any]:
 
 
 def _layer_row(layer: CrossAttention, family: Family) -> LayerRow:
-    _, block = block_of("unet", layer.module_path, family)
+    _, block = family.block_label(layer.module_path)
     return LayerRow(layer.index, layer.module_path, block or "-", layer.projections[0].d_out)
 
 
@@ -121,4 +120,4 @@ def _is_here(spec: ModelSpec) -> bool:
     if folder is None and is_path(where):
         return Path(where).expanduser().exists()
     folder = folder or cached(where, MODEL_FILES)
-    return folder is not None and any(folder.glob("unet/*.safetensors"))
+    return folder is not None and any(folder.glob(f"{spec.network}/*.safetensors"))

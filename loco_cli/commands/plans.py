@@ -78,7 +78,7 @@ def localize(
     return Plan(
         command="localize",
         model=located.name,
-        family=located.spec.family,
+        family=located.spec.family.name,
         path=_relative(located.path),
         edits=tuple(
             _planned(entry, entry.localize_pairs(), layers, located.spec.module_paths)
@@ -102,7 +102,7 @@ def edit(recipe: Recipe, options: EditOptions) -> Plan:
     return Plan(
         command="edit",
         model=located.name,
-        family=located.spec.family,
+        family=located.spec.family.name,
         path=_relative(located.path),
         edits=_planned_edits(located, recipe),
         method=recipe.edit.method,
@@ -131,7 +131,7 @@ def evaluate(
     return Plan(
         command="evaluate",
         model=located.name,
-        family=located.spec.family,
+        family=located.spec.family.name,
         path=_relative(located.path),
         edits=_planned_edits(located, recipe) if edited is None else (),
         method=recipe.edit.method,
@@ -183,7 +183,7 @@ def generate(request: PictureRequest, output: Path | None = None, *, force: bool
     return Plan(
         command="generate",
         model=located.name,
-        family=located.spec.family,
+        family=located.spec.family.name,
         path=_relative(located.path),
         method="sample",
         pictures=PlannedRuns.of(

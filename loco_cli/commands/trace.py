@@ -10,6 +10,7 @@ from typing import Any
 from loco_cli.commands.plans import LOCALIZE_FILES
 from loco_cli.errors import MachineError
 from loco_cli.events import SILENT, Events
+from loco_cli.families import registry
 from loco_cli.interventions import TracedRun
 from loco_cli.localization import ConceptName, ModelName
 from loco_cli.localizing import causal_trace
@@ -109,8 +110,8 @@ def conclusion(found: Trace) -> tuple[str, ...]:
 def _among_cross_attentions(found: Trace) -> tuple[str, ...]:
     """Return which of the UNet's cross-attentions, where an edit is made, restores most."""
     crossed = [one for one in found.ranked() if one.kind == "cross-attention"]
-    # a resnet hands on the whole stream, so do DeepFloyd's attentions: some restore by themselves
-    if not crossed or found.model.family == "if":
+    # a resnet hands on the whole stream, so do residual attentions: some restore by themselves
+    if not crossed or registry.family(found.model.family).has_residual_attention:
         return ()
     best = crossed[0]
     return (
@@ -169,7 +170,7 @@ def _document(
         [drawn.score_of[run] for run in causal_trace.corrupted_runs(trials)]
     )
     return Trace(
-        model=ModelName(name=located.name, family=located.spec.family),
+        model=ModelName(name=located.name, family=located.spec.family.name),
         concept=ConceptName(kind=concept.kind, subject=concept.subject, to=concept.to),
         component=component_of(settings),
         noise=level_of(settings),

@@ -14,7 +14,7 @@ from torch import Tensor
 from loco_cli.checkpoint.reader import read_tensor
 from loco_cli.editing.context_maps import mapped, normed, token_normed
 from loco_cli.encoders.encode import EncodedPrompt
-from loco_cli.families.spec import GroupNorm, Pooling
+from loco_cli.families.spec import Pooling
 from loco_cli.models.encoders import finest
 from loco_cli.models.locate import LocatedModel
 
@@ -26,19 +26,19 @@ class Contexts:
     located: LocatedModel
 
     @property
-    def norm(self) -> GroupNorm | None:
-        """The norm of each layer, over all tokens, None where the layers read alike."""
-        return self.located.spec.context.norm_cross
+    def is_per_layer(self) -> bool:
+        """Whether each layer reads its own, which then depends on all tokens of a prompt."""
+        return self.located.spec.context.kind == "per_layer"
 
     def shared(self, prompt: EncodedPrompt) -> EncodedPrompt:
-        """Return a prompt with the states that the UNet hands to all of its layers."""
-        if self._hid_proj is None:
-            return prompt
-        return replace(prompt, states=mapped(prompt.states, *self._hid_proj))
+        """Return a prompt with the states that the network hands to all of its layers."""
+        for weight, bias in self._maps:
+            prompt = replace(prompt, states=mapped(prompt.states, weight, bias))
+        return prompt
 
     def of_layer(self, layer: int) -> Callable[[Tensor], Tensor]:
         """Return what a layer makes of a prompt's shared states [n_tokens, d_text]."""
-        norm = self.norm
+        norm = self.located.spec.context.norm_cross
         if norm is None:
             return lambda states: states
         name = f"{self.located.spec.layers[layer].module_path}.{norm.name}"
@@ -54,9 +54,12 @@ class Contexts:
         )
 
     @cached_property
-    def _hid_proj(self) -> tuple[Tensor, Tensor] | None:
-        name = self.located.spec.context.hid_proj
-        return (self._read(f"{name}.weight"), self._read(f"{name}.bias")) if name else None
+    def _maps(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        return tuple(
+            (self._read(f"{one.name}.weight"), self._read(f"{one.name}.bias"))
+            for one in self.located.spec.context.shared
+        )
 
     def _read(self, name: str) -> Tensor:
-        return read_tensor(finest(self.located.checkpoint.slots("unet", name))).float()
+        slots = self.located.checkpoint.slots(self.located.spec.network, name)
+        return read_tensor(finest(slots)).float()

@@ -58,7 +58,8 @@ def edited_tensors(
         return tuple((one.component, first_out_projection(one)) for one in encoders)
     layers = sorted({layer for layers in layers_of for layer in layers})
     in_layers = (name for layer in layers for name in located.spec.layers[layer].tensor_names())
-    return tuple(("unet", name) for name in (*in_layers, *_pooling(located, recipe)))
+    network = located.spec.network
+    return tuple((network, name) for name in (*in_layers, *_pooling(located, recipe)))
 
 
 def edited_slots(

@@ -20,11 +20,11 @@ Read = Callable[[Tensor], Tensor]  # [n_tokens, d_states] -> the same, normed
 
 
 def pooled_changes(
-    pooling: Pooling, problem: Problem, read: Read, mean_bias: Tensor
+    network: str, pooling: Pooling, problem: Problem, read: Read, mean_bias: Tensor
 ) -> tuple[Change, ...]:
     """Return the changes of a pooling's maps, as `solve_pooled` solves for them."""
     solution, watched = solve_pooled(problem, read, mean_bias), problem.watched(read)
-    return tuple(Change("unet", name, solution, watched) for name in pooling.tensor_names())
+    return tuple(Change(network, name, solution, watched) for name in pooling.tensor_names())
 
 
 def solve_pooled(problem: Problem, read: Read, mean_bias: Tensor) -> locoedit.Solution:

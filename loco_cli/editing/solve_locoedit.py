@@ -30,21 +30,22 @@ def solve(
     kept_of = preserved_together(spec, recipe, chosen, edits_of.values())
     kept = tuple(dict.fromkeys(chain.from_iterable(kept_of.values())))
     # a norm over all tokens needs all of them, wherever they stand
-    padded = True if contexts.norm else fully_padded_prompts(recipe, chosen)
+    padded = True if contexts.is_per_layer else fully_padded_prompts(recipe, chosen)
     states = encode_prompts(recipe, kept, encoder, padded=padded)
     shared = {prompt: contexts.shared(one) for prompt, one in states.items()}
     problem = problem_of(recipe, kept, shared)
     problem_in = problem.by_layer(edits_of, kept_of)
     solution_of = _solutions(problem_in, edits_of, contexts)
     changes = tuple(
-        Change("unet", name, solution, problem.watched(contexts.of_layer(layer)))
+        Change(spec.network, name, solution, problem.watched(contexts.of_layer(layer)))
         for layer, solution in solution_of.items()
         for name in spec.layers[layer].tensor_names()
     )
     pooling = spec.context.pooling
     if recipe.edit.pooled and pooling:
         read, mean_bias = contexts.of_pooling(pooling)
-        changes += pooled_changes(pooling, problem_of(recipe, kept, states), read, mean_bias)
+        pooled = problem_of(recipe, kept, states)
+        changes += pooled_changes(spec.network, pooling, pooled, read, mean_bias)
     records = tuple(
         edit_record(
             entry,
@@ -86,7 +87,7 @@ def _solutions(
     solutions: dict[tuple[tuple[int, ...], int | None], locoedit.Solution] = {}
     solution_of: dict[int, locoedit.Solution] = {}
     for layer, edits in edits_of.items():
-        key = (edits, layer if contexts.norm else None)
+        key = (edits, layer if contexts.is_per_layer else None)
         if key not in solutions:
             solutions[key] = problem_in[layer].solve(edits, contexts.of_layer(layer))
         solution_of[layer] = solutions[key]

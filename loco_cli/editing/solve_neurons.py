@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 import torch
@@ -108,12 +109,13 @@ def _ranked(
     located: LocatedModel, recipe: Recipe, layer: int, contrast: neurons.Contrast
 ) -> Iterator[Ranked]:
     spec = located.spec.layers[layer]
+    slots = partial(located.checkpoint.slots, located.spec.network)
     for projection in spec.projections:
         path = f"{spec.module_path}.{projection.name}"
-        weight = read_tensor(finest(located.checkpoint.slots("unet", f"{path}.weight")))
+        weight = read_tensor(finest(slots(f"{path}.weight")))
         z, values = contrast.z_scores(weight), contrast.means(weight)
         if projection.has_bias:
-            values = values + read_tensor(finest(located.checkpoint.slots("unet", f"{path}.bias")))
+            values = values + read_tensor(finest(slots(f"{path}.bias")))
         chosen = neurons.strongest(z, n_neurons(recipe, len(weight)))
         fixed = FixChannels(path, tuple(chosen.tolist()), tuple(values[chosen].tolist()))
         yield Ranked(layer, fixed, tuple(z[chosen].tolist()))
@@ -127,7 +129,7 @@ def _encode(
     whole: Collection[str],
 ) -> Problem:
     # a norm over all tokens needs all of them, and so does a contrast at the last position
-    padded = True if contexts.norm or recipe.edit.position == "last" else whole
+    padded = True if contexts.is_per_layer or recipe.edit.position == "last" else whole
     return encode_problem(recipe, kept, encoder, contexts.shared, padded=padded)
 
 
@@ -143,7 +145,7 @@ def _held(
     for layer, edits in edits_of.items():
         own, read = problem_in[layer], contexts.of_layer(layer)
         keys = [own.rows(i, read)[0] for i in edits]
-        key = (edits, layer if contexts.norm else None)
+        key = (edits, layer if contexts.is_per_layer else None)
         if key not in found:
             ridge = problem.recipe.edit.fixed_ridge
             found[key] = find_directions(
@@ -169,11 +171,11 @@ def _solved(
     directions: Tensor,
     ridge: float,
 ) -> _Layer:
-    changes, residuals = [], []
-    for name in located.spec.layers[layer].tensor_names():
-        weight = read_tensor(finest(located.checkpoint.slots("unet", name)))
+    changes, residuals, spec = [], [], located.spec
+    for name in spec.layers[layer].tensor_names():
+        weight = read_tensor(finest(located.checkpoint.slots(spec.network, name)))
         n = n_neurons(recipe, len(weight))
         held = neurons.hold(weight, contrasts, keys, directions, n)
-        changes.append(Change("unet", name, held, watched))
+        changes.append(Change(spec.network, name, held, watched))
         residuals.append(held.residual(weight))
     return _Layer(tuple(changes), ridge, n, max(residuals))

@@ -6,8 +6,9 @@ time, so that no encoder has to be in memory whole.
 """
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -99,16 +100,20 @@ class EncoderPart:
         return self.read_rows(used.tolist())[places]
 
 
-class CheckpointEncoder:
-    """The text encoders of a checkpoint side by side: prompts in, `EncodedPrompt` out."""
+# how the states of several encoders become those of a prompt, by the word of a family's context
+_JOIN: Mapping[str, Callable[[Sequence[Tensor]], Tensor]] = {"width": partial(torch.cat, dim=-1)}
 
-    def __init__(self, parts: Sequence[EncoderPart]) -> None:
-        self.parts = tuple(parts)
+
+class CheckpointEncoder:
+    """The text encoders of a checkpoint together: prompts in, `EncodedPrompt` out."""
+
+    def __init__(self, parts: Sequence[EncoderPart], join: str = "width") -> None:
+        self.parts, self.join = tuple(parts), join
 
     @property
     def first(self) -> "CheckpointEncoder":
         """Its first part alone, which ranks prompts by their likeness at a fraction of the cost."""
-        return CheckpointEncoder(self.parts[:1])
+        return CheckpointEncoder(self.parts[:1], self.join)
 
     def encode(
         self, prompts: Sequence[str], *, padded: bool | Collection[str] = True
@@ -127,12 +132,11 @@ class CheckpointEncoder:
             limit if prompt in whole else one.end + 1
             for prompt, one in zip(unique, first, strict=True)
         ]
-        states = torch.cat(
+        states = _JOIN[self.join](
             [
                 part.states([_cut(*one) for one in zip(own, sizes, strict=True)], sizes)
                 for part, own in zip(self.parts, tokens, strict=True)
-            ],
-            dim=-1,
+            ]
         )
         start = self.parts[0].tokenizer.start
         encoded = {

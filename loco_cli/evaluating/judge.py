@@ -199,7 +199,7 @@ def edited_pipeline(
             module = getattr(pipeline.pipe, component)
             stack.enter_context(replaced_weights(module, stored))
         # with another encoder the prompts that were read so far read otherwise
-        is_reading_alike = components == ["unet"]
+        is_reading_alike = components == [pipeline.spec.network]
         reader = pipeline.reader if is_reading_alike else PromptReader(pipeline.pipe, pipeline.spec)
         yield replace(pipeline, reader=reader)
 

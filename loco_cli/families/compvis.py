@@ -1,5 +1,5 @@
 """
-How the original (CompVis, SGM) layout spells the names that diffusers writes.
+The original (CompVis, SGM) layout of a UNet and its parts, against the names of diffusers.
 
 With two layers per block:
 
@@ -11,7 +11,24 @@ The resnet of a slot is `.0` of it, a downsampler or upsampler has what is left.
 """
 
 import re
+from collections.abc import Iterator, Sequence
 
+from loco_cli.families.names import OTHER_COMPONENT, RowSlice, TensorAlias, clip_name
+from loco_cli.families.spec import UNET
+
+EMA_PREFIX = "model_ema."
+_UNET_PREFIX = "model.diffusion_model."
+_VAE_PREFIX = "first_stage_model."
+_CLIP_PREFIXES = {
+    "cond_stage_model.transformer.": "text_encoder",  # SD 1
+    "conditioner.embedders.0.transformer.": "text_encoder",  # SDXL, first of two
+}
+_OPEN_CLIP_PREFIXES = {
+    "cond_stage_model.model.": "text_encoder",  # SD 2
+    "conditioner.embedders.0.model.": "text_encoder",  # SD-Turbo
+    "conditioner.embedders.1.model.": "text_encoder_2",  # SDXL, second of two
+}
+_EMA_KEY = re.compile(r"attn2to_[kv]weight$")  # which an edit must not leave behind
 _RESNET = {
     "in_layers.0": "norm1",
     "in_layers.2": "conv1",
@@ -30,6 +47,7 @@ _UNET_ENDS = {
     "out.2": "conv_out",
 }
 _UNET_MIDDLE = ("mid_block.resnets.0", "mid_block.attentions.0", "mid_block.resnets.1")
+_UNET_ATTENTION = re.compile(r"(down|up)_blocks\.(\d+)\.attentions\.(\d+)\.(.+)")
 _VAE_MIDDLE = {
     "block_1": "resnets.0",
     "block_2": "resnets.1",
@@ -55,7 +73,85 @@ _OPEN_CLIP_LAYER = {
 }
 
 
-def unet_name(name: str) -> str | None:
+def original_places(tensors: Sequence[str]) -> Iterator[TensorAlias]:
+    """Yield the place of each tensor of a single file; one of another spelling keeps its name."""
+    ema = _ema_names(tensors)
+    n_up = 1 + max(
+        (int(m[1]) for n in tensors if (m := re.search(r"decoder\.up\.(\d+)\.", n))), default=-1
+    )
+    for tensor in tensors:
+        if tensor in ema:
+            yield TensorAlias(UNET.ema_component, ema[tensor], tensor)
+        else:
+            yield from _original_places(tensor, n_up)
+
+
+def is_lone_ema(component: str, name: str) -> bool:
+    """Return whether a tensor averages keys or values of a UNet that is not in the file."""
+    is_ema = component == OTHER_COMPONENT and name.startswith(EMA_PREFIX)
+    return is_ema and bool(_EMA_KEY.search(name))
+
+
+def original_module(module: str) -> str | None:
+    """Return how the original file spells a module of an attention, None for any other."""
+    middle = "mid_block.attentions.0."
+    if module.startswith(middle):
+        return f"middle_block.1.{module.removeprefix(middle)}"
+    found = _UNET_ATTENTION.fullmatch(module)
+    if not found:
+        return None
+    slot = 3 * int(found[2]) + int(found[3])
+    if found[1] == "down":
+        return f"input_blocks.{1 + slot}.1.{found[4]}"  # the first input block is conv_in
+    return f"output_blocks.{slot}.1.{found[4]}"
+
+
+def labelled_block(name: str) -> tuple[str, str | None]:
+    """Return the block of a UNet's tensor by its diffusers name, and as IN01, M00 or OUT03."""
+    if middle := re.match(r"mid_block\.\w+\.\d+", name):
+        return middle[0], "M00"
+    found = re.match(r"(down|up)_blocks\.(\d+)\.(\w+)\.(\d+)", name)
+    if not found:
+        return name.split(".")[0], "IN00" if name.startswith("conv_in.") else None
+    i, j = int(found[2]), int(found[4])
+    if found[1] == "down":
+        return found[0], f"IN{3 * i + (3 if found[3] == 'downsamplers' else 1 + j):02}"
+    return found[0], f"OUT{3 * i + (2 if found[3] == 'upsamplers' else j):02}"
+
+
+def _ema_names(names: Sequence[str]) -> dict[str, str]:
+    """Return the EMA copies: their keys are those of the UNet with the dots taken out."""
+    if not any(name.startswith(EMA_PREFIX) for name in names):
+        return {}
+    return {
+        EMA_PREFIX + name.removeprefix("model.").replace(".", ""): canonical
+        for name in names
+        if name.startswith(_UNET_PREFIX)
+        and (canonical := _unet_name(name.removeprefix(_UNET_PREFIX)))
+    }
+
+
+def _original_places(tensor: str, n_up: int) -> Iterator[TensorAlias]:
+    for prefix, component in _CLIP_PREFIXES.items():
+        if tensor.startswith(prefix):
+            yield TensorAlias(component, clip_name(tensor.removeprefix(prefix)), tensor)
+            return
+    for prefix, component in _OPEN_CLIP_PREFIXES.items():
+        if tensor.startswith(prefix):
+            for name, rows in _open_clip_names(tensor.removeprefix(prefix)):
+                yield TensorAlias(
+                    component, name, tensor, rows, tensor.endswith(".text_projection")
+                )
+            return
+    if tensor.startswith(_VAE_PREFIX):
+        yield TensorAlias("vae", _vae_name(tensor.removeprefix(_VAE_PREFIX), n_up), tensor)
+    elif unet := _unet_name(tensor.removeprefix(_UNET_PREFIX)):
+        yield TensorAlias(UNET.component, unet, tensor)
+    else:
+        yield TensorAlias(OTHER_COMPONENT, tensor, tensor)
+
+
+def _unet_name(name: str) -> str | None:
     """Return the diffusers name of a UNet tensor, or None where it is none."""
     end, _, kind = name.rpartition(".")
     if end in _UNET_ENDS:
@@ -73,7 +169,7 @@ def unet_name(name: str) -> str | None:
     return _inside(f"{half}_blocks.{slot // 3}.{kind}.{slot % 3}", rest)
 
 
-def vae_name(name: str, n_up: int) -> str:
+def _vae_name(name: str, n_up: int) -> str:
     """Return the diffusers name of a VAE tensor; its `n_up` up blocks are counted from the end."""
     name = re.sub(r"\.norm_out\.", ".conv_norm_out.", name)
     if found := re.fullmatch(r"(encoder|decoder)\.mid\.(block_[12]|attn_1\.\w+)\.(.+)", name):
@@ -90,9 +186,9 @@ def vae_name(name: str, n_up: int) -> str:
     return f"{found[1]}_blocks.{block}.{inner}.{rest}"
 
 
-def open_clip_names(name: str) -> tuple[tuple[str, int | None], ...]:
+def _open_clip_names(name: str) -> tuple[tuple[str, RowSlice | None], ...]:
     """
-    Return the CLIP names of an OpenCLIP tensor, each with the third of the rows it has.
+    Return the CLIP names of an OpenCLIP tensor, each with the rows that it has.
 
     `in_proj_weight` [3 d, d] is q, k and v on top of each other.
     """
@@ -104,7 +200,8 @@ def open_clip_names(name: str) -> tuple[tuple[str, int | None], ...]:
     layer = f"text_model.encoder.layers.{found[1]}"
     if found[2] == "attn.in_proj":
         return tuple(
-            (f"{layer}.self_attn.{q}_proj.{found[3]}", third) for third, q in enumerate("qkv")
+            (f"{layer}.self_attn.{q}_proj.{found[3]}", RowSlice(part, (1, 1, 1)))
+            for part, q in enumerate("qkv")
         )
     return ((f"{layer}.{_OPEN_CLIP_LAYER.get(found[2], found[2])}.{found[3]}", None),)
 

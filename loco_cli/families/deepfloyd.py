@@ -1,15 +1,25 @@
-"""DeepFloyd IF, the one whose text is read through `add_k_proj` and `add_v_proj`, as a literal."""
+"""DeepFloyd IF, whose layers read picture and text, the text by `add_k_proj` and `add_v_proj`."""
+
+from collections.abc import Sequence
 
 from loco_cli.families import known
-from loco_cli.families.sd import CLIP_SCORER
+from loco_cli.families.compvis import labelled_block
+from loco_cli.families.names import PEFT, LoraSpelling
 from loco_cli.families.spec import (
+    UNET,
     Context,
     CrossAttention,
+    Family,
     GroupNorm,
+    LinearMap,
     ModelSpec,
+    PipelineClass,
     Pooling,
     Projection,
+    Refusal,
+    Signature,
     TextEncoderSpec,
+    TextInput,
 )
 
 # in execution order: attention, the block whose width it has
@@ -18,9 +28,11 @@ _ATTENTIONS = (
     ("mid_block.attentions.0", 3),
     *((f"up_blocks.{i}.attentions.{j}", 3 - i) for i in range(3) for j in range(4)),
 )
+_TEXT = TextInput(scope="prompt", tokens="text", order="text first", has_tuple_output=False)
+_HID_PROJ = LinearMap("encoder_hid_proj")
 
 
-def if_layers(widths: tuple[int, int, int, int]) -> tuple[CrossAttention, ...]:
+def _layers(widths: Sequence[int]) -> tuple[CrossAttention, ...]:
     """
     Return the 22 layers of a first-stage IF UNet that read the text, with these block widths.
 
@@ -35,28 +47,74 @@ def if_layers(widths: tuple[int, int, int, int]) -> tuple[CrossAttention, ...]:
                 Projection("add_k_proj", widths[block], has_bias=True),
                 Projection("add_v_proj", widths[block], has_bias=True),
             ),
+            _TEXT,
         )
         for index, (module, block) in enumerate(_ATTENTIONS)
     )
 
 
+def _block(name: str) -> tuple[str, None]:
+    # labels count in a layout that it was never written in, with two layers per block
+    return labelled_block(name)[0], None
+
+
+_IF = Family(
+    name="if",
+    title="DeepFloyd IF",
+    known_as="DeepFloyd IF",
+    standard="deepfloyd",
+    network=UNET,
+    layer_table=_layers,
+    width_tensors=tuple(f"down_blocks.{i}.resnets.0.conv1.weight" for i in range(4)),
+    key_end=".add_k_proj.weight",
+    signatures=(Signature(f"{_HID_PROJ.name}.weight"),),
+    single_file=None,
+    block_label=_block,
+    lora=LoraSpelling(PEFT),  # diffusers alone runs it, and finds its layers by these names only
+    pipeline=PipelineClass(
+        "IFPipeline",
+        {
+            "safety_checker": None,
+            "feature_extractor": None,
+            "requires_safety_checker": False,
+            "watermarker": None,
+        },
+        n_channels=3,
+    ),
+    has_vae=False,
+    guided_batch="halves",
+    has_residual_attention=True,
+    refusals=(
+        Refusal(
+            (Signature(f"{_HID_PROJ.name}.weight"), Signature(UNET.input_tensor, n_inputs=6)),
+            "is an upscaler of DeepFloyd IF, whose layers loco does not know",
+            "give the first stage",
+        ),
+    ),
+    place=3,
+)
+FAMILIES = (_IF,)
+
+
 MODELS: tuple[ModelSpec, ...] = (
     ModelSpec(
         name="deepfloyd",
-        family="if",
+        family=_IF,
         title="DeepFloyd IF-I-XL 1.0",
         hub_id="DeepFloyd/IF-I-XL-v1.0",
         d_text=2816,
-        layers=if_layers((704, 1408, 2112, 2816)),
+        layers=_layers((704, 1408, 2112, 2816)),
         steps=100,
         guidance=7.0,
         resolution=64,
-        scorer=CLIP_SCORER,
+        scorer=known.CLIP_SCORER,
         published_ranges={},  # arXiv:2405.01008: which layers matter depends on the prompt
         known=known.STABLE_DIFFUSION,
         context=Context(
             (TextEncoderSpec("text_encoder", "tokenizer", "t5", "last", 4096, 24),),
-            hid_proj="encoder_hid_proj",
+            join="width",
+            kind="per_layer",
+            shared=(_HID_PROJ,),
             norm_cross=GroupNorm("norm_cross"),
             pooling=Pooling("add_embedding"),
         ),

@@ -1,12 +1,15 @@
 """
-Concepts that a family is known to draw, by kind: neighbours to preserve and to be judged against.
+What several families have in common: concepts that they are known to draw, and their scorer.
 
-Each entry is one thing under all its names, the first of which is used in prompts.
+Known concepts are neighbours to preserve and to be judged against, by kind. Each entry is one thing
+under all its names, the first of which is used in prompts.
 """
 
 from collections.abc import Mapping
 
 Known = Mapping[str, tuple[tuple[str, ...], ...]]
+
+CLIP_SCORER = "openai/clip-vit-large-patch14"
 
 
 def _each(*names: str) -> tuple[tuple[str, ...], ...]:

@@ -1,34 +1,42 @@
 """
-Canonical tensor names, and where a file keeps them under names of its own.
+Canonical tensor names, and what files and LoRAs call them instead.
 
 A tensor is known by its component, a folder of the diffusers layout, and by the name that
 diffusers writes there: `("unet", "mid_block.attentions.0.proj_in.weight")`.
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
-from loco_cli.families.compvis import open_clip_names, unet_name, vae_name
-from loco_cli.families.spec import Family
-
-EMA_COMPONENT = "unet_ema"
 OTHER_COMPONENT = ""  # names that no component claims keep their own spelling
 
-EMA_PREFIX = "model_ema."
-_UNET_PREFIX = "model.diffusion_model."
-_VAE_PREFIX = "first_stage_model."
-_CLIP_PREFIXES = {
-    "cond_stage_model.transformer.": "text_encoder",  # SD 1
-    "conditioner.embedders.0.transformer.": "text_encoder",  # SDXL, first of two
-}
-_OPEN_CLIP_PREFIXES = {
-    "cond_stage_model.model.": "text_encoder",  # SD 2
-    "conditioner.embedders.0.model.": "text_encoder",  # SD-Turbo
-    "conditioner.embedders.1.model.": "text_encoder_2",  # SDXL, second of two
-}
 # what diffusers wrote before it renamed its attention
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_CLIP_ATTENTION = re.compile(r"(.+\.self_attn\.)([qkv]|out)_proj")
+
+
+@dataclass(frozen=True)
+class RowSlice:
+    """
+    One of several maps that a file keeps on top of each other: `RowSlice(1, (1, 1, 1))`.
+
+    `shares` are the rows of all of them in proportion, `part` counts them from 0. This one is k of
+    q, k and v. Where keys and values are narrower than queries the shares are (3, 1, 1).
+    """
+
+    part: int
+    shares: tuple[int, ...]
+
+    def of(self, n: int) -> tuple[int, int]:
+        """Return where the slice begins and ends in `n` rows or bytes."""
+        unit = n // sum(self.shares)
+        begin = unit * sum(self.shares[: self.part])
+        return begin, begin + unit * self.shares[self.part]
+
+    def divides(self, n: int) -> bool:
+        """Return whether `n` rows or bytes come out even."""
+        return n % sum(self.shares) == 0
 
 
 @dataclass(frozen=True)
@@ -36,14 +44,14 @@ class TensorAlias:
     """
     A canonical tensor in a file: `TensorAlias("unet", "conv_in.weight", "input_blocks.0.0.weight")`
 
-    `third` is the third of the rows that is meant where q, k and v are fused; `is_transposed`
-    tells that the file holds the transpose.
+    `rows` are those that are meant where the file fuses several maps; `is_transposed` tells that
+    the file holds the transpose.
     """
 
     component: str
     name: str
     tensor: str
-    third: int | None = None
+    rows: RowSlice | None = None
     is_transposed: bool = False
 
 
@@ -58,56 +66,10 @@ def component_places(component: str, tensors: Iterable[str]) -> Iterator[TensorA
             yield TensorAlias(component, tensor, tensor)
 
 
-def single_file_places(tensors: Iterable[str]) -> Iterator[TensorAlias]:
-    """Yield the places of the tensors of a file that lies in no component folder."""
-    names = tuple(tensors)
-    if any(name.startswith("up_blocks.") for name in names):  # a UNet alone, as diffusers writes it
-        yield from component_places("unet", names)
-        return
-    ema = _ema_names(names)
-    n_up = 1 + max(
-        (int(m[1]) for n in names if (m := re.search(r"decoder\.up\.(\d+)\.", n))), default=-1
-    )
-    for tensor in names:
-        if tensor in ema:
-            yield TensorAlias(EMA_COMPONENT, ema[tensor], tensor)
-        else:
-            yield from _original_places(tensor, n_up)
-
-
 def clip_name(name: str) -> str:
     """Return a CLIP tensor's name with the `text_model.` that some writers leave out."""
     is_bare = name.startswith(("embeddings.", "encoder.layers.", "final_layer_norm."))
     return f"text_model.{name}" if is_bare else name
-
-
-def block_of(component: str, name: str, family: Family | None = None) -> tuple[str, str | None]:
-    """
-    Return a tensor's block by its diffusers name and, in the UNet, as IN01, M00 or OUT03.
-
-    DeepFloyd's UNet was never written in the layout that these labels count in, and has none.
-    """
-    block, label = _labelled_block(component, name)
-    return block, None if family == "if" else label
-
-
-def _labelled_block(component: str, name: str) -> tuple[str, str | None]:
-    if component not in ("unet", EMA_COMPONENT):
-        pattern = (
-            r"(text_model\.)?encoder\.(layers|block)\.\d+"
-            r"|(en|de)coder\.(mid_block|(up|down)_blocks\.\d+)"
-        )
-        block = re.match(pattern, name)
-        return (block[0] if block else name.split(".")[0]), None
-    if middle := re.match(r"mid_block\.\w+\.\d+", name):
-        return middle[0], "M00"
-    found = re.match(r"(down|up)_blocks\.(\d+)\.(\w+)\.(\d+)", name)
-    if not found:
-        return name.split(".")[0], "IN00" if name.startswith("conv_in.") else None
-    i, j = int(found[2]), int(found[4])
-    if found[1] == "down":
-        return found[0], f"IN{3 * i + (3 if found[3] == 'downsamplers' else 1 + j):02}"
-    return found[0], f"OUT{3 * i + (2 if found[3] == 'upsamplers' else j):02}"
 
 
 def _renamed_attention(name: str) -> str:
@@ -116,33 +78,73 @@ def _renamed_attention(name: str) -> str:
     return f"{owner}{dot}{_OLD_ATTENTION.get(projection, projection)}.{kind}" if dot else name
 
 
-def _ema_names(names: tuple[str, ...]) -> dict[str, str]:
-    """Return the EMA copies: their keys are those of the UNet with the dots taken out."""
-    if not any(name.startswith(EMA_PREFIX) for name in names):
-        return {}
-    return {
-        EMA_PREFIX + name.removeprefix("model.").replace(".", ""): canonical
-        for name in names
-        if name.startswith(_UNET_PREFIX)
-        and (canonical := unet_name(name.removeprefix(_UNET_PREFIX)))
-    }
+@dataclass(frozen=True)
+class LoraEnds:
+    """The ends of a module's tensors: `LoraEnds(".lora_up.weight", ".lora_down.weight", None)`."""
+
+    up: str
+    down: str
+    alpha: str | None
 
 
-def _original_places(tensor: str, n_up: int) -> Iterator[TensorAlias]:
-    for prefix, component in _CLIP_PREFIXES.items():
-        if tensor.startswith(prefix):
-            yield TensorAlias(component, clip_name(tensor.removeprefix(prefix)), tensor)
-            return
-    for prefix, component in _OPEN_CLIP_PREFIXES.items():
-        if tensor.startswith(prefix):
-            for name, third in open_clip_names(tensor.removeprefix(prefix)):
-                yield TensorAlias(
-                    component, name, tensor, third, tensor.endswith(".text_projection")
-                )
-            return
-    if tensor.startswith(_VAE_PREFIX):
-        yield TensorAlias("vae", vae_name(tensor.removeprefix(_VAE_PREFIX), n_up), tensor)
-    elif unet := unet_name(tensor.removeprefix(_UNET_PREFIX)):
-        yield TensorAlias("unet", unet, tensor)
-    else:
-        yield TensorAlias(OTHER_COMPONENT, tensor, tensor)
+KOHYA = LoraEnds(".lora_up.weight", ".lora_down.weight", ".alpha")
+PEFT = LoraEnds(".lora_B.weight", ".lora_A.weight", None)
+
+
+@dataclass(frozen=True)
+class LoraSpelling:
+    """
+    The names that a LoRA has for a family's modules: `LoraSpelling(KOHYA, {"unet": "lora_unet"})`.
+
+    A1111, Forge, ComfyUI and diffusers all read kohya's names, for which `prefixes` has the first
+    word of each component. PEFT's need none: they are component, dot and module.
+
+    `original` spells a module of the network as the family's own files do, where kohya's names
+    follow these, and returns None for one that they do not have. `whole_attentions` are the text
+    encoders in which a program takes up q, k, v and out together or not at all. `base_version`,
+    `implementation` and `is_v2` are kohya's words for the family; without a version a LoRA gets no
+    metadata.
+    """
+
+    ends: LoraEnds = PEFT
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    original: Callable[[str], str | None] | None = None
+    whole_attentions: frozenset[str] = frozenset()
+    base_version: str | None = None
+    implementation: str | None = None
+    is_v2: bool = False
+
+    def name(self, component: str, module: str) -> str:
+        """Return the name that is written: `lora_unet_mid_block_attentions_0_..._attn2_to_k`."""
+        if component not in self.prefixes:
+            return f"{component}.{module}"
+        return self._with_prefix(component, self._original(component, module) or module)
+
+    def names(self, component: str, module: str) -> Iterator[str]:
+        """Yield every name under which a LoRA of other hands may have a module."""
+        yield f"{component}.{module}"
+        if component in self.prefixes:
+            yield self._with_prefix(component, module)
+            if original := self._original(component, module):
+                yield self._with_prefix(component, original)
+
+    def partners(self, component: str, module: str) -> tuple[str, ...]:
+        """
+        Return the modules that must be in a LoRA if `module` is: the others of an attention.
+
+        A1111 takes up the changes of an OpenCLIP attention only where all four are there.
+        """
+        found = _CLIP_ATTENTION.fullmatch(module)
+        if not found or component not in self.whole_attentions:
+            return ()
+        return tuple(
+            f"{found[1]}{name}_proj" for name in ("q", "k", "v", "out") if name != found[2]
+        )
+
+    def _original(self, component: str, module: str) -> str | None:
+        is_encoder = component.startswith("text_encoder")
+        return None if is_encoder or self.original is None else self.original(module)
+
+    def _with_prefix(self, component: str, module: str) -> str:
+        spelled = clip_name(module) if component.startswith("text_encoder") else module
+        return f"{self.prefixes[component]}_{spelled}".replace(".", "_")

@@ -1,23 +1,34 @@
-"""Stable Diffusion 1.x and 2.x and the models of their shape, as literals."""
+"""Stable Diffusion 1.x and 2.x and the models of their shape."""
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 from loco_cli.families import known
+from loco_cli.families.compvis import labelled_block, original_places
+from loco_cli.families.names import KOHYA, LoraSpelling
 from loco_cli.families.spec import (
+    UNET,
     Context,
     CrossAttention,
+    Family,
     ModelSpec,
+    PipelineClass,
     Prediction,
     Projection,
+    Signature,
     TextEncoderSpec,
+    TextInput,
 )
 
-_SD1_MODULES = (
+_MODULES = (
     *(f"down_blocks.{i}.attentions.{j}" for i in range(3) for j in range(2)),
     "mid_block.attentions.0",
     *(f"up_blocks.{i}.attentions.{j}" for i in range(1, 4) for j in range(3)),
 )
+_TEXT = TextInput(scope="prompt", tokens="text", order=None, has_tuple_output=False)
 
 
-def sd1_layers(widths: tuple[int, int, int, int]) -> tuple[CrossAttention, ...]:
+def _layers(widths: Sequence[int]) -> tuple[CrossAttention, ...]:
     """
     Return the 16 cross-attention layers of an SD 1.x or 2.x UNet with these block widths.
 
@@ -33,31 +44,78 @@ def sd1_layers(widths: tuple[int, int, int, int]) -> tuple[CrossAttention, ...]:
             index,
             f"{module}.transformer_blocks.0.attn2",
             (Projection("to_k", width), Projection("to_v", width)),
+            _TEXT,
         )
-        for index, (module, width) in enumerate(zip(_SD1_MODULES, d_out, strict=True))
+        for index, (module, width) in enumerate(zip(_MODULES, d_out, strict=True))
     )
 
 
+# both share their layers: SD 1 projects into its blocks by a convolution, SD 2 by a linear map
+_PROJ_IN = "down_blocks.0.attentions.0.proj_in.weight"
+
+_SD1 = Family(
+    name="sd1",
+    title="Stable Diffusion 1.x",
+    known_as="Stable Diffusion 1 and 2 (16 layers)",
+    standard="sd15",
+    network=UNET,
+    layer_table=_layers,
+    width_tensors=tuple(f"down_blocks.{i}.resnets.0.conv1.weight" for i in range(4)),
+    key_end=".attn2.to_k.weight",
+    signatures=(Signature(_PROJ_IN, n_dims=4),),
+    single_file=original_places,
+    block_label=labelled_block,
+    lora=LoraSpelling(
+        KOHYA,
+        {"unet": "lora_unet", "text_encoder": "lora_te"},
+        base_version="sd_v1",
+        implementation="diffusers",
+    ),
+    pipeline=PipelineClass(
+        "StableDiffusionPipeline",
+        {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
+        n_channels=4,
+    ),
+    has_vae=True,
+    guided_batch="halves",
+    place=0,
+)
+_SD2 = replace(
+    _SD1,
+    name="sd2",
+    title="Stable Diffusion 2.x",
+    standard="sd21",
+    signatures=(Signature(_PROJ_IN, n_dims=2),),
+    lora=replace(
+        _SD1.lora,
+        whole_attentions=frozenset({"text_encoder"}),
+        base_version="sd_v2",
+        is_v2=True,
+    ),
+    place=1,
+)
+FAMILIES = (_SD1, _SD2)
+
+
 def _clip(width: int, n_layers: int) -> Context:
-    return Context((TextEncoderSpec("text_encoder", "tokenizer", "clip", "last", width, n_layers),))
+    encoder = TextEncoderSpec("text_encoder", "tokenizer", "clip", "last", width, n_layers)
+    return Context((encoder,), join="width", kind="shared")
 
-
-CLIP_SCORER = "openai/clip-vit-large-patch14"
 
 # starts of the papers' windows (arXiv:2405.01008, project page), two layers wide
 _SD1_PUBLISHED = {"style": (8, 10), "object": (6, 8), "fact": (6, 8)}
 _SD2_PUBLISHED = {"style": (8, 10), "object": (8, 10), "fact": (7, 9)}
-_LAYERS = sd1_layers((320, 640, 1280, 1280))
+_LAYERS = _layers((320, 640, 1280, 1280))
 
 
 def _tiny(name: str, title: str, ranges: dict[str, tuple[int, int]]) -> ModelSpec:
     return ModelSpec(
         name=name,
-        family="sd1",
+        family=_SD1,
         title=title,
         hub_id=None,
         d_text=96,
-        layers=sd1_layers((32, 64, 64, 64)),
+        layers=_layers((32, 64, 64, 64)),
         steps=20,
         guidance=3.0,
         resolution=64,
@@ -74,7 +132,7 @@ def _tiny(name: str, title: str, ranges: dict[str, tuple[int, int]]) -> ModelSpe
 def _sd1(name: str, title: str, hub_id: str) -> ModelSpec:
     return ModelSpec(
         name=name,
-        family="sd1",
+        family=_SD1,
         title=title,
         hub_id=hub_id,
         d_text=768,
@@ -82,7 +140,7 @@ def _sd1(name: str, title: str, hub_id: str) -> ModelSpec:
         steps=50,
         guidance=7.5,
         resolution=512,
-        scorer=CLIP_SCORER,
+        scorer=known.CLIP_SCORER,
         published_ranges=_SD1_PUBLISHED,
         known=known.STABLE_DIFFUSION,
         context=_clip(768, 12),
@@ -95,7 +153,7 @@ def _sd1(name: str, title: str, hub_id: str) -> ModelSpec:
 def _sd2(name: str, title: str, hub_id: str, resolution: int, prediction: Prediction) -> ModelSpec:
     return ModelSpec(
         name=name,
-        family="sd2",
+        family=_SD2,
         title=title,
         hub_id=hub_id,
         d_text=1024,
@@ -103,7 +161,7 @@ def _sd2(name: str, title: str, hub_id: str, resolution: int, prediction: Predic
         steps=50,
         guidance=7.5,
         resolution=resolution,
-        scorer=CLIP_SCORER,
+        scorer=known.CLIP_SCORER,
         published_ranges=_SD2_PUBLISHED,
         known=known.STABLE_DIFFUSION,
         # OpenCLIP-H: original files hold a 24th layer, which the UNet was never shown

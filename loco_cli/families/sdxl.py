@@ -1,10 +1,22 @@
-"""Stable Diffusion XL and its Turbo, as literals."""
+"""Stable Diffusion XL and its Turbo."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from loco_cli.families import known
-from loco_cli.families.sd import CLIP_SCORER
-from loco_cli.families.spec import Context, CrossAttention, ModelSpec, Projection, TextEncoderSpec
+from loco_cli.families.compvis import labelled_block, original_module, original_places
+from loco_cli.families.names import KOHYA, LoraSpelling
+from loco_cli.families.spec import (
+    UNET,
+    Context,
+    CrossAttention,
+    Family,
+    ModelSpec,
+    PipelineClass,
+    Projection,
+    Signature,
+    TextEncoderSpec,
+    TextInput,
+)
 
 # in execution order: attention, the block whose width it has, how many layers it stacks
 _ATTENTIONS = (
@@ -14,9 +26,10 @@ _ATTENTIONS = (
     *((f"up_blocks.0.attentions.{j}", 2, 10) for j in range(3)),
     *((f"up_blocks.1.attentions.{j}", 1, 2) for j in range(3)),
 )
+_TEXT = TextInput(scope="prompt", tokens="text", order=None, has_tuple_output=False)
 
 
-def sdxl_layers(widths: tuple[int, int, int]) -> tuple[CrossAttention, ...]:
+def _layers(widths: Sequence[int]) -> tuple[CrossAttention, ...]:
     """
     Return the 70 cross-attention layers of an SDXL UNet with these block widths.
 
@@ -29,10 +42,38 @@ def sdxl_layers(widths: tuple[int, int, int]) -> tuple[CrossAttention, ...]:
         for depth in range(n_stacked)
     )
     return tuple(
-        CrossAttention(index, module, (Projection("to_k", width), Projection("to_v", width)))
+        CrossAttention(index, module, (Projection("to_k", width), Projection("to_v", width)), _TEXT)
         for index, (module, width) in enumerate(places)
     )
 
+
+_SDXL = Family(
+    name="sdxl",
+    title="Stable Diffusion XL",
+    known_as="SDXL (70 layers)",
+    standard="sdxl",
+    network=UNET,
+    layer_table=_layers,
+    width_tensors=tuple(f"down_blocks.{i}.resnets.0.conv1.weight" for i in range(3)),
+    key_end=".attn2.to_k.weight",
+    signatures=(Signature("add_embedding.linear_1.weight"),),
+    single_file=original_places,
+    block_label=labelled_block,
+    lora=LoraSpelling(
+        KOHYA,
+        {"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"},
+        original=original_module,
+        whole_attentions=frozenset({"text_encoder_2"}),
+        base_version="sdxl_base_v1-0",
+        implementation="https://github.com/Stability-AI/generative-models",
+    ),
+    # by default its pictures are marked where a package that does so happens to be installed
+    pipeline=PipelineClass("StableDiffusionXLPipeline", {"add_watermarker": False}, n_channels=4),
+    has_vae=True,
+    guided_batch="halves",
+    place=2,
+)
+FAMILIES = (_SDXL,)
 
 _CONTEXT = Context(
     (
@@ -40,7 +81,9 @@ _CONTEXT = Context(
         TextEncoderSpec(
             "text_encoder_2", "tokenizer_2", "clip", "penultimate", 1280, 32, has_projection=True
         ),
-    )
+    ),
+    join="width",
+    kind="shared",
 )
 
 # the project page: layers 45-48, counted from 0 (its "64 layers" leave up block 1 out)
@@ -57,19 +100,20 @@ def _sdxl(
     architecture: str,
     sampling: tuple[int, float, int],
     published: Mapping[str, tuple[int, int]],
+    spacing: str | None = None,
 ) -> ModelSpec:
     steps, guidance, resolution = sampling
     return ModelSpec(
         name=name,
-        family="sdxl",
+        family=_SDXL,
         title=title,
         hub_id=hub_id,
         d_text=2048,
-        layers=sdxl_layers((320, 640, 1280)),
+        layers=_layers((320, 640, 1280)),
         steps=steps,
         guidance=guidance,
         resolution=resolution,
-        scorer=CLIP_SCORER,
+        scorer=known.CLIP_SCORER,
         published_ranges=published,
         known=known.STABLE_DIFFUSION,
         context=_CONTEXT,
@@ -77,6 +121,7 @@ def _sdxl(
         licence=licence,
         config=name,
         architecture=architecture,
+        spacing=spacing,
     )
 
 
@@ -98,5 +143,6 @@ MODELS: tuple[ModelSpec, ...] = (
         "stable-diffusion-xl-turbo-v1",
         (1, 0.0, 512),
         {},
+        spacing="trailing",  # steps few and large
     ),
 )

@@ -1,44 +1,102 @@
-"""An architecture as data: its cross-attention layers in running order, and what they read."""
+"""
+The records of a family: a network's layers and what they read, its names, its models.
 
-from collections.abc import Mapping
+A family is one module of this package, which gives `FAMILIES` and the `MODELS` that are known of
+them. Everything that tells one family from another is a field of a record here.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-Family = Literal["sd1", "sd2", "sdxl", "if"]
+from loco_cli.families.names import LoraSpelling, TensorAlias
+
 Prediction = Literal["epsilon", "v_prediction"]
+Shapes = Mapping[str, tuple[int, ...]]  # of a network's tensors, by canonical name
 
 CLIP_TOKENS = "text_model.embeddings.token_embedding.weight"
 MAX_ENCODER_LAYERS = 1024  # that a configuration may claim; T5-XXL, the deepest in use, has 24
 CLIP_POSITIONS = "text_model.embeddings.position_embedding.weight"
 # either is the table: the one that T5's encoder and decoder share, or a copy
 T5_TOKENS = ("shared.weight", "encoder.embed_tokens.weight")
+_BLOCK = re.compile(
+    r"(text_model\.)?encoder\.(layers|block)\.\d+|(en|de)coder\.(mid_block|(up|down)_blocks\.\d+)"
+)
+
+
+@dataclass(frozen=True)
+class Network:
+    """
+    The kind of model that draws: `Network("unet", "UNet", "conv_in.weight", "up_blocks.")`.
+
+    `component` is its folder in the diffusers layout, `title` its name in a sentence. Every network
+    of the kind has `input_tensor`, which reads the noisy picture, and tensors that begin with
+    `sign`: by these a file is known that holds a network alone, named as diffusers names it.
+    """
+
+    component: str
+    title: str
+    input_tensor: str
+    sign: str
+
+    @property
+    def ema_component(self) -> str:
+        """The component of its averaged copy."""
+        return f"{self.component}_ema"
+
+
+UNET = Network("unet", "UNet", "conv_in.weight", "up_blocks.")
 
 
 @dataclass(frozen=True)
 class Projection:
     """
-    One linear map of a cross-attention layer, without its owner: `Projection("to_k", d_out=320)`.
+    One linear map of a layer, without its owner: `Projection("to_k", d_out=320)`.
+
+    `norm` is the module of the layer that norms what the map answers, None where nothing does: a
+    part of a change of normed keys turns them and keeps their length.
     """
 
     name: str
     d_out: int
     has_bias: bool = False
+    norm: str | None = None
+
+
+@dataclass(frozen=True)
+class TextInput:
+    """
+    How the text comes into a layer: `TextInput("prompt", "text")`.
+
+    `scope` tells what its keys depend on: the prompt alone, the timestep too, or also the picture.
+    Only of the prompt can they be encoded; the others exist in a run alone. `tokens` tells which
+    tokens its projections read: text, or text and picture by the same weights. `order` is how both
+    stand in one sequence, None where the text stands alone. `has_tuple_output` tells that the layer
+    answers with picture and text, the picture first.
+    """
+
+    scope: Literal["prompt", "timestep", "picture"]
+    tokens: Literal["text", "shared"]
+    order: Literal["text first", "picture first"] | None = None
+    has_tuple_output: bool = False
 
 
 @dataclass(frozen=True)
 class CrossAttention:
     """
-    One cross-attention layer: `CrossAttention(8, "up_blocks.1.attentions.1...attn2", (k, v))`.
+    One layer that reads the text: `CrossAttention(8, "up_blocks.1...attn2", (k, v), text)`.
 
-    `projections` are the two that read the text: keys, then values.
+    `projections` are those that do: keys, then values.
     """
 
     index: int
     module_path: str
     projections: tuple[Projection, ...]
+    text: TextInput
 
     def tensor_names(self) -> tuple[str, ...]:
-        """Return the UNet's names of the key and value projections, as diffusers writes them."""
+        """Return the network's names of the projections' weights, as diffusers writes them."""
         return tuple(
             f"{self.module_path}.{projection.name}.weight" for projection in self.projections
         )
@@ -136,18 +194,130 @@ class Pooling:
 
 
 @dataclass(frozen=True)
+class LinearMap:
+    """A linear map with bias, by its module in the network: `LinearMap("encoder_hid_proj")`."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Context:
     """
-    What K and V read: the states of the encoders side by side, mapped by `hid_proj`, then normed.
+    What K and V read: the joined states of the encoders, behind `shared`, then `norm_cross`.
 
-    `hid_proj` is a linear map with bias in the UNet, shared by its layers. `pooling` reads the
-    states themselves, where there is one that an edit can reach.
+    `join` tells how the states of several encoders become those of one prompt: side by side in
+    `width`, or one after another along `tokens`. `kind` tells how a layer comes by its keys: they
+    are the same for all (`shared`), each layer's own by a function of the prompt (`per_layer`), or
+    `sampled` from a run, since the layers before it rewrite the text.
+
+    `shared` are the maps on the way that all layers share. `pooling` reads the states themselves,
+    where there is one that an edit can reach.
     """
 
     encoders: tuple[TextEncoderSpec, ...]
-    hid_proj: str | None = None
+    join: Literal["width", "tokens"]
+    kind: Literal["shared", "per_layer", "sampled"]
+    shared: tuple[LinearMap, ...] = ()
     norm_cross: GroupNorm | None = None
     pooling: Pooling | None = None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """
+    A tensor that tells a family: `Signature("down_blocks.0...proj_in.weight", n_dims=4)`.
+
+    It must be there, and have `n_dims` dimensions and `n_inputs` as its second, where given.
+    """
+
+    tensor: str
+    n_dims: int | None = None
+    n_inputs: int | None = None
+
+    def fits(self, shapes: Shapes) -> bool:
+        """Return whether a network has the tensor."""
+        shape = shapes.get(self.tensor)
+        if shape is None:
+            return False
+        has_dims = self.n_dims in (None, len(shape))
+        return has_dims and (self.n_inputs is None or shape[1:2] == (self.n_inputs,))
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A network that is near a family and no member: its signatures, a clause on it, a way out."""
+
+    signatures: tuple[Signature, ...]
+    what: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class PipelineClass:
+    """The pipeline of a family: diffusers' class, its options, channels of a picture."""
+
+    name: str
+    options: Mapping[str, Any]
+    n_channels: int
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """
+    All that models of one architecture share, whatever their widths.
+
+    `name` is its word in documents; `known_as` names it, or a group of families, in a list of all;
+    families are listed by `place`. `standard` is the model whose facts stand for unknown widths.
+
+    The layers follow from the rows of `width_tensors` by `layer_table`. A network is of the family
+    if its key projections, whose names end with `key_end`, are those of the layers, and all
+    `signatures` fit; of several such families it is the one with the most signatures.
+
+    `single_file` places the tensors of a file in the original layout, None where there is none.
+    `block_label` returns the block of a network's tensor, and its label where it has one.
+    `guided_batch` tells what guidance does to a batch: it doubles it and its second half is
+    conditional (`halves`), or the network is called on the prompts alone (`none`). With
+    `has_residual_attention` a layer answers with the whole stream and not with what it adds to it.
+    """
+
+    name: str
+    title: str
+    known_as: str
+    standard: str
+    network: Network
+    layer_table: Callable[[Sequence[int]], tuple[CrossAttention, ...]]
+    width_tensors: tuple[str, ...]
+    key_end: str
+    signatures: tuple[Signature, ...]
+    single_file: Callable[[Sequence[str]], Iterable[TensorAlias]] | None
+    block_label: Callable[[str], tuple[str, str | None]]
+    lora: LoraSpelling
+    pipeline: PipelineClass
+    has_vae: bool
+    guided_batch: Literal["halves", "none"]
+    has_residual_attention: bool = False
+    refusals: tuple[Refusal, ...] = ()
+    place: int = 100
+
+    def layers(self, widths: Sequence[int]) -> tuple[CrossAttention, ...]:
+        """Return the layers of a network with these widths, in execution order."""
+        n, title = len(self.width_tensors), self.network.title
+        if len(widths) != n:
+            raise ValueError(f"a {title} of family {self.name} has {n} block widths")
+        return self.layer_table(tuple(widths))
+
+    @property
+    def module_paths(self) -> frozenset[str]:
+        """The modules of its layers."""
+        layers = self.layers((1,) * len(self.width_tensors))
+        return frozenset(layer.module_path for layer in layers)
+
+    def block_of(self, component: str, name: str) -> tuple[str, str | None]:
+        """Return a tensor's block by its diffusers name and, in the network, its label if any."""
+        if component in (self.network.component, self.network.ema_component):
+            return self.block_label(name)
+        block = _BLOCK.match(name)
+        return (block[0] if block else name.split(".")[0]), None
 
 
 @dataclass(frozen=True)
@@ -155,11 +325,13 @@ class ModelSpec:
     """
     What `loco` knows of a model by name: where it comes from and which layers read the text.
 
-    `layers` are in execution order (down, mid, up); `d_text` is the width of the context that
-    K and V read. `published_ranges` holds the papers' layers per kind of concept, half-open.
-    `known` are concepts that it draws, by kind; `unreachable` says what no K/V edit can reach, in
-    words. `config` names its packaged configuration, `architecture` is modelspec's word for it;
-    `ships` tells that its weights come with the package.
+    `layers` are in execution order; `d_text` is the width of the context that K and V read.
+    `published_ranges` holds the papers' layers per kind of concept, half-open. `known` are concepts
+    that it draws, by kind; `unreachable` says what no K/V edit can reach, in words. `config` names
+    its packaged configuration; `ships` tells that its weights come with the package.
+
+    Models of one shape are told apart by `architecture`, modelspec's word for it, by `prediction`,
+    and by `spacing`, a timestep spacing of the scheduler that none of the others has.
     """
 
     name: str
@@ -180,11 +352,17 @@ class ModelSpec:
     config: str | None = None
     architecture: str | None = None
     prediction: Prediction = "epsilon"
+    spacing: str | None = None
     ships: bool = False
 
     @property
+    def network(self) -> str:
+        """The component that draws: `unet`."""
+        return self.family.network.component
+
+    @property
     def n_layers(self) -> int:
-        """How many cross-attention layers there are."""
+        """How many layers read the text."""
         return len(self.layers)
 
     @property
@@ -196,7 +374,7 @@ class ModelSpec:
     def parts(self) -> tuple[str, ...]:
         """The components without which it makes no pictures."""
         encoders = (encoder.component for encoder in self.context.encoders)
-        return ("unet", *encoders, *(("vae",) if self.family != "if" else ()))
+        return (self.network, *encoders, *(("vae",) if self.family.has_vae else ()))
 
     def unreached(self, *, is_pooling_edited: bool) -> tuple[str, ...]:
         """Return what an edit of the layers does not reach, in words."""

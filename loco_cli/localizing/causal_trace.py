@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from itertools import count, groupby, takewhile
 
 from loco_cli.families.spec import TextEncoderSpec
-from loco_cli.interventions import Corrupt, Restore, TracedBatch, TracedRun
+from loco_cli.interventions import UNET, Corrupt, Restore, TracedBatch, TracedRun
 from loco_cli.trace import StateKind, TraceScore, mean_and_errors
 
 DEFAULT_LEVEL = 3.0  # standard deviations of noise, as Meng et al. have it
@@ -107,7 +107,7 @@ def unet_states(tensors: Iterable[str], text_layers: Sequence[str]) -> tuple[Sta
                 found[path] = "cross-attention" if path in text_layers else kind
     counts: dict[str, Iterator[int]] = {}
     return tuple(
-        State("unet", path, found[path], next(counts.setdefault(found[path], count())))
+        State(UNET, path, found[path], next(counts.setdefault(found[path], count())))
         for path in sorted(found, key=_execution_order)
     )
 
@@ -249,8 +249,8 @@ def _restores(
     prompt: TracedPrompt, state: State
 ) -> Iterator[tuple[TokenSpan | None, tuple[Restore, ...]]]:
     """Yield every place at which a state is restored, and how."""
-    if state.component == "unet":
-        yield None, (Restore("unet", state.module_path),)
+    if state.component == UNET:
+        yield None, (Restore(UNET, state.module_path),)
         return
     for place in prompt.places:
         is_same = prompt.is_causal and place.positions[-1] < prompt.subject[0]

@@ -145,7 +145,7 @@ class _Job:
         whole = effect(fmean(self.scores["layers"]), original=original, target=target)
         paths = located.spec.module_paths
         return Localization(
-            model=ModelName(name=located.name, family=located.spec.family),
+            model=ModelName(name=located.name, family=located.spec.family.name),
             concept=ConceptName(kind=concept.kind, subject=concept.subject, to=concept.to),
             method="neurons",
             search=settings.search,

@@ -234,7 +234,7 @@ class RunRecorder:
         located, concept = self.bench.located, self.concept
         steps, guidance = self.sampling
         return Localization(
-            model=ModelName(name=located.name, family=located.spec.family),
+            model=ModelName(name=located.name, family=located.spec.family.name),
             concept=ConceptName(kind=concept.kind, subject=concept.subject, to=concept.to),
             method=self.settings.method,
             search=self.settings.search,

@@ -3,6 +3,7 @@ The states that causal tracing restores, and what it costs, from headers and tok
 """
 
 from loco_cli.errors import CheckpointError, RequestError, printable
+from loco_cli.interventions import UNET
 from loco_cli.localizing import causal_trace
 from loco_cli.localizing.causal_trace import State, TracedPrompt, Trial
 from loco_cli.models.locate import LocatedModel, check_steps
@@ -47,8 +48,8 @@ def level_of(settings: LocalizeSettings) -> float:
 def states_of(located: LocatedModel, component: Component) -> tuple[State, ...]:
     """Return the states of a model in execution order; of several encoders one after another."""
     names = located.checkpoint.names
-    if component == "unet":
-        return causal_trace.unet_states(names("unet"), located.spec.module_paths)
+    if component == UNET:
+        return causal_trace.unet_states(names(located.spec.network), located.spec.module_paths)
     return tuple(
         state
         for encoder in located.spec.context.encoders

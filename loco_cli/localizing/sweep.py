@@ -69,9 +69,9 @@ def load_bench(
     batch_size = min(machine.team.gather(choose_batch_size(machine.batch_size, pipeline)))
     kept = None
     if machine.is_cached:
-        unet = pipeline.pipe.unet
+        network = pipeline.network
         folder = find_scorer(machine.scorer or located.spec.scorer)
-        kept = RunCache.of(located, folder, f"{unet.device.type} {unet.dtype}")
+        kept = RunCache.of(located, folder, f"{network.device.type} {network.dtype}")
     return SearchContext(located, pipeline, scorer, batch_size, events, kept, machine.team)
 
 

@@ -31,7 +31,8 @@ def encoder_of(located: LocatedModel) -> CheckpointEncoder:
             no tokenizer can be read.
     """
     texts = located.texts
-    return CheckpointEncoder([_part(texts, one) for one in texts.spec.context.encoders])
+    context = texts.spec.context
+    return CheckpointEncoder([_part(texts, one) for one in context.encoders], context.join)
 
 
 def finest(slots: Sequence[TensorSlot]) -> TensorSlot:

@@ -22,13 +22,15 @@ class _Wanted:
         return f"{self.what} `{self.hub_id}`"
 
 
-def fetch(hub_id: str, files: tuple[str, ...], *, needed: str, what: str, hint: str) -> Path:
+def fetch(
+    hub_id: str, files: tuple[str, ...], *, needed: tuple[str, ...], what: str, hint: str
+) -> Path:
     """
     Return the folder of a hub repository's files.
 
     The network is asked where the cache has not all of them; where it gives nothing, a part is
-    enough that holds a file like `needed`. `what` is how errors call the repository ("model",
-    "scorer"), `hint` the way out without it.
+    enough that holds a file like one of `needed`. `what` is how errors call the repository
+    ("model", "scorer"), `hint` the way out without it.
 
     Raises:
         UnknownName: `hub_id` cannot be the name of a repository.
@@ -41,7 +43,7 @@ def fetch(hub_id: str, files: tuple[str, ...], *, needed: str, what: str, hint: 
         here, is_whole = _in_cache(hub_id, files)
     except HFValidationError as error:
         raise UnknownName(f"{wanted} is neither a path nor a hub id", hint) from error
-    is_enough = bool(here and any(here.glob(needed)))
+    is_enough = bool(here and _holds(here, needed))
     if here and is_enough and is_whole:
         return here
     try:
@@ -50,8 +52,9 @@ def fetch(hub_id: str, files: tuple[str, ...], *, needed: str, what: str, hint: 
         if here and is_enough:  # another program may have fetched one variant of several
             return here
         raise
-    if not any(folder.glob(needed)):
-        raise ModelUnavailable(f"{wanted} has no `{needed}`, neither here nor on the hub", hint)
+    if not _holds(folder, needed):
+        files_needed = " or ".join(f"`{one}`" for one in needed)
+        raise ModelUnavailable(f"{wanted} has no {files_needed}, neither here nor on the hub", hint)
     return folder
 
 
@@ -63,6 +66,10 @@ def cached(hub_id: str, files: tuple[str, ...]) -> Path | None:
         return _in_cache(hub_id, files)[0]
     except HFValidationError:
         return None
+
+
+def _holds(folder: Path, needed: tuple[str, ...]) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in needed)
 
 
 def _in_cache(hub_id: str, files: tuple[str, ...]) -> tuple[Path | None, bool]:

@@ -1,23 +1,25 @@
 """A model by any of its names: what it is, and where its files are on this machine."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from loco_cli.checkpoint.files import is_pickle, is_weights
 from loco_cli.checkpoint.layout import Checkpoint, open_checkpoint
 from loco_cli.checkpoint.pickles import PICKLE_HINT
 from loco_cli.errors import CheckpointError, EditError, LocoError, RequestError, printable
 from loco_cli.families import registry
-from loco_cli.families.family import standard_model
+from loco_cli.families.registry import Declared
 from loco_cli.families.spec import ModelSpec
-from loco_cli.models.architecture import spec_of
 from loco_cli.models.hub import MODEL_FILES, cached, fetch
 from loco_cli.models.user_models import known_model, known_models, places_file
 
 MAX_STEPS = 1000  # of noise that a Stable Diffusion was trained with
 _SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+_MODELSPEC = ("modelspec.architecture", "modelspec.prediction_type")
 _HUB_HINT = "give the path of a folder or `.safetensors` file"
 
 
@@ -80,11 +82,11 @@ class LocatedModel:
 
     @property
     def d_states(self) -> int:
-        """How wide the states are that the UNet is given, before any map of its own."""
-        name = self.spec.context.hid_proj
-        if name is None:
+        """How wide the states are that the network is given, before any map of its own."""
+        shared = self.spec.context.shared
+        if not shared:
             return self.spec.d_text
-        return self.checkpoint.slots("unet", f"{name}.weight")[0].shape[-1]
+        return self.checkpoint.slots(self.spec.network, f"{shared[0].name}.weight")[0].shape[-1]
 
     @cached_property
     def texts(self) -> "LocatedModel":
@@ -111,7 +113,7 @@ class LocatedModel:
             f"`{printable(self.path)}` has not all of its text encoders, "
             "and without them no prompt can be read",
             f"give the whole checkpoint, or name the place of one in `{places_file()}`, "
-            f"such as `{standard_model(self.spec.family).name}: /models/whole.safetensors`",
+            f"such as `{self.spec.family.standard}: /models/whole.safetensors`",
         )
 
     def _check_read(self) -> None:
@@ -157,7 +159,7 @@ def find(model: str) -> ModelPath:
     if is_path(model):
         return ModelPath(path.stem if path.suffix in _SUFFIXES else path.absolute().name, path)
     if "/" in model:
-        root = _from_hub(model)
+        root = _from_hub(model, tuple(one.component for one in registry.networks()))
         return ModelPath(model, root, root.name)
     or_else = ", or give a folder, a `.safetensors` file or a hub id"
     raise registry.unknown_model(model, or_else)
@@ -168,6 +170,55 @@ def is_path(model: str) -> bool:
     path = _expanded(model)
     is_spelled = path.suffix in _SUFFIXES or model.startswith((".", "/", "~"))
     return bool(model) and (is_spelled or model.count("/") > 1 or _exists(path))
+
+
+def spec_of(checkpoint: Checkpoint) -> ModelSpec:
+    """
+    Return what is known of a checkpoint's architecture.
+
+    That of a known model with the same layers and widths, else one read off its own tensors.
+    """
+    family = checkpoint.family
+    widths = [
+        checkpoint.slots(checkpoint.network, name)[0].canonical_shape[0]
+        for name in family.width_tensors
+    ]
+    spec = registry.spec_for(family, widths, checkpoint.d_text, declared(checkpoint))
+    for name, shape in spec.tensor_shapes().items():
+        found = checkpoint.slots(checkpoint.network, name)[0].canonical_shape
+        if found != shape:
+            raise CheckpointError(
+                f"tensor `{name}` of `{printable(checkpoint.root)}` is {list(found)}, "
+                f"its block says {list(shape)}"
+            )
+    return spec
+
+
+def declared(checkpoint: Checkpoint) -> Declared:
+    """Return what metadata and scheduler say of a model beside its tensors."""
+    metadata = [file.header.metadata for file in checkpoint.files]
+    architecture, prediction = (
+        next((one[key] for one in metadata if key in one), None) for key in _MODELSPEC
+    )
+    scheduler = _scheduler(checkpoint)
+    prediction = "v_prediction" if prediction == "v" else prediction
+    return Declared(
+        architecture,
+        scheduler.get("prediction_type") or prediction,
+        scheduler.get("timestep_spacing"),
+    )
+
+
+def _scheduler(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what a folder says of its sampler, nothing where it says nothing."""
+    path = checkpoint.root / "scheduler" / "scheduler_config.json"
+    if not checkpoint.is_folder or not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def check_parts(located: LocatedModel) -> None:
@@ -197,8 +248,8 @@ def _check_is(checkpoint: Checkpoint, spec: ModelSpec, named: ModelSpec) -> None
     hint = f"this looks like {spec.title}; give the path itself as the model"
     if shapes.keys() != wanted.keys() or spec.family != named.family:
         raise CheckpointError(
-            f"{what}: it is of family `{spec.family}` with {spec.n_layers} layers, "
-            f"{named.title} of `{named.family}` with {named.n_layers}",
+            f"{what}: it is of family `{spec.family.name}` with {spec.n_layers} layers, "
+            f"{named.title} of `{named.family.name}` with {named.n_layers}",
             hint,
         )
     name = next(name for name in wanted if shapes[name] != wanted[name])
@@ -217,7 +268,7 @@ def _by_alias(spec: ModelSpec) -> ModelPath:
     if is_path(where):
         return ModelPath(spec.name, _expanded(where))
     elsewhere = f"{_HUB_HINT}, or name another place for `{spec.name}` in `{places_file()}`"
-    root = _from_hub(where, elsewhere)
+    root = _from_hub(where, (spec.network,), elsewhere)
     return ModelPath(spec.name, root, root.name)
 
 
@@ -245,8 +296,9 @@ def _read(name: str, path: Path) -> LocatedModel | None:
         return None
 
 
-def _from_hub(hub_id: str, hint: str = _HUB_HINT) -> Path:
-    return fetch(hub_id, MODEL_FILES, needed="unet/*.safetensors", what="model", hint=hint)
+def _from_hub(hub_id: str, networks: Iterable[str], hint: str = _HUB_HINT) -> Path:
+    needed = tuple(f"{network}/*.safetensors" for network in networks)
+    return fetch(hub_id, MODEL_FILES, needed=needed, what="model", hint=hint)
 
 
 def _expanded(model: str) -> Path:

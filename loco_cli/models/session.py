@@ -88,7 +88,9 @@ def find_scorer(name: str) -> Path:
         raise RequestError(
             f"scorer `{name}` is no folder", "give the folder of a CLIP model, or `tiny`"
         )
-    return fetch(name, SCORER_FILES, needed="model.safetensors", what="scorer", hint=_SCORER_HINT)
+    return fetch(
+        name, SCORER_FILES, needed=("model.safetensors",), what="scorer", hint=_SCORER_HINT
+    )
 
 
 def _load_clip(folder: Path, machine: RunOptions, name: str | None = None) -> "ClipScorer":

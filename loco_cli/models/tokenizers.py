@@ -19,7 +19,6 @@ from loco_cli.encoders.tokenizer import (
 )
 from loco_cli.errors import CheckpointError, printable
 from loco_cli.families import registry
-from loco_cli.families.family import standard_model
 from loco_cli.families.spec import CLIP_POSITIONS, TextEncoderSpec
 from loco_cli.models.locate import LocatedModel
 
@@ -88,7 +87,7 @@ def token_table(located: LocatedModel, encoder: TextEncoderSpec) -> TensorSlot:
 def packaged_folder(located: LocatedModel) -> Path:
     """Return the packaged configuration of a model, of unknown widths that of its family."""
     folder = registry.config_folder(located.spec)
-    folder = folder or registry.config_folder(standard_model(located.spec.family))
+    folder = folder or registry.config_folder(registry.get(located.spec.family.standard))
     if folder is None:
         raise CheckpointError(
             f"`{printable(located.path)}` has no configuration, and none is known for its family",

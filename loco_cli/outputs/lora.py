@@ -80,7 +80,7 @@ def write_adapter(job: Job, solved: Callable[[], Solved], events: Events) -> Wri
     record = ManifestBuilder(job, found, [one.figures for one in adapter.moved])
     events.previewed(record.preview)
     manifest = record.manifest(facts)
-    tensors = lora_tensors(job.located.spec.family, adapter.changes)
+    tensors = lora_tensors(job.located.spec.family.lora, adapter.changes)
     room = sum(tensor.nbytes for tensor in tensors.values())
     check_output(base, final, needed_bytes=room, force=job.options.force)
     with staged_folder(final.root) as folder, write_errors(final.root):

@@ -95,7 +95,7 @@ class ManifestBuilder:
             recipe=RecipeRecord(text=recipe.text, sha256=recipe.sha256, overrides=recipe.overrides),
             model=ModelRecord(
                 name=located.name,
-                family=located.spec.family,
+                family=located.spec.family.name,
                 revision=located.revision,
                 unreachable=unreached(located, recipe),
                 texts=located.borrowed,

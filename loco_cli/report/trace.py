@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
+from loco_cli.interventions import UNET
 from loco_cli.report.html import render_page
 from loco_cli.report.sentences import listed, percent
 from loco_cli.report.sheet import GAP, HEAD, INK, MARK, PAPER, QUIET, Cell, Row, render_sheet
@@ -50,7 +51,7 @@ def grids_of(trace: Trace) -> tuple[_Grid, ...]:
     Of a text encoder one for each kind of state, blocks by token positions; of the UNet one alone,
     kinds by their number in execution order.
     """
-    if trace.component == "unet":
+    if trace.component == UNET:
         return (
             _grid(
                 "UNet",
@@ -120,7 +121,7 @@ def _grid(title: str, trace: Trace, placed: Iterable[tuple[str, str, TraceScore]
     found = {(row, column): score for row, column, score in placed}
     rows = tuple(dict.fromkeys(row for row, _ in found))
     columns = tuple(dict.fromkeys(column for _, column in found))
-    if trace.component == "unet":
+    if trace.component == UNET:
         columns = tuple(sorted(columns, key=int))
     top = max([trace.total_effect, *(abs(one.indirect_effect) for one in trace.scores)])
     best = trace.best()

@@ -1,5 +1,5 @@
 """
-Prompts as a pipeline gives them to its UNet, and as each layer of a batch of runs reads them.
+Prompts as a pipeline gives them to its network, and as each layer of a batch of runs reads them.
 
 The pipeline encodes its prompts itself, so that pictures are those that other programs draw.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from loco_cli.families.spec import ModelSpec
 from loco_cli.interventions import Run
@@ -44,17 +44,23 @@ class PromptReader:
     spec: ModelSpec
     known: dict[str, _Conditioning] = field(default_factory=dict)
 
+    @property
+    def network(self) -> nn.Module:
+        """The network that reads them."""
+        network: nn.Module = getattr(self.pipe, self.spec.network)
+        return network
+
     def read(self, prompt: str) -> _Conditioning:
-        """Return the conditioning of a prompt, in the UNet's dtype."""
+        """Return the conditioning of a prompt, in the network's dtype."""
         if prompt not in self.known:
             with torch.no_grad(), without_advice():
                 states, _, *pooled = self.pipe.encode_prompt(
                     prompt=[prompt],
-                    device=self.pipe.unet.device,
+                    device=self.network.device,
                     num_images_per_prompt=1,
                     do_classifier_free_guidance=False,
                 )
-            dtype = self.pipe.unet.dtype
+            dtype = self.network.dtype
             parts = (states, *pooled[:1])
             self.known[prompt] = _Conditioning(*(part[0].to(dtype) for part in parts))
         return self.known[prompt]
@@ -107,11 +113,9 @@ class PromptReader:
         if is_guided:
             nothing = torch.stack([self.read_nothing().states] * len(prompts))
             states = torch.cat([nothing, states])
-        if self.spec.context.hid_proj is None:
-            return states
-        project = self.pipe.unet.get_submodule(self.spec.context.hid_proj)
-        context: Tensor = project(states)
-        return context
+        for shared in self.spec.context.shared:
+            states = self.network.get_submodule(shared.name)(states)
+        return states
 
     def _states(self, prompts: Sequence[str]) -> Tensor:  # [n, n_tokens, d_states]
         return torch.stack([self.read(prompt).states for prompt in prompts])

@@ -13,6 +13,7 @@ from loco_cli.interventions import FixChannels
 _Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 Again = Callable[..., Tensor]  # a layer's attention once more, with other keyword arguments
 _Watch = Callable[[int, nn.Module, Tensor, Again], Tensor]  # of a layer's output, to its output
+_PICTURE_VALUES = "to_v"  # in every attention of diffusers
 
 
 @contextmanager
@@ -144,40 +145,43 @@ def watch_layers(
     with ExitStack() as hooks:
         for layer in layers:
             attention = unet.get_submodule(layer.module_path)
-            hook = _watching(layer.index, watch)
+            hook = _watching(layer, watch)
             hooks.enter_context(attention.register_forward_hook(hook, with_kwargs=True))
         yield
 
 
 @contextmanager
-def only_values_of(attention: nn.Module, tokens: Tensor) -> Iterator[None]:  # [batch, n_tokens, 1]
+def only_values_of(
+    attention: nn.Module,
+    layer: CrossAttention,
+    tokens: Tensor,  # [batch, n_tokens, 1]
+) -> Iterator[None]:
     """While open, the values of all other text tokens are zero, as are the picture's own."""
-    # DeepFloyd's layers read the picture beside the text, each by a projection of its own
-    text = getattr(attention, "add_v_proj", None)
-    own = attention.to_v
+    values = attention.get_submodule(layer.projections[1].name)
     with ExitStack() as hooks:
-        if text is None:
-            hooks.enter_context(own.register_forward_hook(lambda *call: call[-1] * tokens))
-        else:
-            hooks.enter_context(text.register_forward_hook(lambda *call: call[-1] * tokens))
+        hooks.enter_context(values.register_forward_hook(lambda *call: call[-1] * tokens))
+        if layer.text.order:  # the picture stands beside the text, read by a projection of its own
+            own = attention.get_submodule(_PICTURE_VALUES)
             hooks.enter_context(own.register_forward_hook(lambda *call: call[-1] * 0))
         yield
 
 
-def _watching(index: int, watch: _Watch) -> Callable[..., Tensor | None]:
-    is_asked_again = False
+def _watching(layer: CrossAttention, watch: _Watch) -> Callable[..., Any]:
+    is_asked_again, has_tuple = False, layer.text.has_tuple_output
 
-    def hook(
-        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
-    ) -> Tensor | None:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        def again(**other: Any) -> Tensor:
+            answer = module(*args, **{**kwargs, **other})
+            picture: Tensor = answer[0] if has_tuple else answer
+            return picture
+
         nonlocal is_asked_again
         if is_asked_again:
             return None
         is_asked_again = True
         try:
-            return watch(
-                index, module, output, lambda **other: module(*args, **{**kwargs, **other})
-            )
+            changed = watch(layer.index, module, output[0] if has_tuple else output, again)
+            return (changed, *output[1:]) if has_tuple else changed
         finally:
             is_asked_again = False
 

@@ -23,7 +23,7 @@ from transformers import (
 from loco_cli.encoders.tokenizer import load_tokenizer
 from loco_cli.errors import CheckpointError, MachineError, RequestError
 from loco_cli.families import registry
-from loco_cli.families.spec import Family, ModelSpec, TextEncoderSpec
+from loco_cli.families.spec import ModelSpec, TextEncoderSpec
 from loco_cli.sampling.conditioning import PromptReader
 from loco_cli.sampling.quiet import silence_libraries
 
@@ -31,25 +31,6 @@ Tensors = Callable[[str], Mapping[str, Tensor]]  # of a component, as diffusers 
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _ALIGNED = 64  # bytes that a CPU reads at a time
-_UNWATCHED = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """What draws a family's pictures: diffusers' class, its options, channels of a picture."""
-
-    name: str
-    options: Mapping[str, Any]
-    n_channels: int = 4
-
-
-_KINDS: Mapping[Family, _Kind] = {
-    "sd1": _Kind("StableDiffusionPipeline", _UNWATCHED),
-    "sd2": _Kind("StableDiffusionPipeline", _UNWATCHED),
-    # by default its pictures are marked where a package that does so happens to be installed
-    "sdxl": _Kind("StableDiffusionXLPipeline", {"add_watermarker": False}),
-    "if": _Kind("IFPipeline", {**_UNWATCHED, "watermarker": None}, n_channels=3),
-}
 
 
 @dataclass
@@ -61,13 +42,25 @@ class Pipeline:
     reader: PromptReader
 
     @property
+    def network(self) -> nn.Module:
+        """The network that draws."""
+        network: nn.Module = getattr(self.pipe, self.spec.network)
+        return network
+
+    @property
     def has_latents(self) -> bool:
-        """Whether the UNet works on latents, which a VAE makes a picture of."""
+        """Whether the network works on latents, which a VAE makes a picture of."""
         return "vae" in self.pipe.components
 
     def is_guided(self, guidance: float) -> bool:
-        """Whether the UNet is asked twice, as diffusers decides it."""
-        return guidance > 1 and self.pipe.unet.config.get("time_cond_proj_dim") is None
+        """
+        Return whether a batch is twice as long, its second half conditional.
+
+        So it is where a family is guided by halves, and as diffusers decides it.
+        """
+        has_halves = self.spec.family.guided_batch == "halves"
+        has_no_input = self.network.config.get("time_cond_proj_dim") is None
+        return has_halves and guidance > 1 and has_no_input
 
 
 def choose_device(device: str) -> str:
@@ -116,7 +109,7 @@ def load_pipeline(
             pictures and not from words alone.
         MachineError: the device has not the memory.
     """
-    kind, where = _KINDS[spec.family], choose_device(device)
+    kind, where = spec.family.pipeline, choose_device(device)
     options = {
         "dtype": choose_dtype(dtype, where),
         "local_files_only": True,
@@ -127,9 +120,9 @@ def load_pipeline(
             pipe = _read(path, spec, config, tensors, options)
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
             raise CheckpointError(
-                f"checkpoint `{path}` does not load as `{spec.family}`: {_first_line(error)}"
+                f"checkpoint `{path}` does not load as `{spec.family.name}`: {_first_line(error)}"
             ) from error
-        _check_channels(path, pipe, kind)
+        _check_channels(path, pipe, spec)
         _check_whole(path, pipe, spec, holds)
         pipe.set_progress_bar_config(disable=True)
         _move(pipe, where, path)
@@ -142,10 +135,10 @@ def load_pipeline(
 def _read(
     path: Path, spec: ModelSpec, config: Path, tensors: Tensors, options: dict[str, Any]
 ) -> DiffusionPipeline:
-    kind = getattr(diffusers, _KINDS[spec.family].name)
+    kind = getattr(diffusers, spec.family.pipeline.name)
     if path.is_dir():
         options = {"use_safetensors": True, **_piece_tokenizers(path, spec), **options}
-        return kind.from_pretrained(path, variant=_variant(path), **options)
+        return kind.from_pretrained(path, variant=_variant(path, spec.network), **options)
     return _read_single_file(kind, path, spec, config, tensors, options)
 
 
@@ -209,12 +202,13 @@ def _piece_tokenizers(folder: Path, spec: ModelSpec) -> dict[str, PreTrainedToke
     }
 
 
-def _check_channels(path: Path, pipe: DiffusionPipeline, kind: _Kind) -> None:
-    n_channels = pipe.unet.config.in_channels
-    if n_channels != kind.n_channels:
+def _check_channels(path: Path, pipe: DiffusionPipeline, spec: ModelSpec) -> None:
+    n_channels = getattr(pipe, spec.network).config.in_channels
+    n_known = spec.family.pipeline.n_channels
+    if n_channels != n_known:
         raise CheckpointError(
-            f"checkpoint `{path}` draws over pictures, not from words alone: "
-            f"its UNet reads {n_channels} channels, not {kind.n_channels}"
+            f"checkpoint `{path}` draws over pictures, not from words alone: its "
+            f"{spec.family.network.title} reads {n_channels} channels, not {n_known}"
         )
 
 
@@ -253,16 +247,15 @@ def _move(pipe: DiffusionPipeline, where: str, path: Path) -> None:
                 parameter.data = parameter.data.clone()
 
 
-def _variant(folder: Path) -> str | None:
-    """Return the variant of a folder whose UNet comes in no plain file, such as `fp16`."""
-    stem = "diffusion_pytorch_model"
-    unet = folder / "unet"
-    if any((unet / f"{stem}.safetensors{end}").exists() for end in ("", ".index.json")):
+def _variant(root: Path, network: str) -> str | None:
+    """Return the variant of a folder whose network comes in no plain file, such as `fp16`."""
+    stem, folder = "diffusion_pytorch_model", root / network
+    if any((folder / f"{stem}.safetensors{end}").exists() for end in ("", ".index.json")):
         return None
     shard = r"(?:-\d+-of-\d+)?"
     names = (
         re.fullmatch(rf"{stem}{shard}\.([^.]+?){shard}\.safetensors", file.name)
-        for file in sorted(unet.glob(f"{stem}*.safetensors"))
+        for file in sorted(folder.glob(f"{stem}*.safetensors"))
     )
     return next((name[1] for name in names if name), None)
 

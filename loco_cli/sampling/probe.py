@@ -64,7 +64,7 @@ def follow(
 ) -> tuple[Trajectory, Tensor]:  # and pictures [n, 3, h, w], 0 to 1
     """Return how the pictures of runs without a swap come about, made together, and these."""
     trajectory = Trajectory(runs)
-    with keep_calls(pipeline.pipe.unet, trajectory.keep):
+    with keep_calls(pipeline.network, trajectory.keep):
         images = sample_batch(pipeline, runs, steps=steps, guidance=guidance, tick=tick)
     return trajectory, images
 
@@ -85,10 +85,9 @@ def attribute(
     enough the shares come out small, since the others stand in for each. Sizes are returned, means
     of |a_l| over the steps: once a thing is drawn, the layer that drew it pulls the other way.
     """
-    unet = pipeline.pipe.unet
     contexts = _contexts(pipeline, trajectory.runs, targets)
-    with _frozen(unet):
-        found = [_shares(unet, pipeline, step, contexts) for step in trajectory.spread(n_steps)]
+    with _frozen(pipeline.network):
+        found = [_shares(pipeline, step, contexts) for step in trajectory.spread(n_steps)]
     return torch.stack(found).abs().mean(0)
 
 
@@ -111,26 +110,27 @@ def contribute(
 
     def watch(index: int, attention: nn.Module, output: Tensor, again: Again) -> Tensor:
         mask = tokens[..., None].to(output)
-        with only_values_of(attention, mask):
+        layer = pipeline.spec.layers[index]
+        with only_values_of(attention, layer, mask):
             with_tokens = again()
-        with only_values_of(attention, mask * 0):
+        with only_values_of(attention, layer, mask * 0):
             without = again()
         sizes = _by_position(with_tokens - without).float().norm(dim=1)  # [n, positions]
         found[index] += sizes.mean(1).cpu() / len(kept)
         return output
 
-    with torch.no_grad(), watch_layers(pipeline.pipe.unet, pipeline.spec.layers, watch):
+    with torch.no_grad(), watch_layers(pipeline.network, pipeline.spec.layers, watch):
         for step in kept:
-            step.call(pipeline.pipe.unet)
+            step.call(pipeline.network)
     return found.T
 
 
 def _shares(
-    unet: nn.Module, pipeline: Pipeline, step: _Step, contexts: dict[int, Tensor]
+    pipeline: Pipeline, step: _Step, contexts: dict[int, Tensor]
 ) -> Tensor:  # [n, n_layers]
-    layers = pipeline.spec.layers
-    with torch.no_grad(), give_contexts(unet, layers, contexts):
-        swapped = step.call(unet).float()
+    network, layers = pipeline.network, pipeline.spec.layers
+    with torch.no_grad(), give_contexts(network, layers, contexts):
+        swapped = step.call(network).float()
     outputs: dict[int, Tensor] = {}
     changes: dict[int, Tensor] = {}
 
@@ -141,8 +141,8 @@ def _shares(
         outputs[index] = output if output.requires_grad else output.detach().requires_grad_()
         return outputs[index]
 
-    with torch.enable_grad(), watch_layers(unet, layers, watch):
-        prediction = step.call(unet).float()
+    with torch.enable_grad(), watch_layers(network, layers, watch):
+        prediction = step.call(network).float()
         change = (swapped - prediction).detach()
         size = change.flatten(1).norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
         # of length `scale`, so that no gradient vanishes in float16
@@ -160,10 +160,10 @@ def _shares(
 
 
 @contextmanager
-def _frozen(unet: nn.Module) -> Iterator[None]:
+def _frozen(network: nn.Module) -> Iterator[None]:
     """While open, no weight has a gradient, which would keep what only it needs."""
-    thawed = [parameter for parameter in unet.parameters() if parameter.requires_grad]
-    unet.requires_grad_(False)
+    thawed = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    network.requires_grad_(False)
     try:
         yield
     finally:

@@ -30,7 +30,7 @@ def choose_batch_size(batch_size: str | int, pipeline: Pipeline) -> int:
     """
     if batch_size != "auto":
         return int(batch_size)
-    pixels = pipeline.pipe.unet.config.sample_size**2
+    pixels = pipeline.network.config.sample_size**2
     if pipeline.pipe.device.type != "cuda":
         return max(1, _PIXELS_PER_BATCH // pixels)
     free_bytes, _ = torch.cuda.mem_get_info(pipeline.pipe.device)
@@ -94,10 +94,10 @@ def sample_batch(
 ) -> Tensor:  # [n, 3, h, w], 0 to 1
     """Return the pictures of some runs, made together; raises OutOfMemory without memory."""
     given = pipeline.reader.read_batch(runs, is_guided=pipeline.is_guided(guidance))
-    unet, seeds = pipeline.pipe.unet, [run.seed for run in runs]
+    network, seeds = pipeline.network, [run.seed for run in runs]
     with (
-        give_contexts(unet, pipeline.spec.layers, given.contexts),
-        fix_channels(unet, [run.fixed for run in runs]),
+        give_contexts(network, pipeline.spec.layers, given.contexts),
+        fix_channels(network, [run.fixed for run in runs]),
     ):
         return draw(pipeline, given.arguments, seeds, steps=steps, guidance=guidance, tick=tick)
 
@@ -113,7 +113,7 @@ def draw(
 ) -> Tensor:  # [n, 3, h, w], 0 to 1
     """Return a picture per seed of what the pipeline is given; raises OutOfMemory."""
     with (
-        on_every_call(pipeline.pipe.unet, lambda: tick(len(seeds))),
+        on_every_call(pipeline.network, lambda: tick(len(seeds))),
         _told_of_memory(len(seeds)),
         without_advice(),
     ):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from loco_cli.events import Tick
 from loco_cli.families.spec import TextEncoderSpec
-from loco_cli.interventions import Corrupt, TracedBatch, TracedRun
+from loco_cli.interventions import UNET, Corrupt, TracedBatch, TracedRun
 from loco_cli.sampling.hooks import blur_rows, restore_rows
 from loco_cli.sampling.pipeline import Pipeline
 from loco_cli.sampling.quiet import without_advice
@@ -40,8 +40,8 @@ def sample_traced(
     if is_guided:
         arguments |= pipeline.reader.negative(len(drawn))
     first = len(drawn) if is_guided else 0  # of the conditional half
-    restored = _restored(drawn, "unet", first)
-    with restore_rows(pipeline.pipe.unet, restored, clean=first):
+    restored = _restored(drawn, UNET, first)
+    with restore_rows(pipeline.network, restored, clean=first):
         pictures = draw(
             pipeline,
             arguments,
@@ -73,13 +73,13 @@ def encode_traced(pipeline: Pipeline, runs: Sequence[TracedRun]) -> dict[str, Te
             hooks.enter_context(restore_rows(module, restored, clean=0))
         states, _, *pooled = pipe.encode_prompt(
             prompt=[run.prompt for run in runs],
-            device=pipe.unet.device,
+            device=pipeline.network.device,
             num_images_per_prompt=1,
             do_classifier_free_guidance=False,
         )
     names = ("prompt_embeds", "pooled_prompt_embeds")
     given = zip(names, (states, *pooled[:1]), strict=False)
-    return {name: one.to(pipe.unet.dtype) for name, one in given}
+    return {name: one.to(pipeline.network.dtype) for name, one in given}
 
 
 def in_memory(module: nn.Module, path: str) -> str:

@@ -43,7 +43,7 @@ def full_model(name: str) -> SmallModel:
         for part in _PARTS
         if part in configs["model_index.json"]
     }
-    return SmallModel(name, registry.get(name).family, tensors, configs)
+    return SmallModel(name, registry.get(name).family.name, tensors, configs)
 
 
 def write_file(path: Path, model: SmallModel, dtype: str = "F16") -> None:

@@ -20,7 +20,6 @@ from torch import Tensor
 from loco_cli.editing import locoedit
 from loco_cli.editing.ridge import ridge_update
 from loco_cli.families import registry
-from loco_cli.families.family import layers_of
 from loco_cli.families.spec import ModelSpec
 from loco_cli.protocol.wordings import EDIT
 
@@ -92,7 +91,7 @@ def main() -> None:
     spec = registry.get(args.model)
     if args.small:
         widths, d_text = SMALL[args.model]
-        spec = replace(spec, d_text=d_text, layers=layers_of(spec.family, widths))
+        spec = replace(spec, d_text=d_text, layers=spec.family.layers(widths))
     weights, sizes = weights_of(spec), []
     for n_concepts in args.concepts:
         keys, targets = problem(spec, n_concepts)

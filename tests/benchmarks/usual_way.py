@@ -29,7 +29,7 @@ PIPELINES = {
 
 def load(name: str, file: Path, config: Path) -> diffusers.DiffusionPipeline:
     """Return the pipeline of a single float16 file."""
-    family = registry.get(name).family
+    family = registry.get(name).family.name
     options = {"safety_checker": None} if family == "sd1" else {"add_watermarker": False}
     return PIPELINES[family].from_single_file(
         str(file), config=str(config), local_files_only=True, dtype=torch.float16, **options

@@ -12,7 +12,7 @@ from safetensors.torch import save_file as save_torch
 from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.checkpoint.reader import read_tensor
 from loco_cli.errors import CheckpointError
-from loco_cli.families.sd import sd1_layers
+from loco_cli.families import registry
 from tests.checkpoints import D_TEXT, K_ORIGINAL, WIDTHS, K, write_folder, write_single_file
 
 
@@ -32,7 +32,7 @@ def test_finds_a_tensor_in_every_variant(folder, weights):
 
     slots = checkpoint.slots("unet", K)
 
-    assert checkpoint.family == "sd1"
+    assert checkpoint.family.name == "sd1"
     assert [slot.dtype for slot in slots] == ["F32", "F16"] or [s.dtype for s in slots] == [
         "F16",
         "F32",
@@ -52,7 +52,11 @@ def test_finds_a_tensor_in_the_original_layout(single_file, weights):
 
     (slot,) = checkpoint.slots("unet", K)
 
-    assert (checkpoint.family, checkpoint.is_folder, checkpoint.d_text) == ("sd1", False, D_TEXT)
+    assert (checkpoint.family.name, checkpoint.is_folder, checkpoint.d_text) == (
+        "sd1",
+        False,
+        D_TEXT,
+    )
     assert (slot.file, slot.tensor) == ("model.safetensors", K_ORIGINAL)
     assert np.array_equal(read_tensor(slot).numpy(), value(weights, K).astype(np.float16))
 
@@ -63,7 +67,7 @@ def test_has_every_layer_of_the_model_table(folder, single_file):
     """
     for path in (folder, single_file):
         checkpoint = open_checkpoint(path)
-        for layer in sd1_layers(WIDTHS):
+        for layer in registry.family("sd1").layers(WIDTHS):
             for name, projection in zip(layer.tensor_names(), layer.projections, strict=True):
                 assert checkpoint.slots("unet", name)[0].shape == (projection.d_out, D_TEXT)
 
@@ -142,7 +146,7 @@ def test_reads_a_unet_alone(layout, weights, tmp_path):
 
     checkpoint = open_checkpoint(path)
 
-    assert (checkpoint.family, checkpoint.components) == ("sd1", {"unet"})
+    assert (checkpoint.family.name, checkpoint.components) == ("sd1", {"unet"})
     assert len(checkpoint.slots("unet", K)) == 1
 
 
@@ -220,7 +224,7 @@ def test_sd2_is_told_by_its_linear_projections(weights, tmp_path):
             tensors[name] = tensor[:, :, 0, 0].copy()
     save_file(tensors, tmp_path / "sd2.safetensors")
 
-    assert open_checkpoint(tmp_path / "sd2.safetensors").family == "sd2"
+    assert open_checkpoint(tmp_path / "sd2.safetensors").family.name == "sd2"
 
 
 def test_reads_bfloat16(weights, tmp_path):
@@ -247,4 +251,4 @@ def test_reads_nothing_but_headers(weights, tmp_path):
         file.write(content[:n_bytes])
         file.truncate(len(content))
 
-    assert open_checkpoint(sparse).family == "sd1"
+    assert open_checkpoint(sparse).family.name == "sd1"

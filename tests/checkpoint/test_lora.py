@@ -21,8 +21,7 @@ from loco_cli.checkpoint.lora import (
 )
 from loco_cli.errors import CheckpointError
 from loco_cli.families import registry
-from loco_cli.families.compvis import unet_name
-from loco_cli.families.lora_names import lora_name, original_module, silent_partners
+from loco_cli.families.recognise import single_file_places
 from tests.families.layouts import write_folder
 from tests.families.pictures import load_folder
 from tests.families.small import small_model
@@ -74,7 +73,8 @@ def made(request, tmp_path_factory):
     root = tmp_path_factory.mktemp(request.param)
     folder = write_folder(root / "base", model, torch.float32)
     changes = changes_of(model)
-    path = write(root / "lora.safetensors", lora_tensors(model.family, changes))
+    spelling = registry.family(model.family).lora
+    path = write(root / "lora.safetensors", lora_tensors(spelling, changes))
     return model, folder, changes, path
 
 
@@ -213,16 +213,19 @@ def test_modules_have_the_names_that_programs_read(family, component, module, na
     """
     Kohya's names, with SDXL's UNet as its original file spells it; PEFT's for IF.
     """
-    assert lora_name(family, component, module) == name
+    assert registry.family(family).lora.name(component, module) == name
 
 
 def test_original_names_are_those_that_checkpoints_have():
     """
     Every layer of SDXL goes to the original layout and comes back.
     """
-    for layer in registry.get("sdxl").layers:
-        for name in layer.tensor_names():
-            assert unet_name(original_module(name)) == name
+    spec = registry.get("sdxl")
+    names = [name for layer in spec.layers for name in layer.tensor_names()]
+
+    original = [str(spec.family.lora.original(name)) for name in names]
+
+    assert [place.name for place in single_file_places(original)] == names
 
 
 def test_an_open_clip_attention_is_written_whole():
@@ -231,7 +234,10 @@ def test_an_open_clip_attention_is_written_whole():
     """
     change = LowRank("text_encoder", f"{SELF_ATTN}.out_proj", random(8, 2), random(2, 8))
 
-    sd1, sd2 = lora_tensors("sd1", [change]), lora_tensors("sd2", [change, change])
+    spellings = {family.name: family.lora for family in registry.families()}
+
+    sd1 = lora_tensors(spellings["sd1"], [change])
+    sd2 = lora_tensors(spellings["sd2"], [change, change])
 
     assert len(sd1) == 3
     stem = "lora_te_text_model_encoder_layers_0_self_attn"
@@ -239,8 +245,9 @@ def test_an_open_clip_attention_is_written_whole():
     ups = {name: tensor for name, tensor in sd2.items() if name.endswith("lora_up.weight")}
     assert list(ups) == names
     assert [bool(up.any()) for up in ups.values()] == [False, True, False, False]
-    assert silent_partners("sdxl", "text_encoder", f"{SELF_ATTN}.out_proj") == ()
-    assert silent_partners("sd2", "text_encoder", "text_model.encoder.layers.0.mlp.fc1") == ()
+    mlp = "text_model.encoder.layers.0.mlp.fc1"
+    assert spellings["sdxl"].partners("text_encoder", f"{SELF_ATTN}.out_proj") == ()
+    assert spellings["sd2"].partners("text_encoder", mlp) == ()
 
 
 @pytest.mark.parametrize(
@@ -288,7 +295,7 @@ def test_hashes_are_kohyas(tmp_path):
     The hash is that of the tensors alone, and the old one that of 64 KiB after the first MiB.
     """
     changes = [LowRank("unet", f"mid_block.attentions.0.{ATTN2}", random(900, 300), random(300, 9))]
-    tensors = lora_tensors("sd1", changes)
+    tensors = lora_tensors(registry.family("sd1").lora, changes)
     own = {"ss_network_dim": "300"}
     path = write(tmp_path / "a.safetensors", tensors, {**own, "loco.version": "1"})
 
@@ -310,7 +317,8 @@ def test_the_header_is_as_programs_read_it(tmp_path):
     """
     A1111 wants the metadata behind the first two bytes; without any there is none.
     """
-    tensors = lora_tensors("if", [LowRank("unet", "a", random(2, 1), random(1, 2))])
+    change = LowRank("unet", "a", random(2, 1), random(1, 2))
+    tensors = lora_tensors(registry.family("if").lora, [change])
     with_some = write(tmp_path / "a.safetensors", tensors, {"ss_v2": "False"})
     without = write(tmp_path / "b.safetensors", tensors)
 

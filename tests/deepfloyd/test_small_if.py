@@ -52,7 +52,7 @@ def test_it_is_known_by_its_files():
     """
     spec = locate_small_if().spec
 
-    assert (spec.family, spec.n_layers, spec.context.encoders[0].kind) == ("if", 22, "t5")
+    assert (spec.family.name, spec.n_layers, spec.context.encoders[0].kind) == ("if", 22, "t5")
     files = [path for path in FOLDER.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 9e6
 

@@ -235,7 +235,7 @@ def answers(located, states, weights):
         n = len(states)
         added = {"text_embeds": torch.zeros(n, 128), "time_ids": torch.zeros(n, 6)}
         sample = torch.zeros(n, unet.config.in_channels, 16, 16)
-        is_xl = located.spec.family == "sdxl"
+        is_xl = located.spec.family.name == "sdxl"
         unet(sample, 0, torch.stack(states), added_cond_kwargs=added if is_xl else None)
     return found
 
@@ -277,7 +277,7 @@ def test_each_layer_of_deepfloyd_has_a_solution_of_its_own(relative):
     found = solve(relative, recipe_of(preserve="none"), ((1, 2),), encoder_of(relative))
 
     solution_of = solutions(relative, found)
-    assert (solution_of[1] is solution_of[2]) == (relative.spec.family != "if")
+    assert (solution_of[1] is solution_of[2]) == (relative.spec.family.name != "if")
     assert found.records[0].ridge == solution_of[1].ridge
 
 

@@ -178,7 +178,7 @@ def _model(name: str, configs: Mapping[str, Mapping[str, Any]]) -> SmallModel:
         if part in index:
             torch.manual_seed(seed)
             tensors[part] = _published(_drawn(index[part][1], configs[f"{part}/config.json"]))
-    family = registry.get(name).family
+    family = registry.get(name).family.name
     if family == "sd1":
         positions = torch.arange(77)[None]
         tensors["text_encoder"]["text_model.embeddings.position_ids"] = positions

@@ -101,7 +101,7 @@ def test_the_unet_has_the_projections_of_the_spec(name):
         for tensor, shape in shapes.items()
         if tensor.endswith((".attn2.to_k.weight", ".attn2.to_v.weight"))
     }
-    assert count(unet) == N_OF_UNET[spec.family]
+    assert count(unet) == N_OF_UNET[spec.family.name]
     assert unet.config.sample_size * 8 == spec.resolution
 
 
@@ -113,7 +113,7 @@ def test_the_encoders_are_those_of_the_spec(name):
     spec = registry.get(name)
 
     for encoder, n_parameters in zip(
-        spec.context.encoders, N_OF_ENCODERS[spec.family], strict=True
+        spec.context.encoders, N_OF_ENCODERS[spec.family.name], strict=True
     ):
         config = CLIPTextConfig(**read(name, encoder.component, "config.json"))
         (kind,) = config.architectures
@@ -140,7 +140,7 @@ def test_the_vae_is_the_published_one(name):
         vae = AutoencoderKL.from_config(read(name, "vae", "config.json"))
 
     assert count(vae) == N_OF_VAE
-    is_xl = registry.get(name).family == "sdxl"
+    is_xl = registry.get(name).family.name == "sdxl"
     assert vae.config.scaling_factor == (0.13025 if is_xl else 0.18215)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
-from loco_cli.families.family import layers_of
+from loco_cli.families import registry
 from loco_cli.families.spec import CrossAttention
 from tests.checkpoints import tree_bytes
 from tests.families.in_memory import (
@@ -123,7 +123,7 @@ class Cell:
 
 def edited_layers(model: SmallModel) -> tuple[CrossAttention, ...]:
     widths = model.configs["unet/config.json"]["block_out_channels"]
-    return layers_of(model.family, widths)[slice(*LAYERS[model.family])]
+    return registry.family(model.family).layers(widths)[slice(*LAYERS[model.family])]
 
 
 def loco(*arguments):

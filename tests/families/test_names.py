@@ -6,7 +6,9 @@ import torch
 
 from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.checkpoint.reader import read_tensor
-from loco_cli.families.names import block_of, single_file_places
+from loco_cli.families import registry
+from loco_cli.families.names import RowSlice
+from loco_cli.families.recognise import single_file_places
 from tests.checkpoints import UNET_CONFIG, VAE_CONFIG, sd1_weights, write_single_file
 
 
@@ -79,10 +81,10 @@ def test_splits_what_open_clip_fuses():
     places = list(single_file_places([fused, f"{prefix}text_projection"]))
 
     layer = "text_model.encoder.layers.3.self_attn"
-    assert [(place.name, place.third) for place in places[:3]] == [
-        (f"{layer}.q_proj.weight", 0),
-        (f"{layer}.k_proj.weight", 1),
-        (f"{layer}.v_proj.weight", 2),
+    assert [(place.name, place.rows) for place in places[:3]] == [
+        (f"{layer}.q_proj.weight", RowSlice(0, (1, 1, 1))),
+        (f"{layer}.k_proj.weight", RowSlice(1, (1, 1, 1))),
+        (f"{layer}.v_proj.weight", RowSlice(2, (1, 1, 1))),
     ]
     assert {place.component for place in places} == {"text_encoder_2"}
     assert (places[3].name, places[3].is_transposed) == ("text_projection.weight", True)
@@ -136,7 +138,7 @@ def test_labels_blocks_as_people_know_them(component, name, expected):
     """
     A UNet block has its diffusers name and its IN, M or OUT label.
     """
-    assert block_of(component, name) == expected
+    assert registry.family("sd1").block_of(component, name) == expected
 
 
 def test_blocks_of_deepfloyd_have_no_label():
@@ -146,5 +148,6 @@ def test_blocks_of_deepfloyd_have_no_label():
     name = "down_blocks.1.attentions.2.add_k_proj.weight"
     layer = "encoder.block.7.layer.0.SelfAttention.o.weight"
 
-    assert block_of("unet", name, "if") == ("down_blocks.1.attentions.2", None)
-    assert block_of("text_encoder", layer, "if") == ("encoder.block.7", None)
+    family = registry.family("if")
+    assert family.block_of("unet", name) == ("down_blocks.1.attentions.2", None)
+    assert family.block_of("text_encoder", layer) == ("encoder.block.7", None)

@@ -9,7 +9,7 @@ from diffusers import UNet2DConditionModel
 
 from loco_cli.errors import UnknownName
 from loco_cli.families import registry
-from loco_cli.families.family import layers_of, n_blocks, spec_for
+from loco_cli.families.registry import Declared, spec_for
 
 D_TEXT = 64
 N_TOKENS = 5
@@ -111,7 +111,7 @@ def test_the_layers_are_those_that_read_the_text(family, reads):
     """
     seen = [path for path, x in reads.items() if x.shape == (1, N_TOKENS, D_TEXT)]
 
-    layers = layers_of(family, WIDTHS[family])
+    layers = registry.family(family).layers(WIDTHS[family])
 
     assert len(layers) == {"sd1": 16, "sd2": 16, "sdxl": 70, "if": 22}[family]
     assert [path for path in seen if path != "context"] == [
@@ -125,7 +125,7 @@ def test_the_projections_have_the_shapes_of_the_spec(family, unet):
     """
     Keys and values have the widths and biases that the spec says, and no others.
     """
-    spec = spec_for(family, WIDTHS[family], D_TEXT)
+    spec = spec_for(registry.family(family), WIDTHS[family], D_TEXT)
     ends = {projection.name for layer in spec.layers for projection in layer.projections}
 
     shapes = {name: tuple(value.shape) for name, value in unet.state_dict().items()}
@@ -140,14 +140,14 @@ def test_the_projections_have_the_shapes_of_the_spec(family, unet):
 
 def test_the_context_is_made_as_the_spec_says(family, unet, reads):
     """
-    Encoder states, mapped by `hid_proj` and normed by each layer's `norm_cross`, are what K reads.
+    Encoder states, mapped by `shared` and normed by each layer's `norm_cross`, are what K reads.
     """
-    context = spec_for(family, WIDTHS[family], D_TEXT).context
+    context = spec_for(registry.family(family), WIDTHS[family], D_TEXT).context
 
     states = reads["context"]
-    if context.hid_proj:
-        states = unet.get_submodule(context.hid_proj)(states)
-    for layer in layers_of(family, WIDTHS[family]):
+    for shared in context.shared:
+        states = unet.get_submodule(shared.name)(states)
+    for layer in registry.family(family).layers(WIDTHS[family]):
         expected = states
         if norm := context.norm_cross:
             own = unet.get_submodule(f"{layer.module_path}.{norm.name}")
@@ -170,11 +170,10 @@ def test_a_known_model_is_found_by_its_shape(name):
         spec.family,
         widths,
         spec.d_text,
-        architecture=spec.architecture,
-        prediction=spec.prediction,
+        Declared(spec.architecture, spec.prediction),
     )
 
-    assert layers_of(spec.family, widths) == spec.layers
+    assert spec.family.layers(widths) == spec.layers
     assert replace(found, name="", title="", hub_id="", published_ranges={}) == (
         replace(spec, name="", title="", hub_id="", published_ranges={})
     )
@@ -185,23 +184,26 @@ def test_models_of_one_shape_are_told_apart_by_what_is_said_of_them():
     """
     SD 2.1 and its base differ by their prediction, SDXL and its Turbo by their architecture.
     """
-    sd2 = ("sd2", (320, 640, 1280, 1280), 1024)
-    sdxl = ("sdxl", (320, 640, 1280), 2048)
+    sd2 = (registry.family("sd2"), (320, 640, 1280, 1280), 1024)
+    sdxl = (registry.family("sdxl"), (320, 640, 1280), 2048)
+    base, turbo = "stable-diffusion-xl-v1-base", "stable-diffusion-xl-turbo-v1"
 
     assert spec_for(*sd2).name == "sd21"
-    assert spec_for(*sd2, prediction="epsilon").name == "sd21-base"
-    assert spec_for(*sd2, architecture="stable-diffusion-v2-512").name == "sd21-base"
+    assert spec_for(*sd2, Declared(prediction="epsilon")).name == "sd21-base"
+    assert spec_for(*sd2, Declared("stable-diffusion-v2-512")).name == "sd21-base"
     assert spec_for(*sdxl).name == "sdxl"
-    assert spec_for(*sdxl, architecture="stable-diffusion-xl-turbo-v1").name == "sdxl-turbo"
+    assert spec_for(*sdxl, Declared(turbo)).name == "sdxl-turbo"
+    assert spec_for(*sdxl, Declared(spacing="trailing")).name == "sdxl-turbo"
+    assert spec_for(*sdxl, Declared(base, spacing="trailing")).name == "sdxl"
 
 
 def test_of_unknown_widths_only_the_family_is_known(family):
     """
     Another size of a family has its layers, and no repository, configuration or encoder width.
     """
-    spec = spec_for(family, WIDTHS[family], D_TEXT)
+    spec = spec_for(registry.family(family), WIDTHS[family], D_TEXT)
 
-    assert (spec.name, spec.family, spec.d_text) == (family, family, D_TEXT)
+    assert (spec.name, spec.family.name, spec.d_text) == (family, family, D_TEXT)
     assert (spec.hub_id, spec.licence) == (None, None)
     assert registry.config_folder(spec) is None
     assert registry.shipped_folder(spec) is None
@@ -212,9 +214,9 @@ def test_a_family_has_a_fixed_number_of_widths(family):
     """
     One width too many is a mistake of the caller.
     """
-    assert n_blocks(family) == len(WIDTHS[family])
+    assert len(registry.family(family).width_tensors) == len(WIDTHS[family])
     with pytest.raises(ValueError, match=f"family {family}"):
-        spec_for(family, (*WIDTHS[family], 8), D_TEXT)
+        spec_for(registry.family(family), (*WIDTHS[family], 8), D_TEXT)
 
 
 def test_a_user_may_point_to_another_repository():
@@ -247,4 +249,4 @@ def test_the_context_is_as_wide_as_its_encoders(name):
     spec = registry.get(name)
 
     widths = [encoder.width for encoder in spec.context.encoders]
-    assert sum(widths) == (4096 if spec.context.hid_proj else spec.d_text)
+    assert sum(widths) == (4096 if spec.context.shared else spec.d_text)

@@ -5,7 +5,6 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from loco_cli.families import registry
-from loco_cli.families.sd import sd1_layers
 from tests.checkpoints import D_TEXT, UNET_CONFIG, WIDTHS
 
 
@@ -27,14 +26,14 @@ def test_sd1_order_is_execution_order(unet):
     with torch.no_grad():
         unet(torch.zeros(1, 4, 8, 8), 0, torch.zeros(1, 3, D_TEXT))
 
-    assert seen == [layer.module_path for layer in sd1_layers(WIDTHS)]
+    assert seen == [layer.module_path for layer in registry.family("sd1").layers(WIDTHS)]
 
 
 def test_sd1_widths_are_the_projections(unet):
     """
     Every projection has the width and the bias that the spec says.
     """
-    for layer in sd1_layers(WIDTHS):
+    for layer in registry.family("sd1").layers(WIDTHS):
         attention = unet.get_submodule(layer.module_path)
         for projection in layer.projections:
             module = attention.get_submodule(projection.name)
@@ -46,7 +45,9 @@ def test_tensor_names_are_the_unets_own(unet):
     """
     The names of keys and values are names of the state dict, to_k before to_v.
     """
-    names = [name for layer in sd1_layers(WIDTHS) for name in layer.tensor_names()]
+    names = [
+        name for layer in registry.family("sd1").layers(WIDTHS) for name in layer.tensor_names()
+    ]
 
     assert len(names) == 32
     assert set(names) <= unet.state_dict().keys()

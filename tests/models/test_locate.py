@@ -11,9 +11,9 @@ from huggingface_hub.utils import filter_repo_objects
 from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.errors import CheckpointError, ModelUnavailable, RequestError, UnknownName
 from loco_cli.families import registry
-from loco_cli.models.architecture import declared_architecture
+from loco_cli.families.registry import Declared
 from loco_cli.models.hub import MODEL_FILES, fetch
-from loco_cli.models.locate import find, locate
+from loco_cli.models.locate import declared, find, locate
 from tests.checkpoints import WIDTHS, K, sd1_weights, write_folder, write_single_file
 from tests.families.layouts import write_folder as write_relative
 from tests.families.small import small_model
@@ -106,7 +106,7 @@ def test_unknown_widths_are_read_off_the_tensors(tmp_path):
     """
     located = locate(str(write_folder(tmp_path / "small", sd1_weights())))
 
-    assert located.spec.family == "sd1"
+    assert located.spec.family.name == "sd1"
     assert located.spec.hub_id is None
     assert located.spec.d_text == 12
     widths = [layer.projections[0].d_out for layer in located.spec.layers]
@@ -138,7 +138,7 @@ def test_every_family_is_known_by_its_tensors(name, family, n_layers, d_text, tm
     """
     located = locate(str(write_relative(tmp_path / "mine", small_model(name), torch.float16)))
 
-    assert (located.name, located.spec.name, located.spec.family) == ("mine", family, family)
+    assert (located.name, located.spec.name, located.spec.family.name) == ("mine", family, family)
     assert (located.spec.n_layers, located.spec.d_text) == (n_layers, d_text)
     assert located.texts is located
     assert located.spec.unreachable == registry.get(name).unreachable
@@ -154,13 +154,11 @@ def test_what_tensors_do_not_say_is_read_beside_them(tmp_path):
     scheduler = turbo / "scheduler" / "scheduler_config.json"
     scheduler.write_text('{"timestep_spacing": "trailing"}')
 
-    facts = {
-        path.name: declared_architecture(open_checkpoint(path)) for path in (base, plain, turbo)
-    }
+    facts = {path.name: declared(open_checkpoint(path)) for path in (base, plain, turbo)}
 
-    assert facts["base"] == (None, "epsilon")
-    assert facts["sdxl"] == (None, "epsilon")
-    assert facts["turbo"] == ("stable-diffusion-xl-turbo-v1", None)
+    assert (facts["base"].architecture, facts["base"].prediction) == (None, "epsilon")
+    assert (facts["sdxl"].architecture, facts["sdxl"].prediction) == (None, "epsilon")
+    assert facts["turbo"] == Declared(spacing=registry.get("sdxl-turbo").spacing)
 
 
 @pytest.mark.parametrize("said", ["v", "epsilon"])
@@ -172,10 +170,10 @@ def test_a_file_says_in_its_metadata_what_it_is(said, tmp_path):
     metadata |= {"modelspec.prediction_type": said}
     file = write_single_file(tmp_path / "a.safetensors", sd1_weights(), metadata=metadata)
 
-    architecture, prediction = declared_architecture(open_checkpoint(file))
+    facts = declared(open_checkpoint(file))
 
-    assert architecture == "stable-diffusion-v2-512"
-    assert prediction == {"v": "v_prediction", "epsilon": "epsilon"}[said]
+    assert facts.architecture == "stable-diffusion-v2-512"
+    assert facts.prediction == {"v": "v_prediction", "epsilon": "epsilon"}[said]
 
 
 def test_a_projection_of_another_width_is_named(tmp_path):
@@ -283,7 +281,7 @@ def test_a_cache_without_weights_is_not_enough(cached):
 
     with pytest.raises(ModelUnavailable, match=r"has no `unet/\*.safetensors`, neither here"):
         locate("them/theirs")
-    folder = fetch("them/theirs", ("*.json",), needed="model_index.json", what="model", hint="")
+    folder = fetch("them/theirs", ("*.json",), needed=("model_index.json",), what="model", hint="")
     assert (folder / "model_index.json").is_file()
 
 

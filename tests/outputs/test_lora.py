@@ -21,6 +21,7 @@ from loco_cli.errors import (
     RequestError,
 )
 from loco_cli.evaluating.judge import EvaluationPlan
+from loco_cli.families import registry
 from loco_cli.models.session import RunOptions
 from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe import Ridge, load_recipe, recipe_from_text
@@ -314,7 +315,7 @@ def test_a_running_model_takes_a_lora_and_gives_it_back(pipeline, tiny, tmp_path
     ]
     path = tmp_path / "lora.safetensors"
     with path.open("wb") as file:
-        write_lora(file, lora_tensors("sd1", changes), {})
+        write_lora(file, lora_tensors(registry.family("sd1").lora, changes), {})
     lora = open_lora(path, open_checkpoint(tiny.path))
     weight = pipeline.pipe.unet.get_parameter(f"{modules[0][1]}.weight")
     before, read = weight.detach().clone(), pipeline.reader.read("a cat").states

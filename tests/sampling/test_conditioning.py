@@ -27,7 +27,7 @@ def test_a_prompt_is_encoded_once(pipeline):
     assert reader.read(SOURCE) is first
     assert list(reader.known) == [SOURCE, TARGET]
     assert first.states.shape[0] == 77
-    assert (first.pooled is None) == (pipeline.spec.family != "sdxl")
+    assert (first.pooled is None) == (pipeline.spec.family.name != "sdxl")
 
 
 def test_guidance_leads_away_from_nothing(pipeline):
@@ -36,7 +36,7 @@ def test_guidance_leads_away_from_nothing(pipeline):
     """
     nothing, empty = pipeline.reader.read_nothing(), pipeline.reader.read("")
 
-    if pipeline.spec.family == "sdxl":
+    if pipeline.spec.family.name == "sdxl":
         assert not nothing.states.any()
         assert not nothing.pooled.any()
         assert empty.states.any()

@@ -42,7 +42,7 @@ def one(pipeline, run, **settings):
 
 def draw(pipeline, prompt=None, **given):
     """Return the picture that diffusers draws from a prompt, or from what is given in its place."""
-    if pipeline.spec.family == "if":
+    if pipeline.spec.family.name == "if":
         given["clean_caption"] = False  # else the words depend on which packages are installed
     with without_advice():
         pictures = pipeline.pipe(
@@ -90,7 +90,7 @@ def test_keys_and_values_alone_leave_the_pooled_prompt(pipeline):
 def draw_pooled_apart(pipeline, prompt, pooled):
     """Return the picture of a prompt where another one is pooled, made without loco's hooks."""
     reader = pipeline.reader
-    if pipeline.spec.family == "sdxl":
+    if pipeline.spec.family.name == "sdxl":
         nothing = reader.read_nothing()
         return draw(
             pipeline,
@@ -233,7 +233,7 @@ def test_only_the_conditional_half_is_swapped(pipeline):
     handle.remove()
 
     context = torch.stack([reader.read_nothing().states, reader.read(TARGET).states])
-    if pipeline.spec.family == "if":
+    if pipeline.spec.family.name == "if":
         context = attention.norm_encoder_hidden_states(pipeline.pipe.unet.encoder_hid_proj(context))
     assert len(seen) == SETTINGS["steps"]
     assert all(torch.equal(one_seen, context) for one_seen in seen)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from loco_cli.families.sd import sd1_layers
+from loco_cli.families import registry
 from loco_cli.sampling.hooks import give_contexts
 from loco_cli.tiny.training.loop import train
 from loco_cli.tiny.world.captions import Told, mislead, tell, word
@@ -23,7 +23,7 @@ from loco_cli.tiny.world.picture import Scene
 
 WIDTHS = (32, 64, 64, 64)
 D_TEXT = 96
-LAYERS = sd1_layers(WIDTHS)
+LAYERS = registry.family("sd1").layers(WIDTHS)
 PLANT = {"object": (4, 6), "fact": (6, 8), "style": (8, 10)}  # half-open layer ranges
 BATCH, PEAK = 32, 1.2e-3
 UNSAID = 0.1  # share of captions left out, for guidance
