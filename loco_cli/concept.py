@@ -152,11 +152,6 @@ def edit_pairs(
     return _pairs(concept, concept.names, sources, targets)
 
 
-def forget_pairs(concept: Concept) -> tuple[PromptPair, ...]:
-    """Return the pairs to be judged on, aliases included: the source, and what it should become."""
-    return _pairs(concept, concept.names, templates.FORGET[concept.kind], ())
-
-
 def default_target(concept: Concept, source: str) -> str:
     """Return the target prompt of a source template, as it is solved for and judged."""
     if concept.kind == "style":

@@ -1,22 +1,17 @@
 """What differs between two checkpoints, tensor by tensor, as `loco.diff/1`."""
 
 import re
-from collections.abc import Mapping
 from itertools import groupby
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from loco_cli.records import Record
 
 Status = Literal["changed", "only_in_a", "only_in_b", "reshaped", "retyped"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
-    )
-
-
-class Side(_Record):
+class Side(Record):
     """One of the two: `Side(name="sd15", layout="folder", family="sd1", files=4, ...)`."""
 
     name: str
@@ -27,7 +22,7 @@ class Side(_Record):
     bytes: int
 
 
-class Counts(_Record):
+class Counts(Record):
     """How many tensors are how."""
 
     identical: int = 0
@@ -38,7 +33,7 @@ class Counts(_Record):
     retyped: int = 0
 
 
-class TensorDelta(_Record):
+class TensorDelta(Record):
     """
     One tensor that is not identical.
 
@@ -75,7 +70,7 @@ class TensorDelta(_Record):
         return (self.component, self.label or "", self.block, numbers_as_such)
 
 
-class Verdict(_Record):
+class Verdict(Record):
     """
     Whether the tensors that changed are those of a manifest.
 
@@ -93,7 +88,7 @@ class Verdict(_Record):
     is_base: bool | None = None
 
 
-class Diff(_Record):
+class Diff(Record):
     """Everything that differs, as `loco.diff/1`; `metadata` is file and key → what A and B say."""
 
     schema_: Literal["loco.diff/1"] = Field("loco.diff/1", alias="schema")
@@ -114,12 +109,3 @@ class Diff(_Record):
         ordered = sorted(self.tensors, key=TensorDelta.place)
         blocks = groupby(ordered, key=lambda tensor: (tensor.component, tensor.block))
         return tuple(tuple(tensors) for _, tensors in blocks)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document, keys in the order of the interface."""
-        return self.model_dump(mode="json", by_alias=True)
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> "Diff":
-        """Return the record of a document; raises ValueError where it is not one."""
-        return cls.model_validate(document)

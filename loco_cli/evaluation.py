@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from loco_cli.concept import ConceptKind
 from loco_cli.errors import RequestError
+from loco_cli.records import Record
 
 FIGURES = ("forgotten", "became", "kept")
 _Z = statistics.NormalDist().inv_cdf(0.975)  # of a 95 % interval
@@ -106,13 +107,7 @@ class BeforeAfter:
         return bool(self.became) if self.is_fact else not self.recognised_after
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
-    )
-
-
-class ForgetRow(_Record):
+class ForgetRow(Record):
     """A prompt that should be forgotten: mean scores, and shares of its images or None."""
 
     edit: int
@@ -130,7 +125,7 @@ class ForgetRow(_Record):
         return cls(edit=one.edit, prompt=one.prompt, became=became, **_shares(one.images))
 
 
-class KeepRow(_Record):
+class KeepRow(Record):
     """A prompt that should be kept: mean scores, and shares of its images or None."""
 
     concept: str
@@ -146,7 +141,7 @@ class KeepRow(_Record):
         return cls(concept=one.concept, prompt=one.prompt, **_shares(one.images))
 
 
-class Evaluation(_Record):
+class Evaluation(Record):
     """
     All prompts and the three figures, as `loco.evaluation/1`.
 
@@ -163,7 +158,7 @@ class Evaluation(_Record):
     kept: float | None
     harmonic_mean: float | None
     seeds: tuple[int, ...]
-    intervals: dict[str, Interval] = {}
+    intervals: dict[str, Interval] = Field({})
 
     @classmethod
     def of(
@@ -212,15 +207,6 @@ class Evaluation(_Record):
             for figure in [self.figures[name]]
             if figure is None or figure < limit
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document, keys in the order of the interface."""
-        return self.model_dump(mode="json", by_alias=True)
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> "Evaluation":
-        """Return the record of a document; raises ValueError where it is not one."""
-        return cls.model_validate(document)
 
 
 def harmonic_mean(figures: Sequence[float | None]) -> float | None:

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from loco_cli.concept import ConceptKind
 from loco_cli.layers import LayerSet
+from loco_cli.records import Record
 
 Better = Literal["lower", "higher"]
 
@@ -17,20 +18,14 @@ KNOWN_SCALE = 0.05  # relative error of the scale of effects, up to which it cou
 LEAST = 0.75  # of an effect that is wanted: what has to be there however vague the scale is
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
-    )
-
-
-class ModelName(_Record):
+class ModelName(Record):
     """A model as a document names it: `ModelName(name="tiny", family="sd1")`."""
 
     name: str
     family: str
 
 
-class ConceptName(_Record):
+class ConceptName(Record):
     """
     A concept as a document names it: `ConceptName(kind="style", subject="monet", to="painting")`.
     """
@@ -40,21 +35,21 @@ class ConceptName(_Record):
     to: str
 
 
-class LayerName(_Record):
+class LayerName(Record):
     """A layer beside its module path, as it is always shown."""
 
     layer: int
     module_path: str
 
 
-class PromptNames(_Record):
+class PromptNames(Record):
     """A source prompt and the target prompt that was swapped in."""
 
     source: str
     target: str
 
 
-class Neuron(_Record):
+class Neuron(Record):
     """
     A channel that tells a concept from its plain prompts: its z-score, and its mean over those.
 
@@ -68,7 +63,7 @@ class Neuron(_Record):
     value: float
 
 
-class Neurons(_Record):
+class Neurons(Record):
     """
     The channels that were held, strongest first in each projection.
 
@@ -81,7 +76,7 @@ class Neurons(_Record):
     channels: tuple[Neuron, ...]
 
 
-class WindowScore(_Record):
+class WindowScore(Record):
     """
     The mean score of swapping some layers: `WindowScore(layer_range=(8, 10), score=0.12, ...)`.
 
@@ -90,6 +85,7 @@ class WindowScore(_Record):
     they do not touch.
     """
 
+    omitted_if_none = frozenset({"layer_range", "layers"})
     layer_range: tuple[int, int] | None = None
     layers: tuple[int, ...] | None = None
     score: float
@@ -119,13 +115,8 @@ class WindowScore(_Record):
         """The layers that were swapped."""
         return LayerSet.from_keys(self.layer_range, self.layers)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the score as the document holds it: `layer_range` or `layers`, never both."""
-        absent = "layers" if self.layer_range else "layer_range"
-        return self.model_dump(mode="json", exclude={absent})
 
-
-class Localization(_Record):
+class Localization(Record):
     """
     Every candidate's score and the layers that were chosen, as `loco.localization/1`.
 
@@ -140,6 +131,9 @@ class Localization(_Record):
     key that says nothing of a search or a model is left out of its document.
     """
 
+    omitted_if_none = frozenset(
+        {"pooled_swapped", "neurons", "ranking", "margin", "scale_error", "window"}
+    )
     schema_: Literal["loco.localization/1"] = Field("loco.localization/1", alias="schema")
     model: ModelName
     concept: ConceptName
@@ -172,21 +166,9 @@ class Localization(_Record):
         """The chosen layers."""
         return LayerSet(layer.layer for layer in self.layers)
 
-    def best(self) -> WindowScore:
-        """Return the best score, the first of equals: LocoGen's argmin or argmax."""
-        return best_score(self.scores, self.better)
-
     def ranked(self) -> tuple[WindowScore, ...]:
         """Return the scores from best to worst; equals keep their order."""
         return tuple(sorted(self.scores, key=lambda s: s.score, reverse=self.better == "higher"))
-
-    def smallest(self, wanted: float) -> WindowScore | None:
-        """Return the best of the narrowest candidates whose effect reaches `wanted`, or None."""
-        enough = [s for s in self.scores if s.effect is not None and s.effect >= wanted]
-        if not enough:
-            return None
-        narrowest = min(len(s.layer_set) for s in enough)
-        return best_score([s for s in enough if len(s.layer_set) == narrowest], self.better)
 
     def does(self, share: float) -> bool:
         """Whether the chosen layers do at least this share of the full swap, as it was scored."""
@@ -196,38 +178,12 @@ class Localization(_Record):
         """Whether the chosen layers are not clearly short of the share `wanted`."""
         return self.effect is not None and self.effect >= enough(wanted, self.scale_error)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the document, keys in the order of the interface."""
-        document = self.model_dump(mode="json", by_alias=True)
-        document["scores"] = [score.to_json() for score in self.scores]
-        for key in ("pooled_swapped", "neurons", "ranking", "margin", "scale_error", "window"):
-            if document[key] is None:
-                del document[key]
-        return document
 
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> "Localization":
-        """Return the record of a document; raises ValueError where it is not one."""
-        return cls.model_validate(document)
-
-
-class Localizations(_Record):
+class Localizations(Record):
     """The localizations of a recipe with several edits, as `loco.localizations/1`."""
 
     schema_: Literal["loco.localizations/1"] = Field("loco.localizations/1", alias="schema")
     localizations: tuple[Localization, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document."""
-        return {
-            "schema": self.schema_,
-            "localizations": [one.to_json() for one in self.localizations],
-        }
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> "Localizations":
-        """Return the record of a document; raises ValueError where it is not one."""
-        return cls.model_validate(document)
 
 
 @dataclass(frozen=True)

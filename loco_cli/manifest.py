@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, harmonic_mean
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints
 from pydantic import ValidationError as InvalidRecord
 
 from loco_cli.errors import VerificationError
 from loco_cli.layers import LayerSet
+from loco_cli.records import Record
 
 STAMP_KEY = "loco.manifest"
 VERSION_KEY = "loco.version"
@@ -35,13 +36,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
-    )
-
-
-class FileRecord(_Record):
+class FileRecord(Record):
     """A file: `FileRecord(path="unet/config.json", bytes=743, sha256="ba78...")`."""
 
     path: RelativePath
@@ -49,14 +44,14 @@ class FileRecord(_Record):
     sha256: Sha256
 
 
-class Parent(_Record):
+class Parent(Record):
     """The edit that made the base: its manifest's digest, and its recipe's where that is known."""
 
     manifest: Sha256
     recipe_sha256: Sha256 | None = None
 
 
-class Base(_Record):
+class Base(Record):
     """
     The checkpoint that was given, file by file.
 
@@ -70,17 +65,8 @@ class Base(_Record):
     left_out: tuple[str, ...] = ()
     carried: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the part of the document."""
-        return self.model_dump(mode="json")
 
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> "Base":
-        """Return the record of a part of a document; raises ValueError where it is not one."""
-        return cls.model_validate(document)
-
-
-class Output(_Record):
+class Output(Record):
     """What was written, the manifest itself excepted; `stamped` is False after `--no-stamp`."""
 
     files: tuple[FileRecord, ...] = ()
@@ -88,15 +74,15 @@ class Output(_Record):
     stamped: bool = True
 
 
-class RecipeRecord(_Record):
+class RecipeRecord(Record):
     """The recipe's text as it was read, and what the command line laid over it."""
 
     text: str
     sha256: Sha256
-    overrides: dict[str, JsonValue] = {}
+    overrides: dict[str, JsonValue] = Field({})
 
 
-class ModelRecord(_Record):
+class ModelRecord(Record):
     """
     The model by name: `ModelRecord(name="sd15", family="sd1", revision=None)`.
 
@@ -111,7 +97,7 @@ class ModelRecord(_Record):
     texts: str | None = None
 
 
-class EditRecord(_Record):
+class EditRecord(Record):
     """
     One edit of the recipe as it was solved.
 
@@ -121,6 +107,7 @@ class EditRecord(_Record):
     preserved beside it; `pooled` is true where what pools the prompt past the layers is edited too.
     """
 
+    omitted_if_none = frozenset({"layers", "neurons", "residual", "pooled"})
     kind: str
     subject: str
     to: str
@@ -139,14 +126,8 @@ class EditRecord(_Record):
         """The layers of the edit, none where it is one of the text encoder."""
         return LayerSet.from_keys(self.layer_range, self.layers)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the entry as the document holds it, without keys that say nothing of it."""
-        optional = ("layers", "neurons", "residual", "pooled")
-        unset = {key for key in optional if getattr(self, key) is None}
-        return self.model_dump(mode="json", exclude=unset)
 
-
-class Drift(_Record):
+class Drift(Record):
     """
     How far an edit moves the answers to prompts that it is to leave alone, of what they were.
 
@@ -173,7 +154,7 @@ class Drift(_Record):
         )
 
 
-class StrengthTrial(_Record):
+class StrengthTrial(Record):
     """
     One rung: `StrengthTrial(layers=((8, 9),), ridge="0.3x", forgotten=1, became=1, kept=1, n=16)`.
 
@@ -210,7 +191,7 @@ class StrengthTrial(_Record):
         return harmonic_mean([self.forgotten or 0.0, self.became or 0.0, *kept])
 
 
-class Strength(_Record):
+class Strength(Record):
     """
     A measured strength: every rung in the order of the trials, and the one taken by its index.
 
@@ -230,12 +211,8 @@ class Strength(_Record):
         """The rung that was taken."""
         return None if self.chosen is None else self.tried[self.chosen]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the part of a document."""
-        return self.model_dump(mode="json")
 
-
-class TensorRecord(_Record):
+class TensorRecord(Record):
     """
     One edited tensor, by the name it has in its file.
 
@@ -260,7 +237,7 @@ class TensorRecord(_Record):
         return f"{self.file}:{self.name}"
 
 
-class Environment(_Record):
+class Environment(Record):
     """Versions and machine that made the edit."""
 
     python: str
@@ -271,7 +248,7 @@ class Environment(_Record):
     dtype: str
 
 
-class Seconds(_Record):
+class Seconds(Record):
     """How long the stages took."""
 
     localize: float = 0.0
@@ -279,9 +256,10 @@ class Seconds(_Record):
     write: float = 0.0
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """The whole of an edit, as `loco.manifest/1`."""
 
+    omitted_if_none = frozenset({"drift", "strength"})
     schema_: Literal["loco.manifest/1"] = Field("loco.manifest/1", alias="schema")
     loco_version: str
     created: str
@@ -299,18 +277,6 @@ class Manifest(_Record):
     environment: Environment
     seconds: Seconds = Seconds()
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the document, keys in the order of the interface."""
-        unset = {key for key in ("drift", "strength") if getattr(self, key) is None}
-        document = self.model_dump(mode="json", by_alias=True, exclude=unset)
-        document["edits"] = [edit.to_json() for edit in self.edits]
-        return document
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> "Manifest":
-        """Return the record of a document; raises ValueError where it is not one."""
-        return cls.model_validate(document)
-
     def digest(self) -> str:
         """Return the digest that the stamp holds."""
         return manifest_digest(self.to_json())
@@ -320,7 +286,7 @@ class Manifest(_Record):
         return self.model_copy(update={"output": output})
 
 
-class Verification(_Record):
+class Verification(Record):
     """Whether an output holds against its manifest, as `loco.verification/1`; failures in words."""
 
     schema_: Literal["loco.verification/1"] = Field("loco.verification/1", alias="schema")
@@ -332,12 +298,8 @@ class Verification(_Record):
         """Return the verdict on these failures."""
         return cls(ok=not failures, failures=tuple(failures))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the document."""
-        return self.model_dump(mode="json", by_alias=True)
 
-
-class Restoration(_Record):
+class Restoration(Record):
     """
     A base brought back, as `loco.undo/1`; every file's hash is the one that the base had.
 
@@ -348,10 +310,6 @@ class Restoration(_Record):
     restored: str
     files: tuple[FileRecord, ...]
     left_out: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document."""
-        return self.model_dump(mode="json", by_alias=True)
 
 
 def manifest_digest(document: Mapping[str, Any]) -> str:
@@ -375,7 +333,7 @@ def parse_manifest(text: str, where: str) -> tuple[Manifest, str]:
     """
     try:
         document = json.loads(text, object_pairs_hook=_unique)
-        return Manifest.from_json(document), manifest_digest(document)
+        return Manifest.model_validate(document), manifest_digest(document)
     except InvalidRecord as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "document"

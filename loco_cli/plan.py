@@ -1,15 +1,13 @@
 """What a command would do, as `loco.plan/1`: printed by `--dry-run`, before anything is loaded."""
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+from loco_cli.records import Record
 
 
-class PlannedEdit(_Record):
+class PlannedEdit(Record):
     """
     One edit and where it will be made: `layers` is None where a localization has to find them, and
     empty where the edit is one of the text encoder.
@@ -26,7 +24,7 @@ class PlannedEdit(_Record):
     target: tuple[str, ...]
 
 
-class PlannedRuns(_Record):
+class PlannedRuns(Record):
     """Pictures to be made: `PlannedRuns(n_pictures=272, unet_evaluations=10880)`."""
 
     n_pictures: int
@@ -40,7 +38,7 @@ class PlannedRuns(_Record):
         return cls(n_pictures=n_pictures, unet_evaluations=n_samples)
 
 
-class Plan(_Record):
+class Plan(Record):
     """
     A command's plan: model, edits, pictures to make, tensors to change, files to write.
 
@@ -67,7 +65,3 @@ class Plan(_Record):
     output_bytes: int | None = None
     limits: tuple[str, ...] = ()
     texts: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document."""
-        return self.model_dump(mode="json", by_alias=True)

@@ -3,23 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from loco_cli.localization import ConceptName, ModelName
+from loco_cli.records import Record
 
 Component = Literal["unet", "text-encoder"]
 StateKind = Literal["self-attention", "cross-attention", "feed-forward", "mlp", "resnet"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
-    )
-
-
-class TraceScore(_Record):
+class TraceScore(Record):
     """
     The mean score of restoring one state, over prompts and seeds.
 
@@ -41,7 +36,7 @@ class TraceScore(_Record):
     n: int
 
 
-class Trace(_Record):
+class Trace(Record):
     """
     Clean, corrupted and restored scores of a concept, as `loco.trace/1`.
 
@@ -95,25 +90,12 @@ class Trace(_Record):
         """Return the state that restores most."""
         return self.ranked()[0]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the document."""
-        return self.model_dump(mode="json", by_alias=True)
 
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> "Trace":
-        """Return the record of a document; raises ValueError where it is not one."""
-        return cls.model_validate(document)
-
-
-class Traces(_Record):
+class Traces(Record):
     """The traces of a recipe with several edits, as `loco.traces/1`."""
 
     schema_: Literal["loco.traces/1"] = Field("loco.traces/1", alias="schema")
     traces: tuple[Trace, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document."""
-        return {"schema": self.schema_, "traces": [one.to_json() for one in self.traces]}
 
 
 @dataclass(frozen=True)

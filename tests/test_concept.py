@@ -4,7 +4,6 @@ from loco_cli.concept import (
     Concept,
     PromptPair,
     edit_pairs,
-    forget_pairs,
     localize_pairs,
     parse_concept,
     same_name,
@@ -177,14 +176,13 @@ def test_an_object_without_target_goes_to_the_empty_prompt():
     assert {pair.target for pair in pairs} == {""}
 
 
-def test_aliases_are_edited_and_tested_but_not_localized():
+def test_aliases_are_edited_but_not_localized():
     """
-    Every name of a thing gives its own pairs to solve for and to be judged on.
+    Every name of a thing gives its own pairs to solve for.
     """
     concept = Concept.of("style", "van gogh", aliases=["vincent"])
 
     assert {pair.subject for pair in edit_pairs(concept)} == {"van gogh", "vincent"}
-    assert {pair.subject for pair in forget_pairs(concept)} == {"van gogh", "vincent"}
     assert {pair.subject for pair in localize_pairs(concept)} == {"van gogh"}
 
 

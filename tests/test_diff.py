@@ -50,15 +50,15 @@ def test_is_the_interface_s_document():
     """
     A document goes through the record and comes out with the same keys in the same order.
     """
-    assert json.dumps(Diff.from_json(DOCUMENT).to_json()) == json.dumps(DOCUMENT)
+    assert json.dumps(Diff.model_validate(DOCUMENT).to_json()) == json.dumps(DOCUMENT)
 
 
 def test_is_the_same_when_no_tensor_differs():
     """
     Metadata alone makes no difference.
     """
-    assert not Diff.from_json(DOCUMENT).is_same
-    assert Diff.from_json({**DOCUMENT, "tensors": []}).is_same
+    assert not Diff.model_validate(DOCUMENT).is_same
+    assert Diff.model_validate({**DOCUMENT, "tensors": []}).is_same
 
 
 def test_blocks_come_as_the_model_runs_them():
@@ -79,7 +79,7 @@ def test_blocks_come_as_the_model_runs_them():
         for name in [attention.format(block.removesuffix(".attentions.0"), depth)]
     ]
 
-    blocks = Diff.from_json({**DOCUMENT, "tensors": sorted(tensors, key=str)}).by_block()
+    blocks = Diff.model_validate({**DOCUMENT, "tensors": sorted(tensors, key=str)}).by_block()
 
     assert [
         (of_one[0].block, of_one[0].label, tuple(t.name_in_block for t in of_one))

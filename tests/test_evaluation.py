@@ -183,7 +183,7 @@ def test_document_has_the_keys_of_the_interface_in_order():
     assert list(document["keep"][0]) == [
         "concept", "prompt", "before", "after", "recognised_before", "recognised_after",
     ]  # fmt: skip
-    assert Evaluation.from_json(json.loads(json.dumps(document))) == judged
+    assert Evaluation.model_validate(json.loads(json.dumps(document))) == judged
 
 
 def test_a_limit_is_kept_or_named():

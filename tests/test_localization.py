@@ -8,6 +8,7 @@ from loco_cli.localization import (
     Localization,
     Localizations,
     WindowScore,
+    best_score,
     better_for,
     effect,
     enough,
@@ -93,28 +94,10 @@ def test_best_goes_the_way_that_is_better():
     """
     scores = [window([0, 1], 0.2), window([1, 2], 0.1), window([2, 3], 0.3), window([3, 4], 0.1)]
 
-    assert localization(scores, "lower").best().layer_range == (1, 3)
-    assert localization(scores, "higher").best().layer_range == (2, 4)
+    assert best_score(scores, "lower").layer_range == (1, 3)
+    assert best_score(scores, "higher").layer_range == (2, 4)
     assert [s.score for s in localization(scores, "lower").ranked()] == [0.1, 0.1, 0.2, 0.3]
     assert (better_for("style"), better_for("fact")) == ("lower", "higher")
-
-
-def test_smallest_is_the_narrowest_that_is_enough():
-    """
-    Of all candidates that reach the wanted effect the narrowest is taken, of those the best.
-    """
-    scores = [
-        window([0], 0.29),
-        window([4, 5], 0.12),
-        window([8, 9], 0.11),
-        window([8, 9, 10], 0.1),
-    ]
-
-    found = localization(scores).smallest(0.9)
-
-    assert found is not None
-    assert found.layer_range == (8, 10)
-    assert localization(scores).smallest(1.1) is None
 
 
 def test_knows_whether_the_choice_is_enough():
@@ -161,7 +144,7 @@ def test_a_pooled_prompt_is_told_of_where_there_is_one():
     kept = localization([window([8, 9], 0.1)], pooled_swapped=False)
 
     assert kept.to_json()["pooled_swapped"] is False
-    assert Localization.from_json(kept.to_json()) == kept
+    assert Localization.model_validate(kept.to_json()) == kept
 
 
 def test_survives_json():
@@ -171,8 +154,8 @@ def test_survives_json():
     one = localization([window([1, 10], 0.1), window([8, 9], 0.2)])
     both = Localizations(localizations=[one, one])
 
-    assert Localization.from_json(json.loads(json.dumps(one.to_json()))) == one
-    assert Localizations.from_json(json.loads(json.dumps(both.to_json()))) == both
+    assert Localization.model_validate(json.loads(json.dumps(one.to_json()))) == one
+    assert Localizations.model_validate(json.loads(json.dumps(both.to_json()))) == both
     assert list(both.to_json()) == ["schema", "localizations"]
 
 
@@ -186,7 +169,7 @@ def test_refuses_other_documents(change):
     document = localization([window([8, 9], 0.1)]).to_json()
 
     with pytest.raises(ValidationError):
-        Localization.from_json(document | change)
+        Localization.model_validate(document | change)
 
 
 def test_holds_only_finite_numbers():

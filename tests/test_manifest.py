@@ -95,7 +95,7 @@ def test_is_the_interface_s_document():
     """
     A document goes through the record and comes out with the same keys in the same order.
     """
-    assert json.dumps(Manifest.from_json(DOCUMENT).to_json()) == json.dumps(DOCUMENT)
+    assert json.dumps(Manifest.model_validate(DOCUMENT).to_json()) == json.dumps(DOCUMENT)
 
 
 def test_a_layer_set_is_listed_beside_an_empty_range():
@@ -105,15 +105,15 @@ def test_a_layer_set_is_listed_beside_an_empty_range():
     document = changed(("edits", 0, "layer_range"), None)
     document["edits"][0]["layers"] = [1, 3]
 
-    assert Manifest.from_json(document).to_json() == document
-    assert "layers" not in Manifest.from_json(DOCUMENT).to_json()["edits"][0]
+    assert Manifest.model_validate(document).to_json() == document
+    assert "layers" not in Manifest.model_validate(DOCUMENT).to_json()["edits"][0]
 
 
 def test_renders_and_parses_to_the_same_digest():
     """
     The digest of a manifest in memory is the digest of its file.
     """
-    manifest = Manifest.from_json(DOCUMENT)
+    manifest = Manifest.model_validate(DOCUMENT)
 
     parsed, digest = parse_manifest(render_manifest(manifest), "m.json")
 

@@ -9,6 +9,10 @@ from hypothesis import strategies as st
 from loco_cli.errors import ConceptError, RecipeError, RequestError, UnknownName
 from loco_cli.families import registry
 from loco_cli.recipe import (
+    EditEntry,
+    EditSettings,
+    EvaluateSettings,
+    LocalizeSettings,
     Override,
     Ridge,
     entries,
@@ -21,7 +25,7 @@ from loco_cli.recipe import (
     slug,
     user_folder,
 )
-from loco_cli.recipe.complaints import all_keys
+from loco_cli.recipe.record import RecipeDocument
 from loco_cli.recipe.tree import MAX_BYTES
 
 MINIMAL = """\
@@ -64,7 +68,7 @@ def test_reads_every_key():
     """
     recipe = load(FULL)
 
-    van_gogh, monarch = recipe.concepts()
+    van_gogh, monarch = recipe.concepts
     assert recipe.title == "Remove the style of Van Gogh"
     assert van_gogh.names == ("van gogh", "vincent")
     assert monarch.was == "queen elizabeth"
@@ -89,7 +93,7 @@ def test_only_the_edits_are_needed():
     assert recipe.model == "tiny"
     assert recipe.preserve == recipe.edit.layer_range == recipe.edit.ridge == "auto"
     assert recipe.edit.layers is None
-    assert recipe.concepts()[0].to == "painting"
+    assert recipe.concepts[0].to == "painting"
 
 
 def test_keeps_its_text_and_digest():
@@ -129,8 +133,8 @@ def test_any_words_survive_the_file(subject, to):
     except (ConceptError, RecipeError):
         return
 
-    (concept,) = load_recipe(recipe.text, "again.yaml").concepts()
-    assert concept == recipe.concepts()[0]
+    (concept,) = load_recipe(recipe.text, "again.yaml").concepts
+    assert concept == recipe.concepts[0]
     assert concept.subject == " ".join(subject.split())
 
 
@@ -400,7 +404,7 @@ def test_text_becomes_a_recipe_that_can_be_saved():
         targets=["{to}"],
     )
 
-    assert recipe.concepts()[0].to == "drawing"
+    assert recipe.concepts[0].to == "drawing"
     assert recipe.name == "van-gogh-style"
     assert load_recipe(recipe.text, "saved.yaml").document() == recipe.document()
 
@@ -446,12 +450,12 @@ def test_an_argument_is_a_path_then_a_name_then_text(tmp_path, monkeypatch):
     What a command is given is an existing file, else a name of the catalog, else words.
     """
     monkeypatch.chdir(tmp_path)
-    assert read_recipe("remove_style").concepts()[0].subject == "van gogh"
-    assert read_recipe("snoopy").concepts()[0].subject == "snoopy"
+    assert read_recipe("remove_style").concepts[0].subject == "van gogh"
+    assert read_recipe("snoopy").concepts[0].subject == "snoopy"
 
     Path("remove_style").write_text(MINIMAL.replace("van gogh", "klimt"))
 
-    assert read_recipe("remove_style").concepts()[0].subject == "klimt"
+    assert read_recipe("remove_style").concepts[0].subject == "klimt"
 
 
 def test_the_users_recipes_stand_before_the_shipped():
@@ -461,7 +465,7 @@ def test_the_users_recipes_stand_before_the_shipped():
     user_folder().mkdir(parents=True)
     (user_folder() / "remove_style.yml").write_text(MINIMAL.replace("van gogh", "klimt"))
 
-    assert read_recipe("remove_style").concepts()[0].subject == "klimt"
+    assert read_recipe("remove_style").concepts[0].subject == "klimt"
     assert {entry.name: entry.origin for entry in entries()}["remove_style"] == "yours"
 
 
@@ -471,7 +475,7 @@ def test_kind_and_to_override_a_file():
     """
     recipe = read_recipe("replace_object", to="a fish", sources=["a photo of {subject}"])
 
-    assert [pair.target for pair in recipe.edits[0].edit_pairs()] == ["a photo of a fish"]
+    assert [pair.target for pair in recipe.edits[0].edit_pairs] == ["a photo of a fish"]
     assert recipe.overrides == {"to": "a fish", "source": ["a photo of {subject}"]}
 
 
@@ -509,9 +513,9 @@ def test_a_kind_makes_anything_words(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("snoopy").mkdir()
 
-    assert read_recipe("remove style", kind="object").concepts()[0].subject == "remove style"
-    assert read_recipe("snoopy", kind="object").concepts()[0].subject == "snoopy"
-    assert read_recipe("x" * 5000, kind="object").concepts()[0].subject == "x" * 5000
+    assert read_recipe("remove style", kind="object").concepts[0].subject == "remove style"
+    assert read_recipe("snoopy", kind="object").concepts[0].subject == "snoopy"
+    assert read_recipe("x" * 5000, kind="object").concepts[0].subject == "x" * 5000
 
 
 def test_refuses_files_that_are_not_text(tmp_path):
@@ -534,7 +538,7 @@ def test_a_byte_order_mark_is_no_key(tmp_path):
     path = tmp_path / "marked.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + MINIMAL.encode())
 
-    assert read_recipe(str(path)).concepts()[0].subject == "van gogh"
+    assert read_recipe(str(path)).concepts[0].subject == "van gogh"
 
 
 def test_the_schema_knows_every_key():
@@ -542,24 +546,19 @@ def test_the_schema_knows_every_key():
     The JSON schema holds every key of a recipe, each with a sentence about it.
     """
     schema = recipe_schema()
-    sections = {
-        "edits": schema["$defs"]["EditEntry"],
-        "localize": schema["$defs"]["LocalizeSettings"],
-        "edit": schema["$defs"]["EditSettings"],
-        "evaluate": schema["$defs"]["EvaluateSettings"],
-    }
 
-    for key in all_keys():
-        first, *rest = (part for part in key.split(".") if part != "0")
-        entry = sections[first]["properties"][rest[0]] if rest else schema["properties"][first]
-        assert rest == [] or entry["description"]
+    assert set(schema["properties"]) == set(RecipeDocument.model_fields)
+    for section in (EditEntry, LocalizeSettings, EditSettings, EvaluateSettings):
+        properties = schema["$defs"][section.__name__]["properties"]
+        assert set(properties) == set(section.model_fields)
+        assert all(entry["description"] for entry in properties.values())
 
 
 def test_the_starter_is_a_recipe():
     """
     The file that `loco recipes new` writes is sound as it is.
     """
-    assert load(render_starter("my_style")).concepts()[0].subject == "van gogh"
+    assert load(render_starter("my_style")).concepts[0].subject == "van gogh"
 
 
 @given(st.text(max_size=60), st.sampled_from(["", MINIMAL]))

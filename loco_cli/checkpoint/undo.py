@@ -128,7 +128,7 @@ def read_undo(path: Path) -> Undo:
     if header.metadata.get("loco.schema") != _SCHEMA:
         raise CheckpointError(f"`{printable(path)}` is no undo file of `loco`")
     try:
-        base = Base.from_json(parse_strict_json(header.metadata.get("loco.base", "")))
+        base = Base.model_validate(parse_strict_json(header.metadata.get("loco.base", "")))
     except ValueError as error:
         raise CheckpointError(
             f"`{printable(path)}` is damaged: its list of base files cannot be read"

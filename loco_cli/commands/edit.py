@@ -59,7 +59,7 @@ def run(
     """
     located = locate(recipe.model)
     check_edit(located, recipe, options)
-    check_subjects(located, (pair for entry in recipe.edits for pair in entry.edit_pairs()))
+    check_subjects(located, (pair for entry in recipe.edits for pair in entry.edit_pairs))
     chosen = choose(located, recipe, machine, events)
     sweeps, layers_of = chosen.sweeps, chosen.layers_of
     job = Job(located, recipe, options, sweeps, chosen.strength)

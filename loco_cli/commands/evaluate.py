@@ -72,7 +72,7 @@ def run(
     """
     located = locate(recipe.model)
     other = check_evaluate(located, recipe, edited, output, force=force)
-    check_subjects(located, (pair for entry in recipe.edits for pair in entry.edit_pairs()))
+    check_subjects(located, (pair for entry in recipe.edits for pair in entry.edit_pairs))
     if other is None:
         chosen = choose(located, recipe, machine, events)
         judged = evaluate(located, recipe, _made(located, chosen), machine, events)

@@ -70,7 +70,7 @@ def localize(
         check_localize(located, recipe.localize)
     if not is_listing:
         check_unused(recipe)
-    check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
+    check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs))
     if output:
         check_folder(output, LOCALIZE_FILES, located.checkpoint, force=force)
     layers_of = named_layers(located, recipe) if is_listing else scored_layers(located, recipe)
@@ -81,7 +81,7 @@ def localize(
         family=located.spec.family.name,
         path=_relative(located.path),
         edits=tuple(
-            _planned(entry, entry.localize_pairs(), layers, located.spec.module_paths)
+            _planned(entry, entry.localize_pairs, layers, located.spec.module_paths)
             for entry, layers in zip(
                 recipe.edits, layers_of or (None,) * len(recipe.edits), strict=True
             )
@@ -97,7 +97,7 @@ def edit(recipe: Recipe, options: EditOptions) -> Plan:
     """Return what an edit would do."""
     located = locate(recipe.model)
     check_edit(located, recipe, options)
-    check_subjects(located, (pair for entry in recipe.edits for pair in entry.edit_pairs()))
+    check_subjects(located, (pair for entry in recipe.edits for pair in entry.edit_pairs))
     layers_of = named_layers(located, recipe)
     return Plan(
         command="edit",
@@ -124,7 +124,7 @@ def evaluate(
     """Return what an evaluation would do; without `edited` the edit has to be made as well."""
     located = locate(recipe.model)
     check_evaluate(located, recipe, edited, output, force=force)
-    check_subjects(located, (pair for entry in recipe.edits for pair in entry.edit_pairs()))
+    check_subjects(located, (pair for entry in recipe.edits for pair in entry.edit_pairs))
     settings = recipe.evaluate
     n_pictures = 2 * len(questions(located.spec, recipe)) * settings.seeds
     is_sought = edited is None and named_layers(located, recipe) is None
@@ -246,7 +246,7 @@ def price_in_words(runs: PlannedRuns) -> str:
 def _planned_edits(located: LocatedModel, recipe: Recipe) -> tuple[PlannedEdit, ...]:
     layers_of = named_layers(located, recipe) or (None,) * len(recipe.edits)
     return tuple(
-        _planned(entry, entry.edit_pairs(), layers, located.spec.module_paths)
+        _planned(entry, entry.edit_pairs, layers, located.spec.module_paths)
         for entry, layers in zip(recipe.edits, layers_of, strict=True)
     )
 
@@ -257,7 +257,7 @@ def _planned(
     layers: tuple[int, ...] | None = None,
     module_paths: tuple[str, ...] = (),
 ) -> PlannedEdit:
-    concept = entry.concept()
+    concept = entry.concept
     return PlannedEdit(
         kind=concept.kind,
         subject=concept.subject,

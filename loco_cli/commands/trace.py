@@ -59,7 +59,7 @@ def run(
     machine.team.check_alone("causal tracing")
     located = locate(recipe.model)
     check_trace(located, recipe.localize)
-    check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
+    check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs))
     if output:
         check_folder(output, LOCALIZE_FILES, located.checkpoint, force=force)
     scorer = load_scorer(located, machine)
@@ -161,7 +161,7 @@ def _document(
     trials: Sequence[Trial],
     drawn: _Drawn,
 ) -> Trace:
-    concept, located = entry.concept(), bench.located
+    concept, located = entry.concept, bench.located
     steps, guidance = located.spec.sampling(settings.steps, settings.guidance)
     clean, _, clean_error = mean_and_errors(
         [drawn.score_of[run] for run in causal_trace.clean_runs(trials)]
@@ -179,7 +179,7 @@ def _document(
         clean_stderr=clean_error,
         corrupted_score=corrupted,
         corrupted_stderr=corrupted_error,
-        prompts=tuple(pair.source for pair in entry.localize_pairs()),
+        prompts=tuple(pair.source for pair in entry.localize_pairs),
         seeds=localize_seeds(settings.seeds),
         steps=steps,
         guidance=guidance,

@@ -77,7 +77,7 @@ def edit_record(
     pooled: bool | None = None,
 ) -> EditRecord:
     """Return what a manifest says of an edit; one of a text encoder has no layers."""
-    concept = entry.concept()
+    concept = entry.concept
     return EditRecord(
         kind=concept.kind,
         subject=concept.subject,

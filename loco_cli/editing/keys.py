@@ -148,7 +148,7 @@ def encode_prompts(
     padded: bool | Collection[str] = True,
 ) -> dict[str, EncodedPrompt]:
     """Return those prompts as the encoders give them, encoded in one pass."""
-    pairs = [pair for entry in recipe.edits for pair in entry.edit_pairs()]
+    pairs = [pair for entry in recipe.edits for pair in entry.edit_pairs]
     prompts = [prompt for pair in pairs for prompt in (pair.source, pair.target)]
     everything = [*prompts, *kept, *drift_prompts(edited_names(recipe), kept)]
     return dict(zip(everything, encoder.encode(everything, padded=padded), strict=True))
@@ -156,7 +156,7 @@ def encode_prompts(
 
 def problem_of(recipe: Recipe, kept: Sequence[str], states: Mapping[str, EncodedPrompt]) -> Problem:
     """Return a recipe's problem, whose prompts have these states."""
-    pairs = [entry.edit_pairs() for entry in recipe.edits]
+    pairs = [entry.edit_pairs for entry in recipe.edits]
     aligned = tuple(
         tuple(_aligned(pair, states[pair.source], states[pair.target]) for pair in edit)
         for edit in pairs

@@ -174,7 +174,7 @@ def check_neurons(
     """
     asked = recipe.edit.neurons
     for entry in recipe.edits:
-        if len(entry.edit_pairs()) < 2:
+        if len(entry.edit_pairs) < 2:
             raise RequestError(
                 f"neurons of `{entry.subject}` are ranked by their spread over prompts, and there "
                 "is one source prompt",
@@ -203,6 +203,7 @@ def named_layers(located: LocatedModel, recipe: Recipe) -> tuple[LayerSet, ...] 
 
 
 def layers_named(located: LocatedModel, recipe: Recipe) -> tuple[LayerSet, ...] | None:
+    """Return the layers that recipe or papers name for each edit, whatever its method reads."""
     named, listed = recipe.edit.layer_range, recipe.edit.layers
     if named == "auto":
         return None

@@ -18,7 +18,7 @@ def neighbours(spec: ModelSpec, recipe: Recipe, kind: ConceptKind) -> tuple[Name
     First those of the preserve list, as they are called there, then what the model is known to
     draw. A concept's aliases and its former answer are the concept itself, and no neighbours.
     """
-    edited = [names_of(concept) for concept in recipe.concepts() if concept.kind == kind]
+    edited = [names_of(concept) for concept in recipe.concepts if concept.kind == kind]
     found: list[Names] = []
     for names in (*listed(spec, recipe, kind), *spec.known.get(kind, ())):
         if not any(is_same(names, other) for other in (*edited, *found)):
@@ -48,7 +48,7 @@ def kinds_of(spec: ModelSpec, recipe: Recipe, entry: str) -> tuple[ConceptKind, 
             return (kind,)
     if len(bare_name(entry).split()) > MAX_WORDS_OF_A_NAME:
         return ()
-    return tuple(dict.fromkeys(concept.kind for concept in recipe.concepts()))
+    return tuple(dict.fromkeys(concept.kind for concept in recipe.concepts))
 
 
 def names_of(concept: Concept) -> Names:
@@ -63,12 +63,12 @@ def is_same(one: Names, other: Names) -> bool:
 
 def edited_names(recipe: Recipe) -> tuple[str, ...]:
     """Return all names that the edits are about, and what each becomes."""
-    return tuple(name for one in recipe.concepts() for name in (*one.names, one.to))
+    return tuple(name for one in recipe.concepts for name in (*one.names, one.to))
 
 
 def everyday_split(spec: ModelSpec, recipe: Recipe) -> EverydaySplit:
     """Return the everyday prompts of a recipe's edit: preserved, for its drift, and judged."""
-    concepts = recipe.concepts()
+    concepts = recipe.concepts
     near = [name for one in concepts for name in (*names_of(one), one.to)]
     for kind in dict.fromkeys(one.kind for one in concepts):
         near += [name for thing in neighbours(spec, recipe, kind) for name in thing]

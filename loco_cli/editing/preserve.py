@@ -37,7 +37,7 @@ def chosen_neighbours(
         return ()
     if recipe.preserve == "auto":
         found: list[list[Preserved]] = []
-        for concept in recipe.concepts():
+        for concept in recipe.concepts:
             names = [thing[0] for thing in neighbours(spec, recipe, concept.kind)]
             near = _nearest_first(concept.subject, names, encoder)
             found.append([(concept.kind, name) for name in near[::2][:MAX_PRESERVED]])
@@ -67,10 +67,10 @@ def preserved_prompts(
     """
     if recipe.preserve == "none":
         return ()
-    concepts = recipe.concepts()
+    concepts = recipe.concepts
     own = range(len(concepts)) if edits is None else edits
     kinds = {concepts[i].kind for i in own}
-    prompts = ["", *(pair.target for i in own for pair in recipe.edits[i].edit_pairs())]
+    prompts = ["", *(pair.target for i in own for pair in recipe.edits[i].edit_pairs)]
     for kind, name in chosen:
         if recipe.preserve != "auto" or kind in kinds:
             prompts += [name] if kind is None else _wordings(kind, name, recipe)
@@ -80,7 +80,7 @@ def preserved_prompts(
         prompts += [fill(one, "subject", name) for name in things for one in PRESERVE]
     if recipe.edit.preserve_form == "ridge":
         prompts += everyday_split(spec, recipe).preserved
-    sources = {pair.source for entry in recipe.edits for pair in entry.edit_pairs()}
+    sources = {pair.source for entry in recipe.edits for pair in entry.edit_pairs}
     return tuple(prompt for prompt in dict.fromkeys(prompts) if prompt not in sources)
 
 
@@ -107,8 +107,8 @@ def fully_padded_prompts(recipe: Recipe, chosen: Sequence[Preserved]) -> frozens
     """
     whole: set[str] = set()
     for entry in recipe.edits:
-        pairs = entry.edit_pairs()
-        n_wordings = len(pairs) // len(entry.concept().names)
+        pairs = entry.edit_pairs
+        n_wordings = len(pairs) // len(entry.concept.names)
         first = [pair for i, pair in enumerate(pairs) if i % n_wordings < WHOLE_WORDINGS]
         if recipe.edit.tokens != "last-subject":
             whole |= {prompt for pair in first for prompt in (pair.source, pair.target)}

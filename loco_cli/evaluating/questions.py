@@ -72,7 +72,7 @@ def questions(spec: ModelSpec, recipe: Recipe) -> tuple[Question, ...]:
     """Return all prompts of an evaluation, each once: what to forget, then what to keep."""
     forget = [
         _to_forget(spec, recipe, index, fill(template, "subject", name), template)
-        for index, concept in enumerate(recipe.concepts())
+        for index, concept in enumerate(recipe.concepts)
         for name in concept.names
         for template in FORGET[concept.kind]
     ]
@@ -96,7 +96,7 @@ def validation(spec: ModelSpec, recipe: Recipe) -> tuple[Question, ...]:
     """
     forget = [
         _to_forget(spec, recipe, index, fill(template, "subject", name), template)
-        for index, concept in enumerate(recipe.concepts())
+        for index, concept in enumerate(recipe.concepts)
         for template, name in zip(VALIDATE[concept.kind], cycle(concept.names), strict=False)
     ]
     concepts = kept_concepts(spec, recipe)
@@ -118,7 +118,7 @@ def kept_concepts(spec: ModelSpec, recipe: Recipe) -> tuple[tuple[ConceptKind, s
     kept: list[tuple[ConceptKind, str]] = []
     for kind in _edited_kinds_first(recipe):
         names = neighbours(spec, recipe, kind)
-        if kind not in {concept.kind for concept in recipe.concepts()}:
+        if kind not in {concept.kind for concept in recipe.concepts}:
             n_listed = len(listed(spec, recipe, kind))
             names = (*names[:n_listed], *names[n_listed:][-N_OTHER_KINDS:])
         kept += [(kind, thing[0]) for thing in names]
@@ -143,7 +143,7 @@ def labels_of(
     becomes another one, and not the plain picture.
     """
     becomes = (concept.to,) if concept and concept.to and (kind != "style" or is_swap) else ()
-    edited = [names_of(other) for other in recipe.concepts() if other.kind == kind]
+    edited = [names_of(other) for other in recipe.concepts if other.kind == kind]
     texts = [prompt]
     for thing in (*edited, *neighbours(spec, recipe, kind)):
         if not is_same(thing, names) and not is_same(thing, becomes):
@@ -160,7 +160,7 @@ def labels_of(
 
 
 def _to_forget(spec: ModelSpec, recipe: Recipe, index: int, prompt: str, template: str) -> Question:
-    concept = recipe.concepts()[index]
+    concept = recipe.concepts[index]
     names = names_of(concept)
     is_swap = _is_swap(recipe.edits[index])
     labels = labels_of(
@@ -185,11 +185,11 @@ def _to_keep(
 
 def _asked_to_forget(spec: ModelSpec, recipe: Recipe, prompt: str) -> Question:
     """Return the user's own prompt as a question; one that names no edit's concept is unjudged."""
-    for index, concept in enumerate(recipe.concepts()):
+    for index, concept in enumerate(recipe.concepts):
         template = _template(prompt, concept.names)
         if template:
             return _to_forget(spec, recipe, index, prompt, template)
-    first = recipe.concepts()[0]
+    first = recipe.concepts[0]
     return Question(prompt, first.subject, first.kind, 0, None)
 
 
@@ -214,5 +214,5 @@ def _template(prompt: str, names: Names) -> str | None:
 
 
 def _edited_kinds_first(recipe: Recipe) -> list[ConceptKind]:
-    edited = {concept.kind for concept in recipe.concepts()}
+    edited = {concept.kind for concept in recipe.concepts}
     return sorted(KINDS, key=lambda kind: kind not in edited)

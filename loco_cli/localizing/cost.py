@@ -18,7 +18,7 @@ def price(located: LocatedModel, recipe: Recipe, *, may_scatter: bool = False) -
     n_pictures = n_ranked = 0
     named = scored_layers(located, recipe)
     for i, entry in enumerate(recipe.edits):
-        n_prompts = len(entry.localize_pairs())
+        n_prompts = len(entry.localize_pairs)
         n_pairs = n_prompts * settings.seeds
         if named:
             n_pictures += len(locogen.candidates_of(named[i : i + 1], n_layers)) * n_pairs
@@ -63,6 +63,6 @@ def _is_ranked(settings: LocalizeSettings, n_layers: int) -> bool:
 def price_of_listing(located: LocatedModel, recipe: Recipe) -> PlannedRuns:
     """Return what it takes to hold neurons, once their layers are known."""
     settings = recipe.localize
-    n_pairs = sum(len(entry.localize_pairs()) for entry in recipe.edits)
+    n_pairs = sum(len(entry.localize_pairs) for entry in recipe.edits)
     sampling = located.spec.sampling(settings.steps, settings.guidance)
     return PlannedRuns.of(4 * n_pairs * settings.seeds, sampling)

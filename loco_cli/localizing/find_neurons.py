@@ -48,7 +48,7 @@ def run(
     """
     machine.team.check_alone("a list of neurons")
     check_find_neurons(located, recipe)
-    check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
+    check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs))
     bench = sweep.load_bench(located, machine, events)
     layers_of, found = named_layers(located, recipe), []
     if layers_of is None:
@@ -92,7 +92,7 @@ class _Job:
         steps, guidance = bench.located.spec.sampling(settings.steps, settings.guidance)
         runs = [
             (name, pair, run)
-            for pair in self.entry.localize_pairs()
+            for pair in self.entry.localize_pairs
             for seed in self.seeds
             for name, run in self._four(pair, seed)
         ]
@@ -138,8 +138,8 @@ class _Job:
     def _document(
         self, sampling: tuple[int, float], n_evaluations: int, seconds: float
     ) -> Localization:
-        located, concept = self.bench.located, self.entry.concept()
-        settings, pairs = self.recipe.localize, self.entry.localize_pairs()
+        located, concept = self.bench.located, self.entry.concept
+        settings, pairs = self.recipe.localize, self.entry.localize_pairs
         original, target = fmean(self.scores["original"]), fmean(self.scores["all"])
         held = WindowScore.of(self.layers, self.scores["held"], original=original, target=target)
         whole = effect(fmean(self.scores["layers"]), original=original, target=target)

@@ -68,7 +68,7 @@ class RunRecorder:
         cls, bench: SearchContext, entry: EditEntry, settings: LocalizeSettings
     ) -> "RunRecorder":
         """Return the runs of an edit's concept, none made yet."""
-        return cls(bench, entry.concept(), entry.localize_pairs(), settings)
+        return cls(bench, entry.concept, entry.localize_pairs, settings)
 
     @property
     def seeds(self) -> tuple[int, ...]:

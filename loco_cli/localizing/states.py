@@ -87,7 +87,7 @@ def _traced_prompts(located: LocatedModel, entry: EditEntry) -> tuple[TracedProm
     tokenizers, encoders = tokenizers_of(located), located.spec.context.encoders
     limit = min(tokenizer.limit for tokenizer in tokenizers)
     prompts = []
-    for pair in entry.localize_pairs():
+    for pair in entry.localize_pairs:
         tokens = tokenizers[0].read(pair.source)
         subject = tokens.positions_of(pair.subject)
         if not subject:

@@ -41,7 +41,7 @@ def run(
 def check(located: LocatedModel, recipe: Recipe) -> None:
     """Raise where the sweeps of a recipe cannot be made as asked."""
     check_localize(located, recipe.localize)
-    check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs()))
+    check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs))
 
 
 def run_on(

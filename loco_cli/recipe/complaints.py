@@ -13,12 +13,12 @@ from loco_cli.recipe.record import (
     EvaluateSettings,
     LocalizeSettings,
     RecipeDocument,
-    Section,
 )
 from loco_cli.recipe.tree import KeyPath, Tree, dotted
 from loco_cli.recipe.values import shown
+from loco_cli.records import Record
 
-_SECTIONS: dict[str, type[Section]] = {
+_SECTIONS: dict[str, type[Record]] = {
     "edits": EditEntry,
     "localize": LocalizeSettings,
     "edit": EditSettings,
@@ -42,11 +42,6 @@ def complain(tree: Tree, path: KeyPath, message: str, hint: str | None = None) -
     place = tree.place(path)
     kind = "" if place.startswith("--") else "recipe "
     return RecipeError(f"{kind}`{place}`: {message}", hint)
-
-
-def all_keys() -> tuple[str, ...]:
-    """Return every key of a recipe, dotted, `edits.0` standing for each edit."""
-    return tuple(dotted(path) for path in _key_paths())
 
 
 def _key_paths() -> Iterator[KeyPath]:

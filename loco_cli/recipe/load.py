@@ -107,11 +107,10 @@ def _check_edits(document: RecipeDocument, tree: Tree) -> None:
     seen: dict[str, int] = {}
     for index, entry in enumerate(document.edits):
         try:
-            entry.localize_pairs()
-            entry.edit_pairs()
+            _ = entry.localize_pairs, entry.edit_pairs  # built here, and kept
         except ConceptError as error:
             raise complain(tree, _culprit(tree, index), error.message, error.hint) from None
-        for name in entry.concept().names:
+        for name in entry.concept.names:
             if bare_name(name) in seen:
                 first = seen[bare_name(name)]
                 message = f"edits {first} and {index} are both of `{name}`"
@@ -123,7 +122,7 @@ def _check_sources(document: RecipeDocument, tree: Tree) -> None:
     """Raise RecipeError where one source prompt is to read as two different targets."""
     seen: dict[str, tuple[int, str]] = {}
     for index, entry in enumerate(document.edits):
-        for pair in entry.edit_pairs():
+        for pair in entry.edit_pairs:
             first, target = seen.setdefault(tidy(pair.source).casefold(), (index, pair.target))
             if target != pair.target:
                 where = f"edit {index}" if first == index else f"edits {first} and {index}"
@@ -134,7 +133,7 @@ def _check_sources(document: RecipeDocument, tree: Tree) -> None:
 
 def _check_targets(document: RecipeDocument, tree: Tree) -> None:
     """Raise RecipeError where one edit makes a thing of another that a second edit takes away."""
-    concepts = [entry.concept() for entry in document.edits]
+    concepts = [entry.concept for entry in document.edits]
     for index, concept in enumerate(concepts):
         for other, gone in enumerate(concepts):
             if other != index and concept.to and any(same_name(concept.to, n) for n in gone.names):
@@ -148,8 +147,8 @@ def _check_preserve(document: RecipeDocument, tree: Tree) -> None:
     """Raise RecipeError where a preserved subject or prompt is one that is edited."""
     for entry in document.preserve if isinstance(document.preserve, tuple) else ():
         for edit in document.edits:
-            sources = (pair.source for pair in (*edit.edit_pairs(), *edit.localize_pairs()))
-            concept = edit.concept()
+            sources = (pair.source for pair in (*edit.edit_pairs, *edit.localize_pairs))
+            concept = edit.concept
             if concept.is_named(entry) or any(same_name(entry, one) for one in sources):
                 message = f"`{entry}` is both edited and under `preserve`"
                 raise complain(tree, ("preserve",), message)

@@ -4,9 +4,10 @@ A recipe as frozen records: one class per section of the file, one field per key
 The defaults stand here and nowhere else, but for those that differ by method: `methods` has them.
 """
 
+from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic import Field, StrictBool, model_validator
 
 from loco_cli.concept import Concept, ConceptKind, PromptPair, edit_pairs, localize_pairs
 from loco_cli.methods import EDIT_METHODS, LOCOEDIT, LOCOGEN, EditMethodName, LocalizeMethodName
@@ -27,6 +28,7 @@ from loco_cli.recipe.values import (
     Width,
     parse_ridge,
 )
+from loco_cli.records import Record
 
 # of a projection's channels; of five concepts of `tiny`, two prompts and two seeds each, three
 # eighths left one and a half as they were, half left half of one, three quarters none, and as much
@@ -34,13 +36,7 @@ from loco_cli.recipe.values import (
 AUTO_NEURONS = 0.75
 
 
-class Section(BaseModel):
-    """A part of a recipe: frozen, unknown keys refused, no NaN or Inf."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class EditEntry(Section):
+class EditEntry(Record):
     """One concept to edit: `EditEntry(kind="style", subject="van gogh", to="painting")`."""
 
     kind: ConceptKind = Field(description="What sort of thing it is.")
@@ -59,20 +55,23 @@ class EditEntry(Section):
     aliases: Texts = Field((), description="Other names of the same thing, edited and tested too.")
     was: Text | None = Field(None, description="The former answer of a fact.")
 
+    @cached_property
     def concept(self) -> Concept:
-        """Return the concept, with `to` filled in by kind; raises ConceptError."""
+        """The concept, with `to` filled in by kind; raises ConceptError."""
         return Concept.of(self.kind, self.subject, self.to, self.aliases, self.was)
 
+    @cached_property
     def localize_pairs(self) -> tuple[PromptPair, ...]:
-        """Return the prompt pairs to localize with; raises ConceptError."""
-        return localize_pairs(self.concept(), self.source, self.target)
+        """The prompt pairs to localize with; raises ConceptError."""
+        return localize_pairs(self.concept, self.source, self.target)
 
+    @cached_property
     def edit_pairs(self) -> tuple[PromptPair, ...]:
-        """Return the prompt pairs to solve for; raises ConceptError."""
-        return edit_pairs(self.concept(), self.source, self.target)
+        """The prompt pairs to solve for; raises ConceptError."""
+        return edit_pairs(self.concept, self.source, self.target)
 
 
-class LocalizeSettings(Section):
+class LocalizeSettings(Record):
     """How the layers are looked for."""
 
     method: LocalizeMethodName = Field(LOCOGEN.name, description="How a layer is tried.")
@@ -117,7 +116,7 @@ class LocalizeSettings(Section):
         return self.width == "auto" and self.window != "contiguous"
 
 
-class EditSettings(Section):
+class EditSettings(Record):
     """
     How the weights are moved, and which.
 
@@ -193,7 +192,7 @@ class EditSettings(Section):
         return ridge
 
 
-class EvaluateSettings(Section):
+class EvaluateSettings(Record):
     """What is generated before and after."""
 
     seeds: Seeds = Field(4, description="Images per prompt, from seed 1000 on.")
@@ -203,7 +202,7 @@ class EvaluateSettings(Section):
     guidance: Number | None = Field(None, description="Guidance scale; default the model's.")
 
 
-class RecipeDocument(Section):
+class RecipeDocument(Record):
     """A recipe file: what may stand in it, in the order in which it is written."""
 
     loco: Version = Field(description="The version of this format.")
@@ -230,16 +229,17 @@ class Recipe(RecipeDocument):
     name: str
     text: str
     sha256: str
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = Field({})
 
+    @property
     def concepts(self) -> tuple[Concept, ...]:
-        """Return the concepts of the edits, in order."""
-        return tuple(entry.concept() for entry in self.edits)
+        """The concepts of the edits, in order."""
+        return tuple(entry.concept for entry in self.edits)
 
     def document(self) -> dict[str, Any]:
         """Return what the file says, defaults filled in, as plain values."""
         document = self.model_dump(mode="json", include=set(RecipeDocument.model_fields))
-        for entry, concept in zip(document["edits"], self.concepts(), strict=True):
+        for entry, concept in zip(document["edits"], self.concepts, strict=True):
             entry["to"] = concept.to
         written: dict[str, Any] = _without_unset(document)
         return written

@@ -63,7 +63,7 @@ def known_localization(folder: Path | None, model: str, entry: EditEntry) -> Loc
     path = _path(folder, model, entry) if folder else None
     if path is None or not path.exists():
         return None
-    return Localization.from_json(json.loads(path.read_text()))
+    return Localization.model_validate(json.loads(path.read_text()))
 
 
 def localization_of(

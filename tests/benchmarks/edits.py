@@ -94,7 +94,7 @@ def exam_of(spec: ModelSpec, recipe: Recipe, *, is_choosing: bool) -> Evaluation
     exam = EvaluationPlan.of(spec, recipe)
     if not is_choosing:
         return exam
-    (concept,) = recipe.concepts()
+    (concept,) = recipe.concepts
     asked = []
     for template in CHOOSING[concept.kind]:
         prompt = fill(template, "subject", concept.subject)
@@ -171,7 +171,7 @@ def trials_of(
                 where=args.layers,
                 kind=entry.kind,
                 subject=entry.subject,
-                to=entry.concept().to,
+                to=entry.concept.to,
                 n_seeds=args.seeds,
                 is_choosing=args.choosing,
             ),

@@ -97,8 +97,8 @@ def counted(n_layers: int, plant: Layers, weights: Sequence[float], *, by_lot: b
     found = dict(zip(plant, weights, strict=True))
     runs = MadeUp(
         bench_of(n_layers),
-        ENTRY.concept(),
-        ENTRY.localize_pairs(),
+        ENTRY.concept,
+        ENTRY.localize_pairs,
         LocalizeSettings(),
         weights=found,
     )
@@ -223,7 +223,7 @@ def searched(folder: Path, plant: range, *, steps: int | None, n_seeds: int) -> 
     located = locate(str(folder))
     pipeline = load_model(located, RunOptions(device="cpu"))
     size, sampling = choose_batch_size("auto", pipeline), located.spec.sampling(steps, None)
-    pairs, seeds = ENTRY.localize_pairs(), range(n_seeds)
+    pairs, seeds = ENTRY.localize_pairs, range(n_seeds)
     runs = [Run(pair.source, seed) for pair in pairs for seed in seeds]
     made = list(sample(pipeline, runs, steps=sampling[0], guidance=sampling[1], batch_size=size))
     known: dict[str, list[Tensor]] = {}

@@ -88,7 +88,7 @@ def by_the_loop(
     bench: SearchContext, entry: EditEntry, n_seeds: int, *, n_timed: int, is_whole: bool
 ) -> Sought:
     """Return the paper's loop, all of it or as it is counted from some of its pictures."""
-    spec, pairs = bench.located.spec, entry.localize_pairs()
+    spec, pairs = bench.located.spec, entry.localize_pairs
     windows = reference.windows_of(spec.n_layers, LOOP_WIDTH)
     price = RunRecorder.of(bench, entry, LocalizeSettings(seeds=n_seeds)).price
     n_pictures = len(windows) * len(pairs) * n_seeds

@@ -79,7 +79,7 @@ def test_seventy_layers_cost_a_twentieth(by_lot):
 
 
 def made_up(n_layers, n_prompts, weights, **settings):
-    concept, pairs = growth.ENTRY.concept(), growth.ENTRY.localize_pairs()[:n_prompts]
+    concept, pairs = growth.ENTRY.concept, growth.ENTRY.localize_pairs[:n_prompts]
     bench = growth.bench_of(n_layers)
     return growth.MadeUp(bench, concept, pairs, LocalizeSettings(**settings), weights=weights)
 

@@ -79,7 +79,7 @@ def test_check_prints_what_a_recipe_comes_to():
     result = loco("check", "remove_style", "--set", "subject=monet", "--set", "edit.ridge=0.1x")
 
     checked = load_recipe(result.stdout, "checked.yaml")
-    assert checked.concepts()[0].subject == "monet"
+    assert checked.concepts[0].subject == "monet"
     assert str(checked.edit.ridge) == "0.1x"
 
 

@@ -70,6 +70,6 @@ def test_a_recipe_of_tiny_runs(name, tmp_path, monkeypatch):
     assert verified.exit_code == 0, verified.stderr
     found = json.loads(edited.stdout)
     assert [(one["subject"], one["to"]) for one in found["edits"]] == [
-        (concept.subject, concept.to) for concept in RECIPES[name].concepts()
+        (concept.subject, concept.to) for concept in RECIPES[name].concepts
     ]
     assert len(found["tensors"]) == (4 if is_of_unet else 1)

@@ -78,7 +78,7 @@ def test_a_trace_is_a_document_a_sheet_and_a_page(tmp_path, tiny, component):
     document = json.loads((tmp_path / "found" / "localization.json").read_text())
     assert document == found.to_json()
     assert document["schema"] == "loco.trace/1"
-    assert Trace.from_json(document) == found.traces[0]
+    assert Trace.model_validate(document) == found.traces[0]
     assert document["unet_evaluations"] == price_of(tiny, recipe, 16).unet_evaluations
     page = (tmp_path / "found" / "report.html").read_text()
     assert document["scores"][0]["module_path"] in page

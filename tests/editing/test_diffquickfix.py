@@ -106,7 +106,7 @@ def test_the_papers_form_is_the_published_formula(relative):
     """
     ridge = 0.5
     recipe = recipe_of(f"{PAPER}, ridge: {ridge}")
-    pairs = recipe.edits[0].edit_pairs()
+    pairs = recipe.edits[0].edit_pairs
     places = list(places_of(relative, pairs))
     sources = passed(relative, [pair.source for pair in pairs])
     targets = passed(relative, [pair.target for pair in pairs])
@@ -157,7 +157,7 @@ def test_the_source_is_answered_as_the_target(relative):
     That holds with the bias, which every answer has once.
     """
     recipe = recipe_of(f"{PAPER}, ridge: 1e-9x")
-    pair = recipe.edits[0].edit_pairs()[1]
+    pair = recipe.edits[0].edit_pairs[1]
     ((here, there),) = places_of(relative, [pair])
     made = new_weights(relative, solved(relative, recipe))
     weights = {new.slot.component: new.stored for new in made}

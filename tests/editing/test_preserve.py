@@ -162,7 +162,7 @@ def test_what_is_edited_is_never_preserved(tiny, encoder):
 
     prompts = preserved_prompts(tiny.spec, recipe, chosen_neighbours(tiny.spec, recipe, encoder))
 
-    sources = {pair.source for entry in recipe.edits for pair in entry.edit_pairs()}
+    sources = {pair.source for entry in recipe.edits for pair in entry.edit_pairs}
     assert "a photo of a dog" in sources
     assert not sources & set(prompts)
 
@@ -220,10 +220,10 @@ def test_an_edit_of_a_large_model_encodes_few_positions(edit):
     SDXL's encoders take 1.4 GFLOP for a position: 1,400 cost a processor fifteen seconds or so.
     """
     spec, recipe = registry.get("sdxl"), recipe_of(edit)
-    (concept,) = recipe.concepts()
+    (concept,) = recipe.concepts
     names = [names[0] for names in neighbours(spec, recipe, concept.kind)]
     chosen = tuple((concept.kind, name) for name in names[:MAX_PRESERVED])
-    pairs = recipe.edits[0].edit_pairs()
+    pairs = recipe.edits[0].edit_pairs
     prompts = {one for pair in pairs for one in (pair.source, pair.target)}
     tokenizer = load_clip_tokenizer({}, registry.CLIP_VOCABULARY, registry.CLIP_MERGES, 77)
     kept = preserved_prompts(spec, recipe, chosen)

@@ -51,7 +51,7 @@ def test_the_papers_form_is_the_published_formula(tiny, encoder):
     The keys of one word are nearly parallel, so the plain formula loses some digits.
     """
     recipe = recipe_of(edit="{layers: [8], tokens: last-subject, ridge: 0.01}", preserve="none")
-    pairs = recipe.edits[0].edit_pairs()
+    pairs = recipe.edits[0].edit_pairs
     # all of them at once, as `solve` does: the keys are so alike that their last digits count
     prompts = [text for pair in pairs for text in (pair.source, pair.target)]
     others = drift_prompts(("van gogh", "painting"))
@@ -79,7 +79,7 @@ def test_source_prompts_read_as_their_targets(tiny, encoder):
     left, right = solutions(tiny, solved(tiny, encoder, recipe, (8,)))[8].change(weight)
     edited = weight + left @ right
 
-    pair = recipe.edits[0].edit_pairs()[1]
+    pair = recipe.edits[0].edit_pairs[1]
     source, target = encoder.encode([pair.source, pair.target])
     key = source.states[source.positions_of("van gogh")[-1]].double()
     wanted = weight @ target.states[target.end - 1].double()
@@ -249,7 +249,7 @@ def test_in_every_family_the_source_answers_as_its_target(relative):
     """
     encoder, layers = encoder_of(relative), (1, 2, 5)
     recipe = recipe_of(edit="{layers: [1], tokens: last-subject, ridge: 1e-9x}", preserve="none")
-    pair = recipe.edits[0].edit_pairs()[1]
+    pair = recipe.edits[0].edit_pairs[1]
     source, target = encoder.encode([pair.source, pair.target])
     here = source.positions_of("van gogh")[-1]
     there = target.end - (source.end - here)

@@ -27,7 +27,7 @@ def weight_of(tiny, name):
 def states_of(encoder, recipe, position="last-subject"):
     """Return the states [n, d] of each source and each target prompt that are compared."""
     concept, plain = [], []
-    for pair in recipe.edits[0].edit_pairs():
+    for pair in recipe.edits[0].edit_pairs:
         source, target = encoder.encode([pair.source, pair.target])
         at = source.positions_of("van gogh")[-1]
         same = target.end - (source.end - at)  # as far from the end

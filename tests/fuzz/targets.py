@@ -173,7 +173,7 @@ def _of_runs(home: Path) -> tuple[Target, ...]:
             tree = json.loads(content)
         except (ValueError, RecursionError):
             return None
-        return Localization.from_json(tree).to_json()
+        return Localization.model_validate(tree).to_json()
 
     return (
         Target("kept run", (run, b"[1.0, 2.0, 3.0]"), found, place),

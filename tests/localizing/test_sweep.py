@@ -43,7 +43,7 @@ def test_every_window_has_a_score(swept):
 
     assert [one.layer_range for one in found.scores] == [(0, 14), (1, 15), (2, 16)]
     assert {one.n for one in found.scores} == {2}
-    assert found.best().layer_range == found.layer_range
+    assert found.ranked()[0].layer_range == found.layer_range
     assert found.better == "lower"
     assert found.prompts[0].source == "a house by van gogh"
     assert found.prompts[0].target == "a painting"

@@ -71,9 +71,7 @@ def test_a_shipped_recipe_is_judged_on_what_chose_nothing(name):
     spec = registry.get(recipe.model)
     split = everyday_split(spec, recipe)
     near = [(kind, names[0]) for kind in KINDS for names in neighbours(spec, recipe, kind)]
-    pairs = [
-        pair for entry in recipe.edits for pair in (*entry.localize_pairs(), *entry.edit_pairs())
-    ]
+    pairs = [pair for entry in recipe.edits for pair in (*entry.localize_pairs, *entry.edit_pairs)]
     chooses = {
         *(prompt for pair in pairs for prompt in (pair.source, pair.target)),
         *preserved_prompts(spec, recipe, near),

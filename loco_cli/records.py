@@ -1,0 +1,31 @@
+"""The base of every document record and recipe section."""
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+
+
+class Record(BaseModel):
+    """
+    A part of a document: frozen, unknown keys refused, no NaN or infinity.
+
+    Keys in `omitted_if_none` are left out of the document where they hold None; all others are
+    always written.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
+    )
+    omitted_if_none: ClassVar[frozenset[str]] = frozenset()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document as plain values, keys in the order of the fields."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    @model_serializer(mode="wrap")
+    def _without_omitted(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = serialize(self)
+        for key in self.omitted_if_none:
+            if getattr(self, key) is None:
+                document.pop(key, None)
+        return document
