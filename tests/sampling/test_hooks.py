@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from loco_cli.families.spec import CrossAttention, TextInput
 from loco_cli.interventions import FixChannels
-from loco_cli.sampling.hooks import fix_channels, give_contexts, on_every_call
+from loco_cli.sampling.hooks import fix_channels, give_contexts, on_every_call, watch_layers
 
 OWN, GIVEN = torch.ones(1, 77, 96), torch.full((1, 77, 96), 2.0)
 
@@ -155,3 +156,32 @@ def test_channels_are_held_for_their_run_alone(unet, tiny):
     assert torch.equal(held, expected)
     assert found == [path]
     assert hooks_of(unet) == []
+
+
+class Joint(torch.nn.Module):
+    """An attention that answers with picture and text, as those of joint sequences do."""
+
+    def forward(self, picture, encoder_hidden_states):
+        return picture + encoder_hidden_states.sum(), encoder_hidden_states
+
+
+def test_of_a_tuple_the_picture_is_watched():
+    """
+    Where a layer answers with picture and text, the picture is seen and changed, the text stays.
+    """
+    text = TextInput("picture", "text", order="text first", has_tuple_output=True)
+    layer = CrossAttention(0, "joint", (), text)
+    network = torch.nn.ModuleDict({"joint": Joint()})
+    seen = []
+
+    def watch(index, module, output, again):
+        seen.append((output, again(encoder_hidden_states=GIVEN)))
+        return 2 * output
+
+    with watch_layers(network, [layer], watch):
+        picture, words = network["joint"](torch.zeros(4), encoder_hidden_states=OWN)
+
+    ((output, other),) = seen
+    assert torch.equal(other, 2 * output)
+    assert torch.equal(picture, 2 * output)
+    assert torch.equal(words, OWN)
