@@ -23,6 +23,7 @@ from loco_cli.families import registry
 from loco_cli.interventions import Run
 from loco_cli.localization import Localization
 from loco_cli.localizing import sweep
+from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.session import RunOptions, load_judge, load_scorer
 from loco_cli.recipe import recipe_from_text
 from loco_cli.sampling.sample import choose_batch_size, sample
@@ -80,7 +81,7 @@ def test_a_concept_is_found_where_it_was_planted(tiny, pipeline, scorer, text, t
     """
     recipe = recipe_from_text(text, to=to, sources=(source,))
     settings = recipe.localize.model_copy(update={"seeds": 2, "steps": 10})
-    bench = sweep.SearchContext(tiny, pipeline, scorer, choose_batch_size("auto", pipeline))
+    bench = SearchContext(tiny, pipeline, scorer, choose_batch_size("auto", pipeline))
 
     found: Localization = sweep.localize(bench, recipe.edits[0], settings).localization
 

@@ -10,7 +10,7 @@ from loco_cli.commands.plans import LOCALIZE_FILES
 from loco_cli.evaluating.show import localization_report, localization_sheet
 from loco_cli.events import SILENT, Events
 from loco_cli.localization import KNOWN_SCALE, Localization, Localizations
-from loco_cli.localizing import find_neurons, sweep
+from loco_cli.localizing import neurons, sweep
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions
 from loco_cli.outputs.guards import check_folder
@@ -46,7 +46,7 @@ def run(
     located = locate(recipe.model)
     if output:
         check_folder(output, LOCALIZE_FILES, located.checkpoint, force=force)
-    find = find_neurons if recipe.localize.method == "neurons" else sweep
+    find = neurons if recipe.localize.method == "neurons" else sweep
     sweeps = find.run(located, recipe, machine, events)
     found = LocalizeResult(tuple(one.localization for one in sweeps))
     if output and machine.team.is_first:

@@ -14,9 +14,9 @@ from loco_cli.families import registry
 from loco_cli.interventions import TracedRun
 from loco_cli.localization import ConceptName, ModelName
 from loco_cli.localizing import causal_trace
-from loco_cli.localizing.causal_trace import Trial
+from loco_cli.localizing.causal_trace import TraceTrial
+from loco_cli.localizing.runs import SearchContext
 from loco_cli.localizing.states import check_trace, component_of, level_of, trials_of
-from loco_cli.localizing.sweep import SearchContext
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, load_model, load_scorer
 from loco_cli.models.tokenizers import check_subjects
@@ -130,7 +130,7 @@ class _Drawn:
 
 
 def _draw(
-    bench: SearchContext, trials: Sequence[Trial], subject: str, sampling: tuple[int, float]
+    bench: SearchContext, trials: Sequence[TraceTrial], subject: str, sampling: tuple[int, float]
 ) -> _Drawn:
     """Return what came of every run, each drawn once."""
     steps, guidance = sampling
@@ -158,7 +158,7 @@ def _document(
     bench: SearchContext,
     entry: EditEntry,
     settings: LocalizeSettings,
-    trials: Sequence[Trial],
+    trials: Sequence[TraceTrial],
     drawn: _Drawn,
 ) -> Trace:
     concept, located = entry.concept, bench.located
@@ -189,7 +189,9 @@ def _document(
     )
 
 
-def _strips(trials: Sequence[Trial], drawn: _Drawn, best: TraceScore) -> tuple[TracedStrip, ...]:
+def _strips(
+    trials: Sequence[TraceTrial], drawn: _Drawn, best: TraceScore
+) -> tuple[TracedStrip, ...]:
     """Return clean, corrupted and best restored pictures of every prompt, first seed."""
     chosen = {
         trial.run.prompt: trial.run

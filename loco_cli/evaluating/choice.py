@@ -17,7 +17,7 @@ from loco_cli.models.session import RunOptions
 from loco_cli.recipe import Recipe
 
 if TYPE_CHECKING:
-    from loco_cli.localizing import sweep
+    from loco_cli.localizing.runs import SearchContext
 
 N_MORE = 2  # layers that a set is widened by, as many as a range is
 
@@ -52,10 +52,11 @@ def choose(
     if named is not None and not recipe.edit.is_measured:
         return Choice(recipe, named)
     from loco_cli.localizing import sweep  # diffusers lives behind this line
+    from loco_cli.localizing.runs import SearchContext
 
     if named is None:
         sweep.check(located, recipe)
-    bench = sweep.load_bench(located, machine, events)
+    bench = SearchContext.load(located, machine, events)
     sweeps = () if named else sweep.run_on(bench, recipe, may_scatter=True)
     for one in sweeps:
         events.localized(one.localization)
@@ -78,7 +79,7 @@ def widened(layers: LayerSet, found: Localization, n_layers: int) -> LayerSet:
     return LayerSet((*layers, *left[:N_MORE]))
 
 
-def measured(bench: "sweep.SearchContext", choice: Choice, found: Sequence[Localization]) -> Choice:
+def measured(bench: "SearchContext", choice: Choice, found: Sequence[Localization]) -> Choice:
     """
     Return a choice whose strength is decided by pictures.
 

@@ -89,7 +89,7 @@ class TracedPrompt:
 
 
 @dataclass(frozen=True)
-class Trial:
+class TraceTrial:
     """A run, and which state and place it restores; None where it is clean or corrupted."""
 
     run: TracedRun
@@ -155,28 +155,28 @@ def places_of(subject: Sequence[int], start: int, end: int, limit: int) -> tuple
 
 def plan(
     prompts: Sequence[TracedPrompt], seeds: Sequence[int], states: Sequence[State], level: float
-) -> tuple[Trial, ...]:
+) -> tuple[TraceTrial, ...]:
     """
     Return the trials of each prompt and seed: clean, corrupted, and every state restored.
 
     A state that cannot differ between clean and corrupted is restored by restoring nothing, so
     that its run is the corrupted one.
     """
-    trials: list[Trial] = []
+    trials: list[TraceTrial] = []
     for prompt in prompts:
         for seed in seeds:
             noise = Corrupt(prompt.subject, level, seed)
-            trials += [Trial(TracedRun(prompt.text, seed))]
-            trials += [Trial(TracedRun(prompt.text, seed, noise))]
+            trials += [TraceTrial(TracedRun(prompt.text, seed))]
+            trials += [TraceTrial(TracedRun(prompt.text, seed, noise))]
             trials += [
-                Trial(TracedRun(prompt.text, seed, noise, restore), state, place)
+                TraceTrial(TracedRun(prompt.text, seed, noise, restore), state, place)
                 for state in states
                 for place, restore in _restores(prompt, state)
             ]
     return tuple(trials)
 
 
-def batches_of(trials: Sequence[Trial], size: int) -> Iterator[TracedBatch]:
+def batches_of(trials: Sequence[TraceTrial], size: int) -> Iterator[TracedBatch]:
     """
     Yield the runs of the trials, each once, with at most `size` of a prompt and seed at a time.
 
@@ -195,10 +195,12 @@ def batches_of(trials: Sequence[Trial], size: int) -> Iterator[TracedBatch]:
             waiting = waiting[n:]
 
 
-def rank(trials: Sequence[Trial], score_of: Mapping[TracedRun, float]) -> tuple[TraceScore, ...]:
+def rank(
+    trials: Sequence[TraceTrial], score_of: Mapping[TracedRun, float]
+) -> tuple[TraceScore, ...]:
     """Return the score of every state and place, states in their order, places in the prompt's."""
     corrupted = {(run.prompt, run.seed): score_of[run] for run in corrupted_runs(trials)}
-    groups: dict[State, dict[tuple[int, int], list[Trial]]] = {}
+    groups: dict[State, dict[tuple[int, int], list[TraceTrial]]] = {}
     for trial in trials:
         if trial.state is not None:
             rank = trial.place.rank if trial.place else (0, 0)
@@ -210,19 +212,19 @@ def rank(trials: Sequence[Trial], score_of: Mapping[TracedRun, float]) -> tuple[
     )
 
 
-def clean_runs(trials: Sequence[Trial]) -> tuple[TracedRun, ...]:
+def clean_runs(trials: Sequence[TraceTrial]) -> tuple[TracedRun, ...]:
     """Return the runs that nothing is done to, one for each prompt and seed."""
     return tuple(trial.run for trial in trials if trial.run.corrupt is None)
 
 
-def corrupted_runs(trials: Sequence[Trial]) -> tuple[TracedRun, ...]:
+def corrupted_runs(trials: Sequence[TraceTrial]) -> tuple[TracedRun, ...]:
     """Return the runs in which nothing is restored, one for each prompt and seed."""
     return tuple(one.run for one in trials if one.state is None and one.run.corrupt is not None)
 
 
 def _score(
     state: State,
-    trials: Sequence[Trial],
+    trials: Sequence[TraceTrial],
     score_of: Mapping[TracedRun, float],
     corrupted: Mapping[tuple[str, int], float],
 ) -> TraceScore:

@@ -2,7 +2,7 @@
 
 from loco_cli.editing.methods import check_neurons, layers_named, named_layers
 from loco_cli.errors import RequestError
-from loco_cli.layers import sliding_windows
+from loco_cli.layers import LayerSet, sliding_windows
 from loco_cli.models.locate import LocatedModel, check_parts, check_steps
 from loco_cli.recipe import LocalizeSettings, Recipe
 
@@ -87,13 +87,14 @@ def check_unused(recipe: Recipe) -> None:
                 )
 
 
-def scored_layers(located: LocatedModel, recipe: Recipe) -> tuple[tuple[int, ...], ...] | None:
+def scored_layers(located: LocatedModel, recipe: Recipe) -> tuple[LayerSet, ...] | None:
     """
     Return the layers that LocoGen is to score for each edit, None where it is to look for them.
 
     Layers that a recipe's file names are those of its edit, which can be looked for all the same.
     """
-    return layers_named(located, recipe) if _are_layers_asked(recipe) else None
+    named = layers_named(located, recipe) if _are_layers_asked(recipe) else None
+    return None if named is None else tuple(map(LayerSet, named))
 
 
 def _are_layers_asked(recipe: Recipe) -> bool:

@@ -18,10 +18,56 @@ Zarei et al. 2025, arXiv:2505.18832, which names diffusion transformers and take
 
 from collections.abc import Sequence
 
-from loco_cli.layers import LayerSet, sliding_windows
+import torch
+from torch import Tensor
 
-# windows of the first width; of 26 concepts of `tiny` the first was right 22 times, then the others
-N_FIRST = 3
+from loco_cli.encoders.mention import last_mention
+from loco_cli.layers import LayerSet, sliding_windows
+from loco_cli.localization import LocalizationRun
+from loco_cli.localizing import locogen
+from loco_cli.localizing.runs import RunRecorder, SwapTrial
+from loco_cli.localizing.search import FastSearch
+from loco_cli.models.tokenizers import tokenizers_of
+from loco_cli.sampling.probe import Trajectory, contribute
+
+# of 26 concepts of `tiny` the first window was right 22 times, then the two others
+_N_NARROWEST = 3  # windows of the first width that are tried
+
+
+def find_range(runs: RunRecorder) -> LocalizationRun:
+    """
+    Return the layers to which the subject adds most and that are enough; no window is swept.
+
+    A few windows at most are tried, on two seeds of every prompt, until one has the effect.
+    """
+    if runs.settings.width == runs.board.n_layers:
+        return locogen.sweep(runs)  # of a single window there is nothing to rank
+    search = FastSearch(runs)
+    sizes = rank_layers(search)
+    search.measure_full_swap()
+    for window in likely_windows(sizes, search.widths):
+        search.score_to({window: 2 * len(runs.pairs)})
+        best = search.board.best()
+        if best.effect >= search.board.enough:
+            break
+    return search.result(best.layers, sizes)
+
+
+def rank_layers(search: FastSearch) -> list[float]:
+    """Return the size of what the subject adds in each layer, a mean over the prompts."""
+    runs, pipeline = search.runs, search.runs.context.pipeline
+    tokenizer = tokenizers_of(runs.context.located.texts)[0]
+
+    def measure(path: Trajectory, trials: Sequence[SwapTrial]) -> Tensor:
+        masks = []
+        for trial in trials:
+            tokens = tokenizer.read(trial.run.prompt)
+            start, _ = last_mention(tokens.text, runs.concept.subject)
+            n_tokens = len(pipeline.reader.read(trial.run.prompt).states)
+            masks.append(subject_mask(tokens.offsets, start, n_tokens))
+        return contribute(pipeline, path, torch.tensor(masks), len(path.steps))
+
+    return search.measure_originals("contribution", measure, 1, runs.steps)
 
 
 def likely_windows(contributions: Sequence[float], widths: Sequence[int]) -> tuple[LayerSet, ...]:
@@ -38,14 +84,14 @@ def likely_windows(contributions: Sequence[float], widths: Sequence[int]) -> tup
         window
         for turn, width in enumerate(widths)
         for window in sorted(sliding_windows(len(contributions), width), key=total, reverse=True)[
-            : 1 if turn else N_FIRST
+            : 1 if turn else _N_NARROWEST
         ]
     )
 
 
 def max_images(widths: Sequence[int]) -> int:
     """Return how many windows are tried at most: `max_images((1, 2, 4)) == 5`."""
-    return N_FIRST - 1 + len(widths)
+    return _N_NARROWEST - 1 + len(widths)
 
 
 def subject_mask(

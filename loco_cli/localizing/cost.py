@@ -1,7 +1,8 @@
 """What it takes to find the layers of a concept, before any picture is made."""
 
-from loco_cli.localizing import contribution, fast, locogen, sets
+from loco_cli.localizing import contribution, fast, sets
 from loco_cli.localizing.checks import scored_layers
+from loco_cli.localizing.runs import candidates_of, widths_of, windows_of
 from loco_cli.models.locate import LocatedModel
 from loco_cli.plan import PlannedRuns
 from loco_cli.recipe import LocalizeSettings, Recipe
@@ -21,7 +22,7 @@ def price(located: LocatedModel, recipe: Recipe, *, may_scatter: bool = False) -
         n_prompts = len(entry.localize_pairs)
         n_pairs = n_prompts * settings.seeds
         if named:
-            n_pictures += len(locogen.candidates_of(named[i : i + 1], n_layers)) * n_pairs
+            n_pictures += len(candidates_of(named[i : i + 1], n_layers)) * n_pairs
             continue
         if settings.window == "set" or (may_scatter and settings.may_scatter):
             n_pictures += sets.max_images(n_prompts, n_pairs)
@@ -36,10 +37,10 @@ def price(located: LocatedModel, recipe: Recipe, *, may_scatter: bool = False) -
 def _n_pictures(settings: LocalizeSettings, n_layers: int, n_prompts: int) -> int:
     """Return how many pictures a search for a range of one concept makes at most."""
     n_pairs = n_prompts * settings.seeds
-    windows = locogen.windows_of(settings.width, n_layers)
+    windows = windows_of(settings.width, n_layers)
     if not _is_ranked(settings, n_layers):
-        return len(locogen.candidates_of(windows, n_layers)) * n_pairs
-    widths = locogen.widths_of(settings.width)
+        return len(candidates_of(windows, n_layers)) * n_pairs
+    widths = widths_of(settings.width)
     if settings.method == "contribution":
         n_tried = contribution.max_images(widths)
         return 2 * n_pairs + n_prompts * min(2, settings.seeds) * n_tried
@@ -51,7 +52,7 @@ def _n_replayed(settings: LocalizeSettings, n_layers: int, n_steps: int) -> int:
     if not _is_ranked(settings, n_layers):
         return 0
     is_by_size = settings.method == "contribution"
-    return n_steps if is_by_size else fast.PASSES * min(fast.N_STEPS, n_steps)
+    return n_steps if is_by_size else fast.N_PASSES * min(fast.N_STEPS, n_steps)
 
 
 def _is_ranked(settings: LocalizeSettings, n_layers: int) -> bool:

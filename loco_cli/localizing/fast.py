@@ -25,29 +25,38 @@ from collections.abc import Sequence
 
 from loco_cli.layers import LayerSet, sliding_windows
 from loco_cli.localization import CLEAR
-from loco_cli.localizing.race import N_FIRST, N_RIVALS, PRECISION, Estimate, Layers, Scoreboard
+from loco_cli.localizing.scoreboard import (
+    N_FIRST_RUNS,
+    N_RIVALS,
+    PRECISION,
+    Estimate,
+    Scoreboard,
+)
 
-N_STEPS = 5  # of a run that are replayed to rank the layers; ranks hold from three on
-PASSES = 4  # of the UNet per replayed step: full swap, original, and its backward pass, two
-PROMISING = 0.5  # of what is wanted: a first run under it calls for a second look at once
-N_BLOCKS = 16  # hold all layers side by side in a second look; twice as many where they overlap
-LEAST_SHARE = 5  # a fifth of the exhaustive sweep's price is what comparing may cost
-N_ROWS = 4  # but no less than so many windows on every prompt and seed
-MOST_ROWS = 12  # and no more, however many layers there are
+N_STEPS = 5  # steps of a run that are replayed to rank the layers; ranks hold from three on
+N_PASSES = 4  # UNet calls per replayed step: full swap, original, and two for its backward pass
+PROMISING_SHARE = 0.5  # share of the wanted effect; a first run below it calls for a second look
+N_BLOCKS = 16  # windows that hold all layers side by side in a second look; overlapping, twice that
+# a row is one window on every prompt and seed
+_N_ROWS_PER_COMPARED = 5  # rows of the exhaustive sweep for one that comparing may cost
+_MIN_ROWS = 4  # rows that comparing may always cost
+_MAX_ROWS = 12  # rows that it never exceeds, however many layers there are
 
 
-def shortlist(shares: Sequence[float], width: int, widths: Sequence[int]) -> tuple[Layers, ...]:
+def shortlist(shares: Sequence[float], width: int, widths: Sequence[int]) -> tuple[LayerSet, ...]:
     """
     Return the windows of one of the widths that have the largest shares.
 
     Of a single width four; of several widths three of the narrowest, and one less of each next.
     """
-    windows = [tuple(window) for window in sliding_windows(len(shares), width)]
-    windows.sort(key=lambda layers: -sum(shares[layer] for layer in layers))
+    windows = sorted(
+        sliding_windows(len(shares), width),
+        key=lambda layers: -sum(shares[layer] for layer in layers),
+    )
     return tuple(windows[: 4 if len(widths) == 1 else max(1, 3 - widths.index(width))])
 
 
-def cover(n_layers: int, width: int) -> tuple[Layers, ...]:
+def cover(n_layers: int, width: int) -> tuple[LayerSet, ...]:
     """
     Return windows that hold every layer and overlap by half.
 
@@ -56,28 +65,27 @@ def cover(n_layers: int, width: int) -> tuple[Layers, ...]:
     if n_layers - width >= 2 * N_BLOCKS:
         width = max(width, -(-n_layers // N_BLOCKS))
     starts = range(0, n_layers - width, max(1, -(-width // 2)))
-    return tuple(tuple(range(i, i + width)) for i in (*starts, n_layers - width))
+    return tuple(LayerSet.window(i, i + width) for i in (*starts, n_layers - width))
 
 
-def around(layers: Layers, width: int, n_layers: int) -> tuple[Layers, ...]:
+def around(layers: LayerSet, width: int, n_layers: int) -> tuple[LayerSet, ...]:
     """Return the windows of `width` that lie in `layers`, or one layer beside them."""
     low, high = max(0, layers[0] - 1), min(n_layers, layers[-1] + 2)
-    inside = (LayerSet.window(i, i + width) for i in range(low, high - width + 1))
-    return tuple(tuple(window) for window in inside)
+    return tuple(LayerSet.window(i, i + width) for i in range(low, high - width + 1))
 
 
-def neighbours(layers: Layers, n_layers: int, *, is_auto: bool) -> tuple[Layers, ...]:
+def neighbours(layers: LayerSet, n_layers: int, *, is_auto: bool) -> tuple[LayerSet, ...]:
     """Return the windows one layer beside this one and, for `width: auto`, those one narrower."""
     width = len(layers)
     found = [w for w in around(layers, width, n_layers) if w != layers]
     if is_auto and width > 1:
-        found += [layers[:-1], layers[1:]]
+        found += [LayerSet(layers[:-1]), LayerSet(layers[1:])]
     return tuple(found)
 
 
 def allowance(n_windows: int, n_pairs: int) -> int:
     """Return after how many pictures nothing more is tried beside the best."""
-    return min(max(n_windows // LEAST_SHARE, N_ROWS), MOST_ROWS) * n_pairs
+    return min(max(n_windows // _N_ROWS_PER_COMPARED, _MIN_ROWS), _MAX_ROWS) * n_pairs
 
 
 def max_images(n_layers: int, widths: Sequence[int], n_pairs: int) -> int:
@@ -90,14 +98,14 @@ def max_images(n_layers: int, widths: Sequence[int], n_pairs: int) -> int:
     n_windows = sum(n_layers - width + 1 for width in widths)
     blocks = cover(n_layers, widths[-1])
     n_near = N_RIVALS * len(around(blocks[len(blocks) // 2], widths[-1], n_layers))
-    looked = min(n_windows, len(blocks) + n_near) * min(N_FIRST, n_pairs)
-    spent = allowance(n_windows, n_pairs) + looked + (2 * N_RIVALS + N_ROWS) * n_pairs
+    looked = min(n_windows, len(blocks) + n_near) * min(N_FIRST_RUNS, n_pairs)
+    spent = allowance(n_windows, n_pairs) + looked + (2 * N_RIVALS + _MIN_ROWS) * n_pairs
     return min((n_windows + 2) * n_pairs, spent)
 
 
 def windows_needing_runs(
-    race: Scoreboard, best: Estimate, n_prompts: int, n_all: int, *, may_compare: bool
-) -> dict[Layers, int]:
+    board: Scoreboard, best: Estimate, n_prompts: int, n_all: int, *, may_compare: bool
+) -> dict[LayerSet, int]:
     """
     Return which windows need how many runs before the best is sure; none means that it is.
 
@@ -110,29 +118,29 @@ def windows_needing_runs(
     def more(n: int) -> int:
         return min(n_prompts if n < n_prompts else 2 * n, n_all)
 
-    is_below = best.effect + CLEAR * best.stderr < race.enough
+    is_below = best.effect + CLEAR * best.stderr < board.enough
     least = min(n_prompts if is_below else 2 * n_prompts, n_all)
-    is_hopeless = best.effect + CLEAR * best.stderr < PROMISING * race.enough
+    is_hopeless = best.effect + CLEAR * best.stderr < PROMISING_SHARE * board.enough
     last = min((1 if is_hopeless else 2) * n_prompts, n_all) if is_below else n_all
     rivals = [
         rival
-        for rival in (race.rivals(best) if may_compare else ())
+        for rival in (board.rivals(best) if may_compare else ())
         if min(best.n, rival.n) < n_all
-        if min(best.n, rival.n) < 2 * n_prompts or race.may_be_told_apart(best, rival, n_all)
+        if min(best.n, rival.n) < 2 * n_prompts or board.may_be_told_apart(best, rival, n_all)
     ][:N_RIVALS]
-    found = {
+    n_wanted = {
         rival.layers: more(rival.n)
         for rival in rivals
         if rival.n < max(best.n, n_prompts) and rival.n < n_all
     }
-    is_vague = best.stderr > PRECISION and race.may_be_settled(best, n_all)
-    if best.n < least or (best.n < last and not found and (rivals or is_vague)):
-        found[best.layers] = more(best.n)
-    n_full = len(race.values[race.everything])
-    if race.is_auto and n_full < n_all and race.is_scale_in_doubt(best):
-        found[race.everything] = more(n_full)
+    is_vague = best.stderr > PRECISION and board.may_be_settled(best, n_all)
+    if best.n < least or (best.n < last and not n_wanted and (rivals or is_vague)):
+        n_wanted[best.layers] = more(best.n)
+    n_full = len(board.values[board.everything])
+    if board.is_auto and n_full < n_all and board.is_scale_in_doubt(best):
+        n_wanted[board.everything] = more(n_full)
     if may_compare and best.n >= min(n_prompts, n_all):
-        for window in neighbours(best.layers, race.n_layers, is_auto=race.is_auto):
-            if len(race.values.get(window, ())) < min(N_FIRST, n_all):
-                found[window] = min(N_FIRST, n_all)
-    return found
+        for window in neighbours(best.layers, board.n_layers, is_auto=board.is_auto):
+            if len(board.values.get(window, ())) < min(N_FIRST_RUNS, n_all):
+                n_wanted[window] = min(N_FIRST_RUNS, n_all)
+    return n_wanted

@@ -19,93 +19,76 @@ the share of the full swap's change that it makes alone.
 Basu et al. 2024, arXiv:2405.01008, Algorithm 1.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Literal
 
-from loco_cli.concept import ConceptKind, PromptPair
-from loco_cli.interventions import Run, SwapPrompt
+from torch import Tensor
+
 from loco_cli.layers import LayerSet, sliding_windows
-from loco_cli.localization import Better, WindowScore, best_score
-
-AUTO_WIDTHS = (1, 2, 3, 4)  # tried in this order for `width: auto`, until one is enough
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """Layers to be swapped together; none is the original run, all is the full swap."""
-
-    layers: tuple[int, ...]
+from loco_cli.localization import Better, LocalizationRun, WindowScore, best_score, better_for
+from loco_cli.localizing import fast
+from loco_cli.localizing.runs import RunRecorder, SwapTrial, candidates_of, widths_of
+from loco_cli.localizing.search import FastSearch
+from loco_cli.sampling.probe import Trajectory, attribute
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A run of the sweep, the candidate that it is of, and the caption it is scored against."""
-
-    candidate: Candidate
-    run: Run
-    caption: str
-
-
-def plan(
-    candidates: Sequence[Candidate],
-    pairs: Sequence[PromptPair],
-    seeds: Sequence[int],
-    kind: ConceptKind,
-    *,
-    with_pooled: bool = False,
-) -> tuple[Trial, ...]:
-    """
-    Return one trial per candidate, prompt pair and seed, candidates of a pair and seed together.
-
-    Style and object are scored against the source prompt, a fact against the target prompt. With
-    `with_pooled` each swap is also one of the prompt that is read past the layers.
-    """
-    return tuple(
-        Trial(
-            candidate,
-            Run(pair.source, seed, SwapPrompt(candidate.layers, pair.target, with_pooled)),
-            pair.target if kind == "fact" else pair.source,
-        )
-        for pair in pairs
-        for seed in seeds
-        for candidate in candidates
-    )
+def find_range(runs: RunRecorder) -> LocalizationRun:
+    """Return the range of layers of a concept, by the fast search or by the exhaustive sweep."""
+    # of a single window there is nothing to rank
+    if runs.settings.search == "exhaustive" or runs.settings.width == runs.board.n_layers:
+        return sweep(runs)
+    search = FastSearch(runs)
+    shares = rank_layers(search)
+    best = search.find_best(shares)
+    return search.result(best.layers, shares)
 
 
-def widths_of(width: int | Literal["auto"]) -> tuple[int, ...]:
-    """Return the widths to try, narrowest first."""
-    return AUTO_WIDTHS if width == "auto" else (width,)
+def rank_layers(search: FastSearch) -> list[float]:
+    """Return how large a share of the full swap each layer makes, a mean over the prompts."""
+
+    def measure(path: Trajectory, trials: Sequence[SwapTrial]) -> Tensor:
+        targets = [trial.run.swap.prompt for trial in trials if trial.run.swap]
+        return attribute(search.runs.context.pipeline, path, targets, fast.N_STEPS)
+
+    return search.measure_originals("attribution", measure, fast.N_PASSES, fast.N_STEPS)
 
 
-def windows_of(width: int | Literal["auto"], n_layers: int) -> tuple[LayerSet, ...]:
-    """Return every window of the widths to try, narrow ones first."""
-    return tuple(w for width in widths_of(width) for w in sliding_windows(n_layers, width))
+def sweep(runs: RunRecorder) -> LocalizationRun:
+    """Return the paper's sweep: every window on every prompt and seed, narrow ones first."""
+    started, settings, board = time.monotonic(), runs.settings, runs.board
+    windows: list[LayerSet] = []
+    for width in widths_of(settings.width):
+        windows += sliding_windows(board.n_layers, width)
+        _make(runs, windows)
+        original, target, scores = rank(board.values, windows, board.n_layers)
+        wanted = board.enough if settings.width == "auto" else None
+        chosen = choose(scores, better_for(runs.concept.kind), wanted=wanted)
+        if wanted and chosen.effect is not None and chosen.effect >= wanted:
+            break
+    return runs.result(scores, chosen, (original, target), time.monotonic() - started)
 
 
-def candidates_of(windows: Sequence[Iterable[int]], n_layers: int) -> tuple[Candidate, ...]:
-    """Return the original run, the full swap, and every window, each once."""
-    windows_and_all = (tuple(range(n_layers)), *map(tuple, windows))
-    return (Candidate(()), *map(Candidate, dict.fromkeys(windows_and_all)))
+def score_layers(runs: RunRecorder, layers: LayerSet) -> LocalizationRun:
+    """Return the score of given layers, on every prompt and seed; none are looked for."""
+    started, board = time.monotonic(), runs.board
+    _make(runs, [layers])
+    original, target, scores = rank(board.values, [layers], board.n_layers)
+    return runs.result(scores, scores[0], (original, target), time.monotonic() - started)
 
 
 def rank(
-    trials: Sequence[Trial],
-    scores: Sequence[float],  # one per trial
-    windows: Sequence[Iterable[int]],
+    values: Mapping[LayerSet, Sequence[float]],  # scores of every candidate
+    windows: Sequence[LayerSet],
     n_layers: int,
 ) -> tuple[float, float, tuple[WindowScore, ...]]:
     """Return the original's mean score, the full swap's, and the score of each window."""
-    values: dict[tuple[int, ...], list[float]] = {}
-    for trial, score in zip(trials, scores, strict=True):
-        values.setdefault(trial.candidate.layers, []).append(score)
-    original, target = fmean(values[()]), fmean(values[tuple(range(n_layers))])
-    ranked = tuple(
-        WindowScore.of(layers, values[layers], original=original, target=target)
-        for layers in map(tuple, windows)
+    original, target = fmean(values[LayerSet()]), fmean(values[LayerSet(range(n_layers))])
+    scores = tuple(
+        WindowScore.of(window, values[window], original=original, target=target)
+        for window in windows
     )
-    return original, target, ranked
+    return original, target, scores
 
 
 def choose(scores: Sequence[WindowScore], better: Better, *, wanted: float | None) -> WindowScore:
@@ -121,3 +104,13 @@ def choose(scores: Sequence[WindowScore], better: Better, *, wanted: float | Non
         narrowest = min(len(s.layer_set) for s in enough)
         return best_score([s for s in enough if len(s.layer_set) == narrowest], better)
     return best_score(scores, better)
+
+
+def _make(runs: RunRecorder, windows: Sequence[LayerSet]) -> None:
+    """Make and score the runs of these windows, and of nothing and everything, if not yet."""
+    known, stage = runs.board.values, f"localizing {runs.concept.subject}"
+    fresh = [
+        layers for layers in candidates_of(windows, runs.board.n_layers) if layers not in known
+    ]
+    trials = runs.trials(fresh, [(pair, seed) for pair in runs.pairs for seed in runs.seeds])
+    runs.make(trials, f"{stage} in wider ranges" if known else stage, is_shared=False)

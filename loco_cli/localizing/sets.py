@@ -17,31 +17,74 @@ Greedy from below, as single effects suggest, is blind where no layer does anyth
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
-Layers = tuple[int, ...]
-Measure = Callable[[Sequence[Layers]], Sequence[float]]  # sets tried together -> their effects
+from loco_cli.layers import LayerSet
+from loco_cli.localization import LocalizationRun
+from loco_cli.localizing.scoreboard import Scoreboard
+from loco_cli.localizing.search import FastSearch
 
-N_GROUPS = 16  # that are left out in turn, at most
-MOST_SETS = 48  # that are tried once per prompt
-N_PROBES = 3  # that are made together when a number is narrowed down
-N_NEAR, NEAR = 2, 0.05  # smaller sets that miss by no more than this are tried in full
-N_BACK = 2  # layers that may come back one by one; then larger sets that were enough
-MOST_CHECKED = N_NEAR + 1 + N_BACK + 3  # sets that are tried in full
+Measure = Callable[[Sequence[LayerSet]], Sequence[float]]  # sets tried together -> their effects
+
+MAX_SETS = 48  # sets that are tried once per prompt
+_MAX_GROUPS = 16  # groups of layers that are left out in turn
+_N_PROBES = 3  # sets that are made together when a number is narrowed down
+_NEAR_MISS = 0.05  # effect by which a smaller set may miss, to be tried in full
+_MAX_NEAR = 2  # such sets that are tried in full
+_MAX_RETURNED = 2  # layers that may come back one by one; then larger sets that were enough
+MAX_CHECKED = _MAX_NEAR + 1 + _MAX_RETURNED + 3  # sets that are tried in full
+
+
+def find_set(
+    search: FastSearch, ranking: Sequence[float], seconds_before: float = 0.0
+) -> LocalizationRun:
+    """
+    Return the smallest set that is enough; runs that were scored already are not scored again.
+
+    `seconds_before` have been spent on the same runs by another search.
+    """
+    runs, board, n_all = search.runs, search.board, len(search.order)
+    search.score_to({search.everything: n_all})
+    chosen = search.everything
+    if board.is_known:
+        n_few = _n_runs_to_know(board, len(runs.pairs), n_all)
+        chosen = smallest(
+            ranking,
+            runs.settings.effect,
+            screen=lambda sets: _effects(search, sets, n_few),
+            check=lambda sets: _effects(search, sets, n_all),
+        )
+    return search.result(chosen, ranking, "set", seconds_before)
+
+
+def _effects(search: FastSearch, sets: Sequence[LayerSet], n: int) -> list[float]:
+    """Return each set's effect over its first `n` runs, relative to swapping all layers (1.0)."""
+    search.score_to(dict.fromkeys(sets, n))
+    values = search.board.values
+    original, full = fmean(values[LayerSet()][:n]), fmean(values[search.everything][:n])
+    return [(original - fmean(values[layers][:n])) / (original - full) for layers in sets]
+
+
+def _n_runs_to_know(board: Scoreboard, n_prompts: int, n_all: int) -> int:
+    """Return one run per prompt, or two where the full swap's change is not clear in one."""
+    first = board.first(n_prompts)
+    is_clear = first.is_known and (first.n_pictures > 1 or board.n_pictures == 1)
+    return min(n_prompts if is_clear else 2 * n_prompts, n_all)
 
 
 @dataclass
 class Tried:
-    """Sets and their effects on a few runs, each measured once, `MOST_SETS` at most."""
+    """Sets and their effects on a few runs, each measured once, `MAX_SETS` at most."""
 
     measure: Measure
-    effects: dict[Layers, float] = field(default_factory=dict)
+    effects: dict[LayerSet, float] = field(default_factory=dict)
 
     @property
     def n_left(self) -> int:
         """How many sets may still be tried."""
-        return MOST_SETS - len(self.effects)
+        return MAX_SETS - len(self.effects)
 
-    def __call__(self, sets: Sequence[Layers]) -> list[float]:
+    def __call__(self, sets: Sequence[LayerSet]) -> list[float]:
         """Return the effect of each set."""
         fresh = [one for one in dict.fromkeys(sets) if one not in self.effects]
         if fresh:
@@ -51,7 +94,7 @@ class Tried:
 
 def max_images(n_prompts: int, n_pairs: int) -> int:
     """Return how many pictures a search makes at most, the original and the full swap included."""
-    return MOST_SETS * min(2 * n_prompts, n_pairs) + (2 + MOST_CHECKED) * n_pairs
+    return MAX_SETS * min(2 * n_prompts, n_pairs) + (2 + MAX_CHECKED) * n_pairs
 
 
 def smallest(
@@ -60,48 +103,48 @@ def smallest(
     *,
     screen: Measure,  # on a few runs
     check: Measure,  # on all of them
-) -> Layers:
+) -> LayerSet:
     """Return a set whose effect on all runs is at least `wanted`, as small as was found."""
     tried = Tried(screen)
     path = descend(ranking, wanted, tried)
     return _confirmed(path, tried, wanted, check)
 
 
-def descend(ranking: Sequence[float], wanted: float, tried: Tried) -> tuple[Layers, ...]:
+def descend(ranking: Sequence[float], wanted: float, tried: Tried) -> tuple[LayerSet, ...]:
     """Return ever smaller sets that are enough on a few runs, all layers first."""
-    path = [tuple(range(len(ranking)))]
+    path = [LayerSet(range(len(ranking)))]
     path += _leading(ranking, wanted, tried)
-    size = -(-len(path[-1]) // N_GROUPS)
+    size = -(-len(path[-1]) // _MAX_GROUPS)
     while True:
-        smaller = _without_the_idle(path[-1], size, wanted, tried)
+        smaller = _without_idle(path[-1], size, wanted, tried)
         if smaller:
             path.append(smaller)
-            size = min(size, -(-len(smaller) // N_GROUPS))
+            size = min(size, -(-len(smaller) // _MAX_GROUPS))
         elif size > 1:
             size = -(-size // 2)
         else:
             return tuple(path)
 
 
-def _leading(ranking: Sequence[float], wanted: float, tried: Tried) -> list[Layers]:
+def _leading(ranking: Sequence[float], wanted: float, tried: Tried) -> list[LayerSet]:
     """Return what the ranking favours, where so much of it is enough."""
     order = sorted(range(len(ranking)), key=lambda layer: -ranking[layer])
-    found: list[Layers] = []
+    found: list[LayerSet] = []
     while len(order) > 3:
-        parts = [tuple(sorted(order[: -(-len(order) * i // 4)])) for i in (1, 2, 3)]
+        parts = [LayerSet(order[: -(-len(order) * i // 4)]) for i in (1, 2, 3)]
         enough = [part for part, e in zip(parts, tried(parts), strict=True) if e >= wanted]
         if not enough:
             break
         found.append(enough[0])
         order = order[: len(enough[0])]
-        if enough[0] != parts[0] or len(order) <= N_GROUPS:
+        if enough[0] != parts[0] or len(order) <= _MAX_GROUPS:
             break
     return found
 
 
-def _without_the_idle(layers: Layers, size: int, wanted: float, tried: Tried) -> Layers | None:
+def _without_idle(layers: LayerSet, size: int, wanted: float, tried: Tried) -> LayerSet | None:
     """Return `layers` without as many of its groups as may go, None where none may."""
-    groups = [layers[i : i + size] for i in range(0, len(layers), size)]
+    groups = [LayerSet(layers[i : i + size]) for i in range(0, len(layers), size)]
     if len(groups) < 2 or len(groups) > tried.n_left:
         return None
     effects = tried([_without(layers, [group]) for group in groups])
@@ -113,11 +156,13 @@ def _without_the_idle(layers: Layers, size: int, wanted: float, tried: Tried) ->
     return _without(layers, order[:n_idle])
 
 
-def _most(high: int, made: Callable[[int], Layers], wanted: float, tried: Tried) -> int:
+def _most(high: int, made: Callable[[int], LayerSet], wanted: float, tried: Tried) -> int:
     """Return the largest number found, up to `high`, whose set is enough; that of 1 is."""
     low = 1
-    while low < high and tried.n_left >= N_PROBES:
-        probes = sorted({low - (low - high) * i // (N_PROBES + 1) for i in range(1, N_PROBES + 1)})
+    while low < high and tried.n_left >= _N_PROBES:
+        probes = sorted(
+            {low - (low - high) * i // (_N_PROBES + 1) for i in range(1, _N_PROBES + 1)}
+        )
         effects = tried([made(n) for n in probes])
         enough = [n for n, effect in zip(probes, effects, strict=True) if effect >= wanted]
         low = max(enough, default=low)
@@ -125,38 +170,38 @@ def _most(high: int, made: Callable[[int], Layers], wanted: float, tried: Tried)
     return low
 
 
-def _confirmed(path: Sequence[Layers], tried: Tried, wanted: float, check: Measure) -> Layers:
+def _confirmed(path: Sequence[LayerSet], tried: Tried, wanted: float, check: Measure) -> LayerSet:
     """Return the first that is enough on all runs: smaller, found, one layer more, or larger."""
     found, *larger = reversed(path)
 
-    def first_enough(sets: Sequence[Layers]) -> Layers | None:
+    def first_enough(sets: Sequence[LayerSet]) -> LayerSet | None:
         effects = dict(zip(sets, check(sets), strict=True)) if sets else {}
         return next((one for one in sets if effects[one] >= wanted), None)
 
     confirmed = first_enough([*_nearly(found, tried, wanted), found])
-    for _ in range(N_BACK):
+    for _ in range(_MAX_RETURNED):
         # what went last is missed first
         away = [x for x in dict.fromkeys(x for one in larger for x in one) if x not in found]
-        more = [tuple(sorted((*found, x))) for x in away[: min(N_GROUPS, tried.n_left)]]
+        more = [LayerSet((*found, x)) for x in away[: min(_MAX_GROUPS, tried.n_left)]]
         if confirmed or not more:
             break
         found = max(zip(tried(more), more, strict=True))[1]
         confirmed = first_enough([found])
-    for one in larger[: MOST_CHECKED - N_NEAR - 1 - N_BACK]:
+    for one in larger[: MAX_CHECKED - _MAX_NEAR - 1 - _MAX_RETURNED]:
         confirmed = confirmed or first_enough([one])
     return confirmed or path[0]
 
 
-def _nearly(found: Layers, tried: Tried, wanted: float) -> list[Layers]:
+def _nearly(found: LayerSet, tried: Tried, wanted: float) -> list[LayerSet]:
     """Return what is a layer smaller and nearly enough, the best first."""
     near = [
         (effect, one)
         for one, effect in tried.effects.items()
-        if len(one) == len(found) - 1 and wanted - NEAR <= effect < wanted
+        if len(one) == len(found) - 1 and wanted - _NEAR_MISS <= effect < wanted
     ]
-    return [one for _, one in sorted(near, reverse=True)[:N_NEAR]]
+    return [one for _, one in sorted(near, reverse=True)[:_MAX_NEAR]]
 
 
-def _without(layers: Layers, groups: Sequence[Layers]) -> Layers:
+def _without(layers: LayerSet, groups: Sequence[LayerSet]) -> LayerSet:
     gone = {layer for group in groups for layer in group}
-    return tuple(layer for layer in layers if layer not in gone)
+    return LayerSet(layer for layer in layers if layer not in gone)

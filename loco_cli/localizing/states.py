@@ -5,7 +5,7 @@ The states that causal tracing restores, and what it costs, from headers and tok
 from loco_cli.errors import CheckpointError, RequestError, printable
 from loco_cli.interventions import UNET
 from loco_cli.localizing import causal_trace
-from loco_cli.localizing.causal_trace import State, TracedPrompt, Trial
+from loco_cli.localizing.causal_trace import State, TracedPrompt, TraceTrial
 from loco_cli.models.locate import LocatedModel, check_steps
 from loco_cli.models.tokenizers import tokenizers_of
 from loco_cli.plan import PlannedRuns
@@ -59,7 +59,7 @@ def states_of(located: LocatedModel, component: Component) -> tuple[State, ...]:
 
 def trials_of(
     located: LocatedModel, entry: EditEntry, settings: LocalizeSettings
-) -> tuple[Trial, ...]:
+) -> tuple[TraceTrial, ...]:
     """Return the trials of one concept: its source prompts, every seed, every state."""
     return causal_trace.plan(
         _traced_prompts(located, entry),

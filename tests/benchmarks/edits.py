@@ -34,7 +34,7 @@ from loco_cli.evaluating.show import evaluation_sheet
 from loco_cli.families.spec import ModelSpec
 from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization
-from loco_cli.localizing import sweep
+from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions
@@ -118,9 +118,7 @@ def layers_for(
     is_width = where.startswith("width-")
     if where not in ("found", "set") and not is_width:
         return LayerSet.parse(where), None
-    sweeping = sweep.SearchContext(
-        bench.located, bench.pipeline, bench.judges.scorer, bench.batch_size
-    )
+    sweeping = SearchContext(bench.located, bench.pipeline, bench.judges.scorer, bench.batch_size)
     settings = LocalizeSettings(seeds=n_seeds, window="set" if where == "set" else None)
     if is_width:
         settings = settings.model_copy(update={"width": int(where.removeprefix("width-"))})

@@ -28,11 +28,10 @@ from loco_cli.events import SILENT
 from loco_cli.families import registry
 from loco_cli.interventions import Run
 from loco_cli.localization import Localization
-from loco_cli.localizing import fast, locogen
+from loco_cli.localizing import fast
 from loco_cli.localizing.cache import CachedRun
-from loco_cli.localizing.locogen import Trial
-from loco_cli.localizing.race import Estimate, Layers
-from loco_cli.localizing.runs import RunRecorder, SearchContext
+from loco_cli.localizing.runs import RunRecorder, SearchContext, SwapTrial, windows_of
+from loco_cli.localizing.scoreboard import Estimate
 from loco_cli.localizing.search import FastSearch
 from loco_cli.localizing.sweep import localize
 from loco_cli.models.locate import locate
@@ -61,13 +60,13 @@ class MadeUp(RunRecorder):
     def steps(self) -> int:
         return STEPS
 
-    def _make_fresh(self, fresh: Sequence[Sequence[Trial]], stage: str) -> None:
+    def _make_fresh(self, fresh: Sequence[Sequence[SwapTrial]], stage: str) -> None:
         for trial in (trial for sharing in fresh for trial in sharing):
             self._record(trial, CachedRun(self._score(trial)))
 
-    def _score(self, trial: Trial) -> float:
-        layers, of = trial.candidate.layers, (trial.run.prompt, trial.run.seed)
-        is_full = len(layers) == self.bench.located.spec.n_layers
+    def _score(self, trial: SwapTrial) -> float:
+        layers, of = trial.layers, (trial.run.prompt, trial.run.seed)
+        is_full = len(layers) == self.context.located.spec.n_layers
         effect = 1.0 if is_full else min(1.0, sum(self.weights.get(one, 0) for one in layers))
         own = random.Random(repr(of)).gauss(0, 0.1)
         error = random.Random(repr((layers, of))).gauss(0, self.noise) if layers else 0.0
@@ -89,10 +88,12 @@ def bench_of(n_layers: int) -> Any:
         n_layers=n_layers, unreachable=(), sampling=lambda steps, guidance: (STEPS, GUIDANCE)
     )
     located = SimpleNamespace(spec=spec)
-    return SimpleNamespace(located=located, events=SILENT, kept=None, team=Team())
+    return SimpleNamespace(located=located, events=SILENT, cache=None, team=Team())
 
 
-def counted(n_layers: int, plant: Layers, weights: Sequence[float], *, by_lot: bool) -> Count:
+def counted(
+    n_layers: int, plant: tuple[int, ...], weights: Sequence[float], *, by_lot: bool
+) -> Count:
     """Return what a search for layers that are planted takes, its ranking true or by lot."""
     found = dict(zip(plant, weights, strict=True))
     runs = MadeUp(
@@ -106,7 +107,7 @@ def counted(n_layers: int, plant: Layers, weights: Sequence[float], *, by_lot: b
     shares = [rng.random() if by_lot else share for share in _true(found, n_layers, rng)]
     best = hunt(runs, shares)
     n_rows = 2 + sum(n_layers - width + 1 for width in range(1, len(plant) + 1))
-    whole = n_rows * len(runs.pairs) * len(runs.seeds) * runs.price
+    whole = n_rows * len(runs.pairs) * len(runs.seeds) * runs.evaluations_per_picture
     return Count(runs.evaluations, whole, set(best.layers) <= set(plant))
 
 
@@ -118,8 +119,8 @@ def _true(weights: Mapping[int, float], n_layers: int, rng: random.Random) -> It
 def hunt(runs: MadeUp, shares: Sequence[float]) -> Estimate:
     """Return the best range of a search whose ranking of the layers is given."""
     runs.make(runs.originals(), "", is_shared=False)
-    runs.evaluations += len(runs.pairs) * fast.PASSES * fast.N_STEPS
-    return FastSearch(runs).run(shares)
+    runs.evaluations += len(runs.pairs) * fast.N_PASSES * fast.N_STEPS
+    return FastSearch(runs).find_best(shares)
 
 
 def counts(n_layers: int, *, by_lot: bool, n_places: int = 12) -> list[Count]:
@@ -239,7 +240,7 @@ def report(found: Localization, plant: range) -> str:
     n_layers, width = len(found.ranking or ()), len(found.layers)
     n_pairs = len(found.prompts) * len(found.seeds)
     price = found.steps * (2 if found.guidance > 1 else 1)
-    windows = [w for w in locogen.windows_of("auto", n_layers) if len(tuple(w)) <= width]
+    windows = [w for w in windows_of("auto", n_layers) if len(tuple(w)) <= width]
     whole = (len(windows) + 2) * n_pairs * price
     ranking = sorted(range(n_layers), key=lambda i: -(found.ranking or ())[i])
     return (

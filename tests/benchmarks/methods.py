@@ -31,7 +31,7 @@ from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan
 from loco_cli.evaluating.questions import Question
 from loco_cli.families.spec import ModelSpec
 from loco_cli.localization import Localization
-from loco_cli.localizing import sweep
+from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import LocatedModel, locate
 from loco_cli.models.session import RunOptions
@@ -89,9 +89,7 @@ class Editing:
         choice = Choice(recipe, tuple(self.layers(method, entry) for entry in group))
         if not recipe.edit.is_measured:
             return choice
-        drawing = sweep.SearchContext(
-            self.located, bench.pipeline, bench.judges.scorer, bench.batch_size
-        )
+        drawing = SearchContext(self.located, bench.pipeline, bench.judges.scorer, bench.batch_size)
         return measured(drawing, choice, [self.localization(entry) for entry in group])
 
     def solved(self, method: Method, choice: Choice) -> Solved:

@@ -26,8 +26,8 @@ from statistics import fmean
 import torch
 
 from loco_cli.localization import Localization
-from loco_cli.localizing.runs import RunRecorder
-from loco_cli.localizing.sweep import SearchContext, localize
+from loco_cli.localizing.runs import RunRecorder, SearchContext
+from loco_cli.localizing.sweep import localize
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, load_model, load_scorer
 from loco_cli.recipe import EditEntry, LocalizeSettings
@@ -90,7 +90,7 @@ def by_the_loop(
     """Return the paper's loop, all of it or as it is counted from some of its pictures."""
     spec, pairs = bench.located.spec, entry.localize_pairs
     windows = reference.windows_of(spec.n_layers, LOOP_WIDTH)
-    price = RunRecorder.of(bench, entry, LocalizeSettings(seeds=n_seeds)).price
+    price = RunRecorder.of(bench, entry, LocalizeSettings(seeds=n_seeds)).evaluations_per_picture
     n_pictures = len(windows) * len(pairs) * n_seeds
     some = windows if is_whole else windows[:: -(-len(windows) // n_timed)]
     some_pairs, seeds = (pairs, range(n_seeds)) if is_whole else (pairs[:1], range(1))

@@ -8,6 +8,7 @@ from PIL import Image
 from loco_cli.commands import edit, evaluate, generate
 from loco_cli.commands.plans import PictureRequest
 from loco_cli.localizing import contribution, sweep
+from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.session import RunOptions, load_scorer
 from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe import recipe_from_text
@@ -53,7 +54,7 @@ def test_every_range_of_layers_is_scored(name):
     A sweep counts its UNet calls by the family's layers, and tells of a pooled prompt.
     """
     model = located(name)
-    bench = sweep.SearchContext(model, running(name), load_scorer(model, MACHINE), batch_size=4)
+    bench = SearchContext(model, running(name), load_scorer(model, MACHINE), batch_size=4)
     recipe = recipe_of(model)
 
     found = sweep.localize(bench, recipe.edits[0], recipe.localize).localization
@@ -72,7 +73,7 @@ def test_every_layer_is_ranked(name, method):
     A search and a contribution rank every layer of the family, and try a few windows of them.
     """
     model = located(name)
-    bench = sweep.SearchContext(model, running(name), load_scorer(model, MACHINE), batch_size=4)
+    bench = SearchContext(model, running(name), load_scorer(model, MACHINE), batch_size=4)
     recipe = recipe_of(model, search="fast", width=2, method=method)
 
     found = sweep.localize(bench, recipe.edits[0], recipe.localize).localization
@@ -92,7 +93,7 @@ def test_the_pooled_prompt_is_swapped_where_that_is_asked(name):
     With the pooled prompt swapped too, everything swapped scores as the target prompt's picture.
     """
     model = located(name)
-    bench = sweep.SearchContext(model, running(name), load_scorer(model, MACHINE), batch_size=4)
+    bench = SearchContext(model, running(name), load_scorer(model, MACHINE), batch_size=4)
     alone, pooled = recipe_of(model), recipe_of(model, pooled=True)
 
     kept = sweep.localize(bench, alone.edits[0], alone.localize).localization

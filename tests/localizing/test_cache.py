@@ -206,7 +206,7 @@ from loco_cli.localizing.cache import CachedRun, RunCache
 
 store = RunCache(Path(sys.argv[1]), sys.argv[2])
 for i in range(200):
-    store.keep_run(KeptRun(i / 7, b"x" * 5000), i % 10)
+    store.keep_run(CachedRun(i / 7, b"x" * 5000), i % 10)
 """
 
 

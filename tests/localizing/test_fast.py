@@ -6,7 +6,7 @@ import pytest
 
 from loco_cli.layers import sliding_windows
 from loco_cli.localizing import fast
-from loco_cli.localizing.race import Scoreboard
+from loco_cli.localizing.scoreboard import Scoreboard
 
 ALL = tuple(range(16))
 SHARES = [0.0] * 8 + [0.2, 0.5] + [0.0] * 6
@@ -96,10 +96,10 @@ def test_a_scale_in_doubt_is_made_surer():
     """
     values = {(): [1.0] * 8, ALL: [0.0, 0.3, 0.0, 0.3], (4,): [0.3] * 8, (3,): [0.9] * 8}
     values[5,] = values[3,]
-    race = Scoreboard(values, 16, "lower", 0.9, True)
+    board = Scoreboard(values, 16, "lower", 0.9, True)
     clear = Scoreboard({**values, (4,): [-0.3] * 8}, 16, "lower", 0.9, True)
 
-    assert fast.windows_needing_runs(race, race.best(), 4, 16, may_compare=True) == {ALL: 8}
+    assert fast.windows_needing_runs(board, board.best(), 4, 16, may_compare=True) == {ALL: 8}
     assert fast.windows_needing_runs(clear, clear.best(), 4, 16, may_compare=True) == {}
 
 
@@ -109,10 +109,10 @@ def test_a_tie_is_left_open():
     """
     wobble = [0.0, 0.1] * 4
     values = {(): [1.0] * 8, ALL: [0.0] * 8, (4,): wobble, (5,): wobble[::-1]}
-    race = Scoreboard({**values, (3,): [0.9] * 8, (6,): [0.9] * 8}, 16, "lower", 0.9, True)
+    board = Scoreboard({**values, (3,): [0.9] * 8, (6,): [0.9] * 8}, 16, "lower", 0.9, True)
 
-    assert [other.layers for other in race.rivals(race.best())] == [(5,)]
-    assert fast.windows_needing_runs(race, race.best(), 4, 16, may_compare=True) == {}
+    assert [other.layers for other in board.rivals(board.best())] == [(5,)]
+    assert fast.windows_needing_runs(board, board.best(), 4, 16, may_compare=True) == {}
 
 
 def searched(effects, *, width, noise, n_prompts=4, n_all=16):
@@ -131,15 +131,13 @@ def searched(effects, *, width, noise, n_prompts=4, n_all=16):
     for one in width:
         ask(dict.fromkeys(fast.shortlist(SHARES, one, width), 1))
     while True:
-        race = Scoreboard(values, 16, "lower", 0.9, len(width) > 1)
-        best = race.best()
+        board = Scoreboard(values, 16, "lower", 0.9, len(width) > 1)
+        best = board.best()
         may_compare = n_made < fast.allowance(58, n_all)
-        windows_needing_runs = fast.windows_needing_runs(
-            race, best, n_prompts, n_all, may_compare=may_compare
-        )
-        if not windows_needing_runs:
+        n_wanted = fast.windows_needing_runs(board, best, n_prompts, n_all, may_compare=may_compare)
+        if not n_wanted:
             return best, n_made
-        ask(windows_needing_runs)
+        ask(n_wanted)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.02, 0.1])

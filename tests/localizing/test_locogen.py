@@ -6,15 +6,8 @@ from loco_cli.concept import PromptPair
 from loco_cli.interventions import Run, SwapPrompt
 from loco_cli.layers import LayerSet, sliding_windows
 from loco_cli.localization import WindowScore
-from loco_cli.localizing.locogen import (
-    AUTO_WIDTHS,
-    Candidate,
-    candidates_of,
-    choose,
-    plan,
-    rank,
-    widths_of,
-)
+from loco_cli.localizing.locogen import choose, rank
+from loco_cli.localizing.runs import AUTO_WIDTHS, candidates_of, plan_trials, widths_of
 
 PAIR = PromptPair("a house by monet", "a house", "monet")
 OTHER = PromptPair("a cat by monet", "a cat", "monet")
@@ -37,23 +30,23 @@ def test_candidates_are_nothing_everything_and_each_window():
     """
     candidates = candidates_of(sliding_windows(4, 3), 4)
 
-    assert [one.layers for one in candidates] == [(), (0, 1, 2, 3), (0, 1, 2), (1, 2, 3)]
+    assert list(candidates) == [(), (0, 1, 2, 3), (0, 1, 2), (1, 2, 3)]
 
 
 def test_a_window_of_all_layers_is_tried_once():
     """
     The widest window is the full swap, and no run is made twice.
     """
-    assert [one.layers for one in candidates_of(sliding_windows(3, 3), 3)] == [(), (0, 1, 2)]
+    assert list(candidates_of(sliding_windows(3, 3), 3)) == [(), (0, 1, 2)]
 
 
 def test_every_candidate_runs_with_every_prompt_and_seed():
     """
     There is a trial per pair, seed and candidate, those of a pair and seed together.
     """
-    candidates = (Candidate(()), Candidate((1, 2)))
+    candidates = (LayerSet(), LayerSet((1, 2)))
 
-    trials = plan(candidates, (PAIR, OTHER), seeds=(0, 1), kind="style")
+    trials = plan_trials(candidates, (PAIR, OTHER), seeds=(0, 1), kind="style")
 
     assert len(trials) == 8
     assert trials[0].run == Run("a house by monet", 0, SwapPrompt((), "a house"))
@@ -68,7 +61,7 @@ def test_a_fact_is_scored_against_its_target(kind, caption):
     """
     Style and object are held against the source prompt, a fact against the target prompt.
     """
-    (trial,) = plan((Candidate((0,)),), (PAIR,), seeds=(0,), kind=kind)
+    (trial,) = plan_trials((LayerSet((0,)),), (PAIR,), seeds=(0,), kind=kind)
 
     assert trial.caption == caption
 
@@ -78,10 +71,9 @@ def test_rank_is_means_and_shares():
     A window's score is the mean over prompts and seeds, its effect the share of the full swap.
     """
     windows = sliding_windows(3, 2)
-    trials = plan(candidates_of(windows, 3), (PAIR, OTHER), seeds=(0,), kind="style")
+    values = {(): [0.9, 0.7], (0, 1, 2): [0.1, 0.3], (0, 1): [0.6, 0.6], (1, 2): [0.2, 0.4]}
 
-    # (), all, [0, 2], [1, 3] of one pair, then of the other
-    original, target, scores = rank(trials, [0.9, 0.1, 0.6, 0.2, 0.7, 0.3, 0.6, 0.4], windows, 3)
+    original, target, scores = rank(values, windows, 3)
 
     assert (original, target) == (pytest.approx(0.8), pytest.approx(0.2))
     assert [one.layer_range for one in scores] == [(0, 2), (1, 3)]
@@ -95,10 +87,7 @@ def test_the_full_swap_can_be_a_window():
     """
     With one window of all layers its effect is 1.
     """
-    windows = sliding_windows(2, 2)
-    trials = plan(candidates_of(windows, 2), (PAIR,), seeds=(0,), kind="fact")
-
-    _, _, (score,) = rank(trials, [0.1, 0.9], windows, 2)
+    _, _, (score,) = rank({(): [0.1], (0, 1): [0.9]}, sliding_windows(2, 2), 2)
 
     assert score.layer_range == (0, 2)
     assert score.effect == pytest.approx(1.0)

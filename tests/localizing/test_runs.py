@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from loco_cli.layers import LayerSet
 from loco_cli.localizing.runs import RunRecorder
 from loco_cli.recipe import LocalizeSettings, recipe_from_text
 
@@ -40,7 +41,7 @@ def test_a_full_swap_is_shared_where_targets_are():
     same = [pair.__class__(pair.source, "a dog", pair.subject) for pair in runs.pairs]
 
     assert runs.shared_swap_of() == [0, 1, 2, 3]
-    assert RunRecorder(runs.bench, runs.concept, same, runs.settings).shared_swap_of() == [
+    assert RunRecorder(runs.context, runs.concept, same, runs.settings).shared_swap_of() == [
         0,
         1,
         1,
@@ -54,6 +55,7 @@ def test_the_first_picture_of_every_prompt_is_shown():
     """
     runs = runs_of(2, 2)
 
-    shown = [one for one in runs.order if runs.is_shown(runs.trial((3,), *one).run)]
+    trials = runs.trials([LayerSet((3,))], runs.order)
+    shown = [(i, runs.is_shown(trial.run)) for i, trial in enumerate(trials)]
 
-    assert shown == runs.order[:2]
+    assert shown == [(0, True), (1, True), (2, False), (3, False)]

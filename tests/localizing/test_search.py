@@ -5,6 +5,7 @@ import pytest
 from loco_cli.commands import localize as workflow
 from loco_cli.commands import plans
 from loco_cli.localizing import sweep
+from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.session import RunOptions, load_scorer
 from loco_cli.recipe import recipe_from_text
 
@@ -18,10 +19,8 @@ def recipe_of(text="van gogh style", to="painting", **localize):
 
 
 @pytest.fixture(scope="module")
-def bench(tiny, pipeline) -> sweep.SearchContext:
-    return sweep.SearchContext(
-        tiny, pipeline, load_scorer(tiny, RunOptions(device="cpu")), batch_size=16
-    )
+def bench(tiny, pipeline) -> SearchContext:
+    return SearchContext(tiny, pipeline, load_scorer(tiny, RunOptions(device="cpu")), batch_size=16)
 
 
 def search(bench, recipe):

@@ -7,6 +7,7 @@ from loco_cli.commands import plans
 from loco_cli.errors import RequestError
 from loco_cli.localizing import sweep
 from loco_cli.localizing.checks import check_localize
+from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions
 from loco_cli.recipe import recipe_from_text
@@ -26,7 +27,7 @@ def recipe_of(text="a flower object", to="a tree", source="a photo of {subject}"
 
 @pytest.fixture(scope="module")
 def bench():
-    return sweep.load_bench(locate("tiny-plain"), RunOptions(device="cpu", is_cached=False))
+    return SearchContext.load(locate("tiny-plain"), RunOptions(device="cpu", is_cached=False))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_a_planted_range_is_a_set_as_well(tiny, pipeline):
 
     source = "a picture by {subject}"
     recipe = recipe_of("van gogh style", "painting", source, window="set", steps=3)
-    bench = sweep.SearchContext(
+    bench = SearchContext(
         tiny, pipeline, load_scorer(tiny, RunOptions(device="cpu")), batch_size=16
     )
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from loco_cli.localizing import sets
-from loco_cli.localizing.sets import MOST_SETS, Tried
+from loco_cli.localizing.sets import MAX_SETS, Tried
 
 
 def needs(*layers):
@@ -77,7 +77,7 @@ def test_seventy_layers_take_a_few_dozen_sets(needed):
     found, screened, _ = searched(needs(*needed), ranking)
 
     assert found == needed
-    assert len(screened) <= MOST_SETS
+    assert len(screened) <= MAX_SETS
 
 
 def test_a_set_can_spare_no_layer():
@@ -96,11 +96,11 @@ def test_a_set_can_spare_no_layer():
 
         found, screened, full = searched(effect, [rng.random() for _ in range(16)])
 
-        assert len(screened) == len(set(screened)) <= MOST_SETS
-        assert len(full) <= sets.MOST_CHECKED
+        assert len(screened) == len(set(screened)) <= MAX_SETS
+        assert len(full) <= sets.MAX_CHECKED
         assert effect(found) >= 0.9
         fewer = [tuple(x for x in found if x != layer) for layer in found]
-        assert len(screened) > MOST_SETS - 16 or max(map(effect, fewer)) < 0.9
+        assert len(screened) > MAX_SETS - 16 or max(map(effect, fewer)) < 0.9
 
 
 def test_what_is_not_enough_on_all_runs_gets_a_layer_back():

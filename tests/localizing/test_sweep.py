@@ -9,10 +9,12 @@ from loco_cli.commands import plans
 from loco_cli.errors import ConceptError, RequestError
 from loco_cli.interventions import Run, SwapPrompt
 from loco_cli.localizing import sweep
+from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.session import RunOptions, load_scorer
 from loco_cli.recipe import recipe_from_text
 from loco_cli.sampling.clip_score import ClipScorer
 from loco_cli.sampling.sample import sample_batch
+from tests.listeners import Heard
 
 SOURCES = ("a house by {subject}",)
 
@@ -24,9 +26,9 @@ def recipe_of(text="van gogh style", **localize):
 
 
 @pytest.fixture(scope="module")
-def bench(tiny, pipeline) -> sweep.SearchContext:
+def bench(tiny, pipeline) -> SearchContext:
     machine = RunOptions(device="cpu")
-    return sweep.SearchContext(tiny, pipeline, load_scorer(tiny, machine), batch_size=16)
+    return SearchContext(tiny, pipeline, load_scorer(tiny, machine), batch_size=16)
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +107,10 @@ def test_auto_stops_at_the_first_width_that_is_enough(bench, monkeypatch):
     """
     Widths are tried from narrow to wide; a run that was made is not made again.
     """
-    from loco_cli.localizing import locogen
+    from loco_cli.localizing import runs
 
     # of 16 layers the two widths with fewest ranges: five to draw, where 1 to 4 have 58
-    monkeypatch.setattr(locogen, "AUTO_WIDTHS", (14, 15))
+    monkeypatch.setattr(runs, "AUTO_WIDTHS", (14, 15))
     settings = {"width": "auto", "seeds": 1, "steps": 5}
 
     little = recipe_of(**settings, effect=1e-9)
@@ -138,28 +140,28 @@ def test_progress_ends_at_its_total(tiny, pipeline, bench):
     """
     A sweep tells how far it is, from nothing to all of it.
     """
-    told = []
-    loud = sweep.SearchContext(tiny, pipeline, bench.scorer, 4, told.append)
+    heard = Heard()
+    loud = SearchContext(tiny, pipeline, bench.scorer, 4, heard.events)
     recipe = recipe_of(seeds=1)
 
     sweep.localize(loud, recipe.edits[0], recipe.localize)
 
-    assert (told[0].done, told[0].total) == (0, 5)
-    assert (told[-1].done, told[-1].total) == (5, 5)
-    assert {one.stage for one in told} == {"localizing van gogh"}
+    assert (heard.progressed[0].done, heard.progressed[0].total) == (0, 5)
+    assert (heard.progressed[-1].done, heard.progressed[-1].total) == (5, 5)
+    assert {one.stage for one in heard.progressed} == {"localizing van gogh"}
 
 
 def test_a_subject_that_is_cut_off_is_refused_before_the_model_loads(tiny):
     """
     The tokenizer alone tells; no stage is ever begun.
     """
-    told = []
+    heard = Heard()
     recipe = recipe_from_text("very " * 90 + "van gogh style")
 
     with pytest.raises(ConceptError, match="is cut off in"):
-        sweep.run(tiny, recipe, RunOptions(device="cpu"), told.append)
+        sweep.run(tiny, recipe, RunOptions(device="cpu"), heard.events)
 
-    assert told == []
+    assert heard.progressed == []
 
 
 @pytest.mark.parametrize(
@@ -177,12 +179,12 @@ def test_what_cannot_be_swept_is_refused_at_once(tiny, settings, message):
     """
     A wrong setting is found before anything is loaded.
     """
-    told = []
+    heard = Heard()
 
     with pytest.raises(RequestError, match=message):
-        sweep.run(tiny, recipe_of(**settings), RunOptions(device="cpu"), told.append)
+        sweep.run(tiny, recipe_of(**settings), RunOptions(device="cpu"), heard.events)
 
-    assert told == []
+    assert heard.progressed == []
 
 
 def test_the_scorer_is_called_as_the_user_called_it(swept, bench):

@@ -3,12 +3,12 @@
 import pytest
 
 from loco_cli.localizing.fast import windows_needing_runs
-from loco_cli.localizing.race import Scoreboard
+from loco_cli.localizing.scoreboard import Scoreboard
 
 ALL = tuple(range(16))
 
 
-def race_of(values, *, wanted=0.9, is_auto=True, better="lower", widest=None):
+def board_of(values, *, wanted=0.9, is_auto=True, better="lower", widest=None):
     full = {(): [1.0] * 4, ALL: [0.0] * 4}
     return Scoreboard({**full, **values}, 16, better, wanted, is_auto, widest)
 
@@ -18,13 +18,13 @@ def test_an_effect_is_taken_on_its_own_runs():
     The change is that of the same prompts and seeds; the span is the mean over all runs.
     """
     values = {(): [1.0, 0.6], ALL: [0.0, 0.0], (3,): [0.2], (4,): [0.2, -0.2]}
-    race = Scoreboard(values, 16, "lower", 0.9, True)
+    board = Scoreboard(values, 16, "lower", 0.9, True)
 
-    assert race.span == pytest.approx(0.8)
-    assert race.estimate((3,)).effect == pytest.approx(1.0)
-    assert race.estimate((3,)).stderr == float("inf")
-    assert race.estimate((4,)).effect == pytest.approx(1.0)
-    assert race.estimate((4,)).stderr == pytest.approx(0.0)
+    assert board.span == pytest.approx(0.8)
+    assert board.estimate((3,)).effect == pytest.approx(1.0)
+    assert board.estimate((3,)).stderr == float("inf")
+    assert board.estimate((4,)).effect == pytest.approx(1.0)
+    assert board.estimate((4,)).stderr == pytest.approx(0.0)
 
 
 def test_the_narrowest_that_is_enough_is_best():
@@ -33,10 +33,10 @@ def test_the_narrowest_that_is_enough_is_best():
     """
     values = {(3,): [0.4] * 4, (3, 4): [0.05] * 4, (7, 8): [0.08] * 4, (3, 4, 5): [0.0] * 4}
 
-    assert race_of(values).best().layers == (3, 4)
-    assert race_of(values, wanted=0.3).best().layers == (3,)
-    assert race_of(values, is_auto=False).best().layers == (3, 4, 5)
-    assert race_of(values, wanted=1.1).best().layers == (3, 4, 5)
+    assert board_of(values).best().layers == (3, 4)
+    assert board_of(values, wanted=0.3).best().layers == (3,)
+    assert board_of(values, is_auto=False).best().layers == (3, 4, 5)
+    assert board_of(values, wanted=1.1).best().layers == (3, 4, 5)
 
 
 def test_a_block_of_the_cover_is_never_the_answer():
@@ -45,18 +45,18 @@ def test_a_block_of_the_cover_is_never_the_answer():
     """
     values = {(3, 4): [0.6] * 4, (5, 6): [0.6, 0.7, 0.6, 0.6], (2, 3, 4, 5, 6): [0.1] * 4}
 
-    race = race_of(values, is_auto=False, widest=2)
+    board = board_of(values, is_auto=False, widest=2)
 
-    assert race.best().layers == (3, 4)
-    assert [other.layers for other in race.rivals(race.best())] == [(5, 6)]
-    assert race_of(values, is_auto=False).best().layers == (2, 3, 4, 5, 6)
+    assert board.best().layers == (3, 4)
+    assert [other.layers for other in board.rivals(board.best())] == [(5, 6)]
+    assert board_of(values, is_auto=False).best().layers == (2, 3, 4, 5, 6)
 
 
 def test_rivals_are_what_is_not_clearly_behind():
     """
     What lies within two standard errors goes on; wider ranges do not where a narrow one is enough.
     """
-    race = race_of(
+    board = board_of(
         {
             (3,): [0.05, 0.06, 0.05, 0.06],
             (4,): [0.04, 0.08, 0.05, 0.06],
@@ -65,14 +65,14 @@ def test_rivals_are_what_is_not_clearly_behind():
         }
     )
 
-    assert [other.layers for other in race.rivals(race.best())] == [(4,)]
+    assert [other.layers for other in board.rivals(board.best())] == [(4,)]
 
 
 def test_a_concept_that_is_not_known_is_not_searched_for():
     """
     Where the full swap changes less than its runs differ, or the wrong way, nothing is to find.
     """
-    assert race_of({}).is_known
+    assert board_of({}).is_known
     assert not Scoreboard(
         {(): [0.5, 0.4, 0.6], ALL: [0.6, 0.4, 0.5]}, 16, "lower", 0.9, True
     ).is_known
@@ -102,9 +102,9 @@ def test_what_is_far_behind_is_given_up_early():
     Of two runs a neighbour needs half of what the best does, to be run on every prompt.
     """
     near, far = [0.5, 0.5], [0.6, 0.6]
-    race = race_of({(4,): [0.1] * 4, (3,): far, (5,): near}, wanted=0.8)
+    board = board_of({(4,): [0.1] * 4, (3,): far, (5,): near}, wanted=0.8)
 
-    assert [other.layers for other in race.rivals(race.best())] == [(5,)]
+    assert [other.layers for other in board.rivals(board.best())] == [(5,)]
 
 
 def test_of_one_picture_the_scale_is_not_known():
@@ -137,9 +137,9 @@ def test_ties_leave_room_for_what_can_be_told_apart():
         (7,): tied,
         (9,): [0.1, 0.14],
     }
-    race = Scoreboard(values, 16, "lower", 0.9, False, widest=1)
+    board = Scoreboard(values, 16, "lower", 0.9, False, widest=1)
 
-    wanted = windows_needing_runs(race, race.estimate((3,)), 4, 16, may_compare=True)
+    wanted = windows_needing_runs(board, board.estimate((3,)), 4, 16, may_compare=True)
 
     assert (9,) in wanted
     assert (5,) not in wanted
@@ -158,8 +158,27 @@ def test_ties_that_have_all_their_runs_ask_for_nothing():
         (7,): tied,
         (9,): [0.1, 0.14],
     }
-    race = Scoreboard(values, 16, "lower", 0.9, False, widest=1)
+    board = Scoreboard(values, 16, "lower", 0.9, False, widest=1)
 
-    wanted = windows_needing_runs(race, race.estimate((3,)), 4, 4, may_compare=True)
+    wanted = windows_needing_runs(board, board.estimate((3,)), 4, 4, may_compare=True)
 
     assert wanted[(9,)] == 4
+
+
+def test_runs_come_in_whatever_their_order():
+    """
+    Scores stand in the common order, and one that comes again takes the place of the former.
+    """
+    values = {(): [1.0, 0.8, 0.9], ALL: [0.1, 0.2, 0.3], (3,): [0.5, 0.7]}
+    board = Scoreboard({}, 16, "lower", 0.9, True)
+
+    for place, score in ((2, 0.3), (0, 0.4), (1, 0.2), (0, 0.1)):
+        board.record(ALL, place, score)
+    for place in (1, 2, 0):
+        board.record((), place, values[()][place])
+    board.record((3,), 4, 0.7)
+    board.record((3,), 1, 0.5)
+
+    assert board.values == values
+    assert board.best() == Scoreboard(values, 16, "lower", 0.9, True).best()
+    assert board.first(1).values == {(): [1.0], ALL: [0.1], (3,): [0.5]}

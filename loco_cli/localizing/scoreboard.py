@@ -1,61 +1,77 @@
 """
-Windows while they are compared: what a few runs of each tell of its effect, and how surely.
+The scores of a search: the effect of each set of layers after a few runs, and how sure it is.
 
-All windows have the same runs in the same order, so that what prompts and seeds differ in cancels.
+All sets of layers have the same runs in the same order, so that differences between prompts and
+between seeds cancel.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 
+from loco_cli.layers import LayerSet
 from loco_cli.localization import CLEAR, KNOWN_SCALE, Better, enough
 
-Layers = tuple[int, ...]
-
-FAR = 0.5  # of what the best does: what does less in its first runs is given up
-N_FIRST = 2  # runs of a window before it may be given up: a neighbour, or where none does much
-PRECISION = 0.05  # of an effect that is reported: its standard error
-N_RIVALS = 2  # that go on together with the best
+N_FIRST_RUNS = 2  # runs that a window has had before it may be given up
+PRECISION = 0.05  # standard error of an effect that is reported
+N_RIVALS = 2  # windows that are run on together with the best
+_GIVE_UP_SHARE = 0.5  # a window with less of the best's effect in its first runs is given up
 
 
 @dataclass(frozen=True)
 class Estimate:
     """An effect, its standard error (infinite from a single run), and from how many runs."""
 
-    layers: Layers
+    layers: LayerSet
     effect: float
     stderr: float
     n: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scoreboard:
     """
-    What was scored so far: for every set of layers the scores of the first runs, in one order.
+    The scores so far: for every set of layers those of its first runs, in an order that all share.
 
-    Windows of more than `widest` layers only tell where to look: they are never the best.
-    `shared_swap_of` tells of every run which picture of the full swap is its own, where several
-    runs share one.
+    It is updated by `record` as runs come in. Windows of more than `widest` layers only tell where
+    to look and are never the best. `shared_swap_of` tells of every run which picture of the full
+    swap is its own, where several runs share one.
 
     `Scoreboard({(): [0.8], (0, 1): [0.2], (0,): [0.3]}, n_layers=2, better="lower", wanted=0.9)`
     """
 
-    values: Mapping[Layers, Sequence[float]]
+    values: dict[LayerSet, list[float]]
     n_layers: int
     better: Better
     wanted: float
     is_auto: bool
     widest: int | None = None
     shared_swap_of: Sequence[int] | None = None
+    _places: dict[LayerSet, list[int]] = field(default_factory=dict, init=False, repr=False)
+
+    def record(self, layers: LayerSet, place: int, score: float) -> None:
+        """Take in the score of some layers' run at a place of the common order."""
+        scores, places = self.values.setdefault(layers, []), self._places.setdefault(layers, [])
+        i = bisect_left(places, place)
+        if places[i : i + 1] == [place]:
+            scores[i] = score
+        else:
+            places.insert(i, place)
+            scores.insert(i, score)
+
+    def first(self, n: int) -> "Scoreboard":
+        """Return the scores of the first `n` runs alone."""
+        return replace(self, values={layers: found[:n] for layers, found in self.values.items()})
 
     @property
-    def everything(self) -> Layers:
+    def everything(self) -> LayerSet:
         """All layers: the full swap."""
-        return tuple(range(self.n_layers))
+        return LayerSet(range(self.n_layers))
 
     @property
     def span(self) -> float:
-        """What the full swap does to the score, a mean over its pictures: the scale of effects."""
+        """The change of the score by the full swap, a mean over its pictures."""
         return fmean(self._changes())
 
     @property
@@ -85,7 +101,7 @@ class Scoreboard:
         )
 
     def is_scale_in_doubt(self, best: Estimate) -> bool:
-        """Whether it hangs on a scale that can still be made surer if the best is enough."""
+        """Whether more runs of the full swap could change that the best is, or is not, enough."""
         n, error = len(self.values[self.everything]), self.scale_error or 0.0
         if error <= KNOWN_SCALE or not self.is_new_to_scale(n):
             return False
@@ -97,16 +113,17 @@ class Scoreboard:
         return enough(self.wanted, self.scale_error)
 
     def estimates(self) -> tuple[Estimate, ...]:
-        """Return what is known of every window that was tried, in the order of the trials."""
-        windows = [layers for layers in self.values if layers and layers != self.everything]
+        """Return the estimate of every window that was tried, in the order of the trials."""
+        everything = self.everything
+        windows = [layers for layers in self.values if layers and layers != everything]
         return tuple(map(self.estimate, windows))
 
     def candidates(self) -> tuple[Estimate, ...]:
-        """Return what is known of the windows that may be chosen."""
+        """Return the estimates of the windows that may be chosen."""
         widest = self.widest or self.n_layers
         return tuple(one for one in self.estimates() if len(one.layers) <= widest)
 
-    def estimate(self, layers: Layers, most: int | None = None) -> Estimate:
+    def estimate(self, layers: LayerSet, most: int | None = None) -> Estimate:
         """
         Return a window's effect: the mean change on its own runs, as a share of the span.
 
@@ -118,7 +135,7 @@ class Scoreboard:
         n = len(scores)
         if span == 0:
             return Estimate(layers, 0.0, float("inf"), n)
-        runs = zip(self.values[()], scores, strict=False)
+        runs = zip(self.values[LayerSet()], scores, strict=False)
         changes = [original - score for original, score in runs]
         return Estimate(layers, fmean(changes) / span, _stderr(changes) / abs(span), n)
 
@@ -130,7 +147,7 @@ class Scoreboard:
         return max([e for e in able if len(e.layers) == narrowest] or found, key=lambda e: e.effect)
 
     def rivals(self, best: Estimate) -> tuple[Estimate, ...]:
-        """Return all that could still take the place of the best, the likeliest first."""
+        """Return the windows that could still take the place of the best, the likeliest first."""
         is_enough = self.is_auto and best.effect >= self.enough
         found = []
         for other in self.candidates():
@@ -145,16 +162,16 @@ class Scoreboard:
         return tuple(sorted(found, key=lambda e: -e.effect))
 
     def _could_be_enough(self, other: Estimate) -> bool:
-        if other.n <= N_FIRST:
-            return other.effect >= FAR * self.enough
+        if other.n <= N_FIRST_RUNS:
+            return other.effect >= _GIVE_UP_SHARE * self.enough
         return other.effect + CLEAR * max(other.stderr, PRECISION) >= self.enough
 
     def _is_behind(self, best: Estimate, other: Estimate) -> bool:
-        """Whether another is clearly behind; of a few runs only that it is far behind is clear."""
+        """Whether another is clearly behind; after a few runs only a large distance is clear."""
         n = min(best.n, other.n)
-        if n <= N_FIRST:
-            mine, theirs = (self.estimate(one.layers, n).effect for one in (best, other))
-            return theirs < FAR * mine
+        if n <= N_FIRST_RUNS:
+            mine, theirs = (self.estimate(e.layers, n).effect for e in (best, other))
+            return theirs < _GIVE_UP_SHARE * mine
         return self.lead(best, other) >= CLEAR
 
     def may_be_settled(self, best: Estimate, n_all: int) -> bool:
@@ -182,11 +199,11 @@ class Scoreboard:
             changes.setdefault(self.shared_swap_of[i] if self.shared_swap_of else i, []).append(
                 original - target
             )
-        return [fmean(own) for own in changes.values()]
+        return [fmean(of_picture) for of_picture in changes.values()]
 
     def _full_runs(self) -> list[tuple[float, float]]:
         """Return the scores of the original and of the full swap, of every run that had both."""
-        return list(zip(self.values[()], self.values[self.everything], strict=False))
+        return list(zip(self.values[LayerSet()], self.values[self.everything], strict=False))
 
     def margin(self, best: Estimate) -> float | None:
         """Return the smallest lead over a window of the same width, None where there is none."""

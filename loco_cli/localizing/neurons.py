@@ -1,4 +1,4 @@
-"""Which neurons tell a concept, and what holding them does to its pictures."""
+"""The neurons that tell a concept, and the pictures with these neurons held at plain values."""
 
 import time
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from loco_cli.editing.solve_neurons import Ranked, rank
 from loco_cli.errors import MachineError
 from loco_cli.events import SILENT, Events
 from loco_cli.interventions import FixChannels, Run, SwapPrompt
+from loco_cli.layers import LayerSet
 from loco_cli.localization import (
     ConceptName,
     LayerName,
@@ -29,6 +30,7 @@ from loco_cli.localization import (
 )
 from loco_cli.localizing import sweep
 from loco_cli.localizing.checks import check_find_neurons
+from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import LocatedModel
 from loco_cli.models.session import RunOptions
@@ -49,38 +51,40 @@ def run(
     machine.team.check_alone("a list of neurons")
     check_find_neurons(located, recipe)
     check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs))
-    bench = sweep.load_bench(located, machine, events)
+    context = SearchContext.load(located, machine, events)
     layers_of, found = named_layers(located, recipe), []
     if layers_of is None:
         settings = recipe.localize.model_copy(update={"method": "locogen"})
-        found = [sweep.localize(bench, entry, settings).localization for entry in recipe.edits]
-        layers_of = tuple(one.layer_set for one in found)
+        found = [sweep.localize(context, entry, settings).localization for entry in recipe.edits]
+        layers_of = tuple(localization.layer_set for localization in found)
     ranked = rank(located, recipe, layers_of, encoder_of(located))
     return tuple(
-        _Job(bench, recipe, entry, layers, own).run(found[i].unet_evaluations if found else 0)
-        for i, (entry, layers, own) in enumerate(zip(recipe.edits, layers_of, ranked, strict=True))
+        _Listing(context, recipe, recipe.edits[i], layers, ranked[i]).run(
+            found[i].unet_evaluations if found else 0
+        )
+        for i, layers in enumerate(layers_of)
     )
 
 
 @dataclass
-class _Job:
+class _Listing:
     """
-    One concept's pictures: the original, all layers swapped, the layers swapped, channels held.
+    One concept's neurons and pictures: original, all layers swapped, layers swapped, channels held.
 
     `scores` and `pictures` fill while it runs; the four stand in this order for each pair and seed.
     """
 
-    bench: sweep.SearchContext
+    context: SearchContext
     recipe: Recipe
     entry: EditEntry
-    layers: tuple[int, ...]
+    layers: LayerSet
     ranked: Sequence[Ranked]
     scores: dict[str, list[float]] = field(default_factory=dict)
     pictures: list[SwapPicture] = field(default_factory=list)
 
     @property
-    def everything(self) -> tuple[int, ...]:
-        return tuple(range(self.bench.located.spec.n_layers))
+    def everything(self) -> LayerSet:
+        return LayerSet(range(self.context.located.spec.n_layers))
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -88,33 +92,33 @@ class _Job:
 
     def run(self, n_evaluations_before: int) -> LocalizationRun:
         """Return what was found; the evaluations of finding the layers are counted with it."""
-        started, bench, settings = time.monotonic(), self.bench, self.recipe.localize
-        steps, guidance = bench.located.spec.sampling(settings.steps, settings.guidance)
+        started, context, settings = time.monotonic(), self.context, self.recipe.localize
+        steps, guidance = context.located.spec.sampling(settings.steps, settings.guidance)
         runs = [
             (name, pair, run)
             for pair in self.entry.localize_pairs
             for seed in self.seeds
             for name, run in self._four(pair, seed)
         ]
-        n_calls = len(runs) * count_steps(bench.pipeline, steps)
+        n_calls = len(runs) * count_steps(context.pipeline, steps)
         images = sample(
-            bench.pipeline,
+            context.pipeline,
             [run for _, _, run in runs],
             steps=steps,
             guidance=guidance,
-            batch_size=bench.batch_size,
-            tick=bench.events.ticker(f"neurons of {self.entry.subject}", n_calls),
+            batch_size=context.batch_size,
+            tick=context.events.ticker(f"neurons of {self.entry.subject}", n_calls),
         )
         for (name, pair, run), image in zip(runs, images, strict=True):
             self._take(name, pair, run.seed, image)
         n_evaluations = n_evaluations_before + n_calls * (2 if guidance > 1 else 1)
         seconds = round(time.monotonic() - started, 3)
         found = self._document((steps, guidance), n_evaluations, seconds)
-        return LocalizationRun(found, tuple(self.pictures), bench.located.spec.module_paths)
+        return LocalizationRun(found, tuple(self.pictures), context.located.spec.module_paths)
 
     def _four(self, pair: PromptPair, seed: int) -> tuple[tuple[str, Run], ...]:
         pooled = self.recipe.localize.pooled
-        fixed = tuple(one.fixed for one in self.ranked)
+        fixed = tuple(ranked.fixed for ranked in self.ranked)
         return (
             ("original", Run(pair.source, seed)),
             ("all", Run(pair.source, seed, SwapPrompt(self.everything, pair.target, pooled))),
@@ -124,7 +128,7 @@ class _Job:
 
     def _take(self, name: str, pair: PromptPair, seed: int, image: Tensor) -> None:
         caption = pair.target if self.entry.kind == "fact" else pair.source
-        (score,) = self.bench.scorer.scores(image[None], [caption])
+        (score,) = self.context.scorer.scores(image[None], [caption])
         if score != score:
             raise MachineError(
                 f"a picture of `{pair.source}` came out as no numbers", "try `--dtype float32`"
@@ -138,7 +142,7 @@ class _Job:
     def _document(
         self, sampling: tuple[int, float], n_evaluations: int, seconds: float
     ) -> Localization:
-        located, concept = self.bench.located, self.entry.concept
+        located, concept = self.context.located, self.entry.concept
         settings, pairs = self.recipe.localize, self.entry.localize_pairs
         original, target = fmean(self.scores["original"]), fmean(self.scores["all"])
         held = WindowScore.of(self.layers, self.scores["held"], original=original, target=target)
@@ -153,7 +157,7 @@ class _Job:
             layer_range=held.layer_range,
             effect=held.effect,
             better=better_for(concept.kind),
-            layers=tuple(LayerName(layer=one, module_path=paths[one]) for one in self.layers),
+            layers=tuple(LayerName(layer=layer, module_path=paths[layer]) for layer in self.layers),
             scores=(held,),
             original_score=original,
             target_score=target,
@@ -161,14 +165,14 @@ class _Job:
             seeds=self.seeds,
             steps=sampling[0],
             guidance=sampling[1],
-            scorer=self.bench.scorer.name,
+            scorer=self.context.scorer.name,
             unet_evaluations=n_evaluations,
             seconds=seconds,
             pooled_swapped=settings.pooled if located.spec.unreachable else None,
             neurons=Neurons(
                 position=self.recipe.edit.position,
                 layer_effect=whole,
-                channels=tuple(one for ranked in self.ranked for one in _named(ranked)),
+                channels=tuple(neuron for ranked in self.ranked for neuron in _named(ranked)),
             ),
         )
 
