@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from loco_cli.localization import Localization
-from loco_cli.manifest import Drift, EditRecord, Strength
+from loco_cli.manifest import Drift, EditRecord, Strength, TensorEdit
 
 Tick = Callable[[int], None]  # takes how many pictures came one step further
 
@@ -36,16 +36,13 @@ class EditPreview:
     """
     A solved edit before anything of it is written.
 
-    `lost` is the largest share of a tensor's change that rounding takes, `lost_key` and
-    `lost_dtype` say of which tensor.
+    `worst_rounded` is the tensor of whose change rounding takes the largest share.
     """
 
     edits: tuple[EditRecord, ...]
     drift: Drift | None
     strength: Strength | None
-    lost: float
-    lost_key: str
-    lost_dtype: str
+    worst_rounded: TensorEdit
 
 
 class Listener(Protocol):

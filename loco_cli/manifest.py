@@ -9,6 +9,7 @@ stamp or say nothing about the weights.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean, harmonic_mean
 from typing import Annotated, Any, Literal
 
@@ -234,6 +235,30 @@ class TensorRecord(Record):
     @property
     def key(self) -> str:
         """`file:tensor`, as the undo file has it."""
+        return f"{self.file}:{self.name}"
+
+
+@dataclass(frozen=True)
+class TensorEdit:
+    """
+    How far one copy of a tensor moves: `TensorEdit("unet/a.safetensors", "...to_k.weight", "F16",
+    rank=4, relative_change=0.02, rounding_error=0.001)`.
+
+    File, name and figures are those of a `TensorRecord`. A tensor that holds several of a model's
+    in one has an edit for each. `drifts` are those of the prompts that are watched.
+    """
+
+    file: str
+    name: str
+    dtype: str
+    rank: int
+    relative_change: float
+    rounding_error: float
+    drifts: tuple[float, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """`file:tensor`, as messages name it."""
         return f"{self.file}:{self.name}"
 
 

@@ -1,8 +1,7 @@
 """A real edit of a small checkpoint, as the edit workflow makes it, without a model to run."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,16 @@ from loco_cli.checkpoint.layout import Checkpoint, open_checkpoint
 from loco_cli.checkpoint.reader import TensorSlot, read_array
 from loco_cli.families import registry
 from loco_cli.manifest import (
+    Base,
     EditRecord,
     Environment,
     Manifest,
     ModelRecord,
     RecipeRecord,
+    TensorEdit,
     TensorRecord,
 )
-from loco_cli.outputs.checkpoint import BaseFacts, WrittenEdit, write_edit
+from loco_cli.outputs.checkpoint import WriteOptions, WrittenEdit, edited_copy
 from tests.checkpoints import WIDTHS
 
 LAYERS = (8, 9)
@@ -54,15 +55,33 @@ def edit(
     """Add a rank-one step to the key and value projections of layers 8 and 9, and write it."""
     checkpoint = open_checkpoint(base)
     patches = {s: patch_of(s, size) for name in names for s in checkpoint.slots("unet", name)}
-    return write_edit(
-        checkpoint,
-        output,
-        patches,
-        lambda facts: manifest_of(checkpoint, facts),
-        EXTRA_FILES,
-        stamp=stamp,
-        force=force,
-    )
+    return write_patches(checkpoint, output, patches, EXTRA_FILES, stamp=stamp, force=force)
+
+
+def write_patches(
+    checkpoint: Checkpoint,
+    output: Path,
+    patches: Mapping[TensorSlot, bytes],
+    extra_files: Mapping[str, str | bytes],
+    make_manifest: Callable[[Base, tuple[TensorRecord, ...]], Manifest] | None = None,
+    *,
+    stamp: bool = True,
+    force: bool = False,
+) -> WrittenEdit:
+    """Write a checkpoint with some bytes in the place of others, and what lies beside it."""
+    options = WriteOptions(stamp=stamp, force=force, with_card="card" in extra_files)
+    with edited_copy(checkpoint, output, tuple(patches), options) as copy:
+        for slot, content in patches.items():
+            copy.put(slot, content, figures_of(slot))
+        return copy.finish(
+            make_manifest or (lambda *facts: manifest_of(checkpoint, *facts)),
+            lambda manifest: extra_files,
+        )
+
+
+def figures_of(slot: TensorSlot) -> TensorEdit:
+    """Return how far a tensor is said to have moved."""
+    return TensorEdit(slot.file, slot.tensor, slot.dtype, 1, 0.1, 0.001)
 
 
 def patch_of(slot: TensorSlot, size: float = 0.5) -> bytes:
@@ -72,19 +91,16 @@ def patch_of(slot: TensorSlot, size: float = 0.5) -> bytes:
     return (before + size * step).astype(before.dtype).tobytes()
 
 
-def manifest_of(checkpoint: Checkpoint, facts: BaseFacts) -> Manifest:
+def manifest_of(checkpoint: Checkpoint, base: Base, tensors: tuple[TensorRecord, ...]) -> Manifest:
     """Return the manifest of such an edit."""
     return Manifest(
         loco_version="0.1.0",
         created="2026-01-01T00:00:00+00:00",
         command=("loco", "edit", "recipe.yaml"),
         recipe=RecipeRecord(text=RECIPE, sha256=hashlib.sha256(RECIPE.encode()).hexdigest()),
-        model=ModelRecord(name=facts.base.name, family=checkpoint.family.name),
-        base=facts.base,
+        model=ModelRecord(name=base.name, family=checkpoint.family.name),
+        base=base,
         edits=(EDIT,),
-        tensors=tuple(
-            TensorRecord(**asdict(tensor), rank=1, relative_change=0.1, rounding_error=0.001)
-            for tensor in facts.tensors
-        ),
+        tensors=tensors,
         environment=ENVIRONMENT,
     )

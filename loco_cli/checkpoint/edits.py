@@ -22,27 +22,11 @@ from loco_cli.checkpoint.layout import Checkpoint
 from loco_cli.checkpoint.patcher import FileRange, hash_content
 from loco_cli.checkpoint.reader import TensorSlot
 from loco_cli.checkpoint.undo import HEADER_TENSOR, Original
-from loco_cli.manifest import STAMP_KEY, VERSION_KEY
+from loco_cli.manifest import STAMP_KEY, VERSION_KEY, TensorEdit, TensorRecord
 
 _BLANK_DIGEST = "0" * 64
 _SPEC = "modelspec."
 _OF_THE_BASE = (f"{_SPEC}date", f"{_SPEC}hash_")
-
-
-@dataclass(frozen=True)
-class EditedTensor:
-    """
-    What an edit does to one tensor of one file, under the name that it has there.
-
-    `EditedTensor("unet/a.safetensors", "...attn2.to_k.weight", "F16", (320, 768), "ba78...", ...)`.
-    """
-
-    file: str
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    sha256_before: str
-    sha256_after: str
 
 
 @dataclass(frozen=True)
@@ -85,16 +69,20 @@ class FileEdit:
     def _in_order(self) -> list[TensorSlot]:
         return sorted(self.slots, key=lambda slot: slot.begin)
 
-    def edited(self, name: str, target: Path) -> EditedTensor:
-        """Return what became of a tensor in `target`, where the edited file is."""
-        info, (begin, end) = self.file.header.tensors[name], self.file.header.span(name)
-        return EditedTensor(
+    def record(self, edit: TensorEdit, target: Path) -> TensorRecord:
+        """Return the record of an edited tensor in `target`, where the edited file is."""
+        header, source = self.file.header, self.file.source
+        begin, end = header.span(edit.name)
+        return TensorRecord(
+            name=edit.name,
             file=self.file.path,
-            name=name,
-            dtype=info.dtype,
-            shape=info.shape,
-            sha256_before=hash_content(FileRange(self.file.source, begin, end)),
+            shape=header.tensors[edit.name].shape,
+            dtype=header.tensors[edit.name].dtype,
+            sha256_before=hash_content(FileRange(source, begin, end)),
             sha256_after=hash_content(FileRange(target, begin + self.shift, end + self.shift)),
+            rank=edit.rank,
+            relative_change=edit.relative_change,
+            rounding_error=edit.rounding_error,
         )
 
     def stamp(self, target: Path, digest: str) -> None:
@@ -106,7 +94,7 @@ class FileEdit:
         with target.open("r+b") as file:
             file.write(head)
 
-    def originals(self, tensors: Iterable[EditedTensor]) -> tuple[Original, ...]:
+    def originals(self, tensors: Iterable[TensorRecord]) -> tuple[Original, ...]:
         """Return what undoing needs: those of the tensors that are the file's, and its header."""
         file, source = self.file.path, self.file.source
         kept = (

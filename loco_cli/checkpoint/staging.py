@@ -190,6 +190,65 @@ def put_files(finals: Mapping[Path, Path], stale: tuple[Path, ...] = ()) -> None
     _put(finals, next(iter(finals)).parent.parent / "old", stale)
 
 
+def write_folder(folder: Path, contents: Mapping[str, str | bytes]) -> tuple[Path, ...]:
+    """
+    Write the named files into `folder`, which is made if it is not there; return their paths.
+
+    All of them appear, or none does. Raises MachineError where they cannot be written.
+    """
+    with defer_sigint(), staging(folder) as staged:
+        for name, content in contents.items():
+            _write(staged / name, content)
+        if folder.is_dir():
+            put_files({staged / name: folder / name for name in contents})
+        else:
+            put_folder(staged, folder)
+    return tuple(folder / name for name in contents)
+
+
+def write_new(path: Path, content: str | bytes) -> None:
+    """Write a file, in place of one that may be there; raises MachineError."""
+    with defer_sigint(), staging(path) as staged:
+        _write(staged / path.name, content)
+        put_files({staged / path.name: path})
+
+
+def replace_file(path: Path, content: bytes, *, is_private: bool = False) -> None:
+    """
+    Write a small file that nobody sees half of; raises OSError, and what was there stays.
+
+    It is not flushed to disk, as a file of `write_new` is. A private one only its owner can read.
+    """
+    partial = path.with_name(f".{path.name[:80]}.{token_hex(4)}.partial")
+    mode = 0o600 if is_private else 0o666
+    try:
+        with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            file.write(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_on_success(path: Path | None, content: str | bytes) -> Iterator[None]:
+    """
+    Write a file that gets its name when all that is done meanwhile has succeeded; None is no file.
+
+    Ctrl-C comes too late when files that are written meanwhile are being given their names.
+    Raises MachineError where it cannot be written.
+    """
+    if path is None:
+        with defer_sigint():
+            yield
+        return
+    with defer_sigint(), staged_folder(path) as folder:
+        with write_errors(path):
+            _write(folder / path.name, content)
+        yield
+        with write_errors(path):
+            put_files({folder / path.name: path})
+
+
 def _put(finals: Mapping[Path, Path], attic: Path, stale: tuple[Path, ...]) -> None:
     attic.mkdir()
     finish = _finish.get() or _Finish()
@@ -303,3 +362,8 @@ def _lock_folder(folder: Path) -> int | None:
         os.close(handle)
         return None
     return handle
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    with new_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loco_cli.checkpoint.reader import TensorSlot
+from loco_cli.checkpoint.reader import TensorSlot, tensor_bytes
+from loco_cli.checkpoint.staging import written_on_success
 from loco_cli.editing.deltas import Solved, iter_new_weights
 from loco_cli.editing.methods import doubts, edited_slots, solve
 from loco_cli.errors import RequestError, printable
@@ -18,9 +19,8 @@ from loco_cli.models.session import RunOptions
 from loco_cli.models.tokenizers import check_subjects
 from loco_cli.outputs.checkpoint import WriteOptions, WrittenEdit, edited_copy
 from loco_cli.outputs.guards import check_file
-from loco_cli.outputs.lora import write_adapter
-from loco_cli.outputs.manifest import Job, ManifestBuilder, figures_of
-from loco_cli.outputs.pages import written_on_success
+from loco_cli.outputs.lora import edited_lora
+from loco_cli.outputs.manifest import Job, ManifestBuilder
 from loco_cli.outputs.paths import EditOptions, OutputPaths, check_output, needed_bytes
 from loco_cli.recipe import LocalizeSettings, Recipe, render_recipe
 from loco_cli.report.sentences import accepted_below_target, noncontiguous, shortfall
@@ -75,7 +75,8 @@ def run(
     text = render_recipe(recipe) if recipe.overrides else recipe.text
     with written_on_success(options.save_recipe, text):
         if options.form == "lora":
-            written = write_adapter(job, solved, events)
+            with edited_lora(job) as lora:
+                written = lora.finish(solved(), events)
         else:
             slots = edited_slots(located, recipe, layers_of)
             written = _write_copy(job, slots, solved, events)
@@ -90,11 +91,11 @@ def _write_copy(
     """Return an edited copy; the base is copied and hashed while the edit is being solved."""
     wanted = WriteOptions(job.title, job.options.stamp, job.options.force)
     with edited_copy(job.located.checkpoint, job.paths.root, slots, wanted) as copy:
-        found, figures = solved(), []
-        for new in iter_new_weights(job.located, found):
-            copy.put(new.slot, new.content)
-            figures.append(figures_of(new))
-        record = ManifestBuilder(job, found, figures)
+        found, edits = solved(), []
+        for slot, stored, edit in iter_new_weights(job.located, found):
+            copy.put(slot, tensor_bytes(stored, slot), edit)
+            edits.append(edit)
+        record = ManifestBuilder(job, found, edits)
         events.previewed(record.preview)
         return copy.finish(record.manifest, record.pages)
 

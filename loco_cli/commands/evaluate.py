@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from loco_cli.checkpoint.staging import write_folder
 from loco_cli.commands.plans import EVALUATE_FILES, check_evaluate
 from loco_cli.editing.deltas import Solved
 from loco_cli.editing.methods import doubts, solve
@@ -22,7 +23,6 @@ from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import LocatedModel, locate
 from loco_cli.models.session import RunOptions
 from loco_cli.models.tokenizers import check_subjects
-from loco_cli.outputs.pages import write_folder
 from loco_cli.outputs.paths import read_manifest
 from loco_cli.recipe import Recipe
 from loco_cli.report.sentences import strength_words, too_weak

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loco_cli.checkpoint.staging import write_new
 from loco_cli.commands import plans
 from loco_cli.commands.plans import PictureRequest
 from loco_cli.events import SILENT, Events
 from loco_cli.interventions import Run
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, load_model
-from loco_cli.outputs.pages import write_new
 from loco_cli.report.sheet import Cell, Row, render_sheet
 from loco_cli.sampling.sample import choose_batch_size, count_steps, sample, to_png
 

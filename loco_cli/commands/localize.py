@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loco_cli.checkpoint.staging import write_folder
 from loco_cli.commands.plans import LOCALIZE_FILES
 from loco_cli.evaluating.show import localization_report, localization_sheet
 from loco_cli.events import SILENT, Events
@@ -14,7 +15,6 @@ from loco_cli.localizing import neurons, sweep
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions
 from loco_cli.outputs.guards import check_folder
-from loco_cli.outputs.pages import write_folder
 from loco_cli.recipe import Recipe
 from loco_cli.report.sentences import accepted_below_target, layer_words, range_words, shortfall
 

@@ -1,6 +1,5 @@
 """The catalog at work: what it holds, whether a recipe is sound, and a first file to start from."""
 
-import contextlib
 import re
 import shlex
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from loco_cli import recipe as room
+from loco_cli.checkpoint.staging import replace_file
 from loco_cli.errors import LocoError, MachineError, OutputExists, RequestError
 from loco_cli.recipe import CatalogEntry, Override, Recipe
 
@@ -104,16 +104,11 @@ def recipe_document(recipe: Recipe) -> dict[str, Any]:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        replace_file(path, text.encode())
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
         raise MachineError(f"`{path}` cannot be written: {reason}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def _listed(entry: CatalogEntry) -> ListedRecipe:

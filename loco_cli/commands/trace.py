@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loco_cli.checkpoint.staging import write_folder
 from loco_cli.commands.plans import LOCALIZE_FILES
 from loco_cli.errors import MachineError
 from loco_cli.events import SILENT, Events
@@ -21,7 +22,6 @@ from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, load_model, load_scorer
 from loco_cli.models.tokenizers import check_subjects
 from loco_cli.outputs.guards import check_folder
-from loco_cli.outputs.pages import write_folder
 from loco_cli.protocol.seeds import localize_seeds
 from loco_cli.recipe import EditEntry, LocalizeSettings, Recipe
 from loco_cli.report.trace import render_trace_report, render_trace_sheet, state_words

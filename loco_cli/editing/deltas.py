@@ -11,15 +11,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from loco_cli.checkpoint.reader import TensorSlot, read_tensor, tensor_bytes
+from loco_cli.checkpoint.reader import TensorSlot, read_tensor
 from loco_cli.editing.factors import Update
 from loco_cli.editing.preserve import Preserved
 from loco_cli.editing.watched import DriftProbe
 from loco_cli.errors import EditError
 from loco_cli.layers import LayerSet
-from loco_cli.manifest import EditRecord
+from loco_cli.manifest import EditRecord, TensorEdit
 from loco_cli.models.locate import LocatedModel
 from loco_cli.recipe import EditEntry, Recipe
+
+# a copy of a tensor, its new weight in the slot's dtype, and how far that is from the base's
+NewWeight = tuple[TensorSlot, Tensor, TensorEdit]
 
 
 @dataclass(frozen=True)
@@ -51,19 +54,6 @@ class Solved:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class TensorEdit:
-    """One edited copy of a tensor: the bytes that replace its slot, and how far it moved."""
-
-    slot: TensorSlot
-    content: bytes
-    stored: Tensor  # as it will be read back, in the slot's dtype
-    rank: int
-    relative_change: float
-    rounding_error: float
-    drifts: tuple[float, ...] = ()  # of each prompt that is watched
-
-
 def edit_record(
     entry: EditEntry,
     recipe: Recipe,
@@ -93,14 +83,14 @@ def edit_record(
     )
 
 
-def new_weights(located: LocatedModel, solved: Solved) -> tuple[TensorEdit, ...]:
+def new_weights(located: LocatedModel, solved: Solved) -> tuple[NewWeight, ...]:
     """
     Return every edited copy of every tensor.
 
     Raises EditError where one is not finite, or none differs from what it was.
     """
     weights = tuple(iter_new_weights(located, solved))
-    if not any(weight.relative_change for weight in weights):
+    if not any(edit.relative_change for _, _, edit in weights):
         raise EditError(
             f"the edit changes nothing: all of its {len(weights)} tensors keep their values",
             "lower `--ridge`",
@@ -108,7 +98,7 @@ def new_weights(located: LocatedModel, solved: Solved) -> tuple[TensorEdit, ...]
     return weights
 
 
-def iter_new_weights(located: LocatedModel, solved: Solved) -> Iterator[TensorEdit]:
+def iter_new_weights(located: LocatedModel, solved: Solved) -> Iterator[NewWeight]:
     """Yield every edited copy of every tensor, in the order of the changes."""
     for change in solved.changes:
         for slot in located.checkpoint.slots(change.component, change.name):
@@ -130,21 +120,21 @@ def read_change(
     return weight, *update.change(weight)
 
 
-def _new_weight(slot: TensorSlot, change: Change) -> TensorEdit:
+def _new_weight(slot: TensorSlot, change: Change) -> NewWeight:
     weight, left, right = read_change(slot, change.update)
     wanted = left @ right  # [d_out, d_in], float64
     stored = (weight.double() + wanted).to(weight.dtype)
-    content = tensor_bytes(stored, slot)
     made = stored.double() - weight.double()
-    return TensorEdit(
-        slot=slot,
-        content=content,
-        stored=stored,
+    edit = TensorEdit(
+        file=slot.file,
+        name=slot.tensor,
+        dtype=slot.dtype,
         rank=_rank(left, change.update.triangle),
         relative_change=_share(made, weight.double()),
         rounding_error=_share(made - wanted, wanted),
         drifts=change.watched.drifts(weight, made) if change.watched else (),
     )
+    return slot, stored, edit
 
 
 def _share(part: Tensor, whole: Tensor) -> float:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from loco_cli.checkpoint.lora import Lora
-from loco_cli.editing.deltas import Solved, TensorEdit, new_weights
+from loco_cli.checkpoint.reader import TensorSlot
+from loco_cli.editing.deltas import Solved, new_weights
 from loco_cli.errors import MachineError
 from loco_cli.evaluating.questions import Question, questions
 from loco_cli.evaluation import BeforeAfter, Evaluation, ForgetImages, JudgedImage, KeepImages
@@ -185,19 +186,19 @@ def edited_pipeline(
 
     After it, the weights are what they were.
     """
-    chosen: dict[tuple[str, str], TensorEdit] = {}
-    for weight in new_weights(located, solved):
+    chosen: dict[tuple[str, str], tuple[TensorSlot, Tensor]] = {}
+    for slot, stored, _ in new_weights(located, solved):
         # of `x.safetensors` and `x.fp16.safetensors` the pipeline has read the first
-        key = (weight.slot.component, weight.slot.name)
-        here = chosen.get(key, weight)
-        if weight.slot.file.count(".") <= here.slot.file.count("."):
-            chosen[key] = weight
+        key = (slot.component, slot.name)
+        here, _ = chosen.get(key, (slot, stored))
+        if slot.file.count(".") <= here.file.count("."):
+            chosen[key] = slot, stored
     components = sorted({change.component for change in solved.changes})
     with ExitStack() as stack:
         for component in components:  # and no EMA copy
-            stored = {name: new.stored for (of, name), new in chosen.items() if of == component}
+            weights = {name: new for (of, name), (_, new) in chosen.items() if of == component}
             module = getattr(pipeline.pipe, component)
-            stack.enter_context(replaced_weights(module, stored))
+            stack.enter_context(replaced_weights(module, weights))
         # with another encoder the prompts that were read so far read otherwise
         is_reading_alike = components == [pipeline.spec.network]
         reader = pipeline.reader if is_reading_alike else PromptReader(pipeline.pipe, pipeline.spec)

@@ -17,7 +17,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from typing import Any
 import platformdirs
 
 from loco_cli import __version__
+from loco_cli.checkpoint.staging import replace_file
 from loco_cli.models.locate import LocatedModel
 
 LIMIT_BYTES = 512 * 2**20  # of all runs that are kept; those that nobody asked for longest go first
@@ -84,13 +84,7 @@ class RunCache:
         path = self._path(of)
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    json.dump(value, file)
-                Path(partial).replace(path)
-            finally:
-                Path(partial).unlink(missing_ok=True)
+            replace_file(path, json.dumps(value).encode(), is_private=True)
 
     def find_run(self, *of: Any, needs_picture: bool) -> CachedRun | None:
         """Return a run that is kept, None also where its picture is needed and was not."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from loco_cli.checkpoint.edits import EditedTensor, plan_edits
+from loco_cli.checkpoint.edits import plan_edits
 from loco_cli.checkpoint.layout import Checkpoint
 from loco_cli.checkpoint.patcher import Digest, FileRange, hash_file
 from loco_cli.checkpoint.reader import TensorSlot
@@ -26,19 +26,12 @@ from loco_cli.checkpoint.staging import (
 )
 from loco_cli.checkpoint.undo import FILE_TENSOR, Original, write_undo
 from loco_cli.errors import EditError, printable
-from loco_cli.manifest import Base, Manifest, Output, render_manifest
-from loco_cli.outputs.background import Background
+from loco_cli.manifest import Base, Manifest, Output, TensorEdit, TensorRecord, render_manifest
 from loco_cli.outputs.base import base_record, file_records
-from loco_cli.outputs.copying import BaseCopy, FileCopy
+from loco_cli.outputs.copying import Background, BaseCopy, FileCopy
 from loco_cli.outputs.paths import OutputPaths, check_free, check_output, needed_bytes, output_paths
 
-
-@dataclass(frozen=True)
-class BaseFacts:
-    """What only the writer knows of an edit, for its manifest: the base's hashes, each tensor's."""
-
-    base: Base
-    tensors: tuple[EditedTensor, ...]
+MakeManifest = Callable[[Base, tuple[TensorRecord, ...]], Manifest]
 
 
 @dataclass(frozen=True)
@@ -62,25 +55,6 @@ class WriteOptions:
     stamp: bool = True
     force: bool = False
     with_card: bool = True
-
-
-def write_edit(
-    base: Checkpoint,
-    output: Path,
-    patches: Mapping[TensorSlot, bytes],
-    make_manifest: Callable[[BaseFacts], Manifest],
-    extra_files: Mapping[str, str | bytes],
-    *,
-    what: str = "edited",
-    stamp: bool = True,
-    force: bool = False,
-) -> WrittenEdit:
-    """Write `base` with `patches` to `output`, where all of them are known, as `edited_copy`."""
-    options = WriteOptions(what, stamp, force, with_card="card" in extra_files)
-    with edited_copy(base, output, tuple(patches), options) as copy:
-        for slot, content in patches.items():
-            copy.put(slot, content)
-        return copy.finish(make_manifest, lambda manifest: extra_files)
 
 
 @contextmanager
@@ -127,13 +101,14 @@ class EditedCopy:
         self._staged, self._final = places
         self._open = set(slots)
         what = options.what if options.stamp else None
+        self._moved: dict[tuple[str, str], TensorEdit] = {}  # by file and tensor
         self._edits = {edit.file.path: edit for edit in plan_edits(base, slots, what)}
         self._copies = tuple(self._file_copies())
         self._copying = BaseCopy(self._copies, background)
 
-    def put(self, slot: TensorSlot, content: bytes) -> None:
+    def put(self, slot: TensorSlot, content: bytes, edit: TensorEdit) -> None:
         """
-        Fill the place of a slot.
+        Fill the place of a slot, and keep how far its tensor moves for the manifest.
 
         Raises:
             EditError: the content is not as long as the slot.
@@ -150,16 +125,17 @@ class EditedCopy:
                 file.seek(slot.begin + self._edits[slot.file].shift)
                 file.write(content)
         self._open.remove(slot)
+        self._moved[slot.file, slot.tensor] = edit
 
     def finish(
         self,
-        make_manifest: Callable[[BaseFacts], Manifest],
+        make_manifest: MakeManifest,
         make_pages: Callable[[Manifest], Mapping[str, str | bytes]],
     ) -> WrittenEdit:
         """
         Write all that belongs to the output, give it its final names, and return what it is.
 
-        `make_manifest` is called once and lists exactly the tensors that it is given; the output's
+        `make_manifest` is called once, with base and tensors, and lists exactly these; the output's
         files are filled in afterwards. `make_pages` is called with it, and returns what lies beside
         the weights by role: "recipe", "report", and "card", which only a folder has.
 
@@ -171,13 +147,12 @@ class EditedCopy:
         """
         assert not self._open
         with write_errors(self._final.root):
-            facts = self._facts()
-        manifest = make_manifest(facts)
-        assert manifest.base == facts.base
-        assert {t.key for t in manifest.tensors} == {f"{t.file}:{t.name}" for t in facts.tensors}
+            base, tensors = base_record(self._base, self._copying.digests()), self._tensors()
+        manifest = make_manifest(base, tensors)
+        assert (manifest.base, manifest.tensors) == (base, tensors)
         with write_errors(self._final.root):
             pages = make_pages(manifest)
-            manifest = manifest.with_output(self._write(manifest.digest(), facts, pages))
+            manifest = manifest.with_output(self._write(manifest, pages))
             with new_file(self._staged.manifest) as file:
                 file.write(render_manifest(manifest).encode())
             self._copying.check_unchanged()
@@ -195,10 +170,12 @@ class EditedCopy:
             elif entry.path not in self._base.left_out:
                 yield FileCopy(entry, self._target(entry.path), self._edits.get(entry.path))
 
-    def _facts(self) -> BaseFacts:
-        base = base_record(self._base, self._copying.digests())
+    def _tensors(self) -> tuple[TensorRecord, ...]:
+        """Return the record of every tensor that has changed; raises EditError where none has."""
         found = [
-            self._background.start(edit.edited, name, self._target(edit.file.path))
+            self._background.start(
+                edit.record, self._moved[edit.file.path, name], self._target(edit.file.path)
+            )
             for edit in self._edits.values()
             for name in edit.tensors
         ]
@@ -209,17 +186,18 @@ class EditedCopy:
                 f"the edit changes nothing: all of its {len(tensors)} tensors keep their bytes",
                 "lower `--ridge`",
             )
-        return BaseFacts(base, changed)
+        return changed
 
-    def _write(self, digest: str, facts: BaseFacts, pages: Mapping[str, str | bytes]) -> Output:
+    def _write(self, manifest: Manifest, pages: Mapping[str, str | bytes]) -> Output:
         """Write what depends on the base's hashes, hash all that is new, and return the records."""
+        digest = manifest.digest()
         background, made = self._background, dict[Path, Future[Digest]]()
         for edit in self._edits.values():
             target = self._target(edit.file.path)
             edit.stamp(target, digest)
             made[target] = background.start(hash_file, target, background.stop)
             background.flush(target)  # the disk writes while we hash
-        made[self._staged.undo] = background.start(self._write_undo, facts)
+        made[self._staged.undo] = background.start(self._write_undo, manifest)
         for role, content in pages.items():
             path = self._staged.named(role)
             if path:
@@ -233,7 +211,7 @@ class EditedCopy:
         by_name = {path.relative_to(home).as_posix(): one for path, one in digests.items()}
         return Output(files=file_records(by_name), stamped=self._options.stamp)
 
-    def _write_undo(self, facts: BaseFacts) -> Digest:
+    def _write_undo(self, manifest: Manifest) -> Digest:
         kept = [
             Original.raw(
                 copy.entry.path, FILE_TENSOR, FileRange(copy.entry.source, 0, copy.entry.n_bytes)
@@ -241,9 +219,9 @@ class EditedCopy:
             for copy in self._copies
             if not copy.target
         ]
-        edited = [one for edit in self._edits.values() for one in edit.originals(facts.tensors)]
+        edited = [one for edit in self._edits.values() for one in edit.originals(manifest.tensors)]
         with new_file(self._staged.undo) as file:
-            write_undo(file, (*kept, *edited), facts.base)
+            write_undo(file, (*kept, *edited), manifest.base)
         return hash_file(self._staged.undo, self._background.stop)
 
     def _target(self, path: str) -> Path:

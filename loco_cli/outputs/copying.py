@@ -6,19 +6,71 @@ file of the base is hashed on the way, and where the output keeps all of its byt
 serves for both.
 """
 
-from concurrent.futures import Future
+import os
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import ParamSpec, TypeVar
 
 from loco_cli.checkpoint.clone import copy_ranges, share_blocks
 from loco_cli.checkpoint.edits import FileEdit
 from loco_cli.checkpoint.files import Entry
 from loco_cli.checkpoint.header import read_header
 from loco_cli.checkpoint.patcher import Digest, hash_file
-from loco_cli.checkpoint.staging import new_file
+from loco_cli.checkpoint.staging import new_file, sync_file
 from loco_cli.errors import CheckpointError, printable
-from loco_cli.outputs.background import Background
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_N_THREADS = min(4, os.cpu_count() or 1)  # one reads, hashes or writes at the speed of a disk
+
+
+class Background:
+    """
+    A few threads that copy and hash, and one that flushes files to disk as they are finished.
+
+    Left by an error, Ctrl-C included, it sets `stop`, which the work looks at between two chunks,
+    and waits until nothing is touched any more.
+    """
+
+    def __init__(self) -> None:
+        self.stop = Event()
+        self._workers = ThreadPoolExecutor(_N_THREADS)
+        self._flusher = ThreadPoolExecutor(1)
+        self._futures: list[Future] = []
+
+    def __enter__(self) -> "Background":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        for threads in (self._workers, self._flusher):
+            threads.shutdown(cancel_futures=True)
+
+    def start(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "Future[_T]":
+        """Begin some work and return its future."""
+        return self._remember(self._workers.submit(work, *args, **kwargs))
+
+    def flush(self, path: Path, after: Future | None = None) -> None:
+        """Have a file flushed to disk, when the work `after` is done."""
+        self._remember(self._flusher.submit(_flush, path, after))
+
+    def raise_failure(self) -> None:
+        """Raise what went wrong so far, if anything did."""
+        for future in self._futures:
+            if future.done():
+                future.result()
+
+    def finish(self) -> None:
+        """Wait until all is done; raise as soon as something goes wrong."""
+        wait(self._futures, return_when=FIRST_EXCEPTION)
+        self.raise_failure()
+
+    def _remember(self, future: "Future[_T]") -> "Future[_T]":
+        self._futures.append(future)
+        return future
 
 
 @dataclass(frozen=True)
@@ -106,3 +158,9 @@ def _fill(copy: FileCopy, is_shared: bool, stop: Event) -> None:
 def _identity(path: Path) -> tuple[int, ...]:
     found = path.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _flush(path: Path, after: Future | None) -> None:
+    if after:
+        after.result()
+    sync_file(path)

@@ -5,14 +5,14 @@ The manifest lists what the LoRA moves. The hash after the edit is that of the b
 the LoRA merged into it at strength 1: their sum, rounded once to the tensor's dtype.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 
 from torch import Tensor
 
 from loco_cli import __version__
-from loco_cli.checkpoint.edits import EditedTensor
 from loco_cli.checkpoint.layout import Checkpoint
 from loco_cli.checkpoint.lora import LowRank, lora_metadata, lora_tensors, write_lora
 from loco_cli.checkpoint.patcher import hash_file
@@ -25,27 +25,19 @@ from loco_cli.events import Events
 from loco_cli.manifest import (
     STAMP_KEY,
     VERSION_KEY,
-    Base,
     Manifest,
     Output,
+    TensorEdit,
+    TensorRecord,
     render_manifest,
 )
 from loco_cli.models.encoders import finest
 from loco_cli.models.locate import LocatedModel
-from loco_cli.outputs.background import Background
 from loco_cli.outputs.base import base_record, file_records
-from loco_cli.outputs.checkpoint import BaseFacts, WrittenEdit, put_in_place
-from loco_cli.outputs.copying import BaseCopy, FileCopy
-from loco_cli.outputs.manifest import Figures, Job, ManifestBuilder
+from loco_cli.outputs.checkpoint import WrittenEdit, put_in_place
+from loco_cli.outputs.copying import Background, BaseCopy, FileCopy
+from loco_cli.outputs.manifest import Job, ManifestBuilder
 from loco_cli.outputs.paths import OutputPaths, check_output, output_paths
-
-
-@dataclass(frozen=True)
-class Moved:
-    """One tensor of the base as a LoRA moves it: what becomes of it, and how far that is."""
-
-    tensor: EditedTensor
-    figures: Figures
 
 
 @dataclass(frozen=True)
@@ -53,48 +45,63 @@ class Adapter:
     """A solved edit as factors: what the LoRA holds, and every tensor of the base that it moves."""
 
     changes: tuple[LowRank, ...]
-    moved: tuple[Moved, ...]
+    tensors: tuple[TensorRecord, ...]
+    edits: tuple[TensorEdit, ...]  # of the same tensors
 
 
-def write_adapter(job: Job, solved: Callable[[], Solved], events: Events) -> WrittenEdit:
+@contextmanager
+def edited_lora(job: Job) -> Iterator["EditedLora"]:
     """
-    Return a solved edit as a LoRA, written whole: the file, its recipe, its manifest.
-
-    The base is hashed while the edit is being solved.
+    Begin a LoRA: the base is hashed while the edit is being solved.
 
     Raises:
-        EditError: the edit changes nothing, or more than the base's dtypes can hold.
-        OutputExists, RequestError, MachineError: as `check_output`, or the disk fills meanwhile.
-        CheckpointError: the base cannot be read, or has changed since the hashing began, or since
-            its own manifest was written.
+        MachineError, CheckpointError: the base cannot be read.
     """
-    base, final = job.located.checkpoint, job.paths
     with Background() as background:
-        with write_errors(final.root):
-            hashing = _begin_hashing(base, background)
-        found = solved()
-        adapter = adapt(job.located, found)
-        facts = BaseFacts(
-            base_record(base, hashing.digests()), tuple(one.tensor for one in adapter.moved)
-        )
-    record = ManifestBuilder(job, found, [one.figures for one in adapter.moved])
-    events.previewed(record.preview)
-    manifest = record.manifest(facts)
-    tensors = lora_tensors(job.located.spec.family.lora, adapter.changes)
-    room = sum(tensor.nbytes for tensor in tensors.values())
-    check_output(base, final, needed_bytes=room, force=job.options.force)
-    with staged_folder(final.root) as folder, write_errors(final.root):
-        staged = output_paths(folder / final.root.name, is_folder=False)
-        with new_file(staged.root) as file:
-            write_lora(file, tensors, _metadata(job, facts.base, adapter, manifest))
-        with new_file(staged.recipe) as file:
-            file.write(job.recipe.text.encode())
-        manifest = manifest.with_output(_output(staged, job.options.stamp))
-        with new_file(staged.manifest) as file:
-            file.write(render_manifest(manifest).encode())
-        hashing.check_unchanged()
-        put_in_place(staged, final, force=job.options.force)
-    return WrittenEdit(final, manifest)
+        with write_errors(job.paths.root):
+            hashing = _begin_hashing(job.located.checkpoint, background)
+        yield EditedLora(job, hashing)
+
+
+@dataclass(frozen=True)
+class EditedLora:
+    """A LoRA on its way, of which nothing is written yet."""
+
+    job: Job
+    hashing: BaseCopy
+
+    def finish(self, solved: Solved, events: Events) -> WrittenEdit:
+        """
+        Return a solved edit as a LoRA, written whole: the file, its recipe, its manifest.
+
+        Raises:
+            EditError: the edit changes nothing, or more than the base's dtypes can hold.
+            OutputExists, RequestError, MachineError: as `check_output`, or the disk fills
+                meanwhile.
+            CheckpointError: the base has changed since the hashing began, or since its own
+                manifest was written.
+        """
+        job, final = self.job, self.job.paths
+        adapter = adapt(job.located, solved)
+        base = base_record(job.located.checkpoint, self.hashing.digests())
+        record = ManifestBuilder(job, solved, adapter.edits)
+        events.previewed(record.preview)
+        manifest = record.manifest(base, adapter.tensors)
+        tensors = lora_tensors(job.located.spec.family.lora, adapter.changes)
+        room = sum(tensor.nbytes for tensor in tensors.values())
+        check_output(job.located.checkpoint, final, needed_bytes=room, force=job.options.force)
+        with staged_folder(final.root) as folder, write_errors(final.root):
+            staged = output_paths(folder / final.root.name, is_folder=False)
+            with new_file(staged.root) as file:
+                write_lora(file, tensors, _metadata(job, adapter, manifest))
+            with new_file(staged.recipe) as file:
+                file.write(job.recipe.text.encode())
+            manifest = manifest.with_output(_output(staged, job.options.stamp))
+            with new_file(staged.manifest) as file:
+                file.write(render_manifest(manifest).encode())
+            self.hashing.check_unchanged()
+            put_in_place(staged, final, force=job.options.force)
+        return WrittenEdit(final, manifest)
 
 
 def adapt(located: LocatedModel, solved: Solved) -> Adapter:
@@ -104,7 +111,7 @@ def adapt(located: LocatedModel, solved: Solved) -> Adapter:
     Raises EditError where they make nothing of them, or what is not finite.
     """
     changes: list[LowRank] = []
-    moved: list[Moved] = []
+    moved: list[tuple[TensorRecord, TensorEdit]] = []
     for change in solved.changes:
         # programs load no EMA copy, and a LoRA moves whichever variant they do load
         copies = located.checkpoint.slots(change.component, change.name)
@@ -117,12 +124,13 @@ def adapt(located: LocatedModel, solved: Solved) -> Adapter:
                 _moved(located.checkpoint, slot, change, (left, right), (up, down))
                 for slot in slots
             ]
-    if not any(one.tensor.sha256_before != one.tensor.sha256_after for one in moved):
+    tensors = tuple(record for record, _ in moved)
+    if not any(record.sha256_before != record.sha256_after for record in tensors):
         raise EditError(
-            f"the edit changes nothing: all of its {len(moved)} tensors keep their values",
+            f"the edit changes nothing: all of its {len(tensors)} tensors keep their values",
             "lower `--ridge`",
         )
-    return Adapter(tuple(changes), tuple(moved))
+    return Adapter(tuple(changes), tensors, tuple(edit for _, edit in moved))
 
 
 def _moved(
@@ -131,7 +139,7 @@ def _moved(
     of: Change,
     solved: tuple[Tensor, Tensor],
     stored: tuple[Tensor, Tensor],
-) -> Moved:
+) -> tuple[TensorRecord, TensorEdit]:
     """Return what becomes of a tensor that is given a change in two factors, as they are stored."""
     left, right = (factor.double() for factor in stored)
     weight, change, wanted = read_tensor(slot).double(), left @ right, solved[0] @ solved[1]
@@ -140,24 +148,28 @@ def _moved(
     before = read_range(slot.source, begin, end)
     after = bytearray(before)  # the slot may be a third of a fused tensor
     after[slot.begin - begin : slot.end - begin] = tensor_bytes(weight + change, slot)
-    info = header.tensors[slot.tensor]
-    tensor = EditedTensor(
+    size = weight.norm().item()
+    edit = TensorEdit(
         file=slot.file,
         name=slot.tensor,
-        dtype=info.dtype,
-        shape=info.shape,
-        sha256_before=sha256(before).hexdigest(),
-        sha256_after=sha256(after).hexdigest(),
-    )
-    size = weight.norm().item()
-    figures = Figures(
-        slot=slot,
+        dtype=slot.dtype,
         rank=left.shape[1],
         relative_change=change.norm().item() / size if size else 0.0,
         rounding_error=((change - wanted).norm() / wanted.norm()).item(),
         drifts=of.watched.drifts(weight, change) if of.watched else (),
     )
-    return Moved(tensor, figures)
+    record = TensorRecord(
+        name=slot.tensor,
+        file=slot.file,
+        shape=header.tensors[slot.tensor].shape,
+        dtype=header.tensors[slot.tensor].dtype,
+        sha256_before=sha256(before).hexdigest(),
+        sha256_after=sha256(after).hexdigest(),
+        rank=edit.rank,
+        relative_change=edit.relative_change,
+        rounding_error=edit.rounding_error,
+    )
+    return record, edit
 
 
 def _begin_hashing(base: Checkpoint, background: Background) -> BaseCopy:
@@ -166,8 +178,8 @@ def _begin_hashing(base: Checkpoint, background: Background) -> BaseCopy:
     return BaseCopy(tuple(map(FileCopy, entries)), background)
 
 
-def _metadata(job: Job, base: Base, adapter: Adapter, manifest: Manifest) -> dict[str, str]:
-    checkpoint, spec = job.located.checkpoint, job.located.spec
+def _metadata(job: Job, adapter: Adapter, manifest: Manifest) -> dict[str, str]:
+    checkpoint, spec, base = job.located.checkpoint, job.located.spec, manifest.base
     metadata = lora_metadata(
         spec,
         rank=max(change.up.shape[1] for change in adapter.changes),

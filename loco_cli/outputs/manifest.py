@@ -8,14 +8,13 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 
 from loco_cli import __version__
-from loco_cli.checkpoint.edits import EditedTensor
-from loco_cli.checkpoint.reader import TensorSlot
-from loco_cli.editing.deltas import Solved, TensorEdit
+from loco_cli.editing.deltas import Solved
 from loco_cli.editing.methods import unreached
 from loco_cli.editing.watched import mean_drift
 from loco_cli.events import EditPreview
 from loco_cli.localization import LocalizationRun
 from loco_cli.manifest import (
+    Base,
     Drift,
     Environment,
     Manifest,
@@ -23,34 +22,14 @@ from loco_cli.manifest import (
     RecipeRecord,
     Seconds,
     Strength,
+    TensorEdit,
     TensorRecord,
 )
 from loco_cli.models.locate import LocatedModel
-from loco_cli.outputs.checkpoint import BaseFacts
 from loco_cli.outputs.paths import EditOptions, OutputPaths
 from loco_cli.recipe import Recipe
 from loco_cli.report.card import render_card
 from loco_cli.report.html import render_edit_report
-
-
-@dataclass(frozen=True)
-class Figures:
-    """
-    How far one copy of a tensor moves: `Figures(slot, rank=4, relative_change=0.01, ...)`.
-
-    `rounding_error` is the share of the change that is lost where it is stored.
-    """
-
-    slot: TensorSlot
-    rank: int
-    relative_change: float
-    rounding_error: float
-    drifts: tuple[float, ...] = ()
-
-
-def figures_of(new: TensorEdit) -> Figures:
-    """Return how far a new weight moved."""
-    return Figures(new.slot, new.rank, new.relative_change, new.rounding_error, new.drifts)
 
 
 @dataclass(frozen=True)
@@ -79,13 +58,12 @@ class Job:
 class ManifestBuilder:
     """What the manifest, the card and the report say of an edit that is being written."""
 
-    def __init__(self, job: Job, solved: Solved, figures: Sequence[Figures]) -> None:
-        self.job, self.solved, self.figures = job, solved, figures
-        self.figures_of = {(one.slot.file, one.slot.tensor): one for one in figures}
+    def __init__(self, job: Job, solved: Solved, edits: Sequence[TensorEdit]) -> None:
+        self.job, self.solved, self.edits = job, solved, edits
         self.started = time.monotonic()
 
-    def manifest(self, facts: BaseFacts) -> Manifest:
-        """Return the manifest, once the writer knows what only it can know."""
+    def manifest(self, base: Base, tensors: tuple[TensorRecord, ...]) -> Manifest:
+        """Return the manifest from what only the writer knows: the hashes before and after."""
         located, recipe, options = self.job.located, self.job.recipe, self.job.options
         found = [sweep.localization for sweep in self.job.sweeps]
         return Manifest(
@@ -100,14 +78,14 @@ class ManifestBuilder:
                 unreachable=unreached(located, recipe),
                 texts=located.borrowed,
             ),
-            base=facts.base,
+            base=base,
             # how long a search took is under `seconds`: the stamp is the same whatever the machine
             localizations=tuple({**one.to_json(), "seconds": 0.0} for one in found),
             preserve=tuple(name for _, name in self.solved.preserved),
             edits=self.solved.records,
             drift=self.drift,
             strength=self.job.strength,
-            tensors=tuple(map(self._tensor, facts.tensors)),
+            tensors=tensors,
             environment=_environment(),
             seconds=Seconds() if options.created else self._seconds(),
         )
@@ -122,21 +100,18 @@ class ManifestBuilder:
     @property
     def preview(self) -> EditPreview:
         """What is known of the edit before it is written."""
-        worst = max(self.figures, key=lambda one: one.rounding_error)
         return EditPreview(
             edits=self.solved.records,
             drift=self.drift,
             strength=self.job.strength,
-            lost=worst.rounding_error,
-            lost_key=worst.slot.key,
-            lost_dtype=worst.slot.dtype,
+            worst_rounded=max(self.edits, key=lambda edit: edit.rounding_error),
         )
 
     @property
     def drift(self) -> Drift | None:
         """How far prompts move that the edit is to leave alone."""
         watched = self.solved.changes[0].watched
-        return mean_drift(watched, [one.drifts for one in self.figures]) if watched else None
+        return mean_drift(watched, [edit.drifts for edit in self.edits]) if watched else None
 
     def pages(self, manifest: Manifest) -> dict[str, str | bytes]:
         """Return what lies beside the weights, by role: recipe, report, and a folder's card."""
@@ -157,10 +132,7 @@ class ManifestBuilder:
             model=located.name,
             edits=self.solved.records,
             localizations=list(map(_timeless, sweeps)) if options.created else sweeps,
-            tensors=[
-                (one.slot.key, one.rank, one.relative_change, one.rounding_error)
-                for one in self.figures
-            ],
+            tensors=self.edits,
             preserved=[name for _, name in self.solved.preserved],
             drift=self.drift,
             strength=self.job.strength,
@@ -168,20 +140,6 @@ class ManifestBuilder:
             command=options.command,
             module_paths=located.spec.module_paths,
             manifest=manifest,
-        )
-
-    def _tensor(self, tensor: EditedTensor) -> TensorRecord:
-        figures = self.figures_of[tensor.file, tensor.name]
-        return TensorRecord(
-            name=tensor.name,
-            file=tensor.file,
-            shape=tensor.shape,
-            dtype=tensor.dtype,
-            sha256_before=tensor.sha256_before,
-            sha256_after=tensor.sha256_after,
-            rank=figures.rank,
-            relative_change=figures.relative_change,
-            rounding_error=figures.rounding_error,
         )
 
 

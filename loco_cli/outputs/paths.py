@@ -9,12 +9,11 @@ from typing import Literal
 
 from loco_cli.checkpoint.files import UNDO_NAME, list_files
 from loco_cli.checkpoint.layout import Checkpoint
-from loco_cli.checkpoint.staging import check_space, check_writable
+from loco_cli.checkpoint.staging import check_space, check_writable, left_behind
 from loco_cli.errors import OutputExists, RequestError, VerificationError, printable
 from loco_cli.manifest import Manifest, parse_manifest
 from loco_cli.models.locate import LocatedModel
-from loco_cli.outputs.apart import check_outside_sources, sources_of
-from loco_cli.outputs.killed import interrupted_manifest, interrupted_output
+from loco_cli.outputs.guards import check_outside_sources, sources_of
 from loco_cli.recipe import Recipe
 
 _MANIFEST_LIMIT_BYTES = 64 << 20
@@ -205,7 +204,7 @@ def read_manifest(output: Path) -> FoundManifest | None:
     path = (
         paths.manifest
         if paths.manifest.is_file()
-        else interrupted_manifest(paths.root, paths.manifest)
+        else _interrupted_manifest(paths.root, paths.manifest)
     )
     if path is None:
         return None
@@ -235,7 +234,7 @@ def existing_output(output: Path) -> OutputPaths:
     """
     paths = output_paths(output, output.is_dir())
     if not paths.root.exists():
-        old = interrupted_output(output) or interrupted_output(paths.root)
+        old = _interrupted_output(output) or _interrupted_output(paths.root)
         hint = (
             f"a program that was killed while it replaced it has left `{printable(old)}`"
             if old
@@ -291,3 +290,24 @@ def _check_ours(folder: Path) -> None:
             "write there",
             "choose another `--output`, or remove the folder yourself",
         )
+
+
+def _interrupted_manifest(root: Path, manifest: Path) -> Path | None:
+    """
+    Return the manifest of the weights `root` that did not get its name, None where there is none.
+
+    Files cannot be renamed together, and a manifest is the last of an output's to be, as it is the
+    first of those that are taken away. A folder is renamed with all that is in it.
+    """
+    for folder in () if root.is_dir() else left_behind(root):
+        for side in (folder / "new", folder / "old"):
+            found = side / manifest.name
+            if found.is_file() and not (side / root.name).exists():
+                return found
+    return None
+
+
+def _interrupted_output(output: Path) -> Path | None:
+    """Return where an output is that was to be replaced, None where there is none."""
+    places = (folder / "old" / output.name for folder in left_behind(output))
+    return next((place for place in places if place.exists()), None)

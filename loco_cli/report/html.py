@@ -18,15 +18,12 @@ from PIL import Image
 
 from loco_cli.evaluation import BeforeAfter, Evaluation
 from loco_cli.localization import Localization, LocalizationRun
-from loco_cli.manifest import Drift, EditRecord, Manifest, Strength
+from loco_cli.manifest import Drift, EditRecord, Manifest, Strength, TensorEdit
 from loco_cli.report import sentences
 from loco_cli.report.chart import Chart, Ladder, describe, layer_chart
 from loco_cli.report.sheet import Strip, ask_again, swap_strips
 
 _Item = TypeVar("_Item")
-
-# key, rank, relative change, rounding error
-TensorFacts = tuple[str, int | None, float, float | None]
 
 MAX_SIDE = 256  # pixels of a picture; twice what a page shows, for fine screens
 
@@ -62,23 +59,6 @@ class _LocalizationView:
         )
 
 
-@dataclass(frozen=True)
-class TensorLine:
-    """One changed tensor: `TensorLine("unet/model.safetensors", "mid_block.0.weight", 4, ...)`."""
-
-    file: str
-    name: str
-    rank: int | None
-    relative_change: float
-    rounding_error: float | None
-
-    @classmethod
-    def of(cls, facts: TensorFacts) -> "TensorLine":
-        """Return the line of a tensor from its `file:tensor` key and figures."""
-        file, _, name = facts[0].rpartition(":")
-        return cls(file, name, *facts[1:])
-
-
 def _hashes(manifest: Manifest | None) -> tuple[tuple[str, str], ...]:
     """Return what a manifest has hashed before an edit, by name: itself, the recipe, the base."""
     if manifest is None:
@@ -108,7 +88,7 @@ def render_edit_report(
     model: str,
     edits: Sequence[EditRecord],
     localizations: Sequence[Localization | LocalizationRun],
-    tensors: Sequence[TensorFacts],
+    tensors: Sequence[TensorEdit],
     preserved: Sequence[str],
     recipe: str,
     command: Sequence[str],
@@ -127,7 +107,6 @@ def render_edit_report(
         one if isinstance(one, LocalizationRun) else LocalizationRun(one) for one in localizations
     ]
     found = [_LocalizationView.of(sweep, module_paths) for sweep in sweeps]
-    lines = [TensorLine.of(facts) for facts in tensors]
     paths = dict(enumerate(module_paths))
     for one in found:
         paths |= one.paths
@@ -138,8 +117,8 @@ def render_edit_report(
         edits=edits,
         paths=paths,
         found=found,
-        files=_grouped(lines, lambda line: line.file),
-        largest=max((line.relative_change for line in lines), default=0.0),
+        files=_grouped(tensors, lambda edit: edit.file),
+        largest=max((edit.relative_change for edit in tensors), default=0.0),
         preserved=preserved,
         drift=drift,
         ladder=Ladder.of(strength),

@@ -149,10 +149,11 @@ def preview_sentences(preview: EditPreview) -> tuple[str, ...]:
 def preview_warnings(preview: EditPreview) -> tuple[str, ...]:
     """Return a sentence for each thing that speaks against an edit."""
     said = []
-    if preview.lost > MAX_LOST:
+    worst = preview.worst_rounded
+    if worst.rounding_error > MAX_LOST:
         said.append(
-            f"rounding to {preview.lost_dtype} loses {preview.lost:.0%} of the change of "
-            f"`{preview.lost_key}`"
+            f"rounding to {worst.dtype} loses {worst.rounding_error:.0%} of the change of "
+            f"`{worst.key}`"
         )
     if preview.drift and preview.drift.unrelated > MAX_DRIFT:
         said.append(

@@ -193,7 +193,7 @@ def _outcome(
         layers=layers,
         effect=None,
         ridge=solved.records[0].ridge or 0.0,
-        moved=max(weight.relative_change for weight in new_weights(located, solved)),
+        moved=max(edit.relative_change for _, _, edit in new_weights(located, solved)),
         base=base_share(judged.pictures),
         **judged.evaluation.figures,
         kept_preserved=inside,

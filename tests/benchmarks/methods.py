@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from loco_cli.checkpoint.reader import read_tensor
-from loco_cli.editing.deltas import Solved, TensorEdit, new_weights
+from loco_cli.editing.deltas import NewWeight, Solved, new_weights
 from loco_cli.editing.methods import solve
 from loco_cli.encoders.encode import CheckpointEncoder
 from loco_cli.evaluating.choice import Choice, measured
@@ -122,7 +122,7 @@ class Editing:
         begin = random.Random(entry.subject).choice(apart)
         return tuple(range(begin, begin + width))
 
-    def share_changed(self, weights: Sequence[TensorEdit]) -> float:
+    def share_changed(self, weights: Sequence[NewWeight]) -> float:
         """Return the share of the UNet's and the text encoders' numbers that an edit changes."""
         checkpoint = self.located.checkpoint
         parts = ("unet", *(one.component for one in self.located.spec.context.encoders))
@@ -131,7 +131,7 @@ class Editing:
             for (component, _), slots in checkpoint.slots_by_name.items()
             if component in parts
         )
-        n_changed = sum(int((read_tensor(one.slot) != one.stored).sum()) for one in weights)
+        n_changed = sum(int((read_tensor(slot) != new).sum()) for slot, new, _ in weights)
         return n_changed / n_all
 
 

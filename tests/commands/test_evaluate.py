@@ -103,7 +103,7 @@ def test_an_edit_in_memory_leaves_no_trace(tiny, pipeline, encoder, recipe):
     with edited_pipeline(pipeline, tiny, solved):
         inside = {k: v.clone() for k, v in pipeline.pipe.unet.state_dict().items()}
 
-    stored = {weight.slot.name: weight.stored.float() for weight in new_weights(tiny, solved)}
+    stored = {slot.name: new.float() for slot, new, _ in new_weights(tiny, solved)}
     for name, value in pipeline.pipe.unet.state_dict().items():
         assert torch.equal(value, before[name])
         assert torch.equal(inside[name], stored.get(name, before[name]))

@@ -160,7 +160,7 @@ def test_the_source_is_answered_as_the_target(relative):
     pair = recipe.edits[0].edit_pairs[1]
     ((here, there),) = places_of(relative, [pair])
     made = new_weights(relative, solved(relative, recipe))
-    weights = {new.slot.component: new.stored for new in made}
+    weights = {slot.component: stored for slot, stored, _ in made}
 
     before = passed(relative, [pair.source, pair.target])
     after = passed(relative, [pair.source], weights)

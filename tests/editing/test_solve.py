@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from loco_cli.checkpoint.reader import read_tensor
+from loco_cli.checkpoint.reader import read_tensor, tensor_bytes
 from loco_cli.editing.contexts import Contexts
 from loco_cli.editing.deltas import new_weights
 from loco_cli.editing.keys import encode_problem
@@ -169,26 +169,27 @@ def test_new_weights_are_keys_and_values_of_the_layers(tiny, encoder):
     weights = new_weights(tiny, solved(tiny, encoder, recipe_of()))
 
     names = [name for layer in (8, 9) for name in tiny.spec.layers[layer].tensor_names()]
-    assert [weight.slot.name for weight in weights] == names
-    for weight in weights:
-        assert weight.stored.dtype == torch.float16
-        assert torch.isfinite(weight.stored).all()
-        assert weight.relative_change > 0
-        assert 0 < weight.rounding_error < 0.5
-        assert 0 < weight.rank <= 64
+    assert [slot.name for slot, _, _ in weights] == names
+    for _, stored, edit in weights:
+        assert stored.dtype == torch.float16
+        assert torch.isfinite(stored).all()
+        assert edit.relative_change > 0
+        assert 0 < edit.rounding_error < 0.5
+        assert 0 < edit.rank <= 64
 
 
 def test_the_change_is_what_is_recorded(tiny, encoder):
     """
     `relative_change` is |ΔW| / |W| of what is stored, and the bytes are those of the tensor.
     """
-    weight = new_weights(tiny, solved(tiny, encoder, recipe_of()))[0]
-    base = read_tensor(weight.slot).double()
+    slot, stored, edit = new_weights(tiny, solved(tiny, encoder, recipe_of()))[0]
+    base = read_tensor(slot).double()
 
-    change = (weight.stored.double() - base).norm() / base.norm()
+    change = (stored.double() - base).norm() / base.norm()
 
-    assert weight.relative_change == pytest.approx(change.item())
-    assert weight.content == weight.stored.numpy().tobytes()
+    assert edit.relative_change == pytest.approx(change.item())
+    assert edit.key == slot.key
+    assert tensor_bytes(stored, slot) == stored.numpy().tobytes()
 
 
 def test_the_same_recipe_gives_the_same_bytes(tiny):
@@ -196,7 +197,10 @@ def test_the_same_recipe_gives_the_same_bytes(tiny):
     A solve depends on nothing but checkpoint and recipe.
     """
     once, again = (
-        [w.content for w in new_weights(tiny, solved(tiny, encoder_of(tiny), recipe_of()))]
+        [
+            tensor_bytes(stored, slot)
+            for slot, stored, _ in new_weights(tiny, solved(tiny, encoder_of(tiny), recipe_of()))
+        ]
         for _ in range(2)
     )
 
@@ -256,7 +260,7 @@ def test_in_every_family_the_source_answers_as_its_target(relative):
 
     found = solve(relative, recipe, (layers,), encoder)
 
-    weights = {new.slot.name: new.stored for new in new_weights(relative, found)}
+    weights = {slot.name: stored for slot, stored, _ in new_weights(relative, found)}
     states = [source.states, target.states]
     before, after = (answers(relative, states, w) for w in ({}, weights))
     for layer in relative.spec.layers:

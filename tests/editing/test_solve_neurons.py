@@ -47,12 +47,12 @@ def test_channels_are_those_of_the_equation(tiny, encoder, position):
     found = solve(tiny, recipe, [(8, 9)], encoder)
 
     assert len(found.changes) == 4
-    for change, new in zip(found.changes, new_weights(tiny, found), strict=True):
+    for change, (_, stored, _) in zip(found.changes, new_weights(tiny, found), strict=True):
         weight = weight_of(tiny, change.name)
         a, b = (states @ weight.numpy().astype(float).T for states in (style, plain))
         error = np.sqrt(a.var(0) / len(a) + b.var(0) / len(b))
         expected = np.argsort(-np.abs((a.mean(0) - b.mean(0)) / error))[:10]
-        changed = (new.stored != weight).any(1).nonzero()[:, 0]
+        changed = (stored != weight).any(1).nonzero()[:, 0]
         assert changed.tolist() == sorted(expected.tolist())
 
 
@@ -64,10 +64,8 @@ def test_channels_come_near_their_plain_mean(tiny, encoder):
     keys, plain = states_of(encoder, recipe)
     found = solve(tiny, recipe, [(8,)], encoder)
 
-    for new in new_weights(tiny, found):
-        before, after = (
-            w.numpy().astype(float) for w in (weight_of(tiny, new.slot.name), new.stored)
-        )
+    for slot, stored, _ in new_weights(tiny, found):
+        before, after = (w.numpy().astype(float) for w in (weight_of(tiny, slot.name), stored))
         rows = (after != before).any(1)
         mean = (plain @ before.T).mean(0)[rows]
         far, near = (np.abs((keys @ w.T)[:, rows] - mean).mean() for w in (before, after))
@@ -82,9 +80,10 @@ def test_two_concepts_have_channels_of_their_own(tiny, encoder):
     other = solve(tiny, recipe_of(f"{OBJECT}, {STYLE}", neurons=8), [(8,), (8,)], encoder)
 
     assert [record.neurons for record in one.records] == [8, 8]
-    for a, b in zip(new_weights(tiny, one), new_weights(tiny, other), strict=True):
-        assert 8 < a.rank <= 16
-        torch.testing.assert_close(a.stored, b.stored, rtol=0, atol=1e-5)
+    both = zip(new_weights(tiny, one), new_weights(tiny, other), strict=True)
+    for (_, stored, edit), (_, again, _) in both:
+        assert 8 < edit.rank <= 16
+        torch.testing.assert_close(stored, again, rtol=0, atol=1e-5)
 
 
 def test_auto_is_a_share_of_the_channels(tiny, encoder):
@@ -93,7 +92,7 @@ def test_auto_is_a_share_of_the_channels(tiny, encoder):
     """
     found = solve(tiny, recipe_of(), [(8, 13)], encoder)
 
-    assert [new.rank for new in new_weights(tiny, found)] == [48, 48, 24, 24]
+    assert [edit.rank for _, _, edit in new_weights(tiny, found)] == [48, 48, 24, 24]
 
 
 def test_a_lora_holds_it_exactly(tiny, encoder):

@@ -14,7 +14,7 @@ from loco_cli.commands import undo, verify
 from loco_cli.outputs.checkpoint import edited_copy
 from loco_cli.outputs.paths import read_manifest
 from tests.checkpoints import sd1_weights, tree_bytes, write_folder, write_single_file
-from tests.edits import EXTRA_FILES, NAMES, RECIPE, edit, manifest_of, patch_of
+from tests.edits import EXTRA_FILES, NAMES, RECIPE, edit, figures_of, manifest_of, patch_of
 
 LAYOUTS = ("folder", "sharded", "variants", "bare unet", "single file")
 
@@ -139,8 +139,8 @@ def test_weights_may_come_one_by_one_in_any_order(base_file, tmp_path):
 
     with edited_copy(checkpoint, tmp_path / "one by one", slots) as copy:
         for slot in reversed(slots):
-            copy.put(slot, patch_of(slot))
-        written = copy.finish(lambda facts: manifest_of(checkpoint, facts), lambda _: EXTRA_FILES)
+            copy.put(slot, patch_of(slot), figures_of(slot))
+        written = copy.finish(lambda *facts: manifest_of(checkpoint, *facts), lambda _: EXTRA_FILES)
 
     at_once = edit(base_file, tmp_path / "at once")
     assert written.manifest.output.files[0].path == "one by one.loco.html"

@@ -16,9 +16,9 @@ from loco_cli.errors import (
     OutputExists,
     RequestError,
 )
-from loco_cli.outputs.checkpoint import edited_copy, write_edit
+from loco_cli.outputs.checkpoint import edited_copy
 from tests.checkpoints import K, sd1_weights, tree_bytes, write_folder, write_single_file
-from tests.edits import EXTRA_FILES, NAMES, edit, manifest_of, patch_of
+from tests.edits import EXTRA_FILES, NAMES, edit, manifest_of, patch_of, write_patches
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_an_edit_without_effect_is_an_error(base, tmp_path):
     patches = {slot: read_bytes(slot) for slot in checkpoint.slots("unet", K)}
 
     with pytest.raises(EditError, match="changes nothing: all of its 1 tensors keep their bytes"):
-        write_edit(checkpoint, tmp_path / "out", patches, lambda facts: None, {})
+        write_patches(checkpoint, tmp_path / "out", patches, {})
 
     assert listing(tmp_path) == ["base"]
 
@@ -68,9 +68,7 @@ def test_a_tensor_without_effect_is_not_listed(base, tmp_path):
     (same,), (other,) = checkpoint.slots("unet", NAMES[0]), checkpoint.slots("unet", NAMES[1])
     patches = {same: read_bytes(same), other: patch_of(other)}
 
-    written = write_edit(
-        checkpoint, tmp_path / "out", patches, lambda facts: manifest_of(checkpoint, facts), {}
-    )
+    written = write_patches(checkpoint, tmp_path / "out", patches, {})
 
     assert [tensor.name for tensor in written.manifest.tensors] == [NAMES[1]]
     assert compare.run(base, tmp_path / "out").manifest.matches
@@ -84,11 +82,11 @@ def test_an_interruption_leaves_nothing(error, base, tmp_path):
     checkpoint = open_checkpoint(base)
     patches = {slot: patch_of(slot) for slot in checkpoint.slots("unet", K)}
 
-    def interrupt(facts):
+    def interrupt(*facts):
         raise error
 
     with pytest.raises(type(error) if isinstance(error, Exception) else error):
-        write_edit(checkpoint, tmp_path / "out", patches, interrupt, EXTRA_FILES)
+        write_patches(checkpoint, tmp_path / "out", patches, EXTRA_FILES, interrupt)
 
     assert listing(tmp_path) == ["base"]
 
@@ -133,7 +131,7 @@ def test_a_patch_of_another_size_is_refused(base, tmp_path):
     (slot,) = checkpoint.slots("unet", K)
 
     with pytest.raises(EditError, match=r"to_k\.weight` has 3 bytes, its place has 192"):
-        write_edit(checkpoint, tmp_path / "out", {slot: b"abc"}, lambda facts: None, {})
+        write_patches(checkpoint, tmp_path / "out", {slot: b"abc"}, {})
 
 
 def flip_last_byte(path):
@@ -150,12 +148,12 @@ def test_a_base_that_changes_meanwhile_is_refused(file, base, tmp_path):
     checkpoint = open_checkpoint(base)
     patches = {slot: patch_of(slot) for slot in checkpoint.slots("unet", K)}
 
-    def change(facts):
+    def change(*facts):
         flip_last_byte(base / file)
-        return manifest_of(checkpoint, facts)
+        return manifest_of(checkpoint, *facts)
 
     with pytest.raises(CheckpointError, match="changed while it was read"):
-        write_edit(checkpoint, tmp_path / "out", patches, change, EXTRA_FILES)
+        write_patches(checkpoint, tmp_path / "out", patches, EXTRA_FILES, change)
 
     assert listing(tmp_path) == ["base"]
 
@@ -276,12 +274,12 @@ def test_refuses_what_has_come_meanwhile(is_file, base, base_file, tmp_path):
     patches = {slot: patch_of(slot) for slot in checkpoint.slots("unet", K)}
     written = []
 
-    def meanwhile(facts):
+    def meanwhile(*facts):
         written.append(edit(checkpoint.root, tmp_path / "out"))
-        return manifest_of(checkpoint, facts)
+        return manifest_of(checkpoint, *facts)
 
     with pytest.raises(OutputExists, match="exists"):
-        write_edit(checkpoint, tmp_path / "out", patches, meanwhile, EXTRA_FILES)
+        write_patches(checkpoint, tmp_path / "out", patches, EXTRA_FILES, meanwhile)
 
     assert verify.run(written[0].paths.root).ok
     assert not [name for name in listing(tmp_path) if name.endswith(".partial")]

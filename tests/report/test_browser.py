@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from loco_cli.localization import WindowScore
-from loco_cli.manifest import EditRecord, Strength, StrengthTrial
+from loco_cli.manifest import EditRecord, Strength, StrengthTrial, TensorEdit
 from loco_cli.report.html import (
     render_edit_report,
     render_evaluation_report,
@@ -59,7 +59,7 @@ def page(request, swept, judged):
         model=LONG,
         edits=(EditRecord(**record, layer_range=(0, 4), tokens="all", n_keys=24),),
         localizations=[sweep],
-        tensors=[(f"{LONG}:{LONG}", 24, 0.123, 0.0012)],
+        tensors=[TensorEdit(LONG, LONG, "F16", 24, 0.123, 0.0012)],
         preserved=[LONG, "klimt"],
         recipe=LONG,
         command=(LONG,),

@@ -17,6 +17,7 @@ from loco_cli.manifest import (
     Manifest,
     ModelRecord,
     RecipeRecord,
+    TensorEdit,
 )
 from loco_cli.report.html import (
     MAX_SIDE,
@@ -76,7 +77,9 @@ def edit_page(localizations=(), edits=(), **changes):
     told = {
         "title": "Remove Monet",
         "model": "tiny",
-        "tensors": [("unet/model.safetensors:mid.to_k.weight", 4, 0.0123, 0.0004)],
+        "tensors": [
+            TensorEdit("unet/model.safetensors", "mid.to_k.weight", "F16", 4, 0.0123, 0.0004)
+        ],
         "preserved": ["klimt"],
         "recipe": "loco: 1\n",
         "command": ("loco", "edit", "remove monet"),
@@ -105,7 +108,7 @@ def hostile_page(request, swept, judged):
         model=HOSTILE,
         recipe=HOSTILE,
         preserved=[HOSTILE],
-        tensors=[(f"{HOSTILE}:{HOSTILE}", None, 0.1, None)],
+        tensors=[TensorEdit(HOSTILE, HOSTILE, "F16", 4, 0.1, 0.0)],
         module_paths=[HOSTILE] * 4,
     )
 
@@ -284,8 +287,11 @@ def test_an_edit_lists_its_tensors_by_file():
     Every changed tensor stands below its file, once, in whatever order the files come.
     """
     names = [f"mid.{i}.weight" for i in range(3)]
-    keys = [f"{file}:{name}" for name in names for file in ("a.bin", "b.bin")]
-    tensors = [(key, 4, 0.0123, 0.0004) for key in keys]
+    tensors = [
+        TensorEdit(file, name, "F16", 4, 0.0123, 0.0004)
+        for name in names
+        for file in ("a.bin", "b.bin")
+    ]
 
     text = Page(edit_page(tensors=tensors)).text
 
@@ -298,7 +304,9 @@ def test_an_edit_without_localization_preserve_or_change_is_a_page():
     """
     Nothing localized, nothing preserved, no change at all: the page still stands.
     """
-    page = edit_page(preserved=(), tensors=[("f:t", 0, 0.0, 0.0)], module_paths=())
+    page = edit_page(
+        preserved=(), tensors=[TensorEdit("f", "t", "F16", 0, 0.0, 0.0)], module_paths=()
+    )
 
     assert "Nothing was preserved" in page
     assert "Where it was found" not in page

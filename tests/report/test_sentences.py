@@ -3,7 +3,7 @@
 import pytest
 
 from loco_cli.events import EditPreview
-from loco_cli.manifest import Drift, EditRecord
+from loco_cli.manifest import Drift, EditRecord, TensorEdit
 from loco_cli.report.sentences import preview_sentences, preview_warnings
 
 EDIT = EditRecord(
@@ -33,7 +33,7 @@ def test_what_is_foreseen(unrelated, lost, said):
     outlast rounding.
     """
     drift = Drift.of([], [("a photo of a fork", unrelated)])
-    seen = EditPreview((EDIT,), drift, None, lost, "a:w", "F16")
+    seen = EditPreview((EDIT,), drift, None, TensorEdit("a", "w", "F16", 1, 0.1, lost))
 
     words, warnings = preview_sentences(seen), preview_warnings(seen)
 

@@ -4,8 +4,8 @@ import signal
 
 import pytest
 
+from loco_cli.checkpoint.staging import write_folder, write_new, written_on_success
 from loco_cli.errors import MachineError
-from loco_cli.outputs.pages import write_folder, write_new, written_on_success
 
 
 def names(folder):
