@@ -118,6 +118,11 @@ def check_method(located: LocatedModel, recipe: Recipe) -> None:
         )
     if method.site == "text-encoder":
         _check_encoders(located, recipe)
+    elif any(layer.text.scope != "prompt" for layer in located.spec.layers):
+        raise RequestError(
+            f"layers of `{located.name}` read keys that exist only during a run, and "
+            f"method `{method.name}` takes them from the prompt alone"
+        )
     if "neurons" in method.settings:
         check_neurons(located, recipe, named_layers(located, recipe))
 

@@ -15,11 +15,12 @@ from loco_cli.families.names import LoraSpelling, TensorAlias
 Prediction = Literal["epsilon", "v_prediction"]
 Shapes = Mapping[str, tuple[int, ...]]  # of a network's tensors, by canonical name
 
-CLIP_TOKENS = "text_model.embeddings.token_embedding.weight"
-MAX_ENCODER_LAYERS = 1024  # that a configuration may claim; T5-XXL, the deepest in use, has 24
+_CLIP_TOKENS = "text_model.embeddings.token_embedding.weight"
 CLIP_POSITIONS = "text_model.embeddings.position_embedding.weight"
+MAX_ENCODER_LAYERS = 1024  # that a configuration may claim; T5-XXL, the deepest in use, has 24
+
 # either is the table: the one that T5's encoder and decoder share, or a copy
-T5_TOKENS = ("shared.weight", "encoder.embed_tokens.weight")
+_T5_TOKENS = ("shared.weight", "encoder.embed_tokens.weight")
 _BLOCK = re.compile(
     r"(text_model\.)?encoder\.(layers|block)\.\d+|(en|de)coder\.(mid_block|(up|down)_blocks\.\d+)"
 )
@@ -28,11 +29,11 @@ _BLOCK = re.compile(
 @dataclass(frozen=True)
 class Network:
     """
-    The kind of model that draws: `Network("unet", "UNet", "conv_in.weight", "up_blocks.")`.
+    A kind of model that draws: `Network("unet", "UNet", "conv_in.weight", "up_blocks.")`.
 
     `component` is its folder in the diffusers layout, `title` its name in a sentence. Every network
-    of the kind has `input_tensor`, which reads the noisy picture, and tensors that begin with
-    `sign`: by these a file is known that holds a network alone, named as diffusers names it.
+    of the kind has `input_tensor`, which reads the noisy picture. A file with tensors whose names
+    begin with `sign` holds a network alone, named as diffusers names it.
     """
 
     component: str
@@ -54,8 +55,8 @@ class Projection:
     """
     One linear map of a layer, without its owner: `Projection("to_k", d_out=320)`.
 
-    `norm` is the module of the layer that norms what the map answers, None where nothing does: a
-    part of a change of normed keys turns them and keeps their length.
+    `norm` is the module of the layer that norms the map's output, None where nothing does. Of
+    normed keys only the direction counts, so that half a change does not do half of it.
     """
 
     name: str
@@ -67,13 +68,13 @@ class Projection:
 @dataclass(frozen=True)
 class TextInput:
     """
-    How the text comes into a layer: `TextInput("prompt", "text")`.
+    The way of the text into a layer: `TextInput("prompt", "text")`.
 
-    `scope` tells what its keys depend on: the prompt alone, the timestep too, or also the picture.
-    Only of the prompt can they be encoded; the others exist in a run alone. `tokens` tells which
-    tokens its projections read: text, or text and picture by the same weights. `order` is how both
-    stand in one sequence, None where the text stands alone. `has_tuple_output` tells that the layer
-    answers with picture and text, the picture first.
+    `scope` is what the layer's keys depend on: the prompt alone, the timestep too, or also the
+    picture. Keys that depend on more than the prompt exist only during a run. `tokens` are those
+    that the projections read: text, or text and picture by the same weights (`shared`). `order` is
+    that of text and picture in a joint sequence, None where the text stands alone. A layer with
+    `has_tuple_output` returns the picture and the text, in this order.
     """
 
     scope: Literal["prompt", "timestep", "picture"]
@@ -87,7 +88,7 @@ class CrossAttention:
     """
     One layer that reads the text: `CrossAttention(8, "up_blocks.1...attn2", (k, v), text)`.
 
-    `projections` are those that do: keys, then values.
+    `projections` are the maps that read it: keys, then values, then others.
     """
 
     index: int
@@ -129,7 +130,7 @@ class TextEncoderSpec:
     @property
     def token_tables(self) -> tuple[str, ...]:
         """The names that the token embedding may have, as files have them."""
-        return T5_TOKENS if self.kind == "t5" else (CLIP_TOKENS,)
+        return _T5_TOKENS if self.kind == "t5" else (_CLIP_TOKENS,)
 
     def self_attention(self, layer: int) -> str:
         """
@@ -169,7 +170,7 @@ class GroupNorm:
 @dataclass(frozen=True)
 class Pooling:
     """
-    What sums up a prompt's states for every block, past the layers: `Pooling("add_embedding")`.
+    A sum of a prompt's states for every block, past the layers: `Pooling("add_embedding")`.
 
     Each token is normed over its channels. The mean of all tokens, with a number of its own added
     to every channel, is a token more: it attends to them and to itself, and its answer is the sum.
@@ -185,7 +186,7 @@ class Pooling:
 
     @property
     def mean_bias(self) -> str:
-        """What is added to the mean, [1, d_states]."""
+        """The bias of the mean, [1, d_states]."""
         return f"{self.module}.pool.positional_embedding"
 
     def tensor_names(self) -> tuple[str, ...]:
@@ -203,15 +204,14 @@ class LinearMap:
 @dataclass(frozen=True)
 class Context:
     """
-    What K and V read: the joined states of the encoders, behind `shared`, then `norm_cross`.
+    The states that K and V read: those of the encoders, joined, behind `shared`, then `norm_cross`.
 
-    `join` tells how the states of several encoders become those of one prompt: side by side in
-    `width`, or one after another along `tokens`. `kind` tells how a layer comes by its keys: they
-    are the same for all (`shared`), each layer's own by a function of the prompt (`per_layer`), or
-    `sampled` from a run, since the layers before it rewrite the text.
+    The states of several encoders are joined side by side in `width`, or one after another along
+    `tokens`. By `kind`, keys are the same in all layers (`shared`), a function of the prompt that
+    is each layer's own (`per_layer`), or `sampled` from a run, where layers rewrite the text.
 
-    `shared` are the maps on the way that all layers share. `pooling` reads the states themselves,
-    where there is one that an edit can reach.
+    `shared` are maps on the way that all layers have in common. `pooling` reads the states
+    themselves, where there is one that an edit can reach.
     """
 
     encoders: tuple[TextEncoderSpec, ...]
@@ -227,7 +227,7 @@ class Signature:
     """
     A tensor that tells a family: `Signature("down_blocks.0...proj_in.weight", n_dims=4)`.
 
-    It must be there, and have `n_dims` dimensions and `n_inputs` as its second, where given.
+    A network of the family has it, with `n_dims` dimensions, the second of them `n_inputs`.
     """
 
     tensor: str
@@ -245,7 +245,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A network that is near a family and no member: its signatures, a clause on it, a way out."""
+    """A network that resembles a family and is none of it: its signatures, a sentence, a hint."""
 
     signatures: tuple[Signature, ...]
     what: str
@@ -254,7 +254,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class PipelineClass:
-    """The pipeline of a family: diffusers' class, its options, channels of a picture."""
+    """The pipeline of a family: diffusers' class, its options, the channels of its input."""
 
     name: str
     options: Mapping[str, Any]
@@ -264,20 +264,21 @@ class PipelineClass:
 @dataclass(frozen=True, eq=False)
 class Family:
     """
-    All that models of one architecture share, whatever their widths.
+    An architecture: everything that its models share, whatever their widths.
 
-    `name` is its word in documents; `known_as` names it, or a group of families, in a list of all;
-    families are listed by `place`. `standard` is the model whose facts stand for unknown widths.
+    `name` is its word in documents, `known_as` its name in a list of all, which several families
+    may have in common. Lists are in the order of `place`. The model `standard` stands for models of
+    unknown widths: its context, sampling and limits are theirs.
 
-    The layers follow from the rows of `width_tensors` by `layer_table`. A network is of the family
-    if its key projections, whose names end with `key_end`, are those of the layers, and all
-    `signatures` fit; of several such families it is the one with the most signatures.
+    The layers follow from the rows of `width_tensors` by `layer_table`. A network belongs to the
+    family if its key projections, whose names end with `key_end`, are those of the layers, and all
+    `signatures` fit. Where several families fit, the one with the most signatures is right.
 
     `single_file` places the tensors of a file in the original layout, None where there is none.
-    `block_label` returns the block of a network's tensor, and its label where it has one.
-    `guided_batch` tells what guidance does to a batch: it doubles it and its second half is
-    conditional (`halves`), or the network is called on the prompts alone (`none`). With
-    `has_residual_attention` a layer answers with the whole stream and not with what it adds to it.
+    `block_label` returns the block of a tensor of the network, and its label if there is one. With
+    guidance, a batch is twice as long and its second half conditional (`halves`), or it has the
+    prompts alone (`none`). With `has_residual_attention` a layer returns the whole stream, and not
+    only its own share.
     """
 
     name: str
@@ -323,7 +324,7 @@ class Family:
 @dataclass(frozen=True)
 class ModelSpec:
     """
-    What `loco` knows of a model by name: where it comes from and which layers read the text.
+    A known model: its source, the layers that read the text, its defaults and limits.
 
     `layers` are in execution order; `d_text` is the width of the context that K and V read.
     `published_ranges` holds the papers' layers per kind of concept, half-open. `known` are concepts

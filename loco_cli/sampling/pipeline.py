@@ -44,8 +44,7 @@ class Pipeline:
     @property
     def network(self) -> nn.Module:
         """The network that draws."""
-        network: nn.Module = getattr(self.pipe, self.spec.network)
-        return network
+        return self.reader.network
 
     @property
     def has_latents(self) -> bool:

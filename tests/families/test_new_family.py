@@ -6,6 +6,7 @@ folder of the package, as a new file of `loco_cli/families` would.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,13 @@ from typer.testing import CliRunner
 from loco_cli import families
 from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.cli.app import app
-from loco_cli.errors import CheckpointError
+from loco_cli.editing.methods import check_method
+from loco_cli.errors import CheckpointError, RequestError
 from loco_cli.families import registry
+from loco_cli.families.spec import TextInput
+from loco_cli.models.encoders import encoder_of
+from loco_cli.models.locate import locate
+from loco_cli.recipe import load_recipe
 from tests.checkpoints import tree_bytes
 from tests.families.in_memory import published_form
 from tests.families.layouts import F16, write_folder
@@ -170,9 +176,6 @@ def test_the_edit_is_the_published_one(model, tmp_path):
     """
     Every projection is sent where the target prompts go, by the closed form of the paper.
     """
-    from loco_cli.models.encoders import encoder_of
-    from loco_cli.models.locate import locate
-
     folder, _, recipe = written(tmp_path, model)
     output = edited(recipe, folder, tmp_path / "edited")
     before, after = locate(str(folder)), locate(str(output))
@@ -217,6 +220,23 @@ def test_it_becomes_a_lora_in_its_own_names(model, tmp_path):
         change = tensors[f"{stem}.lora_up.weight"] @ tensors[f"{stem}.lora_down.weight"]
         moved = goal[name].float() - base[name].float()
         assert (change - moved).norm() < 1e-2 * moved.norm()
+
+
+@pytest.mark.usefixtures("striped")
+def test_keys_of_a_run_are_not_edited(model, tmp_path):
+    """
+    Where a layer's keys depend on the picture too, no closed form of the prompt's is solved.
+    """
+    folder, _, recipe = written(tmp_path, model)
+    located = locate(str(folder))
+    text = TextInput("picture", "text", order="text first", has_tuple_output=True)
+    layers = tuple(replace(layer, text=text) for layer in located.spec.layers)
+
+    with pytest.raises(RequestError, match="exist only during a run"):
+        check_method(
+            replace(located, spec=replace(located.spec, layers=layers)),
+            load_recipe(recipe.read_text(), "recipe.yaml"),
+        )
 
 
 @pytest.mark.usefixtures("striped")
