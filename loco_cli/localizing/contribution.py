@@ -17,9 +17,7 @@ Zarei et al. 2025, arXiv:2505.18832, which names diffusion transformers and take
 """
 
 from collections.abc import Sequence
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from loco_cli.encoders.mention import last_mention
 from loco_cli.layers import LayerSet, sliding_windows
@@ -28,7 +26,11 @@ from loco_cli.localizing import locogen
 from loco_cli.localizing.runs import RunRecorder, SwapTrial
 from loco_cli.localizing.search import FastSearch
 from loco_cli.models.tokenizers import tokenizers_of
-from loco_cli.sampling.probe import Trajectory, contribute
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loco_cli.sampling.probe import Trajectory
 
 # of 26 concepts of `tiny` the first window was right 22 times, then the two others
 _N_NARROWEST = 3  # windows of the first width that are tried
@@ -55,10 +57,14 @@ def find_range(runs: RunRecorder) -> LocalizationRun:
 
 def rank_layers(search: FastSearch) -> list[float]:
     """Return the size of what the subject adds in each layer, a mean over the prompts."""
+    import torch
+
+    from loco_cli.sampling.probe import contribute  # diffusers lives behind this line
+
     runs, pipeline = search.runs, search.runs.context.pipeline
     tokenizer = tokenizers_of(runs.context.located.texts)[0]
 
-    def measure(path: Trajectory, trials: Sequence[SwapTrial]) -> Tensor:
+    def measure(path: "Trajectory", trials: Sequence[SwapTrial]) -> "Tensor":
         masks = []
         for trial in trials:
             tokens = tokenizer.read(trial.run.prompt)

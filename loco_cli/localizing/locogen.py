@@ -22,15 +22,18 @@ Basu et al. 2024, arXiv:2405.01008, Algorithm 1.
 import time
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from loco_cli.layers import LayerSet, sliding_windows
 from loco_cli.localization import Better, LocalizationRun, WindowScore, best_score, better_for
 from loco_cli.localizing import fast
 from loco_cli.localizing.runs import RunRecorder, SwapTrial, candidates_of, widths_of
 from loco_cli.localizing.search import FastSearch
-from loco_cli.sampling.probe import Trajectory, attribute
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loco_cli.sampling.probe import Trajectory
 
 
 def find_range(runs: RunRecorder) -> LocalizationRun:
@@ -46,8 +49,9 @@ def find_range(runs: RunRecorder) -> LocalizationRun:
 
 def rank_layers(search: FastSearch) -> list[float]:
     """Return how large a share of the full swap each layer makes, a mean over the prompts."""
+    from loco_cli.sampling.probe import attribute  # diffusers lives behind this line
 
-    def measure(path: Trajectory, trials: Sequence[SwapTrial]) -> Tensor:
+    def measure(path: "Trajectory", trials: Sequence[SwapTrial]) -> "Tensor":
         targets = [trial.run.swap.prompt for trial in trials if trial.run.swap]
         return attribute(search.runs.context.pipeline, path, targets, fast.N_STEPS)
 

@@ -3,9 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal
 
 from loco_cli.concept import Concept, ConceptKind, PromptPair
 from loco_cli.errors import MachineError
@@ -29,10 +27,13 @@ from loco_cli.models.locate import LocatedModel
 from loco_cli.models.session import RunOptions, find_scorer, load_model, load_scorer
 from loco_cli.protocol.seeds import localize_seeds
 from loco_cli.recipe import EditEntry, LocalizeSettings
-from loco_cli.sampling.clip_score import ClipScorer
-from loco_cli.sampling.pipeline import Pipeline
 from loco_cli.sampling.processes import Team
-from loco_cli.sampling.sample import choose_batch_size, count_steps, sample, to_png
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loco_cli.sampling.clip_score import ClipScorer
+    from loco_cli.sampling.pipeline import Pipeline
 
 AUTO_WIDTHS = (1, 2, 3, 4)  # tried in this order for `width: auto`, until one is enough
 
@@ -96,8 +97,8 @@ class SearchContext:
     """The machinery of a search: the loaded model, its scorer, and how many runs share a call."""
 
     located: LocatedModel
-    pipeline: Pipeline
-    scorer: ClipScorer
+    pipeline: "Pipeline"
+    scorer: "ClipScorer"
     batch_size: int
     events: Events = SILENT
     cache: RunCache | None = None  # runs that were made before; None ignores them
@@ -108,6 +109,8 @@ class SearchContext:
         cls, located: LocatedModel, options: RunOptions, events: Events = SILENT
     ) -> "SearchContext":
         """Return the model and its scorer, loaded, with the cache of its runs."""
+        from loco_cli.sampling.sample import choose_batch_size  # diffusers lives behind this line
+
         scorer = load_scorer(located, options)
         pipeline = load_model(located, options, events)
         batch_size = min(options.team.gather(choose_batch_size(options.batch_size, pipeline)))
@@ -191,6 +194,8 @@ class RunRecorder:
     @property
     def steps(self) -> int:
         """How often the UNet is called for a picture."""
+        from loco_cli.sampling.sample import count_steps
+
         return count_steps(self.context.pipeline, self.sampling[0])
 
     @property
@@ -239,6 +244,8 @@ class RunRecorder:
 
     def _make_fresh(self, fresh: Sequence[Sequence[SwapTrial]], stage: str) -> None:
         """Make a picture for all trials of each, this process its share of them."""
+        from loco_cli.sampling.sample import sample
+
         batches = self.context.team.share(fresh, self.context.batch_size)
         mine = [sharing for batch in batches for sharing in batch]
         images = sample(
@@ -283,8 +290,10 @@ class RunRecorder:
         for trial in order:
             self._record(trial, run_of[trial])
 
-    def score(self, trial: SwapTrial, image: Tensor) -> CachedRun:  # [3, h, w], 0 to 1
+    def score(self, trial: SwapTrial, image: "Tensor") -> CachedRun:  # [3, h, w], 0 to 1
         """Score and cache a picture; raises MachineError where it came out as no numbers."""
+        from loco_cli.sampling.sample import to_png
+
         (score,) = self.context.scorer.scores(image[None], [trial.caption])
         if score != score:
             raise MachineError(

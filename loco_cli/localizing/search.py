@@ -2,10 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from loco_cli.interventions import Run
 from loco_cli.layers import LayerSet
@@ -13,11 +10,15 @@ from loco_cli.localization import LocalizationRun, WindowScore
 from loco_cli.localizing import fast
 from loco_cli.localizing.runs import RunRecorder, SwapTrial, widths_of, windows_of
 from loco_cli.localizing.scoreboard import N_FIRST_RUNS, N_RIVALS, Estimate
-from loco_cli.sampling.probe import Trajectory, follow
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loco_cli.sampling.probe import Trajectory
 
 _MAX_MARGIN = 1000.0  # standard errors; a larger lead says nothing more
 
-Measure = Callable[[Trajectory, Sequence[SwapTrial]], Tensor]  # -> [n_trials, n_layers]
+Measure = Callable[["Trajectory", Sequence[SwapTrial]], "Tensor"]  # -> [n_trials, n_layers]
 
 
 class FastSearch:
@@ -50,6 +51,8 @@ class FastSearch:
 
         The measure is taken on the steps of the run, and is a mean over the prompts.
         """
+        import torch
+
         runs, cache = self.runs, self.runs.context.cache
         trials = runs.originals()
         n_replayed = min(n_steps, runs.steps)
@@ -68,6 +71,8 @@ class FastSearch:
     def _measured(
         self, trials: Sequence[SwapTrial], measure: Measure
     ) -> list[list[float]]:  # [n, n_layers]
+        from loco_cli.sampling.probe import follow  # diffusers lives behind this line
+
         runs, (steps, guidance) = self.runs, self.runs.sampling
         team, made, measured = runs.context.team, [], []
         # a backward pass keeps what a batch of four forgets
