@@ -52,7 +52,7 @@ LOCOEDIT = EditMethod(
     "locoedit",
     paper="https://arxiv.org/abs/2405.01008",
     site="layers",
-    module="loco_cli.editing.solve_locoedit",
+    module="loco_cli.editing.locoedit",
     auto_ridge="0.1x",
     ladder=("1.0x", "0.3x", "0.1x", "0.03x", "0.01x"),
     settings=("pooled",),
@@ -72,7 +72,7 @@ NEURONS = EditMethod(
     "neurons",
     paper="https://arxiv.org/abs/2405.01008",
     site="layers",
-    module="loco_cli.editing.solve_neurons",
+    module="loco_cli.editing.neurons",
     auto_ridge="0.1x",
     settings=("position", "hold", "neurons"),
 )

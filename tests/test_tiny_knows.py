@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from loco_cli.editing.factors import Update
+from loco_cli.editing.deltas import Update
 from loco_cli.editing.methods import solve
 from loco_cli.evaluating.judge import (
     EvaluationContext,

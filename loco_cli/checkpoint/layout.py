@@ -6,10 +6,11 @@ the original layout. What it is never depends on its name, and an unknown one is
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loco_cli.checkpoint.files import (
     MODEL_HINT,
@@ -22,13 +23,16 @@ from loco_cli.checkpoint.files import (
     weights_left_out,
 )
 from loco_cli.checkpoint.header import ITEM_BITS, Header, TensorInfo
-from loco_cli.checkpoint.reader import TensorSlot
+from loco_cli.checkpoint.reader import TensorSlot, finest, read_rows, read_tensor
 from loco_cli.errors import CheckpointError, RequestError, printable
 from loco_cli.families import registry
 from loco_cli.families.compvis import is_lone_ema
 from loco_cli.families.names import RowSlice, TensorAlias, clip_name, component_places
 from loco_cli.families.recognise import family_of, single_file_places
 from loco_cli.families.spec import Family
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _EDITABLE_DTYPES = ("F32", "F16", "BF16")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
@@ -117,6 +121,30 @@ class Checkpoint:
                 f"`{printable(component)}`"
             )
         return found
+
+
+@dataclass(frozen=True)
+class ComponentReader:
+    """
+    The tensors of one component: `ComponentReader(checkpoint, "unet").read("conv_in.weight")`.
+
+    Of several copies of a tensor the one with the most digits is read.
+    """
+
+    checkpoint: Checkpoint
+    component: str
+
+    def read(self, name: str) -> "Tensor":
+        """Return a tensor in float32."""
+        return read_tensor(self.slot(name)).float()
+
+    def read_rows(self, name: str, rows: Sequence[int]) -> "Tensor":  # [n, d]
+        """Return some rows of a tensor [*, d] in float32; the others are not read."""
+        return read_rows(self.slot(name), rows).float()
+
+    def slot(self, name: str) -> TensorSlot:
+        """Return where the tensor is that is read."""
+        return finest(self.checkpoint.slots(self.component, name))
 
 
 def open_checkpoint(path: Path, *, with_pickles: bool = False) -> Checkpoint:

@@ -75,6 +75,14 @@ class TensorSlot:
         return self.shape[::-1] if self.is_transposed else self.shape
 
 
+_FLOAT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+
+
+def finest(slots: Sequence[TensorSlot]) -> TensorSlot:
+    """Return the copy of a tensor with the most digits; of equals the first."""
+    return max(slots, key=lambda slot: _FLOAT_BYTES.get(slot.dtype, 0))
+
+
 def read_range(source: Path, begin: int, end: int) -> bytearray:
     """Return the bytes from `begin` up to `end` of a file."""
     content = bytearray(end - begin)

@@ -10,7 +10,7 @@ from loco_cli.checkpoint.staging import write_folder
 from loco_cli.commands.plans import EVALUATE_FILES, check_evaluate
 from loco_cli.editing.deltas import Solved
 from loco_cli.editing.methods import doubts, solve
-from loco_cli.editing.solve_neurons import rank
+from loco_cli.editing.neurons import rank_neurons
 from loco_cli.errors import CheckFailed, VerificationError
 from loco_cli.evaluating.choice import Choice, choose
 from loco_cli.evaluating.judge import evaluate
@@ -97,7 +97,7 @@ def _made(located: LocatedModel, chosen: Choice) -> Solved | tuple[FixChannels, 
     recipe, layers_of, encoder = chosen.recipe, chosen.layers_of, encoder_of(located)
     if recipe.edit.hold == "weights":
         return solve(located, recipe, layers_of, encoder)
-    ranked = rank(located, recipe, layers_of, encoder)
+    ranked = rank_neurons(located, recipe, layers_of, encoder)
     return tuple(one.fixed for of_edit in ranked for one in of_edit)
 
 

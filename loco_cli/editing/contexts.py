@@ -6,22 +6,21 @@ they pass a map that all layers share and a norm that is each layer's own.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
-from loco_cli.checkpoint.reader import read_tensor
-from loco_cli.editing.context_maps import mapped, normed, token_normed
-from loco_cli.encoders.encode import EncodedPrompt
-from loco_cli.families.spec import Pooling
-from loco_cli.models.encoders import finest
+from loco_cli.checkpoint.layout import ComponentReader
+from loco_cli.families.spec import GroupNorm, Pooling
 from loco_cli.models.locate import LocatedModel
 
 
 @dataclass(frozen=True)
 class Contexts:
-    """The way from encoded prompts to what a layer reads: `Contexts(located)`."""
+    """The way from a prompt's states to what a layer reads: `Contexts(located)`."""
 
     located: LocatedModel
 
@@ -30,11 +29,12 @@ class Contexts:
         """Whether each layer reads its own, which then depends on all tokens of a prompt."""
         return self.located.spec.context.kind == "per_layer"
 
-    def shared(self, prompt: EncodedPrompt) -> EncodedPrompt:
-        """Return a prompt with the states that the network hands to all of its layers."""
-        for weight, bias in self._maps:
-            prompt = replace(prompt, states=mapped(prompt.states, weight, bias))
-        return prompt
+    def shared(self, states: Tensor) -> Tensor:  # [n_tokens, d_states] -> [n_tokens, d_text]
+        """Return what the network hands to all of its layers of a prompt's states."""
+        with torch.no_grad():
+            for weight, bias in self._maps:
+                states = functional.linear(states, weight, bias)
+        return states
 
     def of_layer(self, layer: int) -> Callable[[Tensor], Tensor]:
         """Return what a layer makes of a prompt's shared states [n_tokens, d_text]."""
@@ -42,24 +42,53 @@ class Contexts:
         if norm is None:
             return lambda states: states
         name = f"{self.located.spec.layers[layer].module_path}.{norm.name}"
-        weight, bias = self._read(f"{name}.weight"), self._read(f"{name}.bias")
-        return lambda states: normed(states, norm.n_groups, weight, bias, norm.epsilon)
+        weight, bias = self._affine(name)
+        return lambda states: _group_normed(states, norm, weight, bias)
 
     def of_pooling(self, pooling: Pooling) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         """Return what the pooling makes of a prompt's states, and what it adds to their mean."""
-        weight, bias = (self._read(f"{pooling.norm}.{end}") for end in ("weight", "bias"))
+        weight, bias = self._affine(pooling.norm)
         return (
-            lambda states: token_normed(states, weight, bias, pooling.epsilon),
-            self._read(pooling.mean_bias),
+            lambda states: _token_normed(states, weight, bias, pooling.epsilon),
+            self.reader.read(pooling.mean_bias),
         )
 
     @cached_property
-    def _maps(self) -> tuple[tuple[Tensor, Tensor], ...]:
-        return tuple(
-            (self._read(f"{one.name}.weight"), self._read(f"{one.name}.bias"))
-            for one in self.located.spec.context.shared
-        )
+    def reader(self) -> ComponentReader:
+        """The tensors of the network."""
+        return ComponentReader(self.located.checkpoint, self.located.spec.network)
 
-    def _read(self, name: str) -> Tensor:
-        slots = self.located.checkpoint.slots(self.located.spec.network, name)
-        return read_tensor(finest(slots)).float()
+    @cached_property
+    def _maps(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        return tuple(self._affine(one.name) for one in self.located.spec.context.shared)
+
+    def _affine(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return weight and bias of a module."""
+        return self.reader.read(f"{name}.weight"), self.reader.read(f"{name}.bias")
+
+
+@torch.no_grad()
+def _group_normed(
+    context: Tensor,  # [n_tokens, d_text]
+    norm: GroupNorm,
+    weight: Tensor,  # [d_text]
+    bias: Tensor,  # [d_text]
+) -> Tensor:  # [n_tokens, d_text]
+    """
+    Return a context behind a layer's `norm_cross`.
+
+    Mean and variance are taken over a group's channels and all tokens, padding too: one changed
+    token moves every other.
+    """
+    return functional.group_norm(context.T[None], norm.n_groups, weight, bias, norm.epsilon)[0].T
+
+
+@torch.no_grad()
+def _token_normed(
+    states: Tensor,  # [n_tokens, d_states]
+    weight: Tensor,  # [d_states]
+    bias: Tensor,  # [d_states]
+    epsilon: float,
+) -> Tensor:  # [n_tokens, d_states]
+    """Return states behind the norm of DeepFloyd's `add_embedding`, each token by itself."""
+    return functional.layer_norm(states, weight.shape, weight, bias, epsilon)

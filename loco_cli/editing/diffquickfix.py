@@ -26,11 +26,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from loco_cli.editing.deltas import Change, Solved, edit_record
-from loco_cli.editing.keys import Problem, encode_problem
+from loco_cli.editing.keys import encode_problem
 from loco_cli.editing.methods import first_out_projection
-from loco_cli.editing.preserve import chosen_neighbours, preserved_prompts
+from loco_cli.editing.preserve import preserve_set, preserved_prompts
 from loco_cli.encoders.clip import ClipShape
 from loco_cli.encoders.encode import CheckpointEncoder, EncoderPart
+from loco_cli.layers import LayerSet
 from loco_cli.models.locate import LocatedModel
 from loco_cli.recipe import Recipe
 
@@ -38,17 +39,17 @@ from loco_cli.recipe import Recipe
 def solve(
     located: LocatedModel,
     recipe: Recipe,
-    layers_of: Sequence[tuple[int, ...]],
+    layers_of: Sequence[LayerSet],
     encoder: CheckpointEncoder,
 ) -> Solved:
     """Return the solved edit of a recipe: all of its edits together, in each text encoder apart."""
-    chosen = chosen_neighbours(located.spec, recipe, encoder)
-    kept = preserved_prompts(located.spec, recipe, chosen)
-    problems = [encode_problem(recipe, kept, up_to_out_proj(part)) for part in encoder.parts]
+    preserved = preserve_set(located.spec, recipe, encoder)
+    prompts = preserved_prompts(located.spec, recipe, preserved)
+    problems = [encode_problem(recipe, prompts, up_to_out_proj(part)) for part in encoder.parts]
     everything = range(len(recipe.edits))
     solutions = [problem.solve(everything) for problem in problems]
     changes = tuple(
-        Change(one.component, first_out_projection(one), solution, problem.watched())
+        Change(one.component, first_out_projection(one), solution, problem.drift_probe())
         for one, solution, problem in zip(
             located.spec.context.encoders, solutions, problems, strict=True
         )
@@ -57,10 +58,9 @@ def solve(
         edit_record(
             entry,
             recipe,
-            layers=(),
+            LayerSet(),
             ridge=solutions[0].ridge,
-            tokens=recipe.edit.tokens,
-            n_keys=_n_keys(problems[0], i),
+            n_keys=len(problems[0].rows(i)[0]),
             residual=max(
                 solution.missing(*problem.rows(i))
                 for solution, problem in zip(solutions, problems, strict=True)
@@ -68,15 +68,10 @@ def solve(
         )
         for i, entry in enumerate(recipe.edits)
     )
-    return Solved(changes, records, chosen)
+    return Solved(changes, records, preserved)
 
 
 def up_to_out_proj(part: EncoderPart) -> CheckpointEncoder:
     """Return an encoder that stops before the first `out_proj`; its states are what that reads."""
     assert isinstance(part.shape, ClipShape)
     return CheckpointEncoder([replace(part, shape=replace(part.shape, states="mixed"))])
-
-
-def _n_keys(problem: Problem, edit: int) -> int:
-    keys, _ = problem.rows(edit)
-    return len(keys)

@@ -1,4 +1,16 @@
-"""The prompts of a recipe, encoded, as a system to solve: what moves where, and what stays."""
+"""
+The prompts of a recipe, encoded, as a system to solve: keys that move, and keys that stay.
+
+Which positions of a source prompt are keys is `tokens`:
+
+    last-subject     the subject's last token alone, as the paper's released code does
+    subject-to-end   that token and every later position: a causal encoder carries the concept on
+                     into all of them, end token and padding included
+    all              every position
+
+Both prompts of a pair run alike behind the subject, so position i of the source answers to position
+`i - shift` of the target, where `shift` is the difference of their end positions.
+"""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,47 +19,119 @@ import torch
 from torch import Tensor
 
 from loco_cli.concept import PromptPair
-from loco_cli.editing import locoedit
-from loco_cli.editing.neighbours import edited_names
-from loco_cli.editing.watched import DriftProbe
+from loco_cli.editing.deltas import DriftProbe
+from loco_cli.editing.preserve import edited_names
+from loco_cli.editing.ridge import Solution, solve_keys
 from loco_cli.encoders.encode import EncodedPrompt, TextEncoder
+from loco_cli.errors import EditError
+from loco_cli.layers import LayerSet
 from loco_cli.protocol.everyday import drift_prompts
 from loco_cli.recipe import Recipe
 
 Read = Callable[[Tensor], Tensor]  # states that all tensors are given -> what one of them reads
 
 
-def as_it_is(states: Tensor) -> Tensor:
-    """Return states as they are, where a tensor reads what all of them are given."""
+def _as_given(states: Tensor) -> Tensor:
     return states
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """
+    A prompt pair, encoded: states [n_tokens, d_text], the subject's positions, the end positions.
+
+    `start` is where words may begin: behind the start token, which says nothing, if there is one.
+    """
+
+    source: Tensor
+    target: Tensor
+    subject: tuple[int, ...]
+    source_end: int
+    target_end: int
+    start: int = 1
+
+    def answer(self, position: int) -> int:
+        """Return the target position that a source position should read as."""
+        if position < self.subject[0]:
+            return min(position, self.target_end)  # the prompts begin alike
+        shifted = max(position, self.subject[-1]) - (self.source_end - self.target_end)
+        return min(max(shifted, self.start), len(self.target) - 1)
+
+    def read(self, read: Read) -> "Aligned":
+        """Return the pair as a tensor reads it."""
+        return replace(self, source=read(self.source), target=read(self.target))
 
 
 @dataclass(frozen=True)
 class Problem:
     """
-    The prompts of a recipe, encoded: for each edit its pairs, and what is preserved.
+    The prompts of a recipe, encoded: the pairs of each edit, and what is preserved.
 
-    A tensor reads them by a function of its own, from states that are given to all of them.
+    A tensor reads them by a function of its own, from states that are given to all of them. The
+    drift of `preserved` and of `unrelated` prompts is measured.
     """
 
     recipe: Recipe
-    pairs: tuple[tuple[locoedit.Aligned, ...], ...]
-    preserved: tuple[Tensor, ...]  # [n_tokens, d] each
-    preserved_ends: tuple[int, ...]  # where their words end
-    preserved_prompts: tuple[str, ...]
+    pairs: tuple[tuple[Aligned, ...], ...]
+    preserved: Mapping[str, EncodedPrompt]
     unrelated: tuple[EncodedPrompt, ...] = ()
 
-    def solve(self, edits: Sequence[int], read: Read = as_it_is) -> locoedit.Solution:
+    def mapped(self, read: Read) -> "Problem":
+        """Return the problem with other states for all tensors, made of the present ones."""
+        return replace(
+            self,
+            pairs=tuple(tuple(pair.read(read) for pair in edit) for edit in self.pairs),
+            preserved={prompt: one.read(read) for prompt, one in self.preserved.items()},
+            unrelated=tuple(one.read(read) for one in self.unrelated),
+        )
+
+    def by_layer(
+        self,
+        edits_of: Mapping[int, tuple[int, ...]],
+        prompts_of: Mapping[tuple[int, ...], Collection[str]],
+    ) -> dict[int, "Problem"]:
+        """
+        Return the problem of each layer: it preserves the prompts of the edits that share it.
+
+        `edits_of` has the edits of each layer, `prompts_of` what they preserve together.
+        """
+        problem_of = {
+            edits: replace(
+                self,
+                preserved={key: one for key, one in self.preserved.items() if key in prompts},
+            )
+            for edits, prompts in prompts_of.items()
+        }
+        return {layer: problem_of[edits] for layer, edits in edits_of.items()}
+
+    def solve(self, edits: Sequence[int], read: Read = _as_given) -> Solution:
         """Return the solution of some edits together, for tensors that read so."""
         rows = [self.rows(i, read) for i in edits]
         keys, targets = (torch.cat(parts) for parts in zip(*rows, strict=True))
-        kept, fixed = self.preserved_rows(read)
-        ridge = self.recipe.edit.fixed_ridge
-        relative = ridge.is_relative
-        return locoedit.solve(keys, targets, kept, ridge.value, relative=relative, fixed=fixed)
+        preserved, fixed = self.preserved_rows(read)
+        return solve_keys(keys, targets, preserved, fixed, self.recipe.edit.fixed_ridge)
+
+    def rows(self, edit: int, read: Read = _as_given) -> tuple[Tensor, Tensor]:  # [m, d] each
+        """
+        Return the keys of an edit that move, and what they should read as.
+
+        Of all tokens those stay that a preserved prompt has too: in a causal encoder whatever
+        comes before a subject is the same for its neighbours.
+        """
+        keys, targets = moving_rows(self.aligned(edit, read), self.recipe.edit.tokens)
+        if self.recipe.edit.tokens != "all":
+            return keys, targets
+        encoded = self.preserved.values()
+        preserved = {row.numpy().tobytes() for one in encoded for row in read(one.states)}
+        moving = [i for i, key in enumerate(keys) if key.numpy().tobytes() not in preserved]
+        return keys[moving], targets[moving]
+
+    def aligned(self, edit: int, read: Read = _as_given) -> list[Aligned]:
+        """Return the pairs of an edit as a tensor reads them."""
+        return [pair.read(read) for pair in self.pairs[edit]]
 
     def preserved_rows(
-        self, read: Read = as_it_is
+        self, read: Read = _as_given
     ) -> tuple[Tensor, Tensor | None]:  # [p, d], [f, d]
         """
         Return the keys that are rows of the ridge system, and those that are kept exactly.
@@ -55,66 +139,55 @@ class Problem:
         In the null-space form that is all up to the end of a prompt's words; the padding behind
         it, which would fill every direction, stays in the system.
         """
-        states = [read(one) for one in self.preserved]
+        states = [read(one.states) for one in self.preserved.values()]
         nothing = read(self.pairs[0][0].source)[:0]
         if self.recipe.edit.preserve_form == "ridge":
             return torch.cat([nothing, *states]), None
-        prompts = list(zip(states, self.preserved_ends, strict=True))
-        padding = [one[end + 1 :] for one, end in prompts]
-        return torch.cat([nothing, *padding]), torch.cat([one[: end + 1] for one, end in prompts])
+        ends = [one.end + 1 for one in self.preserved.values()]
+        padding = [rows[end:] for rows, end in zip(states, ends, strict=True)]
+        words = [rows[:end] for rows, end in zip(states, ends, strict=True)]
+        return torch.cat([nothing, *padding]), torch.cat(words)
 
-    def by_layer(
-        self,
-        edits_of: Mapping[int, tuple[int, ...]],
-        kept_of: Mapping[tuple[int, ...], Collection[str]],
-    ) -> dict[int, "Problem"]:
-        """Return the problem of each layer: with what the edits that share it preserve."""
-        own = {edits: self._keeping(prompts) for edits, prompts in kept_of.items()}
-        return {layer: own[edits] for layer, edits in edits_of.items()}
-
-    def _keeping(self, prompts: Collection[str]) -> "Problem":
-        left = [i for i, prompt in enumerate(self.preserved_prompts) if prompt in prompts]
-        return replace(
-            self,
-            preserved=tuple(self.preserved[i] for i in left),
-            preserved_ends=tuple(self.preserved_ends[i] for i in left),
-            preserved_prompts=tuple(self.preserved_prompts[i] for i in left),
-        )
-
-    def watched(self, read: Read = as_it_is) -> DriftProbe:
-        """Return what a tensor reads of the words of prompts that are to stay as they are."""
+    def drift_probe(self, read: Read = _as_given) -> DriftProbe:
+        """Return what a tensor reads of the words of prompts whose drift is measured."""
         start = self.pairs[0][0].start
-        kept = zip(self.preserved, self.preserved_ends, strict=True)
-        others = ((one.states, one.end) for one in self.unrelated)
+        prompts = (*self.preserved.values(), *self.unrelated)
         return DriftProbe(
-            (*self.preserved_prompts, *(one.text for one in self.unrelated)),
-            tuple(read(states)[start:end] for states, end in (*kept, *others)),
+            (*self.preserved, *(one.text for one in self.unrelated)),
+            tuple(read(one.states)[start : one.end] for one in prompts),
             len(self.preserved),
         )
 
-    def aligned(self, edit: int, read: Read = as_it_is) -> list[locoedit.Aligned]:
-        """Return the pairs of an edit as a tensor reads them."""
-        return [
-            replace(pair, source=read(pair.source), target=read(pair.target))
-            for pair in self.pairs[edit]
-        ]
 
-    def rows(self, edit: int, read: Read = as_it_is) -> tuple[Tensor, Tensor]:  # [m, d] each
-        """
-        Return the keys of an edit that move, and what they should read as.
+def encode_problem(
+    recipe: Recipe,
+    preserved: Sequence[str],
+    encoder: TextEncoder,
+    *,
+    padded: bool | Collection[str] = True,
+) -> Problem:
+    """
+    Return all prompts of a recipe encoded in one pass, and a few that it has nothing to do with.
 
-        Of all tokens those stay that a preserved prompt has too: in a causal encoder whatever
-        comes before a subject is the same for its neighbours.
-        """
-        keys, targets = locoedit.moving_rows(self.aligned(edit, read), self.recipe.edit.tokens)
-        if self.recipe.edit.tokens != "all":
-            return keys, targets
-        kept = {row.numpy().tobytes() for states in self.preserved for row in read(states)}
-        moving = [i for i, key in enumerate(keys) if key.numpy().tobytes() not in kept]
-        return keys[moving], targets[moving]
+    Those that are not `padded` stop at their end token.
+    """
+    pairs = [entry.edit_pairs for entry in recipe.edits]
+    edited = [prompt for edit in pairs for pair in edit for prompt in (pair.source, pair.target)]
+    unrelated = drift_prompts(edited_names(recipe), preserved)
+    prompts = [*edited, *preserved, *unrelated]
+    encoded = dict(zip(prompts, encoder.encode(prompts, padded=padded), strict=True))
+    return Problem(
+        recipe,
+        tuple(
+            tuple(_aligned(pair, encoded[pair.source], encoded[pair.target]) for pair in edit)
+            for edit in pairs
+        ),
+        {prompt: encoded[prompt] for prompt in preserved},
+        tuple(encoded[prompt] for prompt in unrelated),
+    )
 
 
-def edits_by_layer(layers_of: Sequence[tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
+def edits_by_layer(layers_of: Sequence[LayerSet]) -> dict[int, tuple[int, ...]]:
     """Return which edits share each layer that changes, from the layers of each edit."""
     return {
         layer: tuple(i for i, layers in enumerate(layers_of) if layer in layers)
@@ -122,58 +195,29 @@ def edits_by_layer(layers_of: Sequence[tuple[int, ...]]) -> dict[int, tuple[int,
     }
 
 
-def encode_problem(
-    recipe: Recipe,
-    kept: Sequence[str],
-    encoder: TextEncoder,
-    shared: Callable[[EncodedPrompt], EncodedPrompt] = lambda prompt: prompt,
-    *,
-    padded: bool | Collection[str] = True,
-) -> Problem:
-    """
-    Return all prompts of a recipe encoded in one pass, and a few that it has nothing to do with.
-
-    `shared` makes of a prompt what all tensors are given; those that are not `padded` stop at their
-    end token.
-    """
-    encoded = encode_prompts(recipe, kept, encoder, padded=padded)
-    return problem_of(recipe, kept, {prompt: shared(one) for prompt, one in encoded.items()})
+def moving_rows(pairs: Sequence[Aligned], tokens: str) -> tuple[Tensor, Tensor]:
+    """Return keys and targets [m, d_text] of all pairs; rows already in place are left out."""
+    keys, targets = [], []
+    for pair in pairs:
+        for position in _positions(pair, tokens):
+            answer = pair.answer(position)
+            if not torch.equal(pair.source[position], pair.target[answer]):
+                keys.append(pair.source[position])
+                targets.append(pair.target[answer])
+    if not keys:
+        raise EditError("every source prompt already reads as its target; there is nothing to edit")
+    return torch.stack(keys), torch.stack(targets)
 
 
-def encode_prompts(
-    recipe: Recipe,
-    kept: Sequence[str],
-    encoder: TextEncoder,
-    *,
-    padded: bool | Collection[str] = True,
-) -> dict[str, EncodedPrompt]:
-    """Return those prompts as the encoders give them, encoded in one pass."""
-    pairs = [pair for entry in recipe.edits for pair in entry.edit_pairs]
-    prompts = [prompt for pair in pairs for prompt in (pair.source, pair.target)]
-    everything = [*prompts, *kept, *drift_prompts(edited_names(recipe), kept)]
-    return dict(zip(everything, encoder.encode(everything, padded=padded), strict=True))
+def _positions(pair: Aligned, tokens: str) -> range:
+    last = pair.subject[-1]
+    if tokens == "last-subject":
+        return range(last, last + 1)
+    return range(0 if tokens == "all" else last, len(pair.source))
 
 
-def problem_of(recipe: Recipe, kept: Sequence[str], states: Mapping[str, EncodedPrompt]) -> Problem:
-    """Return a recipe's problem, whose prompts have these states."""
-    pairs = [entry.edit_pairs for entry in recipe.edits]
-    aligned = tuple(
-        tuple(_aligned(pair, states[pair.source], states[pair.target]) for pair in edit)
-        for edit in pairs
-    )
-    preserved = [states[prompt] for prompt in kept]
-    return Problem(
-        recipe,
-        aligned,
-        tuple(prompt.states for prompt in preserved),
-        tuple(prompt.end for prompt in preserved),
-        tuple(kept),
-        tuple(states[prompt] for prompt in drift_prompts(edited_names(recipe), kept)),
-    )
-
-
-def _aligned(pair: PromptPair, source: EncodedPrompt, target: EncodedPrompt) -> locoedit.Aligned:
-    return locoedit.Aligned(
+def _aligned(pair: PromptPair, source: EncodedPrompt, target: EncodedPrompt) -> Aligned:
+    return Aligned(
         source.states,
         target.states,
         source.positions_of(pair.subject),

@@ -2,146 +2,144 @@
 LocoEdit: rewrite keys and values of the located layers, so that one prompt reads as another.
 
 For every prompt pair the text embeddings of the source prompt are keys, and the weight's own
-answer to the target prompt's embeddings is what they should get. Which positions of the prompt
-take part is `tokens`:
+answer to the target prompt's embeddings is what they should get: values W t_i, in the closed form
+of `ridge`. Which positions of the prompt take part is `tokens`, in `keys`.
 
-    last-subject     the subject's last token alone, as the paper's released code does
-    subject-to-end   that token and every later position: a causal encoder carries the concept on
-                     into all of them, end token and padding included
-    all              every position
+    symbol    here                   what
+    x_i       `Problem.rows`         embeddings of source prompts, which move
+    t_i       `Problem.rows`         embeddings of target prompts that answer to them
+    p_j       `preserved_rows`       embeddings of prompts to preserve, at every position
+    lambda    `fixed_ridge`          the price of moving
 
-Both prompts run alike behind the subject, so position i of the source answers to position
-`i - shift` of the target, where `shift` is the difference of their end positions.
+Prompts to preserve are keys that must keep their values, in the same system; or their words are
+kept exactly, the change being orthogonal to them, and their padding in the system.
 
-Prompts to preserve are keys that must keep their values, at every position, in the same system; or
-their words are kept exactly, the change being orthogonal to them, and their padding in the system.
+With `pooled`, what sums up a prompt past the layers is rewritten as well. DeepFloyd's
+`add_embedding` pools the states of T5 for every block of the UNet: their mean, a token of its own,
+attends to all of them. Its queries, keys and values are linear maps as those of a layer are, of
+tokens and mean, and are sent where the target prompt's go in the same closed form.
 
 Basu et al. 2024, arXiv:2405.01008, section 4.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor
 
-from loco_cli.editing.directions import find_directions
-from loco_cli.editing.ridge import low_rank_change
-from loco_cli.errors import EditError
-
-Tokens = Literal["last-subject", "subject-to-end", "all"]
-
-
-@dataclass(frozen=True)
-class Aligned:
-    """
-    A prompt pair, encoded: states [n_tokens, d_text], the subject's positions, the end positions.
-
-    `start` is where words may begin: behind the start token, which says nothing, if there is one.
-    """
-
-    source: Tensor
-    target: Tensor
-    subject: tuple[int, ...]
-    source_end: int
-    target_end: int
-    start: int = 1
-
-
-@dataclass(frozen=True)
-class Solution:
-    """
-    An edit of every projection at once: `change(W) = W shift^T directions`.
-
-    `ridge` is the price that was used, `n_keys` how many rows moved, `residual` the share of the
-    wanted shift that is missing afterwards, `drift` the largest relative shift of a preserved key.
-    """
-
-    shift: Tensor  # [m, d_text]
-    directions: Tensor  # [m, d_text]
-    ridge: float
-    n_keys: int
-    residual: float
-    drift: float
-
-    @property
-    def d_in(self) -> int:
-        """How many numbers a projection reads."""
-        d_in: int = self.directions.shape[1]
-        return d_in
-
-    @cached_property
-    def triangle(self) -> Tensor:  # [m, m] or [d_text, m]
-        """The triangular factor of the directions, in which all projections share their rank."""
-        return torch.linalg.qr(self.directions.T)[1]
-
-    def missing(self, keys: Tensor, targets: Tensor) -> float:  # [m, d_text] each
-        """Return the share of the shift from some keys to their targets that does not come true."""
-        wanted = targets.double() - keys.double()
-        moved = keys.double() @ self.directions.T @ self.shift
-        return float((moved - wanted).norm() / wanted.norm())
-
-    def change(self, weight: Tensor) -> tuple[Tensor, Tensor]:  # [d_out, m], [m, d_text]
-        """Return the change of a projection [d_out, d_text] in two factors, in float64."""
-        return low_rank_change(weight, self.shift, self.directions)
-
-
-def moving_rows(pairs: Sequence[Aligned], tokens: Tokens) -> tuple[Tensor, Tensor]:
-    """Return keys and targets [m, d_text] of all pairs; rows already in place are left out."""
-    keys, targets = [], []
-    for pair in pairs:
-        for position in _positions(pair, tokens):
-            answer = answering(pair, position)
-            if not torch.equal(pair.source[position], pair.target[answer]):
-                keys.append(pair.source[position])
-                targets.append(pair.target[answer])
-    if not keys:
-        raise EditError("every source prompt already reads as its target; there is nothing to edit")
-    return torch.stack(keys), torch.stack(targets)
+from loco_cli.editing.contexts import Contexts
+from loco_cli.editing.deltas import Change, Solved, edit_record
+from loco_cli.editing.keys import Problem, Read, edits_by_layer, encode_problem
+from loco_cli.editing.preserve import fully_padded_prompts, preserve_set, preserved_by_edits
+from loco_cli.editing.ridge import Solution, solve_keys
+from loco_cli.encoders.encode import TextEncoder
+from loco_cli.layers import LayerSet
+from loco_cli.models.locate import LocatedModel
+from loco_cli.recipe import Recipe
 
 
 def solve(
-    keys: Tensor,  # [m, d_text]
-    targets: Tensor,  # [m, d_text]
-    preserved: Tensor,  # [p, d_text]
-    ridge: float,
-    *,
-    relative: bool,
-    fixed: Tensor | None = None,  # [f, d_text]
-) -> Solution:
+    located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet], encoder: TextEncoder
+) -> Solved:
     """
-    Return the edit that sends keys to the answers of targets and leaves preserved keys alone.
+    Return the solved edit of a recipe whose edits touch the given layers, one set for each edit.
 
-    Ridge, preserved and fixed keys are as in `find_directions`.
+    Edits are solved together in every layer that they share.
     """
-    directions, price = find_directions(keys, preserved, fixed, ridge, relative=relative)
-    shift = targets.double() - keys.double()
-    moved = keys.double() @ directions.T @ shift  # [m, d_text]
-    residual = ((moved - shift).norm() / shift.norm()).item()
-    drift = max(_drift(rows, directions, shift) for rows in (preserved, fixed))
-    return Solution(shift, directions, price, len(keys), residual, drift)
+    contexts, spec, edits_of = Contexts(located), located.spec, edits_by_layer(layers_of)
+    preserved = preserve_set(spec, recipe, encoder)
+    prompts_of = preserved_by_edits(spec, recipe, preserved, edits_of.values())
+    prompts = tuple(dict.fromkeys(chain.from_iterable(prompts_of.values())))
+    # a norm over all tokens needs all of them, wherever they stand
+    padded = True if contexts.is_per_layer else fully_padded_prompts(recipe, preserved)
+    encoded = encode_problem(recipe, prompts, encoder, padded=padded)
+    problem = encoded.mapped(contexts.shared)
+    problem_in = problem.by_layer(edits_of, prompts_of)
+    solution_of = _solutions(problem_in, edits_of, contexts)
+    changes = tuple(
+        Change(spec.network, name, solution, problem.drift_probe(contexts.of_layer(layer)))
+        for layer, solution in solution_of.items()
+        for name in spec.layers[layer].tensor_names()
+    )
+    records = tuple(
+        edit_record(
+            entry,
+            recipe,
+            layers,
+            ridge=solution_of[layers[0]].ridge,
+            n_keys=len(problem_in[layers[0]].rows(i, contexts.of_layer(layers[0]))[0]),
+            residual=_missing(problem_in, i, {one: solution_of[one] for one in layers}, contexts),
+            pooled=recipe.edit.pooled or None,
+        )
+        for i, (entry, layers) in enumerate(zip(recipe.edits, layers_of, strict=True))
+    )
+    return Solved((*changes, *_pooled_changes(encoded, contexts)), records, preserved)
 
 
-def _drift(rows: Tensor | None, directions: Tensor, shift: Tensor) -> float:
-    """Return the largest shift of these rows, of their norm."""
-    if rows is None or not len(rows):
-        return 0.0
-    bent = rows.double() @ directions.T @ shift
-    return float((bent.norm(dim=1) / rows.double().norm(dim=1)).max())
+def _missing(
+    problem_in: Mapping[int, Problem],
+    edit: int,
+    solution_of: Mapping[int, Solution],
+    contexts: Contexts,
+) -> float:
+    """Return the largest share of an edit's own change that is missing in one of its layers."""
+    different = {id(solution): layer for layer, solution in solution_of.items()}
+    return max(
+        solution_of[layer].missing(*problem_in[layer].rows(edit, contexts.of_layer(layer)))
+        for layer in different.values()
+    )
 
 
-def _positions(pair: Aligned, tokens: Tokens) -> range:
-    last = pair.subject[-1]
-    if tokens == "last-subject":
-        return range(last, last + 1)
-    return range(0 if tokens == "all" else last, len(pair.source))
+def _solutions(
+    problem_in: Mapping[int, Problem], edits_of: Mapping[int, tuple[int, ...]], contexts: Contexts
+) -> dict[int, Solution]:
+    """
+    Return the solution of each layer that changes.
+
+    Where all layers read alike, those of the same edits share a solution; else each has its own.
+    """
+    solutions: dict[tuple[tuple[int, ...], int | None], Solution] = {}
+    solution_of: dict[int, Solution] = {}
+    for layer, edits in edits_of.items():
+        key = (edits, layer if contexts.is_per_layer else None)
+        if key not in solutions:
+            solutions[key] = problem_in[layer].solve(edits, contexts.of_layer(layer))
+        solution_of[layer] = solutions[key]
+    return solution_of
 
 
-def answering(pair: Aligned, position: int) -> int:
-    """Return the target position that a source position should read as."""
-    if position < pair.subject[0]:
-        return min(position, pair.target_end)  # the prompts begin alike
-    shifted = max(position, pair.subject[-1]) - (pair.source_end - pair.target_end)
-    return min(max(shifted, pair.start), len(pair.target) - 1)
+def _pooled_changes(problem: Problem, contexts: Contexts) -> tuple[Change, ...]:
+    """Return the changes of the pooling's maps, none where they are not to be edited."""
+    spec = contexts.located.spec
+    pooling = spec.context.pooling
+    if not problem.recipe.edit.pooled or pooling is None:
+        return ()
+    read, mean_bias = contexts.of_pooling(pooling)
+    solution, probe = _solve_pooled(problem, read, mean_bias), problem.drift_probe(read)
+    return tuple(Change(spec.network, name, solution, probe) for name in pooling.tensor_names())
+
+
+def _solve_pooled(problem: Problem, read: Read, mean_bias: Tensor) -> Solution:
+    """
+    Return the solution of all edits together for the maps of a pooling.
+
+    `read` norms a prompt's states as the encoders give them; `mean_bias` [1, d_states] is added to
+    their mean. The mean of every source prompt moves, whichever of its tokens do; that of every
+    preserved prompt stays.
+    """
+
+    def mean(states: Tensor) -> Tensor:  # [1, d_states]
+        return read(states).mean(0, keepdim=True) + mean_bias
+
+    rows = [problem.rows(edit, read) for edit in range(len(problem.pairs))]
+    pairs = [pair for edit in problem.pairs for pair in edit]
+    keys = torch.cat([*(moving for moving, _ in rows), *(mean(pair.source) for pair in pairs)])
+    targets = torch.cat([*(answers for _, answers in rows), *(mean(one.target) for one in pairs)])
+    preserved, fixed = problem.preserved_rows(read)
+    means = torch.cat([keys[:0], *(mean(one.states) for one in problem.preserved.values())])
+    if fixed is None:
+        preserved = torch.cat([preserved, means])
+    else:
+        fixed = torch.cat([fixed, means])
+    return solve_keys(keys, targets, preserved, fixed, problem.recipe.edit.fixed_ridge)

@@ -29,18 +29,84 @@ position, which is padding; here `last-subject` and `last`.
 Basu et al. 2024, arXiv:2405.01008, the section on neurons.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from itertools import chain
 
 import torch
 from torch import Tensor
 
-from loco_cli.editing.locoedit import Aligned, answering
+from loco_cli.checkpoint.reader import read_tensor
+from loco_cli.editing.contexts import Contexts
+from loco_cli.editing.deltas import Change, DriftProbe, Solved, edit_record
+from loco_cli.editing.keys import Aligned, Problem, edits_by_layer, encode_problem
+from loco_cli.editing.preserve import fully_padded_prompts, preserve_set, preserved_by_edits
+from loco_cli.editing.ridge import find_directions
+from loco_cli.encoders.encode import TextEncoder
 from loco_cli.errors import EditError
+from loco_cli.interventions import FixChannels
+from loco_cli.layers import LayerSet
+from loco_cli.models.locate import LocatedModel
+from loco_cli.recipe import AUTO_NEURONS, Recipe
 
-Position = Literal["last-subject", "last"]
+
+def solve(
+    located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet], encoder: TextEncoder
+) -> Solved:
+    """
+    Return the solved edit of a recipe whose edits touch the given layers, one set for each edit.
+
+    Edits are solved together in every layer that they share, each with channels of its own.
+    """
+    contexts, spec, edits_of = Contexts(located), located.spec, edits_by_layer(layers_of)
+    preserved = preserve_set(spec, recipe, encoder)
+    prompts_of = preserved_by_edits(spec, recipe, preserved, edits_of.values())
+    prompts = tuple(dict.fromkeys(chain.from_iterable(prompts_of.values())))
+    problem = _encode(recipe, prompts, encoder, contexts, fully_padded_prompts(recipe, preserved))
+    problem_in = problem.by_layer(edits_of, prompts_of)
+    solved_layers = _solve_layers(problem, problem_in, edits_of, contexts)
+    records = tuple(
+        edit_record(
+            entry,
+            recipe,
+            layers,
+            ridge=solved_layers[layers[0]].ridge,
+            n_keys=len(problem_in[layers[0]].rows(i, contexts.of_layer(layers[0]))[0]),
+            neurons=max(solved_layers[layer].n_neurons for layer in layers),
+            residual=max(solved_layers[layer].residual for layer in layers),
+        )
+        for i, (entry, layers) in enumerate(zip(recipe.edits, layers_of, strict=True))
+    )
+    changes = tuple(change for layer in solved_layers.values() for change in layer.changes)
+    return Solved(changes, records, preserved)
+
+
+@dataclass(frozen=True)
+class RankedNeurons:
+    """
+    The strongest channels of one projection, as they are held at inference, and their z-scores.
+    """
+
+    layer: int
+    fixed: FixChannels
+    z: tuple[float, ...]
+
+
+def rank_neurons(
+    located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet], encoder: TextEncoder
+) -> tuple[tuple[RankedNeurons, ...], ...]:
+    """Return for each edit the channels that it would hold in its layers, strongest first."""
+    contexts = Contexts(located)
+    problem = _encode(recipe, (), encoder, contexts, fully_padded_prompts(recipe, ()))
+    ranked: list[tuple[RankedNeurons, ...]] = []
+    for i, layers in enumerate(layers_of):
+        by_layer = (
+            _ranked(contexts, recipe, layer, problem.aligned(i, contexts.of_layer(layer)))
+            for layer in layers
+        )
+        ranked.append(tuple(chain.from_iterable(by_layer)))
+    return tuple(ranked)
 
 
 @dataclass(frozen=True)
@@ -52,9 +118,32 @@ class Contrast:
     concept: Tensor
     plain: Tensor
 
+    @classmethod
+    def of(cls, pairs: Sequence[Aligned], position: str) -> "Contrast":
+        """Return the states that tell a concept from its plain prompts, of which one is too few."""
+        if len(pairs) < 2:
+            raise EditError(
+                "one source prompt has no spread to rank neurons by", "give more under `source`"
+            )
+        concept, plain = [], []
+        for pair in pairs:
+            at = pair.subject[-1] if position == "last-subject" else len(pair.source) - 1
+            concept.append(pair.source[at])
+            plain.append(pair.target[pair.answer(at) if position == "last-subject" else -1])
+        return cls(torch.stack(concept), torch.stack(plain))
+
     def z_scores(self, weight: Tensor) -> Tensor:  # [d_out, d_text] -> [d_out]
-        """Return the z-score of every channel of a projection."""
-        return z_scores(_answers(self.concept, weight), _answers(self.plain, weight))
+        """
+        Return the z-score of every channel of a projection.
+
+        It is 0 where nothing differs, large and finite where all does.
+        """
+        concept, plain = _answers(self.concept, weight), _answers(self.plain, weight)
+        difference = concept.mean(0) - plain.mean(0)
+        variances = [part.var(0, correction=0) / len(part) for part in (concept, plain)]
+        error = (variances[0] + variances[1]).sqrt()
+        least = torch.finfo(error.dtype).eps * difference.abs()  # of answers that never vary
+        return (difference / torch.maximum(error, least)).nan_to_num(0.0)
 
     def means(self, weight: Tensor) -> Tensor:  # [d_out, d_text] -> [d_out]
         """Return every channel's mean over the plain prompts, any bias left out."""
@@ -74,6 +163,19 @@ class Held:
     chosen: tuple[Tensor, ...]  # [n] each
     keys: tuple[Tensor, ...]  # [m_c, d_text] each
     directions: Tensor  # [m, d_text]
+
+    @classmethod
+    def of(
+        cls,
+        weight: Tensor,  # [d_out, d_text]
+        contrasts: Sequence[Contrast],
+        keys: Sequence[Tensor],  # [m_c, d_text] each
+        directions: Tensor,  # [m, d_text]
+        n: int,
+    ) -> "Held":
+        """Return the edit of the n strongest channels that a projection has for each concept."""
+        chosen = tuple(strongest(contrast.z_scores(weight), n) for contrast in contrasts)
+        return cls(tuple(contrasts), chosen, tuple(keys), directions)
 
     @property
     def d_in(self) -> int:
@@ -97,53 +199,101 @@ class Held:
         return float((made - lacking).norm() / lacking.norm())
 
 
-def hold(
-    weight: Tensor,  # [d_out, d_text]
-    contrasts: Sequence[Contrast],
-    keys: Sequence[Tensor],  # [m_c, d_text] each
-    directions: Tensor,  # [m, d_text]
-    n: int,
-) -> Held:
-    """Return the edit of the n strongest channels that a projection has for each concept."""
-    chosen = tuple(strongest(contrast.z_scores(weight), n) for contrast in contrasts)
-    return Held(tuple(contrasts), chosen, tuple(keys), directions)
-
-
-def contrast_of(pairs: Sequence[Aligned], position: Position) -> Contrast:
-    """
-    Return the states that tell a concept from its plain prompts; raises EditError for one prompt.
-    """
-    if len(pairs) < 2:
-        raise EditError(
-            "one source prompt has no spread to rank neurons by", "give more under `source`"
-        )
-    concept, plain = [], []
-    for pair in pairs:
-        at = pair.subject[-1] if position == "last-subject" else len(pair.source) - 1
-        concept.append(pair.source[at])
-        plain.append(pair.target[answering(pair, at) if position == "last-subject" else -1])
-    return Contrast(torch.stack(concept), torch.stack(plain))
-
-
-def z_scores(
-    concept: Tensor,  # [n_s, d_out]
-    plain: Tensor,  # [n_p, d_out]
-) -> Tensor:  # [d_out]
-    """
-    Return the z-score of every channel; 0 where nothing differs, large and finite where all does.
-    """
-    difference = concept.mean(0) - plain.mean(0)
-    variances = [part.var(0, correction=0) / len(part) for part in (concept, plain)]
-    error = (variances[0] + variances[1]).sqrt()
-    least = torch.finfo(error.dtype).eps * difference.abs()  # of answers that never vary
-    return (difference / torch.maximum(error, least)).nan_to_num(0.0)
-
-
 def strongest(z: Tensor, n: int) -> Tensor:  # [d_out] -> [n]
     """Return the n channels of largest |z|, strongest first, the first of equals."""
     if not 1 <= n <= len(z):
         raise EditError(f"{n} neurons are asked for, a projection has {len(z)}")
     return z.abs().argsort(descending=True, stable=True)[:n]
+
+
+@dataclass(frozen=True)
+class _SolvedLayer:
+    """A layer solved: its changes, its ridge, how many channels, the largest residual."""
+
+    changes: tuple[Change, ...]
+    ridge: float
+    n_neurons: int
+    residual: float
+
+
+def _solve_layers(
+    problem: Problem,
+    problem_in: Mapping[int, Problem],
+    edits_of: Mapping[int, tuple[int, ...]],
+    contexts: Contexts,
+) -> dict[int, _SolvedLayer]:
+    """Return each layer that changes, solved; layers of the same edits share their directions."""
+    recipe = problem.recipe
+    directions: dict[tuple[tuple[int, ...], int | None], tuple[Tensor, float]] = {}
+    solved: dict[int, _SolvedLayer] = {}
+    for layer, edits in edits_of.items():
+        read = contexts.of_layer(layer)
+        keys = [problem_in[layer].rows(i, read)[0] for i in edits]
+        key = (edits, layer if contexts.is_per_layer else None)
+        if key not in directions:
+            rows = problem_in[layer].preserved_rows(read)
+            directions[key] = find_directions(torch.cat(keys), *rows, recipe.edit.fixed_ridge)
+        pairs = (problem.aligned(i, read) for i in edits)
+        contrasts = [Contrast.of(aligned, recipe.edit.position) for aligned in pairs]
+        probe = problem.drift_probe(read)
+        solved[layer] = _solve_layer(
+            contexts, recipe, layer, contrasts, keys, probe, *directions[key]
+        )
+    return solved
+
+
+def _solve_layer(
+    contexts: Contexts,
+    recipe: Recipe,
+    layer: int,
+    contrasts: Sequence[Contrast],
+    keys: Sequence[Tensor],
+    probe: DriftProbe,
+    directions: Tensor,
+    ridge: float,
+) -> _SolvedLayer:
+    changes, residuals, spec = [], [], contexts.located.spec
+    for name in spec.layers[layer].tensor_names():
+        weight = read_tensor(contexts.reader.slot(name))
+        n = _n_neurons(recipe, len(weight))
+        held = Held.of(weight, contrasts, keys, directions, n)
+        changes.append(Change(spec.network, name, held, probe))
+        residuals.append(held.residual(weight))
+    return _SolvedLayer(tuple(changes), ridge, n, max(residuals))
+
+
+def _ranked(
+    contexts: Contexts, recipe: Recipe, layer: int, pairs: Sequence[Aligned]
+) -> Iterator[RankedNeurons]:
+    spec, contrast = contexts.located.spec.layers[layer], Contrast.of(pairs, recipe.edit.position)
+    for projection in spec.projections:
+        path = f"{spec.module_path}.{projection.name}"
+        weight = read_tensor(contexts.reader.slot(f"{path}.weight"))
+        z, values = contrast.z_scores(weight), contrast.means(weight)
+        if projection.has_bias:
+            values = values + read_tensor(contexts.reader.slot(f"{path}.bias"))
+        chosen = strongest(z, _n_neurons(recipe, len(weight)))
+        fixed = FixChannels(path, tuple(chosen.tolist()), tuple(values[chosen].tolist()))
+        yield RankedNeurons(layer, fixed, tuple(z[chosen].tolist()))
+
+
+def _encode(
+    recipe: Recipe,
+    preserved: Sequence[str],
+    encoder: TextEncoder,
+    contexts: Contexts,
+    padded: Collection[str],
+) -> Problem:
+    # a norm over all tokens needs all of them, and so does a contrast at the last position
+    all_padded = contexts.is_per_layer or recipe.edit.position == "last"
+    encoded = encode_problem(recipe, preserved, encoder, padded=True if all_padded else padded)
+    return encoded.mapped(contexts.shared)
+
+
+def _n_neurons(recipe: Recipe, d_out: int) -> int:
+    """Return how many channels of a projection of `d_out` are held."""
+    asked = recipe.edit.neurons
+    return max(1, round(AUTO_NEURONS * d_out)) if asked == "auto" else asked
 
 
 def _lacking(

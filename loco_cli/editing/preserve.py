@@ -1,37 +1,42 @@
 """
 What an edit must leave alone: the neighbours of its concepts, and the prompts that speak of them.
 
-`preserve: auto` takes every other neighbour of the concept's kind, nearest first, so that those it
-leaves out are as near as those it takes, and can show in an evaluation what nobody asked to keep.
+The neighbours of a concept are the other things of its kind that a picture may show. `preserve:
+auto` takes every other one, nearest first, so that those it leaves out are as near as those it
+takes, and can show in an evaluation what nobody asked to preserve.
+
+Plans ask for neighbours too, so that torch is imported only where they are ranked.
 """
 
 from collections.abc import Collection, Iterable, Sequence
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
-import torch
-
-from loco_cli.concept import ConceptKind
-from loco_cli.editing.neighbours import everyday_split, kinds_of, neighbours
-from loco_cli.encoders.encode import TextEncoder
+from loco_cli.concept import KINDS, Concept, ConceptKind, bare_name, same_name
 from loco_cli.families.spec import ModelSpec
+from loco_cli.protocol.everyday import EverydaySplit, split_everyday
 from loco_cli.protocol.wordings import EDIT, PRESERVE, fill
 from loco_cli.recipe import Recipe
 
-MAX_PRESERVED = 8  # neighbours of one concept in `preserve: auto`
-# wordings of an edit, and its nearest neighbours, that count to the last position. After fourteen
-# edits of three styles of `tiny`, the values of 0.987 of the prompts in other words were nearest to
-# those of what they should be: with one wording whole 0.977, with two 0.982, with five as many;
-# with one neighbour or eight as many too
-WHOLE_WORDINGS = 4
-WHOLE_NEIGHBOURS = 4
-N_OTHERS = 4  # known concepts of each other kind that stay as they are
+if TYPE_CHECKING:
+    from loco_cli.encoders.encode import TextEncoder
 
+
+MAX_PRESERVED = 8  # neighbours of one concept in `preserve: auto`
+N_OTHER_KINDS = 3  # known concepts of each kind that is not edited, to be asked after
+# after fourteen edits of three styles of `tiny`, the values of 0.987 of the prompts in other words
+# were nearest to those of what they should be: with one wording padded 0.977, with two 0.982, with
+# five as many; with one neighbour or eight as many too
+_N_PADDED_WORDINGS = 4  # wordings of an edit that count to the last position
+_N_PADDED_NEIGHBOURS = 4  # nearest neighbours of a concept that count to the last position
+_N_OTHERS = 4  # known concepts of each other kind that are preserved
+_MAX_WORDS_OF_A_NAME = 3  # of what the model's list does not hold; more are taken for a prompt
+
+Names = tuple[str, ...]  # all names of one thing
 Preserved = tuple[ConceptKind | None, str]  # what it is, and its name; a prompt has no kind
 
 
-def chosen_neighbours(
-    spec: ModelSpec, recipe: Recipe, encoder: TextEncoder
-) -> tuple[Preserved, ...]:
+def preserve_set(spec: ModelSpec, recipe: Recipe, encoder: "TextEncoder") -> tuple[Preserved, ...]:
     """Return what to preserve: nothing, what the recipe lists, or every other neighbour."""
     if recipe.preserve == "none":
         return ()
@@ -53,7 +58,7 @@ def chosen_neighbours(
 def preserved_prompts(
     spec: ModelSpec,
     recipe: Recipe,
-    chosen: Sequence[Preserved],
+    preserved: Sequence[Preserved],
     edits: Collection[int] | None = None,
 ) -> tuple[str, ...]:
     """
@@ -63,7 +68,7 @@ def preserved_prompts(
     few things of every kind that is not edited; the empty prompt, which guidance reads; and
     everyday prompts, which the null-space form has no directions left for. A prompt that is edited
     is never among them. `edits` are those that share a tensor, by default all: what stands near
-    edits of other kinds is not kept there, where it would only be in the way.
+    edits of other kinds is not preserved there, where it would only be in the way.
     """
     if recipe.preserve == "none":
         return ()
@@ -71,12 +76,12 @@ def preserved_prompts(
     own = range(len(concepts)) if edits is None else edits
     kinds = {concepts[i].kind for i in own}
     prompts = ["", *(pair.target for i in own for pair in recipe.edits[i].edit_pairs)]
-    for kind, name in chosen:
+    for kind, name in preserved:
         if recipe.preserve != "auto" or kind in kinds:
             prompts += [name] if kind is None else _wordings(kind, name, recipe)
     edited = {concept.kind for concept in concepts}
     for other in (kind for kind in spec.known if kind not in edited and kind != "style"):
-        things = [names[0] for names in spec.known[other][:N_OTHERS]]
+        things = [names[0] for names in spec.known[other][:_N_OTHERS]]
         prompts += [fill(one, "subject", name) for name in things for one in PRESERVE]
     if recipe.edit.preserve_form == "ridge":
         prompts += everyday_split(spec, recipe).preserved
@@ -84,19 +89,19 @@ def preserved_prompts(
     return tuple(prompt for prompt in dict.fromkeys(prompts) if prompt not in sources)
 
 
-def preserved_together(
+def preserved_by_edits(
     spec: ModelSpec,
     recipe: Recipe,
-    chosen: Sequence[Preserved],
-    shared: Iterable[tuple[int, ...]],
+    preserved: Sequence[Preserved],
+    sharing: Iterable[tuple[int, ...]],
 ) -> dict[tuple[int, ...], tuple[str, ...]]:
-    """Return what is preserved for each of these sets of edits, which share tensors each."""
+    """Return the prompts to preserve for each group of edits that share tensors."""
     return {
-        edits: preserved_prompts(spec, recipe, chosen, edits) for edits in dict.fromkeys(shared)
+        edits: preserved_prompts(spec, recipe, preserved, edits) for edits in dict.fromkeys(sharing)
     }
 
 
-def fully_padded_prompts(recipe: Recipe, chosen: Sequence[Preserved]) -> frozenset[str]:
+def fully_padded_prompts(recipe: Recipe, preserved: Sequence[Preserved]) -> frozenset[str]:
     """
     Return the prompts that count to the last of their positions; others count to their end token.
 
@@ -105,21 +110,94 @@ def fully_padded_prompts(recipe: Recipe, chosen: Sequence[Preserved]) -> frozens
     their targets, the empty prompt, the first wording of the nearest neighbours or of all that
     the recipe lists, and listed prompts.
     """
-    whole: set[str] = set()
+    padded: set[str] = set()
     for entry in recipe.edits:
         pairs = entry.edit_pairs
         n_wordings = len(pairs) // len(entry.concept.names)
-        first = [pair for i, pair in enumerate(pairs) if i % n_wordings < WHOLE_WORDINGS]
+        first = [pair for i, pair in enumerate(pairs) if i % n_wordings < _N_PADDED_WORDINGS]
         if recipe.edit.tokens != "last-subject":
-            whole |= {prompt for pair in first for prompt in (pair.source, pair.target)}
+            padded |= {prompt for pair in first for prompt in (pair.source, pair.target)}
         elif recipe.preserve != "none":
-            whole |= {pair.target for pair in first}
+            padded |= {pair.target for pair in first}
     if recipe.preserve == "none":
-        return frozenset(whole)
+        return frozenset(padded)
     if recipe.preserve == "auto":
-        chosen = chosen[: WHOLE_NEIGHBOURS * len(recipe.edits)]
-    bare = (name if kind is None else _wordings(kind, name, recipe)[0] for kind, name in chosen)
-    return frozenset({"", *whole, *bare})
+        preserved = preserved[: _N_PADDED_NEIGHBOURS * len(recipe.edits)]
+    first_wordings = (
+        name if kind is None else _wordings(kind, name, recipe)[0] for kind, name in preserved
+    )
+    return frozenset({"", *padded, *first_wordings})
+
+
+def neighbours(spec: ModelSpec, recipe: Recipe, kind: ConceptKind) -> tuple[Names, ...]:
+    """
+    Return every thing of a kind that no edit speaks of, all names of each, each thing once.
+
+    First those of the preserve list, as they are called there, then what the model is known to
+    draw. A concept's aliases and its former answer are the concept itself, and no neighbours.
+    """
+    edited = [names_of(concept) for concept in recipe.concepts if concept.kind == kind]
+    found: list[Names] = []
+    for names in (*listed(spec, recipe, kind), *spec.known.get(kind, ())):
+        if not any(is_same(names, other) for other in (*edited, *found)):
+            found.append(names)
+    return tuple(found)
+
+
+def listed(spec: ModelSpec, recipe: Recipe, kind: ConceptKind) -> tuple[Names, ...]:
+    """Return the things of a kind in the preserve list, as they are called there first."""
+    entries = recipe.preserve if isinstance(recipe.preserve, tuple) else ()
+    return tuple(
+        (entry, *_known_as(spec, kind, entry))
+        for entry in entries
+        if kind in kinds_of(spec, recipe, entry)
+    )
+
+
+def kinds_of(spec: ModelSpec, recipe: Recipe, entry: str) -> tuple[ConceptKind, ...]:
+    """
+    Return what an entry of the preserve list is a name of; nothing where it is a prompt.
+
+    A thing that the model knows has its kind. Other short words name something of every kind that
+    the recipe edits.
+    """
+    for kind in KINDS:
+        if _known_as(spec, kind, entry):
+            return (kind,)
+    if len(bare_name(entry).split()) > _MAX_WORDS_OF_A_NAME:
+        return ()
+    return tuple(dict.fromkeys(concept.kind for concept in recipe.concepts))
+
+
+def names_of(concept: Concept) -> Names:
+    """Return all names of a concept, its former answer among them."""
+    return (*concept.names, *((concept.was,) if concept.was else ()))
+
+
+def is_same(one: Names, other: Names) -> bool:
+    """Whether two things share a name."""
+    return any(same_name(mine, theirs) for mine in one for theirs in other)
+
+
+def edited_names(recipe: Recipe) -> tuple[str, ...]:
+    """Return all names that the edits are about, and what each becomes."""
+    return tuple(name for one in recipe.concepts for name in (*one.names, one.to))
+
+
+def everyday_split(spec: ModelSpec, recipe: Recipe) -> EverydaySplit:
+    """Return the everyday prompts of a recipe's edit: preserved, for its drift, and judged."""
+    concepts = recipe.concepts
+    near = [name for one in concepts for name in (*names_of(one), one.to)]
+    for kind in dict.fromkeys(one.kind for one in concepts):
+        near += [name for thing in neighbours(spec, recipe, kind) for name in thing]
+    tested = [thing for kind in KINDS for thing in neighbours(spec, recipe, kind)[-N_OTHER_KINDS:]]
+    preserved = recipe.preserve if isinstance(recipe.preserve, tuple) else ()
+    return split_everyday(
+        edited=edited_names(recipe),
+        near=[bare_name(name) for name in near],
+        tested=[bare_name(name) for thing in tested for name in thing],
+        listed=(*preserved, *recipe.evaluate.keep, *recipe.evaluate.forget),
+    )
 
 
 def _wordings(kind: ConceptKind, name: str, recipe: Recipe) -> list[str]:
@@ -127,16 +205,24 @@ def _wordings(kind: ConceptKind, name: str, recipe: Recipe) -> list[str]:
     return [fill(template, "subject", name) for template in own or EDIT[kind]]
 
 
-def _nearest_first(subject: str, names: Sequence[str], encoder: TextEncoder) -> list[str]:
+def _nearest_first(subject: str, names: Sequence[str], encoder: "TextEncoder") -> list[str]:
     """
     Return names by the cosine of their end states with the subject's, nearest first.
 
     Of several encoders the first is asked: the second of SDXL has six times its numbers to read.
     """
+    import torch
+
     if not names:
         return []
     encoded = encoder.first.encode([subject, *names], padded=False)
-    states = torch.stack([found.states[found.end] for found in encoded])
+    states = torch.stack([prompt.states[prompt.end] for prompt in encoded])
     unit = torch.nn.functional.normalize(states, dim=-1)
     order = (unit[1:] @ unit[0]).argsort(descending=True, stable=True)
     return [names[i] for i in order.tolist()]
+
+
+def _known_as(spec: ModelSpec, kind: ConceptKind, name: str) -> Names:
+    """Return all names under which the model knows a thing, none if it does not."""
+    known = (names for names in spec.known.get(kind, ()) if is_same((name,), names))
+    return next(known, ())

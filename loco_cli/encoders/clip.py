@@ -2,14 +2,16 @@
 CLIP's text encoder, one layer at a time, from wherever its weights are.
 
 A layer's weights are asked for when it runs and dropped when it has run, so that an encoder of
-gigabytes needs the memory of one layer. Attention is causal: what follows the words changes nothing
-in them, and prompts that begin alike share their beginning. Arithmetic is float32 whatever the
-file's dtype.
+gigabytes needs the memory of one layer. Arithmetic is float32 whatever the file's dtype.
+
+Attention is causal, so that a token's state depends on the tokens up to it and on nothing else.
+All prompts share their start token, and templates share much more than that: a beginning that
+several prompts have runs once (`Prefixes`).
 
 Radford et al. 2021, arXiv:2103.00020; OpenCLIP differs by its GELU alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +19,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from loco_cli.encoders.prefixes import Prefixes
 from loco_cli.errors import CheckpointError
 from loco_cli.families.spec import CLIP_POSITIONS, MAX_ENCODER_LAYERS
 
@@ -67,6 +68,41 @@ class ClipShape:
         if self.states == "last":
             shapes |= {f"{_FINAL}.{kind}": (d,) for kind in _KINDS}
         return shapes
+
+
+@dataclass(frozen=True)
+class Prefixes:
+    """
+    The distinct beginnings of some rows of tokens, one node for each, in the order they come up.
+
+    `tokens` and `positions` [u] are the last token of each and where it stands. `paths` [n, t] are
+    the nodes that a row passes, its last one repeated where other rows are longer; `homes` [u] are
+    the places, counted through `paths`, where a node comes up first.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    paths: Tensor
+    homes: Tensor
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> "Prefixes":
+        """Return the beginnings of some rows of tokens, none of them empty."""
+        n_tokens = max(map(len, rows))
+        nodes: dict[tuple[int, int], int] = {}  # node of what comes before, token -> node
+        tokens, positions, homes, paths = [], [], [], []
+        for number, row in enumerate(rows):
+            path: list[int] = []
+            for position, token in enumerate(row):
+                key = (path[-1] if path else -1, token)
+                if key not in nodes:
+                    nodes[key] = len(nodes)
+                    tokens.append(token)
+                    positions.append(position)
+                    homes.append(number * n_tokens + position)
+                path.append(nodes[key])
+            paths.append([*path, *path[-1:] * (n_tokens - len(path))])
+        return cls(*map(torch.tensor, (tokens, positions, paths, homes)))
 
 
 def clip_shape(config: dict[str, Any], states: Literal["last", "penultimate"]) -> ClipShape:

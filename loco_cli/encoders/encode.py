@@ -7,7 +7,7 @@ time, so that no encoder has to be in memory whole.
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,11 +15,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from loco_cli.encoders.clip import ClipShape, clip_states
-from loco_cli.encoders.mention import positions_in, shortened
-from loco_cli.encoders.prefixes import prefixes_of
+from loco_cli.checkpoint.layout import ComponentReader
+from loco_cli.encoders.clip import ClipShape, Prefixes, clip_states
 from loco_cli.encoders.t5 import T5Shape, t5_states
-from loco_cli.encoders.tokenizer import PromptTokenizer, Tokens
+from loco_cli.encoders.tokenizer import PromptTokenizer, Tokens, positions_in, shortened
 from loco_cli.errors import CheckpointError, ConceptError
 
 
@@ -37,6 +36,10 @@ class EncodedPrompt:
     offsets: tuple[tuple[int, int], ...]
     end: int
     start: int = 1
+
+    def read(self, read: Callable[[Tensor], Tensor]) -> "EncodedPrompt":
+        """Return the prompt as something further on reads its states."""
+        return replace(self, states=read(self.states))
 
     def positions_of(self, subject: str) -> tuple[int, ...]:
         """Return the positions of the subject's tokens, its last mention; raises ConceptError."""
@@ -69,15 +72,15 @@ class TextEncoder(Protocol):
 @dataclass(frozen=True)
 class EncoderPart:
     """
-    One text encoder of a checkpoint: its tokenizer, its shape, and how to come by its weights.
+    One text encoder of a checkpoint: its tokenizer, its shape, and its weights.
 
-    `read` returns a tensor by name, `read_rows` the rows of the token embedding, both in float32.
+    `token_table` is the name of the token embedding.
     """
 
     tokenizer: PromptTokenizer
     shape: ClipShape | T5Shape
-    read: Callable[[str], Tensor]
-    read_rows: Callable[[Sequence[int]], Tensor]
+    reader: ComponentReader
+    token_table: str
 
     def states(self, prompts: Sequence[Tokens], sizes: Sequence[int]) -> Tensor:  # [n, t, d]
         """
@@ -88,16 +91,16 @@ class EncoderPart:
         ids, pad = [prompt.ids for prompt in prompts], self.tokenizer.pad
         if isinstance(self.shape, ClipShape):
             rows_of = [_filled(row, size, pad) for row, size in zip(ids, sizes, strict=True)]
-            prefixes = prefixes_of(rows_of)
-            return clip_states(self._embedded(prefixes.tokens), prefixes, self.shape, self.read)
+            prefixes, read = Prefixes.of(rows_of), self.reader.read
+            return clip_states(self._embedded(prefixes.tokens), prefixes, self.shape, read)
         n_tokens = max(sizes)
         is_word = torch.arange(n_tokens) < torch.tensor([len(row) for row in ids])[:, None]
         rows = torch.tensor([_filled(row, n_tokens, pad) for row in ids])  # [n, t]
-        return t5_states(self._embedded(rows), is_word, self.shape, self.read)
+        return t5_states(self._embedded(rows), is_word, self.shape, self.reader.read)
 
     def _embedded(self, tokens: Tensor) -> Tensor:  # [*] -> [*, d]
         used, places = tokens.unique(return_inverse=True)
-        return self.read_rows(used.tolist())[places]
+        return self.reader.read_rows(self.token_table, used.tolist())[places]
 
 
 # how the states of several encoders become those of a prompt, by the word of a family's context

@@ -6,7 +6,8 @@ transformers would cost more than everything else that an edit does before it wr
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,7 +24,6 @@ from tokenizers import (
     processors,
 )
 
-from loco_cli.encoders.mention import last_mention, positions_in, shortened
 from loco_cli.encoders.sentencepiece import PieceModel, read_piece_model
 from loco_cli.errors import CheckpointError, ConceptError
 
@@ -195,6 +195,35 @@ def check_fits(tokenizer: PromptTokenizer, prompt: str, subject: str) -> None:
             f"{n_tokens} tokens, the text encoder reads {limit}",
             "use a shorter subject or a shorter prompt",
         )
+
+
+def last_mention(prompt: str, subject: str) -> tuple[int, int]:
+    """
+    Return the characters of the last mention of a subject, whole words first, in any case.
+
+    (0, 0) where it is not mentioned: "cat" is found in "a cat in a cathedral" at (2, 5).
+    """
+    words = re.escape(subject)
+    for pattern in (rf"(?<!\w){words}(?!\w)", words):
+        mentions = list(re.finditer(pattern, prompt, re.IGNORECASE))
+        if mentions:
+            return mentions[-1].span()
+    return (0, 0)
+
+
+def positions_in(prompt: str, offsets: Sequence[tuple[int, int]], subject: str) -> tuple[int, ...]:
+    """Return which tokens, by the characters they stand for, are the subject's last mention."""
+    start, stop = last_mention(prompt, subject)
+    return tuple(
+        position
+        for position, (first, last) in enumerate(offsets)
+        if max(start, first) < min(stop, last)
+    )
+
+
+def shortened(text: str, width: int = 60) -> str:
+    """Return a text, or its beginning and three dots."""
+    return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 @lru_cache(maxsize=4)

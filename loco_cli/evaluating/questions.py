@@ -17,7 +17,7 @@ from loco_cli.concept import (
     bare_name,
     default_target,
 )
-from loco_cli.editing.neighbours import (
+from loco_cli.editing.preserve import (
     N_OTHER_KINDS,
     Names,
     everyday_split,

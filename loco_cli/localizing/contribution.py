@@ -19,7 +19,7 @@ Zarei et al. 2025, arXiv:2505.18832, which names diffusion transformers and take
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from loco_cli.encoders.mention import last_mention
+from loco_cli.encoders.tokenizer import last_mention
 from loco_cli.layers import LayerSet, sliding_windows
 from loco_cli.localization import LocalizationRun
 from loco_cli.localizing import locogen

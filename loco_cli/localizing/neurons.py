@@ -9,7 +9,7 @@ from torch import Tensor
 
 from loco_cli.concept import PromptPair
 from loco_cli.editing.methods import named_layers
-from loco_cli.editing.solve_neurons import Ranked, rank
+from loco_cli.editing.neurons import RankedNeurons, rank_neurons
 from loco_cli.errors import MachineError
 from loco_cli.events import SILENT, Events
 from loco_cli.interventions import FixChannels, Run, SwapPrompt
@@ -57,7 +57,7 @@ def run(
         settings = recipe.localize.model_copy(update={"method": "locogen"})
         found = [sweep.localize(context, entry, settings).localization for entry in recipe.edits]
         layers_of = tuple(localization.layer_set for localization in found)
-    ranked = rank(located, recipe, layers_of, encoder_of(located))
+    ranked = rank_neurons(located, recipe, layers_of, encoder_of(located))
     return tuple(
         _Listing(context, recipe, recipe.edits[i], layers, ranked[i]).run(
             found[i].unet_evaluations if found else 0
@@ -78,7 +78,7 @@ class _Listing:
     recipe: Recipe
     entry: EditEntry
     layers: LayerSet
-    ranked: Sequence[Ranked]
+    ranked: Sequence[RankedNeurons]
     scores: dict[str, list[float]] = field(default_factory=dict)
     pictures: list[SwapPicture] = field(default_factory=list)
 
@@ -177,7 +177,7 @@ class _Listing:
         )
 
 
-def _named(ranked: Ranked) -> tuple[Neuron, ...]:
+def _named(ranked: RankedNeurons) -> tuple[Neuron, ...]:
     fixed: FixChannels = ranked.fixed
     return tuple(
         Neuron(layer=ranked.layer, module_path=fixed.module_path, channel=channel, z=z, value=value)

@@ -1,11 +1,9 @@
 """A checkpoint's text encoders, run from its own tensors: one function for every family."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
-from loco_cli.checkpoint.reader import TensorSlot, read_rows, read_tensor
+from loco_cli.checkpoint.layout import ComponentReader
 from loco_cli.encoders.clip import INNER, ClipShape, clip_shape
 from loco_cli.encoders.encode import CheckpointEncoder, EncoderPart, read_config
 from loco_cli.encoders.t5 import HEADS, WIDE, T5Shape, t5_shape
@@ -15,7 +13,6 @@ from loco_cli.models.locate import LocatedModel
 from loco_cli.models.tokenizers import packaged_folder, token_table, tokenizer_of
 
 _HEAD_WIDTH = 64  # of every CLIP text encoder that was published
-_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
 
 def encoder_of(located: LocatedModel) -> CheckpointEncoder:
@@ -35,29 +32,11 @@ def encoder_of(located: LocatedModel) -> CheckpointEncoder:
     return CheckpointEncoder([_part(texts, one) for one in context.encoders], context.join)
 
 
-def finest(slots: Sequence[TensorSlot]) -> TensorSlot:
-    """Return the copy of a tensor with the most digits; of equals the first."""
-    return max(slots, key=lambda slot: _BYTES.get(slot.dtype, 0))
-
-
 def _part(located: LocatedModel, encoder: TextEncoderSpec) -> EncoderPart:
-    checkpoint = located.checkpoint
-    shape = _shape(located, encoder)
-    table = finest(checkpoint.slots(encoder.component, token_table(located, encoder).name))
-    _check_tensors(located, encoder, shape, table.shape[1])
-    return EncoderPart(
-        tokenizer=tokenizer_of(located, encoder),
-        shape=shape,
-        read=_reader(located, encoder.component),
-        read_rows=lambda rows: read_rows(table, rows).float(),
-    )
-
-
-def _reader(located: LocatedModel, component: str) -> Callable[[str], Tensor]:
-    def read(name: str) -> Tensor:
-        return read_tensor(finest(located.checkpoint.slots(component, name))).float()
-
-    return read
+    shape, table = _shape(located, encoder), token_table(located, encoder).name
+    reader = ComponentReader(located.checkpoint, encoder.component)
+    _check_tensors(located, encoder, shape, reader.slot(table).shape[1])
+    return EncoderPart(tokenizer_of(located, encoder), shape, reader, table)
 
 
 def _shape(located: LocatedModel, encoder: TextEncoderSpec) -> ClipShape | T5Shape:

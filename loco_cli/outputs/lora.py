@@ -16,10 +16,15 @@ from loco_cli import __version__
 from loco_cli.checkpoint.layout import Checkpoint
 from loco_cli.checkpoint.lora import LowRank, lora_metadata, lora_tensors, write_lora
 from loco_cli.checkpoint.patcher import hash_file
-from loco_cli.checkpoint.reader import TensorSlot, read_range, read_tensor, tensor_bytes
+from loco_cli.checkpoint.reader import (
+    TensorSlot,
+    finest,
+    read_range,
+    read_tensor,
+    tensor_bytes,
+)
 from loco_cli.checkpoint.staging import new_file, staged_folder, write_errors
-from loco_cli.editing.deltas import Change, Solved, read_change
-from loco_cli.editing.factors import shorten
+from loco_cli.editing.deltas import Change, Solved, read_change, shorten
 from loco_cli.errors import EditError
 from loco_cli.events import Events
 from loco_cli.manifest import (
@@ -31,7 +36,6 @@ from loco_cli.manifest import (
     TensorRecord,
     render_manifest,
 )
-from loco_cli.models.encoders import finest
 from loco_cli.models.locate import LocatedModel
 from loco_cli.outputs.base import base_record, file_records
 from loco_cli.outputs.checkpoint import WrittenEdit, put_in_place
@@ -156,7 +160,7 @@ def _moved(
         rank=left.shape[1],
         relative_change=change.norm().item() / size if size else 0.0,
         rounding_error=((change - wanted).norm() / wanted.norm()).item(),
-        drifts=of.watched.drifts(weight, change) if of.watched else (),
+        drifts=of.probe.drifts(weight, change),
     )
     record = TensorRecord(
         name=slot.tensor,

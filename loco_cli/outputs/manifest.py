@@ -10,7 +10,6 @@ from importlib.metadata import version
 from loco_cli import __version__
 from loco_cli.editing.deltas import Solved
 from loco_cli.editing.methods import unreached
-from loco_cli.editing.watched import mean_drift
 from loco_cli.events import EditPreview
 from loco_cli.localization import LocalizationRun
 from loco_cli.manifest import (
@@ -110,8 +109,7 @@ class ManifestBuilder:
     @property
     def drift(self) -> Drift | None:
         """How far prompts move that the edit is to leave alone."""
-        watched = self.solved.changes[0].watched
-        return mean_drift(watched, [edit.drifts for edit in self.edits]) if watched else None
+        return self.solved.changes[0].probe.mean([edit.drifts for edit in self.edits])
 
     def pages(self, manifest: Manifest) -> dict[str, str | bytes]:
         """Return what lies beside the weights, by role: recipe, report, and a folder's card."""

@@ -25,8 +25,7 @@ import torch
 
 from loco_cli.editing.deltas import new_weights
 from loco_cli.editing.methods import solve
-from loco_cli.editing.neighbours import names_of
-from loco_cli.editing.preserve import preserved_prompts
+from loco_cli.editing.preserve import names_of, preserved_prompts
 from loco_cli.encoders.encode import TextEncoder
 from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Judged
 from loco_cli.evaluating.questions import Question, kept_concepts, labels_of

@@ -24,9 +24,8 @@ import torch
 from torch import Tensor
 
 from loco_cli.editing.deltas import Change, Solved
-from loco_cli.editing.keys import encode_problem
-from loco_cli.editing.locoedit import Aligned, answering
-from loco_cli.editing.preserve import chosen_neighbours
+from loco_cli.editing.keys import Aligned, encode_problem
+from loco_cli.editing.preserve import preserve_set
 from loco_cli.encoders.encode import TextEncoder
 from loco_cli.models.locate import LocatedModel
 from loco_cli.recipe import Recipe
@@ -85,7 +84,7 @@ def solve(
     encoder: TextEncoder,
 ) -> Solved:
     """Return the edits of a recipe in a published form, solved together in layers they share."""
-    names = [name for _, name in chosen_neighbours(located.spec, recipe, encoder)]
+    names = [name for _, name in preserve_set(located.spec, recipe, encoder)]
     encoded = encoder.encode(names) if formula.keep else []
     last = [one.states[one.end - 1] for one in encoded]
     pairs = encode_problem(recipe, (), encoder).pairs
@@ -105,5 +104,5 @@ def solve(
 def _rows(pair: Aligned, formula: Formula) -> tuple[Tensor, Tensor]:  # [m, d] each
     last = pair.subject[-1]
     positions = range(last, last + 1) if formula.tokens == "last" else range(len(pair.source))
-    answers = [answering(pair, position) for position in positions]
+    answers = [pair.answer(position) for position in positions]
     return pair.source[list(positions)], pair.target[answers]

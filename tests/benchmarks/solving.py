@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loco_cli.editing import locoedit
-from loco_cli.editing.ridge import ridge_update
+from loco_cli.editing.ridge import solve_keys
 from loco_cli.families import registry
 from loco_cli.families.spec import ModelSpec
 from loco_cli.protocol.wordings import EDIT
+from loco_cli.recipe import Ridge
+from tests.published import ridge_update
 
 N_KEYS = len(EDIT["style"])
 RIDGE = 0.01
@@ -58,7 +59,7 @@ def factors(
 ) -> list[tuple[Tensor, Tensor]]:  # [d_out, n], [n, d_text]
     """Return the change of every projection in two factors."""
     none = keys[:0]
-    solution = locoedit.solve(keys, targets, none, RIDGE, relative=False)
+    solution = solve_keys(keys, targets, none, None, Ridge(RIDGE))
     return [solution.change(weight) for weight in weights]
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from loco_cli.editing.locoedit import Aligned
+from loco_cli.editing.keys import Aligned
 from loco_cli.evaluation import interval
 from loco_cli.families import registry
 from tests.benchmarks import published

@@ -10,7 +10,7 @@ from loco_cli.commands import edit, evaluate
 from loco_cli.commands.evaluate import Evaluated, figures_in_words
 from loco_cli.editing.deltas import new_weights
 from loco_cli.editing.methods import solve
-from loco_cli.editing.solve_neurons import rank
+from loco_cli.editing.neurons import rank_neurons
 from loco_cli.errors import CheckFailed, OutputExists, RequestError
 from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Scorers, edited_pipeline
 from loco_cli.evaluating.questions import UNRELATED, Labels, Question, questions
@@ -241,7 +241,7 @@ def test_held_neurons_are_judged_as_they_are_drawn(tiny, pipeline, encoder):
     """
     text = RECIPE.replace("{layers: [6, 7]}", "{method: neurons, layers: [7], hold: inference}")
     recipe = load_recipe(text, "held.yaml")
-    channels = tuple(one.fixed for one in rank(tiny, recipe, ((7,),), encoder)[0])
+    channels = tuple(one.fixed for one in rank_neurons(tiny, recipe, ((7,),), encoder)[0])
     scorer = load_scorer(tiny, CPU)
     bench = EvaluationContext(tiny, pipeline, Scorers(scorer, load_judge(tiny, CPU, scorer)), 8)
     exam = replace(EvaluationPlan.of(tiny.spec, recipe), steps=1)

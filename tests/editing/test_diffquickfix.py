@@ -13,7 +13,7 @@ from loco_cli.editing.deltas import new_weights
 from loco_cli.editing.diffquickfix import up_to_out_proj
 from loco_cli.editing.keys import encode_problem
 from loco_cli.editing.methods import solve
-from loco_cli.editing.preserve import chosen_neighbours, preserved_prompts
+from loco_cli.editing.preserve import preserve_set, preserved_prompts
 from loco_cli.errors import EditError, RequestError
 from loco_cli.evaluating.choice import check_solve
 from loco_cli.evaluating.judge import edited_pipeline
@@ -132,7 +132,7 @@ def test_two_factors_are_the_formula_to_the_last_digits(relative):
     Every position, with a preserve set: the small form is the published one, in float64.
     """
     recipe = recipe_of("tokens: all, ridge: 0.1x", preserve="[monet]")
-    chosen = chosen_neighbours(relative.spec, recipe, encoder_of(relative))
+    chosen = preserve_set(relative.spec, recipe, encoder_of(relative))
     kept = preserved_prompts(relative.spec, recipe, chosen)
     parts = encoder_of(relative).parts
 
@@ -140,7 +140,7 @@ def test_two_factors_are_the_formula_to_the_last_digits(relative):
         weight, bias = tensors_of(relative, change.component)
         problem = encode_problem(recipe, kept, up_to_out_proj(part))
         keys, targets = (rows.double() for rows in problem.rows(0))
-        stay = torch.cat(problem.preserved).double()
+        stay = torch.cat([one.states for one in problem.preserved.values()]).double()
         ridge = 0.1 * keys.square().sum(1).mean()
         k = torch.cat([keys, stay])
         z = torch.cat([targets, stay]) @ weight.T + bias  # what is written, before the edit

@@ -4,20 +4,28 @@ from dataclasses import replace
 
 import pytest
 
-from loco_cli.editing.neighbours import edited_names, everyday_split, neighbours
+from loco_cli.checkpoint.layout import ComponentReader
 from loco_cli.editing.preserve import (
     MAX_PRESERVED,
-    chosen_neighbours,
+    edited_names,
+    everyday_split,
     fully_padded_prompts,
+    is_same,
+    kinds_of,
+    listed,
+    neighbours,
+    preserve_set,
     preserved_prompts,
 )
+from loco_cli.encoders.clip import Prefixes
 from loco_cli.encoders.encode import CheckpointEncoder
-from loco_cli.encoders.prefixes import prefixes_of
 from loco_cli.encoders.tokenizer import load_clip_tokenizer
 from loco_cli.evaluating.questions import kept_concepts
 from loco_cli.families import registry
 from loco_cli.protocol.everyday import N_PRESERVED, bank, drift_prompts
 from loco_cli.recipe import load_recipe
+
+FACT = "{kind: fact, subject: the british monarch, was: queen elizabeth, to: king charles}"
 
 
 def recipe_of(edits, preserve="auto"):
@@ -35,13 +43,13 @@ def test_auto_preserves_every_other_neighbour(tiny, encoder):
     """
     recipe = recipe_of("{kind: style, subject: van gogh}")
 
-    chosen = chosen_neighbours(tiny.spec, recipe, encoder)
+    chosen = preserve_set(tiny.spec, recipe, encoder)
 
     names = {name for _, name in chosen}
     known = {thing[0] for thing in neighbours(tiny.spec, recipe, "style")}
     assert names < known
     assert len(names) == min((len(known) + 1) // 2, MAX_PRESERVED)
-    assert chosen == chosen_neighbours(tiny.spec, recipe, encoder)
+    assert chosen == preserve_set(tiny.spec, recipe, encoder)
     unasked = [name for kind, name in kept_concepts(tiny.spec, recipe) if kind == "style"]
     assert len(set(unasked) - names) == len(known) - len(names)
 
@@ -51,13 +59,12 @@ def test_neighbours_are_ranked_by_the_first_encoder(tiny, encoder):
     Of two text encoders the second, which is larger, is not read to rank neighbours.
     """
     recipe = recipe_of("{kind: style, subject: van gogh}")
-    read = []
-    second = replace(encoder.parts[0], read=read.append, read_rows=read.append)
+    (part,) = encoder.parts
+    second = replace(part, reader=ComponentReader(part.reader.checkpoint, "text_encoder_2"))
 
-    chosen = chosen_neighbours(tiny.spec, recipe, CheckpointEncoder([*encoder.parts, second]))
+    chosen = preserve_set(tiny.spec, recipe, CheckpointEncoder([*encoder.parts, second]))
 
-    assert chosen == chosen_neighbours(tiny.spec, recipe, encoder)
-    assert not read
+    assert chosen == preserve_set(tiny.spec, recipe, encoder)
 
 
 def test_a_list_is_preserved_as_it_is(tiny, encoder):
@@ -66,7 +73,7 @@ def test_a_list_is_preserved_as_it_is(tiny, encoder):
     """
     recipe = recipe_of("{kind: style, subject: van gogh}", "[monet, a painting of a house]")
 
-    chosen = chosen_neighbours(tiny.spec, recipe, encoder)
+    chosen = preserve_set(tiny.spec, recipe, encoder)
 
     assert chosen == (("style", "monet"), (None, "a painting of a house"))
 
@@ -77,7 +84,7 @@ def test_none_preserves_nothing(tiny, encoder):
     """
     recipe = recipe_of("{kind: style, subject: van gogh}", "none")
 
-    assert chosen_neighbours(tiny.spec, recipe, encoder) == ()
+    assert preserve_set(tiny.spec, recipe, encoder) == ()
     assert preserved_prompts(tiny.spec, recipe, ()) == ()
 
 
@@ -135,14 +142,12 @@ def test_only_what_stands_near_is_kept_where_kinds_are_mixed(tiny, encoder):
     """
     edits = "{kind: style, subject: van gogh}, {kind: object, subject: snoopy, to: a dog}"
     recipe, listed = recipe_of(edits), recipe_of(edits, "[a cat, monet]")
-    chosen = chosen_neighbours(tiny.spec, recipe, encoder)
+    chosen = preserve_set(tiny.spec, recipe, encoder)
 
     of_style, of_object, of_both = (
         set(preserved_prompts(tiny.spec, recipe, chosen, edits)) for edits in ((0,), (1,), None)
     )
-    asked = preserved_prompts(
-        tiny.spec, listed, chosen_neighbours(tiny.spec, listed, encoder), (0,)
-    )
+    asked = preserved_prompts(tiny.spec, listed, preserve_set(tiny.spec, listed, encoder), (0,))
 
     assert "an image of a cat" not in of_style
     assert "a photo of a cat" not in of_style
@@ -160,7 +165,7 @@ def test_what_is_edited_is_never_preserved(tiny, encoder):
     beagle = "{kind: object, subject: snoopy, to: a beagle, target: [a photo of a dog]}"
     recipe = recipe_of(f"{beagle}, {{kind: object, subject: a dog, to: a cat}}")
 
-    prompts = preserved_prompts(tiny.spec, recipe, chosen_neighbours(tiny.spec, recipe, encoder))
+    prompts = preserved_prompts(tiny.spec, recipe, preserve_set(tiny.spec, recipe, encoder))
 
     sources = {pair.source for entry in recipe.edits for pair in entry.edit_pairs}
     assert "a photo of a dog" in sources
@@ -233,4 +238,83 @@ def test_an_edit_of_a_large_model_encodes_few_positions(edit):
     whole = fully_padded_prompts(recipe, chosen)
     rows = [(*row, *[tokenizer.pad] * (77 - len(row)) * (one in whole)) for one, row in ids.items()]
 
-    assert len(prefixes_of(rows).tokens) < 1450
+    assert len(Prefixes.of(rows).tokens) < 1450
+
+
+def firsts(things):
+    return [names[0] for names in things]
+
+
+def test_neighbours_are_the_other_things_of_the_kind(tiny):
+    """
+    They are what the model knows of that kind, the edited concept left out.
+    """
+    recipe = recipe_of("{kind: style, subject: van gogh}")
+
+    styles = firsts(neighbours(tiny.spec, recipe, "style"))
+
+    assert styles == [names[0] for names in tiny.spec.known["style"] if names[0] != "van gogh"]
+    assert len(neighbours(tiny.spec, recipe, "object")) == len(tiny.spec.known["object"])
+
+
+def test_another_spelling_is_the_same_thing(tiny):
+    """
+    Case and article make no other thing.
+    """
+    recipe = recipe_of("{kind: object, subject: The Cat}")
+
+    assert "a cat" not in firsts(neighbours(tiny.spec, recipe, "object"))
+
+
+def test_aliases_and_the_former_answer_are_no_neighbours(tiny):
+    """
+    A known thing that goes by an alias of the concept, or was its answer, is the concept.
+    """
+    by_alias = recipe_of("{kind: object, subject: pet, to: x, aliases: [a cat]}")
+    by_answer = recipe_of("{kind: fact, subject: the king, was: barack obama, to: x}")
+
+    assert "a cat" not in firsts(neighbours(tiny.spec, by_alias, "object"))
+    offices = firsts(neighbours(tiny.spec, by_answer, "fact"))
+    assert "the president of the united states" not in offices
+    assert "the british monarch" in offices
+
+
+def test_the_preserve_list_comes_first(tiny):
+    """
+    A thing of the list is called as it is there, and is no second thing beside the known one.
+    """
+    recipe = recipe_of("{kind: style, subject: van gogh}", "[Hokusai, jeremy mann, a cat]")
+
+    styles = firsts(neighbours(tiny.spec, recipe, "style"))
+
+    assert styles[:2] == ["Hokusai", "jeremy mann"]
+    assert styles.count("hokusai") == 0
+    assert firsts(listed(tiny.spec, recipe, "object")) == ["a cat"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "kinds"),
+    [
+        ("monet", ("style",)),
+        ("the snoopy", ("object",)),
+        ("barack obama", ("fact",)),
+        ("jeremy mann", ("style", "fact")),
+        ("a painting of a house", ()),
+    ],
+)
+def test_what_an_entry_is(tiny, entry, kinds):
+    """
+    A known name has its kind, another short one the kinds of the recipe, a prompt none.
+    """
+    recipe = recipe_of(f"{{kind: style, subject: van gogh}}, {FACT}")
+
+    assert kinds_of(tiny.spec, recipe, entry) == kinds
+
+
+def test_a_shared_name_makes_one_thing():
+    """
+    Two things are the same where they share a name, however it is spelled.
+    """
+    assert is_same(("the president", "obama"), ("Obama",))
+    assert not is_same(("a cat",), ("a dog",))
+    assert not is_same((), ("a dog",))

@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from loco_cli.editing.ridge import key_scale, low_rank_change, ridge_update, solve_directions
+from loco_cli.editing.ridge import solve_keys
+from loco_cli.errors import EditError
+from loco_cli.recipe import Ridge
+from tests.published import ridge_update
 
 
 @pytest.fixture
@@ -18,8 +21,8 @@ def problem():
 
 def edited(weight, keys, targets, ridge, preserved=None):
     """Return the weight after an edit in its small form."""
-    everything = keys if preserved is None else torch.cat([keys, preserved])
-    left, right = low_rank_change(weight, targets - keys, solve_directions(keys, everything, ridge))
+    preserved = keys[:0] if preserved is None else preserved
+    left, right = solve_keys(keys, targets, preserved, None, Ridge(ridge)).change(weight)
     return weight + left @ right
 
 
@@ -130,6 +133,165 @@ def test_the_change_has_no_more_ranks_than_keys(problem):
     assert torch.linalg.matrix_rank(change) == 3
 
 
-def test_the_key_scale_is_the_mean_squared_norm():
+def test_the_unit_of_a_relative_ridge_is_the_mean_squared_norm():
     """The unit of a relative ridge can be worked out by hand."""
-    assert key_scale(torch.tensor([[3.0, 4.0], [0.0, 1.0]])) == 13.0
+    keys = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
+
+    assert solve_keys(keys, keys + 1, keys[:0], None, Ridge(1.0, is_relative=True)).ridge == 13.0
+
+
+def relative(times):
+    return Ridge(times, is_relative=True)
+
+
+def bend(solution, rows):
+    """Return the largest shift of these rows, of their norm."""
+    return (moved_by(solution, rows).norm(dim=1) / rows.double().norm(dim=1)).max().item()
+
+
+def test_a_relative_ridge_is_a_multiple_of_the_keys_scale():
+    """`0.5x` of keys of squared norm 4 is the ridge 2."""
+    keys = torch.tensor([[2.0, 0.0]])
+
+    solution = solve_keys(keys, torch.tensor([[0.0, 2.0]]), keys[:0], None, relative(0.5))
+
+    assert solution.ridge == 2.0
+    # the key gets 4 / (4 + 2) of the way, so a third is missing
+    assert solution.missing(keys, torch.tensor([[0.0, 2.0]])) == pytest.approx(1 / 3)
+
+
+def test_a_preserved_key_bends_as_it_is_like_a_moving_one():
+    """A preserved key that is orthogonal to the moving one stays; one that is like it bends."""
+    keys, targets = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])
+    far, near = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.1]])
+
+    aside, alike = (solve_keys(keys, targets, one, None, Ridge(0.01)) for one in (far, near))
+    assert bend(aside, far) == pytest.approx(0.0, abs=1e-9)
+    assert bend(alike, near) > 0.01
+
+
+def test_a_solve_without_finite_answer_is_one_sentence():
+    """Two moving keys that are the same, at a ridge of next to nothing, have no solution."""
+    keys, targets = torch.tensor([[2.0, 0.0]] * 2), torch.tensor([[0.0, 2.0]] * 2)
+
+    with pytest.raises(EditError) as caught:
+        solve_keys(keys, targets, keys[:0], None, Ridge(1e-320))
+
+    assert caught.value.message.startswith("the solve has no finite answer at ridge ")
+    assert caught.value.hint == "raise `--ridge`"
+
+
+@pytest.fixture
+def crowded():
+    """Five keys that move, and twelve of rank 9 that must not, in 16 directions."""
+    torch.manual_seed(0)
+    keys, targets = torch.randn(5, 16), torch.randn(5, 16)
+    return keys, targets, torch.randn(12, 9).double() @ torch.randn(9, 16).double()
+
+
+def moved_by(solution, rows):
+    return rows.double() @ solution.directions.T @ solution.shift
+
+
+def test_fixed_keys_are_kept_exactly(crowded):
+    """
+    No key of the span moves, however small the ridge.
+    """
+    keys, targets, fixed = crowded
+
+    solution = solve_keys(keys, targets, keys[:0], fixed, relative(1e-6))
+
+    assert moved_by(solution, fixed).abs().max() < 1e-9
+    assert bend(solution, fixed) < 1e-9
+
+
+def test_moving_keys_go_as_far_as_the_room_allows(crowded):
+    """
+    Five keys with seven directions to themselves reach their targets; two directions are too few.
+    """
+    keys, targets, fixed = crowded
+    more = torch.cat([fixed, torch.randn(5, 16)])  # rank 14
+
+    with_room, without = (
+        solve_keys(keys, targets, keys[:0], one, relative(1e-9)) for one in (fixed, more)
+    )
+
+    wanted = (targets - keys).double()
+    torch.testing.assert_close(moved_by(with_room, keys), wanted, rtol=0, atol=1e-6)
+    assert with_room.missing(keys, targets) < 1e-7
+    # the least residual there can be: a projection on what two free directions reach
+    free = torch.linalg.svd(more.double()).Vh[14:]
+    reach, _ = torch.linalg.qr(keys.double() @ free.T)
+    least = (wanted - reach @ reach.T @ wanted).norm() / wanted.norm()
+    assert without.missing(keys, targets) == pytest.approx(least.item(), abs=1e-6)
+
+
+def test_fixed_keys_are_rows_of_unbounded_weight(crowded):
+    """
+    The null-space form is the limit of the ridge form as preserved rows weigh more and more.
+    """
+    keys, targets, fixed = crowded
+    exact = solve_keys(keys, targets, keys[:0], fixed, Ridge(0.1))
+    errors = [
+        (
+            solve_keys(keys, targets, weight * fixed, None, Ridge(0.1)).directions
+            - exact.directions
+        ).norm()
+        / exact.directions.norm()
+        for weight in (1e1, 1e2, 1e3)
+    ]
+
+    assert errors[0] > 10 * errors[1] > 100 * errors[2]
+    assert errors[2] < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("n_fixed", "message"),
+    [
+        (16, "the 16 keys to be kept exactly fill all 16 directions: none may move"),
+        (14, " leave 2 of 16 directions free, in which the keys to be moved have "),
+    ],
+)
+def test_keys_without_room_are_refused(n_fixed, message):
+    """
+    What is kept exactly must leave the keys to be moved somewhere to go.
+    """
+    fixed = torch.eye(16)[:n_fixed]
+    keys = torch.eye(16)[:3]
+
+    with pytest.raises(EditError) as caught:
+        solve_keys(keys, torch.zeros(3, 16), keys[:0], fixed, Ridge(0.1))
+
+    assert message in caught.value.message
+
+
+def test_preserved_rows_join_fixed_ones(crowded):
+    """
+    A row of the ridge system still pulls, within what the fixed keys leave free.
+    """
+    keys, targets, fixed = crowded
+    kept = torch.randn(4, 16)
+
+    alone, together = (
+        solve_keys(keys, targets, rows, fixed, relative(0.1)) for rows in (kept[:0], kept)
+    )
+
+    assert moved_by(together, kept).norm() < moved_by(alone, kept).norm()
+    assert moved_by(together, fixed).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("fixed", "keys", "message"),
+    [
+        (torch.eye(4), torch.eye(4)[:1], "the 4 keys to be kept exactly fill all 4 directions"),
+        (torch.eye(4)[:2], torch.eye(4)[:1], "leave 2 of 4 directions free, in which"),
+    ],
+)
+def test_no_room_is_one_sentence(fixed, keys, message):
+    """
+    Preserved keys that fill everything, or all that the moving keys have, leave nothing to edit.
+    """
+    with pytest.raises(EditError, match=message) as caught:
+        solve_keys(keys, keys + 1, fixed[:0], fixed, relative(0.1))
+
+    assert "ridge" in caught.value.hint

@@ -4,8 +4,7 @@ import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from loco_cli.encoders.clip import clip_shape, clip_states
-from loco_cli.encoders.prefixes import prefixes_of
+from loco_cli.encoders.clip import Prefixes, clip_shape, clip_states
 from loco_cli.errors import CheckpointError
 
 CONFIG = {
@@ -17,6 +16,7 @@ CONFIG = {
     "max_position_embeddings": 11,
     "layer_norm_eps": 1e-3,
 }
+ROWS = [(7, 1, 2), (7, 1, 3, 4), (7,), (7, 1, 2)]  # they begin alike
 KINDS = {"CLIP-L": ("quick_gelu", CLIPTextModel), "OpenCLIP": ("gelu", CLIPTextModelWithProjection)}
 
 
@@ -35,7 +35,7 @@ def encoder(request):
 
 
 def run(config, tensors, ids, states):
-    prefixes = prefixes_of(ids.tolist())
+    prefixes = Prefixes.of(ids.tolist())
     tokens = tensors["text_model.embeddings.token_embedding.weight"][prefixes.tokens]
     return clip_states(tokens, prefixes, clip_shape(config, states), tensors.__getitem__)
 
@@ -82,7 +82,7 @@ def test_what_is_read_is_what_is_listed(encoder, states):
         read[name] = tuple(tensors[name].shape)
         return tensors[name]
 
-    clip_states(torch.zeros(3, 24), prefixes_of([(4, 5, 6)]), shape, remember)
+    clip_states(torch.zeros(3, 24), Prefixes.of([(4, 5, 6)]), shape, remember)
 
     assert read == shape.tensor_shapes(24, 40, 11)
 
@@ -97,3 +97,28 @@ def test_a_configuration_of_something_else_is_refused(config):
     """
     with pytest.raises(CheckpointError, match="the configuration of the text encoder is not CLIP"):
         clip_shape(config, "last")
+
+
+def test_each_beginning_is_held_once():
+    """
+    Four rows have five distinct beginnings, of which each is one token longer than another.
+    """
+    found = Prefixes.of(ROWS)
+
+    assert found.tokens.tolist() == [7, 1, 2, 3, 4]
+    assert found.positions.tolist() == [0, 1, 2, 2, 3]
+    assert found.paths.tolist() == [[0, 1, 2, 2], [0, 1, 3, 4], [0, 0, 0, 0], [0, 1, 2, 2]]
+    assert found.homes.tolist() == [0, 1, 2, 6, 7]
+
+
+@pytest.mark.parametrize("rows", [ROWS, ROWS[::-1], [(3,)]])
+def test_paths_spell_the_rows(rows):
+    """
+    The tokens along a path are its row; a home is where its own node stands, and homes ascend.
+    """
+    found = Prefixes.of(rows)
+
+    for path, row in zip(found.paths, rows, strict=True):
+        assert tuple(found.tokens[path].tolist())[: len(row)] == row
+    assert found.paths.flatten()[found.homes].tolist() == list(range(len(found.tokens)))
+    assert found.homes.tolist() == sorted(found.homes.tolist())

@@ -1,11 +1,13 @@
 """Prompts to embeddings, and where in them a subject stands."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
-from loco_cli.encoders.encode import CheckpointEncoder, EncodedPrompt, EncoderPart, read_config
+from loco_cli.checkpoint.layout import ComponentReader
+from loco_cli.encoders.encode import CheckpointEncoder, EncodedPrompt, read_config
 from loco_cli.errors import CheckpointError, ConceptError
 
 
@@ -67,12 +69,14 @@ def test_each_prompt_is_encoded_once(encoder):
     """
     seen = []
 
-    def watch(rows):
-        seen.append(list(rows))
-        return encoder.parts[0].read_rows(rows)
+    class Watched(ComponentReader):
+        def read_rows(self, name, rows):
+            seen.append(list(rows))
+            return super().read_rows(name, rows)
 
-    part = encoder.parts[0]
-    watched = CheckpointEncoder([EncoderPart(part.tokenizer, part.shape, part.read, watch)])
+    (part,) = encoder.parts
+    reader = Watched(part.reader.checkpoint, part.reader.component)
+    watched = CheckpointEncoder([replace(part, reader=reader)])
 
     first, other, again = watched.encode(["a cat", "a dog", "a cat"])
 

@@ -8,9 +8,9 @@ from functools import cache
 import pytest
 from transformers import CLIPTokenizer, T5Tokenizer
 
-from loco_cli.encoders.mention import last_mention
 from loco_cli.encoders.tokenizer import (
     check_fits,
+    last_mention,
     load_clip_tokenizer,
     load_tokenizer,
     read_settings,

@@ -5,7 +5,7 @@ import pytest
 from loco_cli.commands import plans
 from loco_cli.commands.localize import conclusion
 from loco_cli.editing.methods import solve
-from loco_cli.editing.solve_neurons import rank
+from loco_cli.editing.neurons import rank_neurons
 from loco_cli.errors import RequestError
 from loco_cli.localizing import neurons
 from loco_cli.models.encoders import encoder_of
@@ -62,7 +62,7 @@ def test_an_edit_takes_the_channels_that_are_listed(tiny):
     """
     recipe, encoder = recipe_of(tiny, edit={"method": "neurons"}), encoder_of(tiny)
 
-    (listed,) = rank(tiny, recipe, [(8, 9)], encoder)
+    (listed,) = rank_neurons(tiny, recipe, [(8, 9)], encoder)
     changes = solve(tiny, recipe.model_copy(update={"preserve": "none"}), [(8, 9)], encoder).changes
 
     assert [tuple(change.update.chosen[0].tolist()) for change in changes] == [

@@ -3,8 +3,7 @@
 import pytest
 
 from loco_cli.concept import KINDS
-from loco_cli.editing.neighbours import everyday_split, neighbours
-from loco_cli.editing.preserve import preserved_prompts
+from loco_cli.editing.preserve import everyday_split, neighbours, preserved_prompts
 from loco_cli.evaluating.judge import EvaluationPlan
 from loco_cli.evaluating.questions import questions, validation
 from loco_cli.families import registry

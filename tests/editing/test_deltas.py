@@ -1,10 +1,11 @@
-"""Shorter factors of the same change."""
+"""Changes of tensors: shorter factors of the same change, and how far prompts drift."""
 
 import pytest
 import torch
 
-from loco_cli.editing.factors import shorten
-from loco_cli.editing.ridge import low_rank_change, solve_directions
+from loco_cli.editing.deltas import DriftProbe, shorten
+from loco_cli.editing.ridge import solve_keys
+from loco_cli.recipe import Ridge
 
 
 def random(*shape, seed=0):
@@ -68,8 +69,8 @@ def test_factors_that_cancel_survive_float32():
     """
     keys = 10 * random(1, 64) + 1e-3 * random(48, 64, seed=1)
     target = 10 * random(1, 64, seed=2)
-    directions = solve_directions(keys, keys, 1e-9)
-    left, right = low_rank_change(random(32, 64, seed=3), target - keys, directions)
+    solution = solve_keys(keys, target.expand(48, 64), keys[:0], None, Ridge(1e-9))
+    left, right = solution.change(random(32, 64, seed=3))
     change = left @ right
 
     def lost(a, b):
@@ -78,3 +79,28 @@ def test_factors_that_cancel_survive_float32():
 
     assert lost(left, right) > 1e-4
     assert lost(*shorten(left, right)) < 1e-7
+
+
+def test_the_drift_is_that_of_the_answers():
+    """
+    A prompt drifts by |ΔW x| / |W x| over its words, one without words by nothing.
+    """
+    generator = torch.Generator().manual_seed(0)
+    weight, left, right = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64)
+        for shape in ((6, 5), (6, 2), (2, 5))
+    )
+    rows = tuple(torch.randn(n, 5, generator=generator) for n in (3, 1, 0))
+    probe = DriftProbe(("a", "b", "c"), rows, n_preserved=1)
+
+    drifts = probe.drifts(weight, left @ right)
+
+    wanted = [
+        ((one.double() @ (left @ right).T).norm() / (one.double() @ weight.T).norm()).item()
+        for one in rows[:2]
+    ]
+    assert drifts == pytest.approx((*wanted, 0.0))
+    drift = probe.mean([drifts, (1.0, 3.0, 0.5)])
+    assert drift.preserved == pytest.approx((wanted[0] + 1.0) / 2)
+    assert (drift.worst, drift.worst_drift) == ("b", pytest.approx((wanted[1] + 3.0) / 2))
+    assert drift.unrelated == pytest.approx((drift.worst_drift + 0.25) / 2)
