@@ -85,3 +85,8 @@ def printable(text: object, limit: int = 160) -> str:
     """Return `text` as it may be printed: control characters escaped, long text cut."""
     escaped = repr(str(text))[1:-1]
     return escaped if len(escaped) <= limit else f"{escaped[:limit]}…"
+
+
+def size_words(n_bytes: int) -> str:
+    """Return a size in the unit that suits it: `8.6 MB`, `6.94 GB`."""
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"

@@ -1,9 +1,13 @@
 """What a command would do, as `loco.plan/1`: printed by `--dry-run`, before anything is loaded."""
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from loco_cli.concept import Concept, PromptPair
 from loco_cli.records import Record
 
 
@@ -22,6 +26,25 @@ class PlannedEdit(Record):
     module_paths: tuple[str, ...] = ()
     source: tuple[str, ...]
     target: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        concept: Concept,
+        pairs: Sequence[PromptPair],
+        layers: Sequence[int] | None,
+        module_paths: Sequence[str],
+    ) -> "PlannedEdit":
+        """Return the edit of a concept; `module_paths` are those of all layers of the model."""
+        return cls(
+            kind=concept.kind,
+            subject=concept.subject,
+            to=concept.to,
+            layers=None if layers is None else tuple(layers),
+            module_paths=tuple(module_paths[layer] for layer in layers or ()),
+            source=tuple(pair.source for pair in pairs),
+            target=tuple(pair.target for pair in pairs),
+        )
 
 
 class PlannedRuns(Record):
@@ -65,3 +88,11 @@ class Plan(Record):
     output_bytes: int | None = None
     limits: tuple[str, ...] = ()
     texts: str | None = None
+
+
+def relative_path(path: Path) -> str:
+    """Return a path from where the command runs; of another drive of Windows its last part."""
+    try:
+        return Path(os.path.relpath(path)).as_posix()
+    except ValueError:
+        return path.name

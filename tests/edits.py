@@ -19,7 +19,8 @@ from loco_cli.manifest import (
     TensorEdit,
     TensorRecord,
 )
-from loco_cli.outputs.checkpoint import WriteOptions, WrittenEdit, edited_copy
+from loco_cli.outputs.checkpoint import EditResult, WriteOptions, edited_copy
+from loco_cli.outputs.paths import check_output, needed_bytes, output_paths
 from tests.checkpoints import WIDTHS
 
 LAYERS = (8, 9)
@@ -51,7 +52,7 @@ def edit(
     stamp: bool = True,
     force: bool = False,
     size: float = 0.5,
-) -> WrittenEdit:
+) -> EditResult:
     """Add a rank-one step to the key and value projections of layers 8 and 9, and write it."""
     checkpoint = open_checkpoint(base)
     patches = {s: patch_of(s, size) for name in names for s in checkpoint.slots("unet", name)}
@@ -67,10 +68,13 @@ def write_patches(
     *,
     stamp: bool = True,
     force: bool = False,
-) -> WrittenEdit:
-    """Write a checkpoint with some bytes in the place of others, and what lies beside it."""
+) -> EditResult:
+    """Write a checkpoint with some bytes in the place of others, checked as a plan is."""
     options = WriteOptions(stamp=stamp, force=force, with_card="card" in extra_files)
-    with edited_copy(checkpoint, output, tuple(patches), options) as copy:
+    final = output_paths(output, checkpoint.is_folder)
+    room = needed_bytes(checkpoint, sum(map(len, patches.values())))
+    check_output(checkpoint, final, needed_bytes=room, force=force)
+    with edited_copy(checkpoint, final, tuple(patches), options) as copy:
         for slot, content in patches.items():
             copy.put(slot, content, figures_of(slot))
         return copy.finish(

@@ -52,7 +52,7 @@ def marked(mark):
 def here(tmp_path):
     """A folder with a `loco` to run and an edited `tiny`, as the demo leaves it."""
     recipe = read_recipe("remove_style", overrides=[Override("edit.layers", [8, 9], "--layers")])
-    edit.run(recipe, EditOptions(tmp_path / "edited"), RunOptions(device="cpu"))
+    edit.run(edit.plan(recipe, EditOptions(tmp_path / "edited")), RunOptions(device="cpu"))
     return tmp_path
 
 

@@ -24,7 +24,7 @@ from secrets import token_hex
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
-from loco_cli.errors import MachineError, printable
+from loco_cli.errors import MachineError, printable, size_words
 
 _PATIENCE_SECONDS = 30.0  # for others to rename a few files
 _SPARE_BYTES = 16 << 20  # slack for directories, file-system journal and the report
@@ -163,14 +163,9 @@ def check_space(folder: Path, n_bytes: int) -> None:
     if free_bytes < n_bytes + _SPARE_BYTES:
         raise MachineError(
             f"the disk of `{printable(folder)}` is too full: "
-            f"{size_in_words(n_bytes + _SPARE_BYTES)} are needed, "
-            f"{size_in_words(free_bytes)} are free"
+            f"{size_words(n_bytes + _SPARE_BYTES)} are needed, "
+            f"{size_words(free_bytes)} are free"
         )
-
-
-def size_in_words(n_bytes: int) -> str:
-    """Return a size in the unit that suits it: `8.6 MB`, `6.94 GB`."""
-    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
 
 
 def put_folder(staged: Path, output: Path) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from loco_cli.cli import options as o
 from loco_cli.cli.console import Terminal, plain, table
+from loco_cli.errors import size_words
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -104,9 +105,7 @@ def _in_words(found: "Diff") -> list[str]:
 
 
 def _side(side: "Side") -> str:
-    from loco_cli.checkpoint.staging import size_in_words
-
-    return f"{side.name} ({side.family} {side.layout}, {size_in_words(side.bytes)})"
+    return f"{side.name} ({side.family} {side.layout}, {size_words(side.bytes)})"
 
 
 def _value(text: str | None, width: int = 60) -> str:

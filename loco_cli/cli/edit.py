@@ -67,8 +67,10 @@ def edit(
         **running.overrides("localize"),
     )
     terminal: Terminal = ctx.obj
-    from loco_cli.commands import plans
+    from loco_cli.cli.listener import reporting, show_plan
+    from loco_cli.commands import edit as command
     from loco_cli.outputs.paths import EditOptions
+    from loco_cli.report.sentences import borrowed_encoders, search_costs, written_files
 
     options = EditOptions(
         result.output,
@@ -79,22 +81,18 @@ def edit(
         as_form,
         build_time(epoch),
     )
-    plan = plans.edit(asked, options)
-    terminal.warn(*plans.borrowing(plan))
+    plan = command.plan(asked, options)
+    terminal.warn(*borrowed_encoders(plan.edit.located.name, plan.borrowed))
     if result.dry_run:
-        terminal.show(plan.to_json(), *map(plain, plans.in_words(plan)))
+        show_plan(terminal, plan.document())
         return
-    terminal.tell(*map(plain, plans.beforehand(plan)))
-    from loco_cli.cli.listener import reporting
-    from loco_cli.commands import edit as workflow
-
-    machine = computing.machine(running)
+    terminal.tell(*map(plain, search_costs(plan.localize, plan.strength)))
     with reporting(terminal) as events:
-        edited = workflow.run(asked, options, machine, events)
-    terminal.warn(*edited.warnings)
-    manifest = edited.written.manifest
+        edited = command.run(plan, computing.machine(running), events)
+    manifest, paths = edited.manifest, edited.paths
     terminal.show(manifest.to_json(), _tensors_table(manifest))
-    terminal.say(edited.files_in_words())
+    report = None if as_form == "lora" else paths.report.name
+    terminal.say(written_files(paths.root, paths.manifest.name, paths.undo.name, report))
 
 
 def _tensors_table(manifest: "Manifest") -> "Table":

@@ -70,32 +70,24 @@ def evaluate(
         **running.overrides("evaluate"),
     )
     terminal: Terminal = ctx.obj
-    from loco_cli.commands import plans
+    from loco_cli.cli.listener import reporting, show_plan
+    from loco_cli.commands import evaluate as command
     from loco_cli.evaluation import parse_limits
+    from loco_cli.report.sentences import figures_sentence, strength_words
 
     limits = {} if fail_under is None else parse_limits(fail_under)
-    plan = plans.evaluate(asked, edited, result.output, force=result.force)
+    options = command.EvaluateOptions(edited, result.output, limits, result.force, command_line())
+    plan = command.plan(asked, options)
     if result.dry_run:
-        terminal.show(plan.to_json(), *map(plain, plans.in_words(plan)))
+        show_plan(terminal, plan.document())
         return
-    from loco_cli.cli.listener import reporting
-    from loco_cli.commands import evaluate as workflow
-
     with reporting(terminal) as events:
-        evaluated = workflow.run(
-            asked,
-            computing.machine(running),
-            edited,
-            result.output,
-            limits=limits,
-            force=result.force,
-            command=command_line(),
-            events=events,
-        )
-    terminal.tell(*map(plain, evaluated.said))
+        evaluated = command.run(plan, computing.machine(running), events)
+    if evaluated.strength:
+        terminal.tell(plain(strength_words(evaluated.strength)))
     terminal.warn(*evaluated.warnings)
     document = evaluated.evaluation
-    figures = plain(workflow.figures_in_words(document))
+    figures = plain(figures_sentence(document))
     terminal.show(document.to_json(), _rows_table(document), figures)
     if evaluated.files:
         terminal.say(f"wrote {', '.join(map(str, evaluated.files))}")

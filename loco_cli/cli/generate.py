@@ -40,22 +40,24 @@ def generate(
     Example: loco generate "a cat in the style of monet" --seeds 4 -o cats.png
     """
     terminal: Terminal = ctx.obj
-    from loco_cli.commands import plans
+    from loco_cli.cli.listener import reporting, show_plan
+    from loco_cli.commands import generate as command
 
-    request = plans.PictureRequest(
-        tuple(prompt), tuple(range(seeds or 1)), model or "tiny", steps, guidance
+    options = command.GenerateOptions(
+        tuple(prompt),
+        tuple(range(seeds or 1)),
+        model or "tiny",
+        steps,
+        guidance,
+        result.output,
+        result.force,
     )
-    plan = plans.generate(request, result.output, force=result.force)
+    plan = command.plan(options)
     if result.dry_run:
-        terminal.show(plan.to_json(), *map(plain, plans.in_words(plan)))
+        show_plan(terminal, plan.document())
         return
-    from loco_cli.cli.listener import reporting
-    from loco_cli.commands import generate as workflow
-
     with reporting(terminal) as events:
-        made = workflow.run(
-            request, computing.machine(), result.output, force=result.force, events=events
-        )
+        made = command.run(plan, computing.machine(), events)
     terminal.show(made.to_json(), *([] if made.path else map(_drawn, made.pictures)))
     if made.path:
         terminal.say(f"wrote {made.path}")

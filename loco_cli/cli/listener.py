@@ -10,7 +10,8 @@ from loco_cli.cli.console import Terminal, plain, safe
 from loco_cli.cli.scores import heading, scores_table
 from loco_cli.events import EditPreview, Events, Progress
 from loco_cli.localization import Localization
-from loco_cli.report.sentences import preview_sentences, preview_warnings
+from loco_cli.plan import Plan
+from loco_cli.report.sentences import plan_lines, preview_sentences, preview_warnings
 
 SECONDS_BETWEEN_LINES = 3.0  # of one stage, at least
 N_RANGES = 5  # of those that were tried, as many as are worth showing before an edit
@@ -38,6 +39,11 @@ class TerminalListener:
     def warned(self, sentence: str) -> None:
         """Show a warning."""
         self._terminal.warn(sentence)
+
+
+def show_plan(terminal: Terminal, plan: Plan) -> None:
+    """Show what a command would do."""
+    terminal.show(plan.to_json(), *map(plain, plan_lines(plan)))
 
 
 @contextmanager

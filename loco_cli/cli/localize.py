@@ -143,18 +143,20 @@ def localize(
         **running.overrides("localize"),
     )
     terminal: Terminal = ctx.obj
+    from loco_cli.cli.listener import show_plan
     from loco_cli.commands import plans
+    from loco_cli.report.sentences import cost_words
 
     plan = plans.localize(
         recipe, result.output, force=result.force, batch_size=computing.batch_size
     )
     if result.dry_run:
-        terminal.show(plan.to_json(), *map(plain, plans.in_words(plan)))
+        show_plan(terminal, plan)
         return
     is_trace = recipe.localize.method == "causal-trace"
     work = _trace if is_trace else _sweep
     if is_trace and plan.localize:
-        terminal.say(f"tracing takes at most {plans.price_in_words(plan.localize)}")
+        terminal.say(f"tracing takes at most {cost_words(plan.localize)}")
     machine = replace(computing.machine(running), team=terminal.team)
     found, parts = work(terminal, recipe, machine, result)
     terminal.show(found.to_json(), *parts)

@@ -1,51 +1,104 @@
-"""Evaluate a recipe's edit: one that was written, or one made in memory and thrown away."""
+"""`loco evaluate`: judge an edit that was written, or one made in memory and thrown away."""
 
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from loco_cli.checkpoint.lora import Lora, is_lora, open_lora
 from loco_cli.checkpoint.staging import write_folder
-from loco_cli.commands.plans import EVALUATE_FILES, check_evaluate
-from loco_cli.editing.deltas import Solved
 from loco_cli.editing.methods import doubts, solve
-from loco_cli.editing.neurons import rank_neurons
-from loco_cli.errors import CheckFailed, VerificationError
-from loco_cli.evaluating.choice import Choice, choose
-from loco_cli.evaluating.judge import evaluate
-from loco_cli.evaluating.show import evaluation_report, evaluation_sheet
+from loco_cli.editing.model_edit import ModelEdit
+from loco_cli.errors import CheckFailed, RequestError, VerificationError
+from loco_cli.evaluating.choice import choose, plan_model_edit
+from loco_cli.evaluating.ladder import cost_of_strength
+from loco_cli.evaluating.questions import questions
 from loco_cli.evaluation import Evaluation
 from loco_cli.events import SILENT, Events
-from loco_cli.interventions import FixChannels
+from loco_cli.localizing.cost import price
 from loco_cli.manifest import Manifest, Strength
-from loco_cli.models.encoders import encoder_of
-from loco_cli.models.locate import LocatedModel, locate
+from loco_cli.models.locate import LocatedModel, check_steps, locate
 from loco_cli.models.session import RunOptions
 from loco_cli.models.tokenizers import check_subjects
+from loco_cli.outputs.base import check_made_from
+from loco_cli.outputs.guards import check_folder
 from loco_cli.outputs.paths import read_manifest
+from loco_cli.plan import Plan, PlannedRuns, relative_path
 from loco_cli.recipe import Recipe
-from loco_cli.report.sentences import strength_words, too_weak
+from loco_cli.report.sentences import too_weak
+
+if TYPE_CHECKING:
+    from loco_cli.editing.deltas import Solved
+    from loco_cli.interventions import FixChannels
+
+FILES = ("evaluation.json", "sheet.png", "report.html")
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluateOptions:
     """
-    An evaluation, the files written, the limits that it fails, and what is doubtful.
+    What to evaluate and where to write it: `EvaluateOptions(edited="edited", output=Path("out"))`.
+
+    Without `edited` the recipe's edit is made in memory. `limits` are what figures must reach.
+    """
+
+    edited: str | None = None
+    output: Path | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
+    force: bool = False
+    command: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class EvaluatePlan:
+    """
+    An evaluation that was checked: the base, and the edited model that is held against it.
+
+    `edited` is a checkpoint, a LoRA, or an edit to make in memory; `localize` and `strength` are
+    the pictures that find the layers and the strength of the latter, at most.
+    """
+
+    located: LocatedModel
+    recipe: Recipe
+    options: EvaluateOptions
+    edited: LocatedModel | Lora | ModelEdit
+    localize: PlannedRuns | None = None
+    strength: PlannedRuns | None = None
+
+    def document(self) -> Plan:
+        """Return the plan as `--dry-run` prints it."""
+        located, settings = self.located, self.recipe.evaluate
+        n_pictures = 2 * len(questions(located.spec, self.recipe)) * settings.seeds
+        sampling = located.spec.sampling(settings.steps, settings.guidance)
+        return Plan(
+            command="evaluate",
+            model=located.name,
+            family=located.spec.family.name,
+            path=relative_path(located.path),
+            edits=self.edited.planned_edits() if isinstance(self.edited, ModelEdit) else (),
+            method=self.recipe.edit.method,
+            localize=self.localize,
+            strength=self.strength,
+            pictures=PlannedRuns.of(n_pictures, sampling),
+            output=self.options.output and relative_path(self.options.output),
+        )
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """
+    An evaluation, the files written, the limits that it fails, and doubts about the edit.
 
     `strength` is that of an edit that was made in memory, where pictures chose it.
     """
 
     evaluation: Evaluation
-    files: tuple[Path, ...]
-    failures: tuple[str, ...]
+    files: tuple[Path, ...] = ()
+    failures: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     strength: Strength | None = None
-
-    @property
-    def said(self) -> tuple[str, ...]:
-        """What is said of the edit that was made for it."""
-        return (strength_words(self.strength),) if self.strength else ()
 
     def raise_failures(self) -> None:
         """Raise CheckFailed where a figure is under its limit, or none could be counted."""
@@ -53,48 +106,81 @@ class Evaluated:
             raise CheckFailed("; ".join(self.failures))
 
 
-def run(
-    recipe: Recipe,
-    machine: RunOptions,
-    edited: str | None = None,
-    output: Path | None = None,
-    *,
-    limits: Mapping[str, float] | None = None,
-    force: bool = False,
-    command: Sequence[str] = (),
-    events: Events = SILENT,
-) -> Evaluated:
-    """
-    Return the evaluation of `edited` against the recipe's model, with the files that were written.
-
-    Without `edited` the recipe's edit is made in memory. Nothing is raised for a figure that is
-    too low: that is for `raise_failures`, after the figures were shown.
-    """
+def plan(recipe: Recipe, options: EvaluateOptions = EvaluateOptions()) -> EvaluatePlan:
+    """Return what an evaluation will do; raises where nothing can be evaluated."""
     located = locate(recipe.model)
-    other = check_evaluate(located, recipe, edited, output, force=force)
-    check_subjects(located, (pair for entry in recipe.edits for pair in entry.edit_pairs))
-    if other is None:
-        chosen = choose(located, recipe, machine, events)
-        judged = evaluate(located, recipe, _made(located, chosen), machine, events)
-        strength = chosen.strength
+    check_steps(recipe.evaluate.steps)
+    if options.output:
+        check_folder(options.output, FILES, located.checkpoint, force=options.force)
+    pairs = [pair for entry in recipe.edits for pair in entry.edit_pairs]
+    if options.edited is not None:
+        edited = _edited(located, options.edited, options)
+        check_subjects(located, pairs)
+        return EvaluatePlan(located, recipe, options, edited)
+    edit, localize = plan_model_edit(located, recipe), None
+    if edit.layers_of is None:
+        localize = price(located, recipe, may_scatter=True)
+        pairs += [pair for entry in recipe.edits for pair in entry.localize_pairs]
+    check_subjects(located, pairs)
+    return EvaluatePlan(located, recipe, options, edit, localize, cost_of_strength(edit))
+
+
+def run(plan: EvaluatePlan, machine: RunOptions, events: Events = SILENT) -> EvaluateResult:
+    """
+    Return the evaluation of an edit against its base, with the files that were written.
+
+    Nothing is raised for a figure that is too low: that is for `raise_failures`, after the figures
+    were shown.
+    """
+    from loco_cli.evaluating.judge import evaluate  # torch lives behind this line
+    from loco_cli.evaluating.show import evaluation_report, evaluation_sheet
+
+    located, recipe, options = plan.located, plan.recipe, plan.options
+    strength: Strength | None = None
+    warnings: tuple[str, ...] = ()
+    if isinstance(plan.edited, ModelEdit):
+        edit = choose(plan.edited, machine, events)
+        strength = edit.strength
+        judged = evaluate(located, recipe, _made(edit), machine, events)
+        warnings = (*doubts(located, recipe), *too_weak(strength))
     else:
-        judged, strength = evaluate(located, recipe, other, machine, events), None
-    evaluation = judged.evaluation
-    failures = _failures(evaluation, limits or {})
-    warnings = () if other else (*doubts(located, recipe), *too_weak(strength))
-    evaluated = Evaluated(evaluation, (), failures, warnings, strength)
-    if not output:
-        return evaluated
-    document = json.dumps(evaluation.to_json(), indent=2) + "\n"
-    report = evaluation_report(judged, recipe, command, strength, _manifest_of(edited))
-    pages = (document, evaluation_sheet(judged), report)
-    files = write_folder(output, dict(zip(EVALUATE_FILES, pages, strict=True)))
-    return replace(evaluated, files=files)
+        judged = evaluate(located, recipe, plan.edited, machine, events)
+    files: tuple[Path, ...] = ()
+    if options.output:
+        document = json.dumps(judged.evaluation.to_json(), indent=2) + "\n"
+        manifest = _manifest_of(options.edited)
+        report = evaluation_report(judged, recipe, options.command, strength, manifest)
+        pages = (document, evaluation_sheet(judged), report)
+        files = write_folder(options.output, dict(zip(FILES, pages, strict=True)))
+    failures = _failures(judged.evaluation, options.limits)
+    return EvaluateResult(judged.evaluation, files, failures, warnings, strength)
 
 
-def _made(located: LocatedModel, chosen: Choice) -> Solved | tuple[FixChannels, ...]:
-    """Return the edit of a recipe in memory, or the channels that it holds at inference."""
-    recipe, layers_of, encoder = chosen.recipe, chosen.layers_of, encoder_of(located)
+def _edited(base: LocatedModel, edited: str, options: EvaluateOptions) -> LocatedModel | Lora:
+    """Return the checkpoint or LoRA that is named; raise where it is no edit of the base."""
+    file = Path(edited)
+    if file.suffix == ".safetensors" and file.is_file() and is_lora(file):
+        lora = open_lora(file, base.checkpoint)
+        check_made_from(file, base.checkpoint)
+        return lora
+    other = locate(edited)
+    if options.output:
+        check_folder(options.output, FILES, other.checkpoint, force=options.force)
+    if (other.spec.layers, other.spec.d_text) != (base.spec.layers, base.spec.d_text):
+        raise RequestError(
+            f"`{edited}` is no edit of `{base.name}`: their layers have other shapes",
+            "give the base that it was made from with `--base`",
+        )
+    return other
+
+
+def _made(edit: ModelEdit) -> "Solved | tuple[FixChannels, ...]":
+    """Return an edit in memory, or the channels that it holds at inference."""
+    from loco_cli.editing.neurons import rank_neurons
+    from loco_cli.models.encoders import encoder_of
+
+    located, recipe, encoder = edit.located, edit.solved_recipe, encoder_of(edit.located)
+    layers_of = edit.layers_of or ()
     if recipe.edit.hold == "weights":
         return solve(located, recipe, layers_of, encoder)
     ranked = rank_neurons(located, recipe, layers_of, encoder)
@@ -107,21 +193,6 @@ def _manifest_of(edited: str | None) -> Manifest | None:
         found = read_manifest(Path(edited)) if edited and Path(edited).exists() else None
         return found.manifest if found else None
     return None
-
-
-def figures_in_words(evaluation: Evaluation) -> str:
-    """Return the figures as one line, each with its 95 % interval."""
-    figures = {**evaluation.figures, "harmonic_mean": evaluation.harmonic_mean}
-    words = []
-    for name, value in figures.items():
-        share = "–" if value is None else f"{value:.2f}"
-        between = evaluation.intervals.get(name)
-        ends = f" ({between[0]:.2f}–{between[1]:.2f})" if between else ""
-        words.append(f"{name.replace('_', ' ')} {share}{ends}")
-    if evaluation.unlabelled:
-        before, after = evaluation.unlabelled
-        words.append(f"score of unrelated prompts {before:.3f} → {after:.3f}")
-    return ", ".join(words)
 
 
 def _failures(evaluation: Evaluation, limits: Mapping[str, float]) -> tuple[str, ...]:

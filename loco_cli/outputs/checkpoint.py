@@ -29,13 +29,13 @@ from loco_cli.errors import EditError, printable
 from loco_cli.manifest import Base, Manifest, Output, TensorEdit, TensorRecord, render_manifest
 from loco_cli.outputs.base import base_record, file_records
 from loco_cli.outputs.copying import Background, BaseCopy, FileCopy
-from loco_cli.outputs.paths import OutputPaths, check_free, check_output, needed_bytes, output_paths
+from loco_cli.outputs.paths import OutputPaths, check_free, output_paths
 
 MakeManifest = Callable[[Base, tuple[TensorRecord, ...]], Manifest]
 
 
 @dataclass(frozen=True)
-class WrittenEdit:
+class EditResult:
     """An output that is whole: where it is, and its manifest."""
 
     paths: OutputPaths
@@ -60,12 +60,12 @@ class WriteOptions:
 @contextmanager
 def edited_copy(
     base: Checkpoint,
-    output: Path,
+    final: OutputPaths,
     slots: tuple[TensorSlot, ...],
     options: WriteOptions = WriteOptions(),
 ) -> Iterator["EditedCopy"]:
     """
-    Begin to copy `base` to `output`, in the base's layout, with `slots` left open.
+    Begin to copy `base` to where its output will be, with `slots` left open.
 
     Every byte outside of the slots is the base's, but for the stamp in the headers of their files.
     Nothing appears under its final name before all of it is whole and on disk, and the manifest
@@ -73,12 +73,10 @@ def edited_copy(
     behind and what was there before stays.
 
     Raises:
-        OutputExists, RequestError, MachineError: as `check_output`, or the disk fills meanwhile.
+        OutputExists: something has appeared there since `check_output`.
+        MachineError: the disk fills meanwhile.
         CheckpointError: the base cannot be read, or changed since it was opened.
     """
-    final = output_paths(output, base.is_folder)
-    room = needed_bytes(base, sum(slot.end - slot.begin for slot in slots))
-    check_output(base, final, needed_bytes=room, force=options.force)
     with staged_folder(final.root) as folder, Background() as background:
         staged = output_paths(folder / final.root.name, base.is_folder)
         with write_errors(final.root):
@@ -131,7 +129,7 @@ class EditedCopy:
         self,
         make_manifest: MakeManifest,
         make_pages: Callable[[Manifest], Mapping[str, str | bytes]],
-    ) -> WrittenEdit:
+    ) -> EditResult:
         """
         Write all that belongs to the output, give it its final names, and return what it is.
 
@@ -157,7 +155,7 @@ class EditedCopy:
                 file.write(render_manifest(manifest).encode())
             self._copying.check_unchanged()
             put_in_place(self._staged, self._final, force=self._options.force)
-        return WrittenEdit(self._final, manifest)
+        return EditResult(self._final, manifest)
 
     def _file_copies(self) -> Iterator[FileCopy]:
         """Yield every file to copy; a base's file whose name the output needs is only hashed."""

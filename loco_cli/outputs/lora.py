@@ -23,14 +23,15 @@ from loco_cli.checkpoint.reader import (
     read_tensor,
     tensor_bytes,
 )
-from loco_cli.checkpoint.staging import new_file, staged_folder, write_errors
+from loco_cli.checkpoint.staging import check_space, new_file, staged_folder, write_errors
 from loco_cli.editing.deltas import Change, Solved, read_change, shorten
+from loco_cli.editing.model_edit import ModelEdit
 from loco_cli.errors import EditError
 from loco_cli.events import Events
 from loco_cli.manifest import (
     STAMP_KEY,
     VERSION_KEY,
-    Manifest,
+    Base,
     Output,
     TensorEdit,
     TensorRecord,
@@ -38,10 +39,10 @@ from loco_cli.manifest import (
 )
 from loco_cli.models.locate import LocatedModel
 from loco_cli.outputs.base import base_record, file_records
-from loco_cli.outputs.checkpoint import WrittenEdit, put_in_place
+from loco_cli.outputs.checkpoint import EditResult, put_in_place
 from loco_cli.outputs.copying import Background, BaseCopy, FileCopy
-from loco_cli.outputs.manifest import Job, ManifestBuilder
-from loco_cli.outputs.paths import OutputPaths, check_output, output_paths
+from loco_cli.outputs.manifest import ManifestBuilder
+from loco_cli.outputs.paths import EditOptions, OutputPaths, output_paths
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class Adapter:
 
 
 @contextmanager
-def edited_lora(job: Job) -> Iterator["EditedLora"]:
+def edited_lora(
+    edit: ModelEdit, options: EditOptions, final: OutputPaths
+) -> Iterator["EditedLora"]:
     """
     Begin a LoRA: the base is hashed while the edit is being solved.
 
@@ -62,50 +65,54 @@ def edited_lora(job: Job) -> Iterator["EditedLora"]:
         MachineError, CheckpointError: the base cannot be read.
     """
     with Background() as background:
-        with write_errors(job.paths.root):
-            hashing = _begin_hashing(job.located.checkpoint, background)
-        yield EditedLora(job, hashing)
+        with write_errors(final.root):
+            hashing = _begin_hashing(edit.located.checkpoint, background)
+        yield EditedLora(edit, options, final, hashing)
 
 
 @dataclass(frozen=True)
 class EditedLora:
     """A LoRA on its way, of which nothing is written yet."""
 
-    job: Job
+    edit: ModelEdit
+    options: EditOptions
+    final: OutputPaths
     hashing: BaseCopy
 
-    def finish(self, solved: Solved, events: Events) -> WrittenEdit:
+    def finish(self, solved: Solved, events: Events) -> EditResult:
         """
         Return a solved edit as a LoRA, written whole: the file, its recipe, its manifest.
 
         Raises:
             EditError: the edit changes nothing, or more than the base's dtypes can hold.
-            OutputExists, RequestError, MachineError: as `check_output`, or the disk fills
-                meanwhile.
+            OutputExists: something has appeared there since `check_output`.
+            MachineError: the disk is too full, or a file cannot be written.
             CheckpointError: the base has changed since the hashing began, or since its own
                 manifest was written.
         """
-        job, final = self.job, self.job.paths
-        adapter = adapt(job.located, solved)
-        base = base_record(job.located.checkpoint, self.hashing.digests())
-        record = ManifestBuilder(job, solved, adapter.edits)
+        edit, final, options = self.edit, self.final, self.options
+        adapter = adapt(edit.located, solved)
+        base = base_record(edit.located.checkpoint, self.hashing.digests())
+        record = ManifestBuilder(edit, options, solved, adapter.edits)
         events.previewed(record.preview)
         manifest = record.manifest(base, adapter.tensors)
-        tensors = lora_tensors(job.located.spec.family.lora, adapter.changes)
-        room = sum(tensor.nbytes for tensor in tensors.values())
-        check_output(job.located.checkpoint, final, needed_bytes=room, force=job.options.force)
+        tensors = lora_tensors(edit.located.spec.family.lora, adapter.changes)
+        check_space(final.root.parent, sum(tensor.nbytes for tensor in tensors.values()))
         with staged_folder(final.root) as folder, write_errors(final.root):
             staged = output_paths(folder / final.root.name, is_folder=False)
             with new_file(staged.root) as file:
-                write_lora(file, tensors, _metadata(job, adapter, manifest))
+                metadata = _metadata(edit, final.root.stem, adapter, manifest.base)
+                if options.stamp:
+                    metadata |= {VERSION_KEY: __version__, STAMP_KEY: manifest.digest()}
+                write_lora(file, tensors, metadata)
             with new_file(staged.recipe) as file:
-                file.write(job.recipe.text.encode())
-            manifest = manifest.with_output(_output(staged, job.options.stamp))
+                file.write(edit.recipe.text.encode())
+            manifest = manifest.with_output(_output(staged, options.stamp))
             with new_file(staged.manifest) as file:
                 file.write(render_manifest(manifest).encode())
             self.hashing.check_unchanged()
-            put_in_place(staged, final, force=job.options.force)
-        return WrittenEdit(final, manifest)
+            put_in_place(staged, final, force=options.force)
+        return EditResult(final, manifest)
 
 
 def adapt(located: LocatedModel, solved: Solved) -> Adapter:
@@ -182,22 +189,20 @@ def _begin_hashing(base: Checkpoint, background: Background) -> BaseCopy:
     return BaseCopy(tuple(map(FileCopy, entries)), background)
 
 
-def _metadata(job: Job, adapter: Adapter, manifest: Manifest) -> dict[str, str]:
-    checkpoint, spec, base = job.located.checkpoint, job.located.spec, manifest.base
+def _metadata(edit: ModelEdit, name: str, adapter: Adapter, base: Base) -> dict[str, str]:
+    checkpoint, spec = edit.located.checkpoint, edit.located.spec
     metadata = lora_metadata(
         spec,
         rank=max(change.up.shape[1] for change in adapter.changes),
-        name=job.paths.root.stem,
-        title=job.title,
-        base=job.located.name if checkpoint.is_folder else base.name,
+        name=name,
+        title=edit.title,
+        base=edit.located.name if checkpoint.is_folder else base.name,
     )
     licence = checkpoint.files[0].header.metadata.get("modelspec.license")
     if metadata and licence:
         metadata["modelspec.license"] = licence
     if metadata and not checkpoint.is_folder:
         metadata["ss_new_sd_model_hash"] = base.files[0].sha256
-    if job.options.stamp:
-        metadata |= {VERSION_KEY: __version__, STAMP_KEY: manifest.digest()}
     return metadata
 
 

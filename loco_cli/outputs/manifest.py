@@ -3,13 +3,14 @@
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 
 from loco_cli import __version__
 from loco_cli.editing.deltas import Solved
 from loco_cli.editing.methods import unreached
+from loco_cli.editing.model_edit import ModelEdit
 from loco_cli.events import EditPreview
 from loco_cli.localization import LocalizationRun
 from loco_cli.manifest import (
@@ -20,51 +21,27 @@ from loco_cli.manifest import (
     ModelRecord,
     RecipeRecord,
     Seconds,
-    Strength,
     TensorEdit,
     TensorRecord,
 )
-from loco_cli.models.locate import LocatedModel
-from loco_cli.outputs.paths import EditOptions, OutputPaths
-from loco_cli.recipe import Recipe
+from loco_cli.outputs.paths import EditOptions
 from loco_cli.report.card import render_card
 from loco_cli.report.html import render_edit_report
-
-
-@dataclass(frozen=True)
-class Job:
-    """
-    An edit with nothing left open: of what, how it is to be written, what chose layers and ridge.
-    """
-
-    located: LocatedModel
-    recipe: Recipe
-    options: EditOptions
-    sweeps: tuple[LocalizationRun, ...]
-    strength: Strength | None = None
-
-    @property
-    def paths(self) -> OutputPaths:
-        """The names of everything that will be written."""
-        return self.options.paths(self.located, self.recipe)
-
-    @property
-    def title(self) -> str:
-        """What the edit does, in a few words."""
-        return self.recipe.title or self.recipe.name
 
 
 class ManifestBuilder:
     """What the manifest, the card and the report say of an edit that is being written."""
 
-    def __init__(self, job: Job, solved: Solved, edits: Sequence[TensorEdit]) -> None:
-        self.job, self.solved, self.edits = job, solved, edits
+    def __init__(
+        self, edit: ModelEdit, options: EditOptions, solved: Solved, tensors: Sequence[TensorEdit]
+    ) -> None:
+        self.edit, self.options, self.solved, self.tensors = edit, options, solved, tensors
         self.started = time.monotonic()
 
     def manifest(self, base: Base, tensors: tuple[TensorRecord, ...]) -> Manifest:
         """Return the manifest from what only the writer knows: the hashes before and after."""
-        located, recipe, options = self.job.located, self.job.recipe, self.job.options
-        found = [sweep.localization for sweep in self.job.sweeps]
+        located, recipe, options = self.edit.located, self.edit.recipe, self.options
+        found = [run.localization for run in self.edit.localizations]
         return Manifest(
             loco_version=__version__,
             created=options.created or _now(),
@@ -83,7 +60,7 @@ class ManifestBuilder:
             preserve=tuple(name for _, name in self.solved.preserved),
             edits=self.solved.records,
             drift=self.drift,
-            strength=self.job.strength,
+            strength=self.edit.strength,
             tensors=tensors,
             environment=_environment(),
             seconds=Seconds() if options.created else self._seconds(),
@@ -91,7 +68,7 @@ class ManifestBuilder:
 
     def _seconds(self) -> Seconds:
         return Seconds(
-            localize=round(sum(sweep.localization.seconds for sweep in self.job.sweeps), 3),
+            localize=round(sum(sweep.localization.seconds for sweep in self.edit.localizations), 3),
             solve=round(self.solved.seconds, 3),
             write=round(time.monotonic() - self.started, 3),
         )
@@ -102,18 +79,18 @@ class ManifestBuilder:
         return EditPreview(
             edits=self.solved.records,
             drift=self.drift,
-            strength=self.job.strength,
-            worst_rounded=max(self.edits, key=lambda edit: edit.rounding_error),
+            strength=self.edit.strength,
+            worst_rounded=max(self.tensors, key=lambda tensor: tensor.rounding_error),
         )
 
     @property
     def drift(self) -> Drift | None:
         """How far prompts move that the edit is to leave alone."""
-        return self.solved.changes[0].probe.mean([edit.drifts for edit in self.edits])
+        return self.solved.changes[0].probe.mean([edit.drifts for edit in self.tensors])
 
     def pages(self, manifest: Manifest) -> dict[str, str | bytes]:
         """Return what lies beside the weights, by role: recipe, report, and a folder's card."""
-        located, recipe = self.job.located, self.job.recipe
+        located, recipe = self.edit.located, self.edit.recipe
         pages: dict[str, str | bytes] = {"recipe": recipe.text, "report": self._report(manifest)}
         if located.checkpoint.is_folder:
             records = self.solved.records
@@ -123,17 +100,17 @@ class ManifestBuilder:
         return pages
 
     def _report(self, manifest: Manifest) -> str:
-        located, recipe, options = self.job.located, self.job.recipe, self.job.options
-        sweeps = self.job.sweeps
+        located, recipe, options = self.edit.located, self.edit.recipe, self.options
+        sweeps = self.edit.localizations
         return render_edit_report(
-            title=self.job.title,
+            title=self.edit.title,
             model=located.name,
             edits=self.solved.records,
             localizations=list(map(_timeless, sweeps)) if options.created else sweeps,
-            tensors=self.edits,
+            tensors=self.tensors,
             preserved=[name for _, name in self.solved.preserved],
             drift=self.drift,
-            strength=self.job.strength,
+            strength=self.edit.strength,
             recipe=recipe.text,
             command=options.command,
             module_paths=located.spec.module_paths,

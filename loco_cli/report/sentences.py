@@ -1,11 +1,16 @@
 """Sentences, layers, figures and foreign text as the terminal and the reports write them."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from loco_cli.errors import printable, size_words
+from loco_cli.evaluation import Evaluation
 from loco_cli.events import EditPreview
 from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization
-from loco_cli.manifest import EditRecord, Strength
+from loco_cli.manifest import EditRecord, Manifest, Strength
+from loco_cli.plan import Plan, PlannedRuns
+from loco_cli.recipe import LocalizeSettings
 
 NONE = "–"
 HALF = 0.5  # a share of the full swap's effect under which no range is named the concept's
@@ -140,6 +145,73 @@ def writable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def plan_lines(plan: Plan) -> tuple[str, ...]:
+    """Return the lines that a terminal shows of a plan."""
+    sought = "states" if plan.method == "causal-trace" else "layers"
+    lines = [f"{plan.command} with {plan.model} ({plan.family}) at {plan.path}"]
+    for edit in plan.edits:
+        where = f"{sought} to be found" if edit.layers is None else place_words(edit.layers)
+        lines.append(f"  {edit.kind} `{edit.subject}` → `{edit.to or 'nothing'}`, {where}")
+        lines += [f"    {a!r} → {b!r}" for a, b in zip(edit.source, edit.target, strict=True)]
+    if plan.localize:
+        verb = "find" if any(edit.layers is None for edit in plan.edits) else "score"
+        lines.append(f"  {verb} the {sought}: at most {cost_words(plan.localize)}")
+    if plan.strength:
+        lines.append(f"  choose the strength: at most {cost_words(plan.strength)}")
+    if plan.pictures:
+        lines.append(f"  make pictures: {cost_words(plan.pictures)}")
+    lines += [f"  change {name}" for name in plan.tensors]
+    if plan.output:
+        size = f" ({size_words(plan.output_bytes)})" if plan.output_bytes else ""
+        form = " as a LoRA" if plan.form == "lora" else ""
+        lines.append(f"  write {plan.output}{size}{form}")
+    return (*lines, *(f"  not reached: {limit}" for limit in plan.limits))
+
+
+def borrowed_encoders(model: str, lender: str | None) -> tuple[str, ...]:
+    """Return a sentence where the prompts of an edit are read with another model's encoders."""
+    if lender is None:
+        return ()
+    return (
+        f"`{model}` has not all of its text encoders: prompts are read with those of "
+        f"`{lender}`, and the edit is made for those",
+    )
+
+
+def search_costs(localize: PlannedRuns | None, strength: PlannedRuns | None) -> tuple[str, ...]:
+    """Return a sentence for each search that comes before an edit, with its cost."""
+    said = []
+    if localize:
+        said.append(f"first finding the layers: at most {cost_words(localize)}")
+    if strength:
+        first = "then" if localize else "first"
+        said.append(f"{first} choosing the strength: at most {cost_words(strength)}")
+    return tuple(said)
+
+
+def cost_words(runs: PlannedRuns) -> str:
+    """Return a cost: "272 pictures, 10880 UNet evaluations"."""
+    return f"{runs.n_pictures} pictures, {runs.unet_evaluations} UNet evaluations"
+
+
+def edit_doubts(found: Sequence[Localization], settings: LocalizeSettings) -> tuple[str, ...]:
+    """Return a sentence for each localization that did not find enough, or not in a range."""
+    said = [shortfall(one, settings.wanted) for one in found]
+    said += [accepted_below_target(one, settings.wanted) for one in found]
+    if settings.window is None:
+        said += [noncontiguous(one, settings.effect) for one in found]
+    return tuple(sentence for sentence in said if sentence)
+
+
+def edit_limits(manifest: Manifest) -> tuple[str, ...]:
+    """Return a sentence for each thing that a written edit does not reach."""
+    said = [f"the edit does not reach {limit}" for limit in manifest.model.unreachable]
+    carried = ", ".join(f"`{printable(path)}`" for path in manifest.base.carried)
+    if carried and manifest.output.kind == "checkpoint":
+        said.append(f"these weights are copied as they are, and not edited: {carried}")
+    return tuple(said)
+
+
 def preview_sentences(preview: EditPreview) -> tuple[str, ...]:
     """Return a sentence for each edit, on its strength, and on what it is to leave alone."""
     measured = (strength_words(preview.strength),) if preview.strength else ()
@@ -163,6 +235,13 @@ def preview_warnings(preview: EditPreview) -> tuple[str, ...]:
     return (*said, *too_weak(preview.strength))
 
 
+def written_files(root: Path, manifest: str, undo: str, report: str | None) -> str:
+    """Return a sentence on what an edit has written; a LoRA has no report."""
+    if report is None:
+        return f"wrote {root} and its manifest {manifest}; the base stays as it is"
+    return f"wrote {root}, its manifest {manifest}, its undo file {undo} and its report {report}"
+
+
 def _edit_sentence(edit: EditRecord) -> str:
     neurons = "" if edit.neurons is None else f", {edit.neurons} neurons a projection"
     residual = "" if edit.residual is None else f", residual {edit.residual:.0%}"
@@ -183,3 +262,18 @@ def _drift_sentence(preview: EditPreview) -> tuple[str, ...]:
         f"{preserved}unrelated ones by {drift.unrelated:.1%}, most of them "
         f"`{drift.worst}` by {drift.worst_drift:.1%}",
     )
+
+
+def figures_sentence(evaluation: Evaluation) -> str:
+    """Return the figures as one line, each with its 95 % interval."""
+    figures = {**evaluation.figures, "harmonic_mean": evaluation.harmonic_mean}
+    words = []
+    for name, value in figures.items():
+        share = "–" if value is None else f"{value:.2f}"
+        between = evaluation.intervals.get(name)
+        ends = f" ({between[0]:.2f}–{between[1]:.2f})" if between else ""
+        words.append(f"{name.replace('_', ' ')} {share}{ends}")
+    if evaluation.unlabelled:
+        before, after = evaluation.unlabelled
+        words.append(f"score of unrelated prompts {before:.3f} → {after:.3f}")
+    return ", ".join(words)

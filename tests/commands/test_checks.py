@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 
-from loco_cli.commands.edit import check_edit
+from loco_cli.commands import edit
 from loco_cli.editing.methods import named_layers
 from loco_cli.errors import CheckpointError, OutputExists, RequestError
-from loco_cli.evaluating.choice import check_solve
+from loco_cli.evaluating.choice import plan_model_edit
 from loco_cli.localizing.checks import check_localize
 from loco_cli.models.locate import locate
 from loco_cli.outputs.guards import check_file, check_folder
@@ -52,7 +52,7 @@ def test_what_cannot_be_solved_is_refused(tiny, edit, message):
     Layers that are not there, and methods, are found without reading a tensor.
     """
     with pytest.raises(RequestError, match=message):
-        check_solve(tiny, recipe_of(edit))
+        plan_model_edit(tiny, recipe_of(edit))
 
 
 def test_published_layers_have_to_be_published():
@@ -62,7 +62,7 @@ def test_published_layers_have_to_be_published():
     from loco_cli.models.locate import locate
 
     with pytest.raises(RequestError, match="no published layers are known for a style in"):
-        check_solve(locate("tiny-plain"), recipe_of("{layer_range: published}"))
+        plan_model_edit(locate("tiny-plain"), recipe_of("{layer_range: published}"))
 
 
 def test_an_edit_is_checked_to_the_last_file(tiny, tmp_path):
@@ -72,10 +72,10 @@ def test_an_edit_is_checked_to_the_last_file(tiny, tmp_path):
     recipe = recipe_of("{layers: [8]}")
     (tmp_path / "r.yaml").write_text("")
 
-    check_edit(tiny, recipe, EditOptions(tmp_path / "out"))
-    check_edit(tiny, recipe, EditOptions(tmp_path / "out.safetensors", form="lora"))
+    edit.plan(recipe, EditOptions(tmp_path / "out"))
+    edit.plan(recipe, EditOptions(tmp_path / "out.safetensors", form="lora"))
     with pytest.raises(OutputExists, match=r"r.yaml` exists"):
-        check_edit(tiny, recipe, EditOptions(tmp_path / "out", save_recipe=tmp_path / "r.yaml"))
+        edit.plan(recipe, EditOptions(tmp_path / "out", save_recipe=tmp_path / "r.yaml"))
     assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"]
 
 
@@ -96,7 +96,7 @@ def test_a_recipe_is_saved_apart_from_the_output(tiny, tmp_path, form, saved):
     options = EditOptions(tmp_path / "out", force=True, form=form, save_recipe=tmp_path / saved)
 
     with pytest.raises(RequestError, match="lies in the output") as caught:
-        check_edit(tiny, recipe_of("{layers: [8]}"), options)
+        edit.plan(recipe_of("{layers: [8]}"), options)
     assert "loco" in caught.value.hint
 
 
@@ -176,10 +176,11 @@ def test_a_recipe_is_saved_apart_from_the_base(tiny, tmp_path, saved, force):
     (weights,) = (tmp_path / "base/unet").glob("*.safetensors")
     weights.rename(tmp_path / "w.safetensors")
     (tmp_path / "base/unet/w.safetensors").symlink_to(tmp_path / "w.safetensors")
+    recipe = recipe_of("{layers: [8]}").model_copy(update={"model": str(tmp_path / "base")})
     options = EditOptions(tmp_path / "out", force=force, save_recipe=tmp_path / saved)
 
     with pytest.raises(OutputExists, match=r"the recipe `.*which is only read") as caught:
-        check_edit(locate(str(tmp_path / "base")), recipe_of("{layers: [8]}"), options)
+        edit.plan(recipe, options)
     assert caught.value.hint == "choose another `--save-recipe`"
 
 

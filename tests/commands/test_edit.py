@@ -50,7 +50,7 @@ def pictures(pipeline):
 def written(tmp_path_factory):
     """`van gogh` taken out of layers 8 and 9 of `tiny`, as a folder; only read."""
     output = tmp_path_factory.mktemp("edit") / "edited"
-    return edit.run(style(8, 9), EditOptions(output), CPU)
+    return edit.run(edit.plan(style(8, 9), EditOptions(output)), CPU)
 
 
 def test_weights_that_are_copied_unedited_are_named(tiny, tmp_path):
@@ -61,10 +61,11 @@ def test_weights_that_are_copied_unedited_are_named(tiny, tmp_path):
     shutil.copytree(base / "unet", base / "old" / "unet")
     (path,) = (f"old/unet/{one.name}" for one in (base / "unet").glob("*.safetensors"))
 
-    found = edit.run(style(8, model=str(base)), EditOptions(tmp_path / "out"), CPU)
+    heard, plan = Heard(), edit.plan(style(8, model=str(base)), EditOptions(tmp_path / "out"))
+    found = edit.run(plan, CPU, heard.events)
 
-    assert found.written.manifest.base.carried == (path,)
-    assert f"these weights are copied as they are, and not edited: `{path}`" in found.warnings
+    assert found.manifest.base.carried == (path,)
+    assert f"these weights are copied as they are, and not edited: `{path}`" in heard.warnings
     assert (tmp_path / "out" / path).read_bytes() == (base / path).read_bytes()
 
 
@@ -79,7 +80,7 @@ def test_the_folder_loads_without_a_word(written):
     for library in libraries:
         library.addHandler(handler)
 
-    StableDiffusionPipeline.from_pretrained(written.written.paths.root, safety_checker=None)
+    StableDiffusionPipeline.from_pretrained(written.paths.root, safety_checker=None)
 
     for library in libraries:
         library.removeHandler(handler)
@@ -91,7 +92,7 @@ def test_the_folder_draws_what_the_edit_in_memory_draws(written, tiny, pipeline,
     """
     Pictures of the written folder are those of the same edit made in memory, bit for bit.
     """
-    loaded = load_model(locate(str(written.written.paths.root)), CPU)
+    loaded = load_model(locate(str(written.paths.root)), CPU)
     from_file = pictures(loaded)
 
     with edited_pipeline(pipeline, tiny, solve(tiny, style(8, 9), ((8, 9),), encoder)):
@@ -105,7 +106,7 @@ def test_it_verifies_and_one_byte_is_found(written, tmp_path):
     """
     What was written holds against its manifest; with one byte flipped it does not.
     """
-    output = shutil.copytree(written.written.paths.root, tmp_path / "copy")
+    output = shutil.copytree(written.paths.root, tmp_path / "copy")
     assert verify.run(output).failures == ()
 
     weights = output / "unet" / "diffusion_pytorch_model.safetensors"
@@ -120,7 +121,7 @@ def test_undoing_gives_the_base_byte_for_byte(written, tiny, tmp_path):
     """
     `undo` restores every file of the base, and adds none.
     """
-    undo.run(written.written.paths.root, tmp_path / "base")
+    undo.run(written.paths.root, tmp_path / "base")
 
     assert tree_bytes(tmp_path / "base") == tree_bytes(tiny.path)
 
@@ -129,9 +130,9 @@ def test_the_diff_is_the_manifests_list(written, tiny):
     """
     Exactly the tensors of the manifest differ, and they are keys and values of layers 8 and 9.
     """
-    found = compare.run(tiny.path, written.written.paths.root)
+    found = compare.run(tiny.path, written.paths.root)
 
-    listed = [tensor.name for tensor in written.written.manifest.tensors]
+    listed = [tensor.name for tensor in written.manifest.tensors]
     assert sorted(tensor.name for tensor in found.tensors) == sorted(listed)
     assert set(listed) == {n for i in (8, 9) for n in tiny.spec.layers[i].tensor_names()}
     assert found.manifest.matches
@@ -142,7 +143,7 @@ def test_the_manifest_says_what_was_done(written):
     """
     Recipe, edit, preserve set and figures of every tensor stand in the manifest.
     """
-    manifest = written.written.manifest
+    manifest = written.manifest
     (one,) = manifest.edits
 
     assert (one.kind, one.subject, one.to) == ("style", "van gogh", "painting")
@@ -154,14 +155,14 @@ def test_the_manifest_says_what_was_done(written):
     for tensor in manifest.tensors:
         assert tensor.relative_change > 0
         assert tensor.rank > 0
-    assert json.loads(written.written.paths.manifest.read_text()) == manifest.to_json()
+    assert json.loads(written.paths.manifest.read_text()) == manifest.to_json()
 
 
 def test_report_card_and_recipe_lie_in_the_folder(written):
     """
     A folder carries its recipe verbatim, a report and a model card.
     """
-    paths = written.written.paths
+    paths = written.paths
 
     assert paths.recipe.read_text() == style(8, 9).text
     assert "van gogh" in paths.report.read_text()
@@ -174,11 +175,11 @@ def test_edits_of_a_recipe_touch_the_union_of_their_layers(tmp_path, tiny):
     """
     recipe = load_recipe(ALL_KINDS, "all.yaml")
 
-    done = edit.run(recipe, EditOptions(tmp_path / "out"), CPU)
+    done = edit.run(edit.plan(recipe, EditOptions(tmp_path / "out")), CPU)
 
-    listed = {tensor.name for tensor in done.written.manifest.tensors}
+    listed = {tensor.name for tensor in done.manifest.tensors}
     assert listed == {n for i in range(4, 10) for n in tiny.spec.layers[i].tensor_names()}
-    assert [one.layer_range for one in done.written.manifest.edits] == [(8, 10), (4, 6), (6, 8)]
+    assert [one.layer_range for one in done.manifest.edits] == [(8, 10), (4, 6), (6, 8)]
     undo.run(tmp_path / "out", tmp_path / "base")
     assert tree_bytes(tmp_path / "base") == tree_bytes(tiny.path)
 
@@ -189,14 +190,14 @@ def test_a_set_of_layers_need_not_touch(tmp_path):
     """
     heard = Heard()
     options = EditOptions(tmp_path / "out")
-    done = edit.run(style(1, 2, 10), options, CPU, heard.events)
+    done = edit.run(edit.plan(style(1, 2, 10), options), CPU, heard.events)
 
-    (one,) = done.written.manifest.edits
+    (one,) = done.manifest.edits
     assert one.layer_range is None
     assert one.layers == (1, 2, 10)
     (preview,) = heard.previews
     assert "in layers 1, 2 and 10: " in preview_sentences(preview)[0]
-    assert preview.drift == done.written.manifest.drift
+    assert preview.drift == done.manifest.drift
 
 
 def test_a_single_file_is_edited_as_a_file(tmp_path, tiny_file):
@@ -205,14 +206,14 @@ def test_a_single_file_is_edited_as_a_file(tmp_path, tiny_file):
     """
     output = tmp_path / "edited.safetensors"
 
-    done = edit.run(style(8, 9, model=str(tiny_file)), EditOptions(output), CPU)
+    done = edit.run(edit.plan(style(8, 9, model=str(tiny_file)), EditOptions(output)), CPU)
 
     assert verify.run(output).ok
     found = compare.run(tiny_file, output)
     assert found.manifest.matches
     assert len(found.tensors) == 4
     assert all(tensor.name.startswith("model.diffusion_model.") for tensor in found.tensors)
-    assert sorted(t.name for t in done.written.manifest.tensors) == [t.name for t in found.tensors]
+    assert sorted(t.name for t in done.manifest.tensors) == [t.name for t in found.tensors]
     undo.run(output, tmp_path / "base.safetensors")
     assert (tmp_path / "base.safetensors").read_bytes() == tiny_file.read_bytes()
 
@@ -221,12 +222,14 @@ def test_file_and_folder_are_solved_alike(written, tmp_path, tiny_file):
     """
     The same edit of the same weights gives the same numbers in both layouts.
     """
-    done = edit.run(style(8, 9, model=str(tiny_file)), EditOptions(tmp_path / "one"), CPU)
+    done = edit.run(
+        edit.plan(style(8, 9, model=str(tiny_file)), EditOptions(tmp_path / "one")), CPU
+    )
 
     def figures(manifest):
         return [(t.sha256_before, t.sha256_after, t.rank) for t in manifest.tensors]
 
-    assert sorted(figures(done.written.manifest)) == sorted(figures(written.written.manifest))
+    assert sorted(figures(done.manifest)) == sorted(figures(written.manifest))
 
 
 def test_layers_that_nobody_names_are_found(tmp_path):
@@ -238,27 +241,27 @@ def test_layers_that_nobody_names_are_found(tmp_path):
     fixed = recipe.edit.model_copy(update={"strength": "fixed"})
     recipe = recipe.model_copy(update={"localize": quick, "edit": fixed})
 
-    done = edit.run(recipe, EditOptions(tmp_path / "out"), CPU)
+    done = edit.run(edit.plan(recipe, EditOptions(tmp_path / "out")), CPU)
 
-    (found,) = done.written.manifest.localizations
+    (found,) = done.manifest.localizations
     assert found["schema"] == "loco.localization/1"
-    assert done.written.manifest.edits[0].layer_range == tuple(found["layer_range"])
-    assert len(done.written.manifest.tensors) == 30
-    assert done.written.manifest.seconds.localize > 0
+    assert done.manifest.edits[0].layer_range == tuple(found["layer_range"])
+    assert len(done.manifest.tensors) == 30
+    assert done.manifest.seconds.localize > 0
 
 
 def test_an_edited_folder_may_be_edited_again(written, tmp_path):
     """
     An output is a base like any other; the manifest names its parent.
     """
-    base = written.written.paths.root
+    base = written.paths.root
     recipe = recipe_from_text("snoopy object", to="a dog")
     at = recipe.edit.model_copy(update={"layer_range": None, "layers": (4, 5)})
     recipe = recipe.model_copy(update={"model": str(base), "edit": at})
 
-    done = edit.run(recipe, EditOptions(tmp_path / "twice"), CPU)
+    done = edit.run(edit.plan(recipe, EditOptions(tmp_path / "twice")), CPU)
 
-    assert done.written.manifest.base.parent.manifest == written.written.manifest.digest()
+    assert done.manifest.base.parent.manifest == written.manifest.digest()
     assert verify.run(tmp_path / "twice").ok
     undo.run(tmp_path / "twice", tmp_path / "once")
     assert tree_bytes(tmp_path / "once") == tree_bytes(base)
@@ -272,14 +275,14 @@ def test_the_saved_recipe_says_what_the_command_line_set(tmp_path):
 
     recipe = recipe_of("van gogh style", edit_layers=(8,), edit_ridge="0.5x")
     options = EditOptions(tmp_path / "one", save_recipe=tmp_path / "saved.yaml")
-    first = edit.run(recipe, options, CPU)
+    first = edit.run(edit.plan(recipe, options), CPU)
 
     again = load_recipe((tmp_path / "saved.yaml").read_text(), "saved.yaml")
-    second = edit.run(again, EditOptions(tmp_path / "two"), CPU)
+    second = edit.run(edit.plan(again, EditOptions(tmp_path / "two")), CPU)
 
-    assert second.written.manifest.edits == first.written.manifest.edits
+    assert second.manifest.edits == first.manifest.edits
     weights = "unet/diffusion_pytorch_model.safetensors"
-    tensors = [[t.sha256_after for t in one.written.manifest.tensors] for one in (first, second)]
+    tensors = [[t.sha256_after for t in one.manifest.tensors] for one in (first, second)]
     assert tensors[0] == tensors[1]
     assert (tmp_path / "one" / weights).stat().st_size > 0
 
@@ -290,9 +293,9 @@ def test_the_time_can_be_fixed(tmp_path):
     """
     options = EditOptions(tmp_path / "out", created="2026-01-01T00:00:00Z")
 
-    done = edit.run(style(8), options, CPU)
+    done = edit.run(edit.plan(style(8), options), CPU)
 
-    assert done.written.manifest.created == "2026-01-01T00:00:00Z"
+    assert done.manifest.created == "2026-01-01T00:00:00Z"
 
 
 @pytest.mark.parametrize(
@@ -308,7 +311,7 @@ def test_an_edit_that_fails_leaves_nothing(tmp_path, recipe, error, message):
     An edit without effect and a subject that is cut off are errors, and nothing is written.
     """
     with pytest.raises(error, match=message):
-        edit.run(recipe, EditOptions(tmp_path / "out"), CPU)
+        edit.run(edit.plan(recipe, EditOptions(tmp_path / "out")), CPU)
 
     assert list(tmp_path.iterdir()) == []
 
@@ -324,7 +327,11 @@ def test_an_interrupt_leaves_nothing(tmp_path, stage):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        edit.run(style(8), EditOptions(tmp_path / "out"), CPU, Heard(on_progress=interrupt).events)
+        edit.run(
+            edit.plan(style(8), EditOptions(tmp_path / "out")),
+            CPU,
+            Heard(on_progress=interrupt).events,
+        )
 
     assert list(tmp_path.iterdir()) == []
 
@@ -337,6 +344,6 @@ def test_an_output_that_exists_is_refused_before_anything_is_read(tmp_path):
     (tmp_path / "out").mkdir()
 
     with pytest.raises(OutputExists, match=r"out` exists"):
-        edit.run(style(8), EditOptions(tmp_path / "out"), CPU, heard.events)
+        edit.run(edit.plan(style(8), EditOptions(tmp_path / "out")), CPU, heard.events)
 
     assert heard.progressed == []

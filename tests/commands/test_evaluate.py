@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from loco_cli.commands import edit, evaluate
-from loco_cli.commands.evaluate import Evaluated, figures_in_words
+from loco_cli.commands.evaluate import EvaluateOptions, EvaluateResult
 from loco_cli.editing.deltas import new_weights
 from loco_cli.editing.methods import solve
 from loco_cli.editing.neurons import rank_neurons
@@ -19,6 +19,7 @@ from loco_cli.models.session import RunOptions, load_judge, load_scorer
 from loco_cli.outputs.paths import EditOptions
 from loco_cli.protocol.everyday import N_JUDGED
 from loco_cli.recipe import load_recipe
+from loco_cli.report.sentences import figures_sentence
 from loco_cli.sampling.sample import sample, to_png
 from tests.checkpoints import sd1_weights, write_folder
 from tests.listeners import Heard
@@ -38,19 +39,26 @@ def recipe():
 
 
 @pytest.fixture(scope="module")
-def in_memory(recipe, tmp_path_factory) -> Evaluated:
+def in_memory(recipe, tmp_path_factory) -> EvaluateResult:
     """The recipe's edit made in memory and evaluated, with its files; only read."""
     output = tmp_path_factory.mktemp("evaluation") / "found"
-    return evaluate.run(recipe, CPU, output=output, command=("loco", "evaluate", "fact.yaml"))
+    return evaluate.run(
+        evaluate.plan(
+            recipe, EvaluateOptions(output=output, command=("loco", "evaluate", "fact.yaml"))
+        ),
+        CPU,
+    )
 
 
 def test_a_written_edit_is_evaluated_like_one_in_memory(recipe, in_memory, tmp_path):
     """
     The same edit gives the same document, read from files or made in memory.
     """
-    edit.run(recipe, EditOptions(tmp_path / "edited"), CPU)
+    edit.run(edit.plan(recipe, EditOptions(tmp_path / "edited")), CPU)
 
-    from_files = evaluate.run(recipe, CPU, edited=str(tmp_path / "edited"))
+    from_files = evaluate.run(
+        evaluate.plan(recipe, EvaluateOptions(edited=str(tmp_path / "edited"))), CPU
+    )
 
     assert from_files.evaluation == in_memory.evaluation
     assert from_files.files == ()
@@ -186,7 +194,7 @@ def test_a_figure_under_its_limit_fails():
 
     assert failures == ("`became` is 0.500, not 0.9",)
     with pytest.raises(CheckFailed, match=r"`became` is 0\.500, not 0\.9"):
-        Evaluated(evaluation(), (), failures).raise_failures()
+        EvaluateResult(evaluation(), (), failures).raise_failures()
 
 
 def test_a_figure_that_could_not_be_counted_fails():
@@ -197,7 +205,7 @@ def test_a_figure_that_could_not_be_counted_fails():
 
     assert failures == ("the base gets nothing right that `kept` could be counted over",)
     assert evaluate._failures(evaluation(), {}) == ()
-    Evaluated(evaluation(), (), ()).raise_failures()
+    EvaluateResult(evaluation(), (), ()).raise_failures()
 
 
 def test_figures_are_one_line():
@@ -206,7 +214,7 @@ def test_figures_are_one_line():
     """
     figures = evaluation(became=None, harmonic_mean=None, intervals={"kept": (0.8, 0.95)})
 
-    assert figures_in_words(figures) == (
+    assert figures_sentence(figures) == (
         "forgotten 1.00, became –, kept 0.90 (0.80–0.95), harmonic mean –"
     )
 
@@ -218,7 +226,7 @@ def test_a_checkpoint_of_other_shapes_is_no_edit(recipe, tmp_path):
     other = write_folder(tmp_path / "other", sd1_weights())
 
     with pytest.raises(RequestError, match="is no edit of `tiny`: their layers have other shapes"):
-        evaluate.run(recipe, CPU, edited=str(other))
+        evaluate.run(evaluate.plan(recipe, EvaluateOptions(edited=str(other))), CPU)
 
 
 def test_an_output_that_exists_is_found_before_the_model_loads(recipe, tmp_path):
@@ -229,7 +237,7 @@ def test_an_output_that_exists_is_found_before_the_model_loads(recipe, tmp_path)
     (tmp_path / "report.html").write_text("mine")
 
     with pytest.raises(OutputExists, match=r"report.html` exists"):
-        evaluate.run(recipe, CPU, output=tmp_path, events=heard.events)
+        evaluate.run(evaluate.plan(recipe, EvaluateOptions(output=tmp_path)), CPU, heard.events)
 
     assert heard.progressed == []
 

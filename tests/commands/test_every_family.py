@@ -6,12 +6,13 @@ import pytest
 from PIL import Image
 
 from loco_cli.commands import edit, evaluate, generate
-from loco_cli.commands.plans import PictureRequest
+from loco_cli.commands.generate import GenerateOptions
 from loco_cli.localizing import contribution, sweep
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.session import RunOptions, load_scorer
 from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe import recipe_from_text
+from tests.listeners import Heard
 from tests.pipelines import FAMILIES, located, running
 
 MACHINE = RunOptions(device="cpu", scorer="tiny")
@@ -43,7 +44,9 @@ def test_pictures_have_the_size_of_the_model(name):
     """
     A picture is as large as the latents say, eight times, or for DeepFloyd as its UNet draws.
     """
-    made = generate.run(PictureRequest(("a cat",), (0,), str(located(name).path), 1), MACHINE)
+    made = generate.run(
+        generate.plan(GenerateOptions(("a cat",), (0,), str(located(name).path), 1)), MACHINE
+    )
 
     side = 16 if name == "deepfloyd" else 64
     assert Image.open(io.BytesIO(made.pictures[0].png)).size == (side, side)
@@ -112,15 +115,13 @@ def test_an_edit_says_what_it_does_not_reach(name, tmp_path):
     model = located(name)
     recipe = recipe_of(model)
     where = recipe.edit.model_copy(update={"layer_range": (8, 10)})
+    heard, options = Heard(), EditOptions(tmp_path / "out", form="lora")
+    plan = edit.plan(recipe.model_copy(update={"edit": where}), options)
 
-    found = edit.run(
-        recipe.model_copy(update={"edit": where}),
-        EditOptions(tmp_path / "out", form="lora"),
-        MACHINE,
-    )
+    edit.run(plan, MACHINE, heard.events)
 
     said = [f"the edit does not reach {one}" for one in model.spec.unreachable]
-    assert [one for one in found.warnings if "reach" in one] == said
+    assert [one for one in heard.warnings if "reach" in one] == said
 
 
 def test_an_edit_is_judged():
@@ -130,7 +131,9 @@ def test_an_edit_is_judged():
     recipe = recipe_of(located("sdxl"))
     where = recipe.edit.model_copy(update={"layer_range": (30, 60)})
 
-    found = evaluate.run(recipe.model_copy(update={"edit": where}), MACHINE).evaluation
+    found = evaluate.run(
+        evaluate.plan(recipe.model_copy(update={"edit": where})), MACHINE
+    ).evaluation
 
     assert found.forget
     assert found.keep

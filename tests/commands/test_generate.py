@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from loco_cli.commands import generate
-from loco_cli.commands.plans import PictureRequest
+from loco_cli.commands.generate import GenerateOptions
 from loco_cli.errors import OutputExists
 from loco_cli.interventions import Run
 from loco_cli.models.session import RunOptions
@@ -16,13 +16,13 @@ from tests.listeners import Heard
 CPU = RunOptions(device="cpu", batch_size=1)
 
 
-def request_of(*prompts, seeds=(0,), steps=1):
-    return PictureRequest(prompts, seeds, "tiny", steps)
+def request_of(*prompts, seeds=(0,), steps=1, **where):
+    return GenerateOptions(prompts, seeds, "tiny", steps, **where)
 
 
 @pytest.fixture(scope="module")
 def made():
-    return generate.run(request_of("a cat", "a dog", seeds=(0, 1)), CPU)
+    return generate.run(generate.plan(request_of("a cat", "a dog", seeds=(0, 1))), CPU)
 
 
 def test_prompts_go_before_seeds(made):
@@ -51,7 +51,7 @@ def test_one_picture_is_written_as_it_is(tmp_path):
     """
     A single picture is a PNG of the model's own size.
     """
-    made = generate.run(request_of("a cat"), CPU, tmp_path / "cat.png")
+    made = generate.run(generate.plan(request_of("a cat", output=tmp_path / "cat.png")), CPU)
 
     content = (tmp_path / "cat.png").read_bytes()
     assert content == made.pictures[0].png
@@ -62,8 +62,10 @@ def test_several_pictures_are_a_sheet(tmp_path):
     """
     More than one picture is a sheet, with a row for each prompt, a prompt given twice too.
     """
-    generate.run(request_of("a cat", "a cat", seeds=(0, 1)), CPU, tmp_path / "cats.png")
-    generate.run(request_of("a cat", seeds=(0, 1)), CPU, tmp_path / "row.png")
+    generate.run(
+        generate.plan(request_of("a cat", "a cat", seeds=(0, 1), output=tmp_path / "cats.png")), CPU
+    )
+    generate.run(generate.plan(request_of("a cat", seeds=(0, 1), output=tmp_path / "row.png")), CPU)
 
     two, one = (
         Image.open(io.BytesIO((tmp_path / name).read_bytes())) for name in ("cats.png", "row.png")
@@ -77,7 +79,7 @@ def test_the_document_names_pictures_and_file(made, tmp_path, monkeypatch):
     `loco.generated/1` holds prompts, seeds and a relative path.
     """
     monkeypatch.chdir(tmp_path)
-    written = generate.Made("tiny", made.pictures[:1], tmp_path / "cat.png")
+    written = generate.GenerateResult("tiny", made.pictures[:1], tmp_path / "cat.png")
 
     assert written.to_json() == {
         "schema": "loco.generated/1",
@@ -96,7 +98,9 @@ def test_a_file_that_exists_is_kept(tmp_path):
     (tmp_path / "cat.png").write_bytes(b"mine")
 
     with pytest.raises(OutputExists, match=r"cat.png` exists"):
-        generate.run(request_of("a cat"), CPU, tmp_path / "cat.png", events=heard.events)
+        generate.run(
+            generate.plan(request_of("a cat", output=tmp_path / "cat.png")), CPU, heard.events
+        )
 
     assert heard.progressed == []
     assert (tmp_path / "cat.png").read_bytes() == b"mine"
@@ -108,6 +112,6 @@ def test_a_file_may_be_replaced(tmp_path):
     """
     (tmp_path / "cat.png").write_bytes(b"mine")
 
-    generate.run(request_of("a cat"), CPU, tmp_path / "cat.png", force=True)
+    generate.run(generate.plan(request_of("a cat", output=tmp_path / "cat.png", force=True)), CPU)
 
     assert (tmp_path / "cat.png").read_bytes().startswith(b"\x89PNG")

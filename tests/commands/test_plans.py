@@ -1,12 +1,16 @@
 """Plans: everything but the work, from headers alone."""
 
+from dataclasses import replace
+
 import pytest
 
-from loco_cli.commands import plans
-from loco_cli.commands.plans import PictureRequest
+from loco_cli.commands import edit, evaluate, generate, plans
+from loco_cli.commands.evaluate import EvaluateOptions
+from loco_cli.commands.generate import GenerateOptions
 from loco_cli.errors import OutputExists, RequestError
 from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe import load_recipe, recipe_from_text
+from loco_cli.report.sentences import plan_lines, search_costs
 
 
 def recipe_of(edit="{layers: [8, 9]}", rest=""):
@@ -24,7 +28,7 @@ def test_an_edit_with_layers_names_its_tensors(tiny, here):
     """
     With its layers given an edit needs no pictures, and says which tensors will change.
     """
-    plan = plans.edit(recipe_of(), EditOptions())
+    plan = edit.plan(recipe_of(), EditOptions()).document()
 
     assert plan.localize is None
     assert plan.edits[0].layers == (8, 9)
@@ -39,10 +43,10 @@ def test_a_lora_is_a_file_even_of_a_folder():
     """
     The plan says what will be written; how large a LoRA is shows when it is solved.
     """
-    plan = plans.edit(recipe_of(), EditOptions(form="lora"))
+    plan = edit.plan(recipe_of(), EditOptions(form="lora")).document()
 
     assert (plan.form, plan.output, plan.output_bytes) == ("lora", "tiny-r.safetensors", None)
-    assert "write tiny-r.safetensors as a LoRA" in "\n".join(plans.in_words(plan))
+    assert "write tiny-r.safetensors as a LoRA" in "\n".join(plan_lines(plan))
 
 
 def test_an_edit_without_layers_has_a_price():
@@ -51,7 +55,7 @@ def test_an_edit_without_layers_has_a_price():
     """
     settings = "localize: {width: 2, search: exhaustive}\n"
 
-    plan = plans.edit(recipe_of("{layer_range: auto}", settings), EditOptions())
+    plan = edit.plan(recipe_of("{layer_range: auto}", settings), EditOptions()).document()
 
     # 15 windows, the original and the full swap; 4 prompts, 4 seeds, 20 steps, guided
     assert plan.localize.n_pictures == 17 * 4 * 4
@@ -87,18 +91,21 @@ def test_a_measured_strength_has_a_price():
     """
     It comes on top of what finds the layers, and is none where the strength is fixed.
     """
-    sought = plans.edit(recipe_of("{layer_range: auto}"), EditOptions())
-    named = plans.edit(recipe_of("{layers: [8], strength: measured}"), EditOptions())
-    fixed = plans.edit(recipe_of("{layer_range: auto, strength: fixed}"), EditOptions())
+    sought = edit.plan(recipe_of("{layer_range: auto}"), EditOptions()).document()
+    named = edit.plan(recipe_of("{layers: [8], strength: measured}"), EditOptions()).document()
+    fixed = edit.plan(recipe_of("{layer_range: auto, strength: fixed}"), EditOptions()).document()
 
     assert named.localize is fixed.strength is None
     # 8 wordings and 8 to keep: before, on 5 rungs, and 3 of them finished
     assert named.strength.n_pictures == 16 + 5 * 16 + 3 * 16
     assert sought.strength.n_pictures == named.strength.n_pictures + 2 * 5 * 8
-    assert plans.beforehand(sought)[1].startswith("then choosing the strength: at most 224 ")
-    assert "  choose the strength: at most 144 pictures" in "\n".join(plans.in_words(named))
-    assert plans.evaluate(recipe_of("{layer_range: auto}")).strength == sought.strength
-    assert plans.beforehand(plans.edit(recipe_of(), EditOptions())) == ()
+    assert search_costs(sought.localize, sought.strength)[1].startswith(
+        "then choosing the strength: at most 224 "
+    )
+    assert "  choose the strength: at most 144 pictures" in "\n".join(plan_lines(named))
+    assert evaluate.plan(recipe_of("{layer_range: auto}")).document().strength == sought.strength
+    plain = edit.plan(recipe_of(), EditOptions())
+    assert search_costs(plain.localize, plain.strength) == ()
 
 
 def test_an_evaluation_is_priced_twice():
@@ -106,8 +113,8 @@ def test_an_evaluation_is_priced_twice():
     Every prompt is drawn before and after; finding layers comes on top where it must.
     """
     settings = "evaluate: {seeds: 3, steps: 2, guidance: 1.0}\n"
-    plain = plans.evaluate(recipe_of(rest=settings))
-    sought = plans.evaluate(recipe_of("{layer_range: auto}", settings))
+    plain = evaluate.plan(recipe_of(rest=settings)).document()
+    sought = evaluate.plan(recipe_of("{layer_range: auto}", settings)).document()
 
     assert plain.pictures.n_pictures % 6 == 0
     assert plain.pictures.unet_evaluations == plain.pictures.n_pictures * 2
@@ -120,7 +127,9 @@ def test_an_evaluation_of_a_checkpoint_needs_no_edit(tiny):
     """
     With `--edited` neither method nor layers of the recipe matter.
     """
-    plan = plans.evaluate(recipe_of("{method: neurons}"), edited=str(tiny.path))
+    plan = evaluate.plan(
+        recipe_of("{method: neurons}"), EvaluateOptions(edited=str(tiny.path))
+    ).document()
 
     assert plan.edits == ()
     assert plan.localize is None
@@ -130,9 +139,9 @@ def test_pictures_are_counted():
     """
     A request is prompts times seeds.
     """
-    request = PictureRequest(("a cat", "a dog"), (0, 1, 2), "tiny", steps=5, guidance=2.0)
+    request = GenerateOptions(("a cat", "a dog"), (0, 1, 2), "tiny", steps=5, guidance=2.0)
 
-    plan = plans.generate(request)
+    plan = generate.plan(request).document()
 
     assert (plan.pictures.n_pictures, plan.pictures.unet_evaluations) == (6, 60)
 
@@ -151,7 +160,7 @@ def test_a_plan_is_said_in_lines():
     """
     A terminal shows model, edits, layers, tensors and output.
     """
-    lines = plans.in_words(plans.edit(recipe_of(), EditOptions()))
+    lines = plan_lines(edit.plan(recipe_of(), EditOptions()).document())
 
     text = "\n".join(lines)
     assert lines[0].startswith("edit with tiny (sd1) at ")
@@ -164,10 +173,14 @@ def test_a_plan_is_said_in_lines():
 @pytest.mark.parametrize(
     ("request_", "output", "message"),
     [
-        (PictureRequest(("a",), (0,), "tiny", steps=1001), None, "1001 steps are asked for"),
-        (PictureRequest(("a",), (0,), "tiny", guidance=float("nan")), None, "guidance `nan` is no"),
-        (PictureRequest(("a",), (0,), "tiny"), "a.jpg", "the output `a.jpg` is no `.png`"),
-        (PictureRequest(("a",), (0,), "sd41"), None, "unknown model `sd41`"),
+        (GenerateOptions(("a",), (0,), "tiny", steps=1001), None, "1001 steps are asked for"),
+        (
+            GenerateOptions(("a",), (0,), "tiny", guidance=float("nan")),
+            None,
+            "guidance `nan` is no",
+        ),
+        (GenerateOptions(("a",), (0,), "tiny"), "a.jpg", "the output `a.jpg` is no `.png`"),
+        (GenerateOptions(("a",), (0,), "sd41"), None, "unknown model `sd41`"),
     ],
 )
 def test_pictures_that_cannot_be_made_are_refused(here, request_, output, message):
@@ -175,7 +188,9 @@ def test_pictures_that_cannot_be_made_are_refused(here, request_, output, messag
     A wrong request is found before a model is looked at.
     """
     with pytest.raises(RequestError, match=message):
-        plans.generate(request_, here.relative_to(here) / output if output else None)
+        generate.plan(
+            replace(request_, output=here.relative_to(here) / output if output else None)
+        ).document()
 
 
 def test_a_plan_raises_what_the_command_would(here):
@@ -185,7 +200,7 @@ def test_a_plan_raises_what_the_command_would(here):
     (here / "evaluation.json").write_text("")
 
     with pytest.raises(OutputExists, match=r"`evaluation\.json` exists"):
-        plans.evaluate(recipe_of(), output=here.relative_to(here))
+        evaluate.plan(recipe_of(), EvaluateOptions(output=here.relative_to(here))).document()
 
 
 @pytest.mark.parametrize("method", ["locogen", "causal-trace", "neurons"])

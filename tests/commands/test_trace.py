@@ -125,7 +125,7 @@ def test_an_edit_cannot_be_made_where_a_trace_points(tmp_path):
     A recipe that traces is refused by `edit` where layers would have to be found, in one sentence.
     """
     with pytest.raises(RequestError, match="names states, and no layers"):
-        edit.run(recipe_of(), EditOptions(tmp_path / "out"), CPU)
+        edit.run(edit.plan(recipe_of(), EditOptions(tmp_path / "out")), CPU)
 
     assert not (tmp_path / "out").exists()
 

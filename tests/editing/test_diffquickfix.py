@@ -8,14 +8,14 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from loco_cli.checkpoint.lora import open_lora
 from loco_cli.checkpoint.reader import read_tensor
-from loco_cli.commands import edit, plans
+from loco_cli.commands import edit
 from loco_cli.editing.deltas import new_weights
 from loco_cli.editing.diffquickfix import up_to_out_proj
 from loco_cli.editing.keys import encode_problem
 from loco_cli.editing.methods import solve
 from loco_cli.editing.preserve import preserve_set, preserved_prompts
 from loco_cli.errors import EditError, RequestError
-from loco_cli.evaluating.choice import check_solve
+from loco_cli.evaluating.choice import plan_model_edit
 from loco_cli.evaluating.judge import edited_pipeline
 from loco_cli.interventions import Run
 from loco_cli.models.encoders import encoder_of
@@ -24,7 +24,7 @@ from loco_cli.models.session import RunOptions, load_model
 from loco_cli.models.tokenizers import tokenizers_of
 from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe import load_recipe
-from loco_cli.report.sentences import preview_sentences
+from loco_cli.report.sentences import plan_lines, preview_sentences
 from loco_cli.sampling.sample import sample_batch
 from loco_cli.sampling.weights import replaced_weights, with_lora
 from tests.families.layouts import write_folder
@@ -226,7 +226,7 @@ def test_what_it_does_not_apply_to_says_why(tmp_path, model, edit, message, hint
     )
 
     with pytest.raises(RequestError, match=message) as caught:
-        check_solve(locate(str(root)), recipe)
+        plan_model_edit(locate(str(root)), recipe)
 
     assert hint in caught.value.hint
 
@@ -239,7 +239,7 @@ def test_a_unet_alone_has_no_encoder_to_edit(tmp_path):
     unet = root / "unet" / "diffusion_pytorch_model.safetensors"
 
     with pytest.raises(RequestError, match=r"edits the text encoder, and `.*` has none of its own"):
-        check_solve(locate(str(unet)), recipe_of())
+        plan_model_edit(locate(str(unet)), recipe_of())
 
 
 def test_the_plan_names_the_encoders_tensors(tmp_path, monkeypatch):
@@ -249,11 +249,11 @@ def test_the_plan_names_the_encoders_tensors(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     root = write_folder(tmp_path / "model", small_model("sdxl"), torch.float16)
 
-    plan = plans.edit(recipe_of(model=root), EditOptions())
+    plan = edit.plan(recipe_of(model=root), EditOptions()).document()
 
     assert (plan.localize, plan.edits[0].layers, plan.limits) == (None, (), ())
     assert plan.tensors == (f"{OUT_PROJ}.weight",) * 2
-    words = plans.in_words(plan)
+    words = plan_lines(plan)
     assert "style `van gogh` → `painting`, the text encoder" in words[1]
 
 
@@ -261,7 +261,7 @@ def test_the_plan_names_the_encoders_tensors(tmp_path, monkeypatch):
 def written(tmp_path_factory):
     """`van gogh` taken out of the text encoder of `tiny`, as a folder, and what was foreseen."""
     options, heard = EditOptions(tmp_path_factory.mktemp("edit") / "edited"), Heard()
-    done = edit.run(recipe_of(preserve="auto"), options, CPU, heard.events)
+    done = edit.run(edit.plan(recipe_of(preserve="auto"), options), CPU, heard.events)
     return done, *heard.previews
 
 
@@ -270,7 +270,7 @@ def test_the_manifest_names_no_layers(written):
     The edit of an encoder has no layer range; manifest, card and report say where it is.
     """
     done, preview = written
-    manifest = json.loads(done.written.paths.manifest.read_text())
+    manifest = json.loads(done.paths.manifest.read_text())
 
     (one,) = manifest["edits"]
     assert (one["method"], one["layer_range"], one["tokens"]) == (
@@ -284,8 +284,8 @@ def test_the_manifest_names_no_layers(written):
     assert manifest["tensors"][0]["file"] == "text_encoder/model.safetensors"
     assert "in the text encoder: " in preview_sentences(preview)[0]
     assert 0 < manifest["drift"]["preserved"] < manifest["drift"]["unrelated"]
-    assert "each text encoder's first self-attention" in done.written.paths.card.read_text()
-    assert "text encoder" in done.written.paths.report.read_text()
+    assert "each text encoder's first self-attention" in done.paths.card.read_text()
+    assert "text encoder" in done.paths.report.read_text()
 
 
 def test_the_folder_draws_what_the_edit_in_memory_draws(written, tiny, pipeline):
@@ -297,7 +297,7 @@ def test_the_folder_draws_what_the_edit_in_memory_draws(written, tiny, pipeline)
         return sample_batch(which, [Run(p, 3) for p in PROMPTS], steps=2, guidance=4.0)
 
     before = pictures(pipeline)
-    from_file = pictures(load_model(locate(str(written[0].written.paths.root)), CPU))
+    from_file = pictures(load_model(locate(str(written[0].paths.root)), CPU))
     with edited_pipeline(pipeline, tiny, solved(tiny, recipe_of(preserve="auto"))) as edited:
         in_memory = pictures(edited)
 
@@ -312,7 +312,7 @@ def test_a_running_model_takes_it_as_a_lora(tmp_path, tiny, pipeline):
     """
     recipe, runs = recipe_of(preserve="auto"), [Run(PROMPTS[0], 3)]
     options = EditOptions(tmp_path / "lora.safetensors", form="lora")
-    lora = open_lora(edit.run(recipe, options, CPU).written.paths.root, tiny.checkpoint)
+    lora = open_lora(edit.run(edit.plan(recipe, options), CPU).paths.root, tiny.checkpoint)
 
     before = sample_batch(pipeline, runs, steps=2, guidance=4.0)
     with edited_pipeline(pipeline, tiny, solved(tiny, recipe)) as edited:
@@ -329,9 +329,10 @@ def test_sdxl_is_edited_with_a_warning(tmp_path):
     """
     root = write_folder(tmp_path / "model", small_model("sdxl"), torch.float16)
 
-    found = edit.run(recipe_of(model=root), EditOptions(tmp_path / "edited"), CPU)
+    heard, plan = Heard(), edit.plan(recipe_of(model=root), EditOptions(tmp_path / "edited"))
+    found = edit.run(plan, CPU, heard.events)
 
-    files = {tensor.file.partition("/")[0] for tensor in found.written.manifest.tensors}
+    files = {tensor.file.partition("/")[0] for tensor in found.manifest.tensors}
     assert files == {"text_encoder", "text_encoder_2"}
-    assert found.written.manifest.model.unreachable == ()
-    assert any("no single causal state" in warning for warning in found.warnings)
+    assert found.manifest.model.unreachable == ()
+    assert any("no single causal state" in warning for warning in heard.warnings)

@@ -6,7 +6,7 @@ import torch
 from loco_cli.commands import edit, undo, verify
 from loco_cli.editing.methods import solve
 from loco_cli.errors import RequestError
-from loco_cli.evaluating.choice import check_solve
+from loco_cli.evaluating.choice import plan_model_edit
 from loco_cli.evaluating.judge import edited_pipeline
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.session import RunOptions
@@ -78,7 +78,7 @@ def test_an_edit_of_the_pooling_is_told_verified_and_undone(tmp_path):
     """
     model, options = located("deepfloyd"), EditOptions(tmp_path / "out")
 
-    manifest = edit.run(recipe_of(model), options, RunOptions(device="cpu")).written.manifest
+    manifest = edit.run(edit.plan(recipe_of(model), options), RunOptions(device="cpu")).manifest
 
     assert sum("add_embedding.pool" in tensor.name for tensor in manifest.tensors) == 3
     assert not any("add_embedding" in one for one in manifest.model.unreachable)
@@ -105,4 +105,4 @@ def test_the_pooling_is_refused_where_there_is_none(name, method, said):
     """
     model = located(name)
     with pytest.raises(RequestError, match=said):
-        check_solve(model, recipe_of(model, method=method))
+        plan_model_edit(model, recipe_of(model, method=method))

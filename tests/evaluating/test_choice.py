@@ -7,10 +7,11 @@ from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
 from loco_cli.editing.methods import solve
+from loco_cli.editing.model_edit import with_ridge
 from loco_cli.evaluating.choice import widened
 from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Scorers
 from loco_cli.evaluating.questions import questions, validation
-from loco_cli.evaluating.strength import Trials, measure, with_ridge
+from loco_cli.evaluating.strength import Trials, measure
 from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization
 from loco_cli.manifest import StrengthTrial

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.checkpoint.lora import LowRank, lora_tensors, open_lora, write_lora
 from loco_cli.checkpoint.reader import read_tensor, tensor_bytes
-from loco_cli.commands import edit, evaluate, plans, undo, verify
+from loco_cli.commands import edit, evaluate, undo, verify
+from loco_cli.commands.evaluate import EvaluateOptions
 from loco_cli.errors import (
     CheckpointError,
     ConceptError,
@@ -52,7 +53,7 @@ def style(*layers, model="tiny", **settings):
 
 
 def write(recipe, output, form="lora", **options):
-    return edit.run(recipe, EditOptions(output, form=form, **options), CPU).written
+    return edit.run(edit.plan(recipe, EditOptions(output, form=form, **options)), CPU)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_a_base_that_changes_meanwhile_makes_no_lora(tiny, tmp_path):
 
     options = EditOptions(tmp_path / "out", form="lora")
     with pytest.raises(CheckpointError, match=r"`.*model_index.json` changed while it was read"):
-        edit.run(style(8, model=base), options, CPU, Heard(on_preview=change).events)
+        edit.run(edit.plan(style(8, model=base), options), CPU, Heard(on_preview=change).events)
 
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
 
@@ -295,7 +296,7 @@ def test_an_interrupt_leaves_nothing(tmp_path, stage, form):
 
     options = EditOptions(tmp_path / "out", form=form, save_recipe=tmp_path / "saved.yaml")
     with pytest.raises(KeyboardInterrupt):
-        edit.run(style(8), options, CPU, Heard(on_progress=interrupt).events)
+        edit.run(edit.plan(style(8), options), CPU, Heard(on_progress=interrupt).events)
 
     assert list(tmp_path.iterdir()) == []
 
@@ -337,8 +338,10 @@ def test_a_lora_is_evaluated_on_its_base(written, tiny):
     recipe = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update=quick)})
     asked = EvaluationPlan.of(tiny.spec, recipe)
 
-    plan = plans.evaluate(recipe, edited=str(written.paths.root))
-    found = evaluate.run(recipe, CPU, edited=str(written.paths.root)).evaluation
+    plan = evaluate.plan(recipe, EvaluateOptions(edited=str(written.paths.root))).document()
+    found = evaluate.run(
+        evaluate.plan(recipe, EvaluateOptions(edited=str(written.paths.root))), CPU
+    ).evaluation
 
     assert plan.pictures.n_pictures == 2 * len(asked.runs)
     assert plan.edits == ()
@@ -353,7 +356,7 @@ def test_a_lora_of_another_model_is_not_evaluated(written, tmp_path):
     recipe = style(8, 9, model=other)
 
     with pytest.raises(CheckpointError, match=r"is \[64, 64\] times \[64, 96\], the tensor"):
-        plans.evaluate(recipe, edited=str(written.paths.root))
+        evaluate.plan(recipe, EvaluateOptions(edited=str(written.paths.root))).document()
 
 
 def test_a_lora_that_was_made_from_another_base_is_not_evaluated(written, tiny, tmp_path):
@@ -361,12 +364,14 @@ def test_a_lora_that_was_made_from_another_base_is_not_evaluated(written, tiny, 
     Its manifest says which tensors it moves: others of the same shape are no base of it.
     """
     recipe = style(
-        8, 9, model=str(edit.run(style(9), EditOptions(tmp_path / "other"), CPU).written.paths.root)
+        8,
+        9,
+        model=str(edit.run(edit.plan(style(9), EditOptions(tmp_path / "other")), CPU).paths.root),
     )
     lora = str(written.paths.root)
 
     with pytest.raises(RequestError, match="was made from another base: tensor `up_blocks"):
-        plans.evaluate(recipe, edited=lora)
+        evaluate.plan(recipe, EvaluateOptions(edited=lora)).document()
 
     shutil.copy(lora, tmp_path / "alone.safetensors")
-    plans.evaluate(recipe, edited=str(tmp_path / "alone.safetensors"))
+    evaluate.plan(recipe, EvaluateOptions(edited=str(tmp_path / "alone.safetensors"))).document()

@@ -17,6 +17,7 @@ from loco_cli.errors import (
     RequestError,
 )
 from loco_cli.outputs.checkpoint import edited_copy
+from loco_cli.outputs.paths import output_paths
 from tests.checkpoints import K, sd1_weights, tree_bytes, write_folder, write_single_file
 from tests.edits import EXTRA_FILES, NAMES, edit, manifest_of, patch_of, write_patches
 
@@ -99,7 +100,9 @@ def test_a_copy_that_is_not_finished_leaves_nothing(base, tmp_path):
 
     with (
         pytest.raises(OSError, match="no such model"),
-        edited_copy(checkpoint, tmp_path / "out", checkpoint.slots("unet", K)),
+        edited_copy(
+            checkpoint, output_paths(tmp_path / "out", is_folder=True), checkpoint.slots("unet", K)
+        ),
     ):
         raise OSError("no such model")
 
@@ -168,7 +171,9 @@ def test_a_base_that_is_no_longer_what_was_opened_is_refused(base, tmp_path):
 
     with (
         pytest.raises(CheckpointError, match="changed since it was opened"),
-        edited_copy(checkpoint, tmp_path / "out", checkpoint.slots("unet", K)),
+        edited_copy(
+            checkpoint, output_paths(tmp_path / "out", is_folder=True), checkpoint.slots("unet", K)
+        ),
     ):
         pass
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loco_cli.evaluating.strength import N_FINISHED, N_WIDER, climb, max_images
+from loco_cli.evaluating.ladder import N_FINISHED, N_WIDER, climb, max_images
 from loco_cli.manifest import Strength, StrengthTrial
 
 LADDER, BEGIN = ("1.0x", "0.3x", "0.1x", "0.03x"), 2
