@@ -1,8 +1,8 @@
 """
-What keys and values of each layer read, from the states of the text encoders.
+The contexts that keys and values of each layer read, from the states of the text encoders.
 
-In Stable Diffusion that is the states themselves, so that every layer reads the same. In DeepFloyd
-they pass a map that all layers share and a norm that is each layer's own.
+In Stable Diffusion a context is the states themselves, so that every layer reads the same. In
+DeepFloyd they pass a map that all layers share and a norm that is each layer's own.
 """
 
 from collections.abc import Callable
@@ -20,24 +20,24 @@ from loco_cli.models.locate import LocatedModel
 
 @dataclass(frozen=True)
 class Contexts:
-    """The way from a prompt's states to what a layer reads: `Contexts(located)`."""
+    """The contexts of a model's layers, as functions of a prompt's states: `Contexts(located)`."""
 
     located: LocatedModel
 
     @property
     def is_per_layer(self) -> bool:
-        """Whether each layer reads its own, which then depends on all tokens of a prompt."""
+        """True if each layer has a context of its own, which depends on all tokens of a prompt."""
         return self.located.spec.context.kind == "per_layer"
 
     def shared(self, states: Tensor) -> Tensor:  # [n_tokens, d_states] -> [n_tokens, d_text]
-        """Return what the network hands to all of its layers of a prompt's states."""
+        """Return the context that all layers share, made of a prompt's states."""
         with torch.no_grad():
             for weight, bias in self._maps:
                 states = functional.linear(states, weight, bias)
         return states
 
     def of_layer(self, layer: int) -> Callable[[Tensor], Tensor]:
-        """Return what a layer makes of a prompt's shared states [n_tokens, d_text]."""
+        """Return the function that makes a layer's context of the shared one [n_tokens, d_text]."""
         norm = self.located.spec.context.norm_cross
         if norm is None:
             return lambda states: states
@@ -46,7 +46,7 @@ class Contexts:
         return lambda states: _group_normed(states, norm, weight, bias)
 
     def of_pooling(self, pooling: Pooling) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-        """Return what the pooling makes of a prompt's states, and what it adds to their mean."""
+        """Return the pooling's norm, a function of a prompt's states, and the bias of its mean."""
         weight, bias = self._affine(pooling.norm)
         return (
             lambda states: _token_normed(states, weight, bias, pooling.epsilon),
@@ -60,7 +60,7 @@ class Contexts:
 
     @cached_property
     def _maps(self) -> tuple[tuple[Tensor, Tensor], ...]:
-        return tuple(self._affine(one.name) for one in self.located.spec.context.shared)
+        return tuple(self._affine(linear.name) for linear in self.located.spec.context.shared)
 
     def _affine(self, name: str) -> tuple[Tensor, Tensor]:
         """Return weight and bias of a module."""

@@ -135,7 +135,7 @@ def edit_record(
     residual: float | None = None,
     pooled: bool | None = None,
 ) -> EditRecord:
-    """Return what a manifest says of an edit; one of a text encoder has no layers."""
+    """Return the manifest's record of an edit; one of a text encoder has no layers."""
     concept = entry.concept
     return EditRecord(
         kind=concept.kind,
@@ -212,9 +212,9 @@ def _share(part: Tensor, whole: Tensor) -> float:
 
 
 def _rank(left: Tensor, triangle: Tensor) -> int:
-    """Return the rank of a change from its left factor and what stands for its right one."""
-    _, own = torch.linalg.qr(left)
-    return int(torch.linalg.matrix_rank(own @ triangle.T))
+    """Return the rank of a change from its left factor and the triangular factor of its right."""
+    _, left_triangle = torch.linalg.qr(left)
+    return int(torch.linalg.matrix_rank(left_triangle @ triangle.T))
 
 
 def shorten(

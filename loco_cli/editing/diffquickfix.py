@@ -45,12 +45,12 @@ def solve(
     """Return the solved edit of a recipe: all of its edits together, in each text encoder apart."""
     preserved = preserve_set(located.spec, recipe, encoder)
     prompts = preserved_prompts(located.spec, recipe, preserved)
-    problems = [encode_problem(recipe, prompts, up_to_out_proj(part)) for part in encoder.parts]
+    problems = [encode_problem(recipe, prompts, _up_to_out_proj(part)) for part in encoder.parts]
     everything = range(len(recipe.edits))
     solutions = [problem.solve(everything) for problem in problems]
     changes = tuple(
-        Change(one.component, first_out_projection(one), solution, problem.drift_probe())
-        for one, solution, problem in zip(
+        Change(part.component, first_out_projection(part), solution, problem.drift_probe())
+        for part, solution, problem in zip(
             located.spec.context.encoders, solutions, problems, strict=True
         )
     )
@@ -71,7 +71,7 @@ def solve(
     return Solved(changes, records, preserved)
 
 
-def up_to_out_proj(part: EncoderPart) -> CheckpointEncoder:
-    """Return an encoder that stops before the first `out_proj`; its states are what that reads."""
+def _up_to_out_proj(part: EncoderPart) -> CheckpointEncoder:
+    """Return an encoder that stops before the first `out_proj`; that reads its states."""
     assert isinstance(part.shape, ClipShape)
     return CheckpointEncoder([replace(part, shape=replace(part.shape, states="mixed"))])

@@ -28,7 +28,7 @@ from loco_cli.layers import LayerSet
 from loco_cli.protocol.everyday import drift_prompts
 from loco_cli.recipe import Recipe
 
-Read = Callable[[Tensor], Tensor]  # states that all tensors are given -> what one of them reads
+Read = Callable[[Tensor], Tensor]  # the states that all tensors are given -> those that one reads
 
 
 def _as_given(states: Tensor) -> Tensor:
@@ -81,8 +81,8 @@ class Problem:
         return replace(
             self,
             pairs=tuple(tuple(pair.read(read) for pair in edit) for edit in self.pairs),
-            preserved={prompt: one.read(read) for prompt, one in self.preserved.items()},
-            unrelated=tuple(one.read(read) for one in self.unrelated),
+            preserved={text: prompt.read(read) for text, prompt in self.preserved.items()},
+            unrelated=tuple(prompt.read(read) for prompt in self.unrelated),
         )
 
     def by_layer(
@@ -98,7 +98,9 @@ class Problem:
         problem_of = {
             edits: replace(
                 self,
-                preserved={key: one for key, one in self.preserved.items() if key in prompts},
+                preserved={
+                    text: self.preserved[text] for text in self.preserved if text in prompts
+                },
             )
             for edits, prompts in prompts_of.items()
         }
@@ -118,11 +120,11 @@ class Problem:
         Of all tokens those stay that a preserved prompt has too: in a causal encoder whatever
         comes before a subject is the same for its neighbours.
         """
-        keys, targets = moving_rows(self.aligned(edit, read), self.recipe.edit.tokens)
+        keys, targets = _moving_rows(self.aligned(edit, read), self.recipe.edit.tokens)
         if self.recipe.edit.tokens != "all":
             return keys, targets
         encoded = self.preserved.values()
-        preserved = {row.numpy().tobytes() for one in encoded for row in read(one.states)}
+        preserved = {row.numpy().tobytes() for prompt in encoded for row in read(prompt.states)}
         moving = [i for i, key in enumerate(keys) if key.numpy().tobytes() not in preserved]
         return keys[moving], targets[moving]
 
@@ -139,22 +141,22 @@ class Problem:
         In the null-space form that is all up to the end of a prompt's words; the padding behind
         it, which would fill every direction, stays in the system.
         """
-        states = [read(one.states) for one in self.preserved.values()]
+        states = [read(prompt.states) for prompt in self.preserved.values()]
         nothing = read(self.pairs[0][0].source)[:0]
         if self.recipe.edit.preserve_form == "ridge":
             return torch.cat([nothing, *states]), None
-        ends = [one.end + 1 for one in self.preserved.values()]
+        ends = [prompt.end + 1 for prompt in self.preserved.values()]
         padding = [rows[end:] for rows, end in zip(states, ends, strict=True)]
         words = [rows[:end] for rows, end in zip(states, ends, strict=True)]
         return torch.cat([nothing, *padding]), torch.cat(words)
 
     def drift_probe(self, read: Read = _as_given) -> DriftProbe:
-        """Return what a tensor reads of the words of prompts whose drift is measured."""
+        """Return the prompts whose drift is measured, with the rows of their words."""
         start = self.pairs[0][0].start
         prompts = (*self.preserved.values(), *self.unrelated)
         return DriftProbe(
-            (*self.preserved, *(one.text for one in self.unrelated)),
-            tuple(read(one.states)[start : one.end] for one in prompts),
+            (*self.preserved, *(prompt.text for prompt in self.unrelated)),
+            tuple(read(prompt.states)[start : prompt.end] for prompt in prompts),
             len(self.preserved),
         )
 
@@ -195,7 +197,7 @@ def edits_by_layer(layers_of: Sequence[LayerSet]) -> dict[int, tuple[int, ...]]:
     }
 
 
-def moving_rows(pairs: Sequence[Aligned], tokens: str) -> tuple[Tensor, Tensor]:
+def _moving_rows(pairs: Sequence[Aligned], tokens: str) -> tuple[Tensor, Tensor]:
     """Return keys and targets [m, d_text] of all pairs; rows already in place are left out."""
     keys, targets = [], []
     for pair in pairs:

@@ -69,7 +69,9 @@ def solve(
             layers,
             ridge=solution_of[layers[0]].ridge,
             n_keys=len(problem_in[layers[0]].rows(i, contexts.of_layer(layers[0]))[0]),
-            residual=_missing(problem_in, i, {one: solution_of[one] for one in layers}, contexts),
+            residual=_missing(
+                problem_in, i, {layer: solution_of[layer] for layer in layers}, contexts
+            ),
             pooled=recipe.edit.pooled or None,
         )
         for i, (entry, layers) in enumerate(zip(recipe.edits, layers_of, strict=True))
@@ -135,9 +137,9 @@ def _solve_pooled(problem: Problem, read: Read, mean_bias: Tensor) -> Solution:
     rows = [problem.rows(edit, read) for edit in range(len(problem.pairs))]
     pairs = [pair for edit in problem.pairs for pair in edit]
     keys = torch.cat([*(moving for moving, _ in rows), *(mean(pair.source) for pair in pairs)])
-    targets = torch.cat([*(answers for _, answers in rows), *(mean(one.target) for one in pairs)])
+    targets = torch.cat([*(answers for _, answers in rows), *(mean(pair.target) for pair in pairs)])
     preserved, fixed = problem.preserved_rows(read)
-    means = torch.cat([keys[:0], *(mean(one.states) for one in problem.preserved.values())])
+    means = torch.cat([keys[:0], *(mean(prompt.states) for prompt in problem.preserved.values())])
     if fixed is None:
         preserved = torch.cat([preserved, means])
     else:

@@ -40,8 +40,8 @@ _UNREAD_SETTINGS = {
 }
 
 
-def is_in_layers(recipe: Recipe) -> bool:
-    """Whether an edit is made in layers of the UNet, which have to be named or found."""
+def _is_in_layers(recipe: Recipe) -> bool:
+    """Return True if an edit is made in layers of the UNet, which have to be named or found."""
     return EDIT_METHODS[recipe.edit.method].site == "layers"
 
 
@@ -53,9 +53,9 @@ def edited_tensors(
 
     The name is that of diffusers.
     """
-    if not is_in_layers(recipe):
+    if not _is_in_layers(recipe):
         encoders = located.spec.context.encoders
-        return tuple((one.component, first_out_projection(one)) for one in encoders)
+        return tuple((encoder.component, first_out_projection(encoder)) for encoder in encoders)
     layers = sorted({layer for layers in layers_of for layer in layers})
     in_layers = (name for layer in layers for name in located.spec.layers[layer].tensor_names())
     network = located.spec.network
@@ -80,8 +80,8 @@ def first_out_projection(encoder: TextEncoderSpec) -> str:
 
 
 def unreached(located: LocatedModel, recipe: Recipe) -> tuple[str, ...]:
-    """Return what reads the prompt past an edit, in words: nothing does past its encoders."""
-    if not is_in_layers(recipe):
+    """Return a phrase for each part that reads the prompt past an edit: none does past encoders."""
+    if not _is_in_layers(recipe):
         return ()
     return located.spec.unreached(is_pooling_edited=recipe.edit.pooled)
 
@@ -89,7 +89,7 @@ def unreached(located: LocatedModel, recipe: Recipe) -> tuple[str, ...]:
 def doubts(located: LocatedModel, recipe: Recipe) -> tuple[str, ...]:
     """Return a sentence where a method applies to a model, and the papers found it wanting."""
     n_encoders = len(located.spec.context.encoders)
-    if is_in_layers(recipe) or n_encoders == 1:
+    if _is_in_layers(recipe) or n_encoders == 1:
         return ()
     return (
         f"`{located.name}` has {n_encoders} text encoders, in which the papers found no single "
@@ -202,7 +202,7 @@ def named_layers(located: LocatedModel, recipe: Recipe) -> tuple[LayerSet, ...] 
 
     A method that edits no layers has none for each.
     """
-    if not is_in_layers(recipe):
+    if not _is_in_layers(recipe):
         return (LayerSet(),) * len(recipe.edits)
     return layers_named(located, recipe)
 

@@ -112,7 +112,7 @@ def rank_neurons(
 @dataclass(frozen=True)
 class Contrast:
     """
-    What one concept is told from: a state of each prompt with it, [n, d_text], and without it.
+    A state of each prompt with a concept, [n, d_text], and of each prompt without it.
     """
 
     concept: Tensor
@@ -299,7 +299,7 @@ def _n_neurons(recipe: Recipe, d_out: int) -> int:
 def _lacking(
     weight: Tensor, contrast: Contrast, chosen: Tensor, keys: Tensor
 ) -> Tensor:  # [d_out, m_c]
-    """Return what chosen channels lack of their plain mean at every key, zero for the others."""
+    """Return the distance of chosen channels from their plain mean at every key, else zero."""
     lacking = torch.zeros(len(weight), len(keys), dtype=torch.float64)
     lacking[chosen] = (contrast.means(weight)[:, None] - _answers(keys, weight).T)[chosen]
     return lacking

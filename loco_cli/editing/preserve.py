@@ -37,16 +37,16 @@ Preserved = tuple[ConceptKind | None, str]  # what it is, and its name; a prompt
 
 
 def preserve_set(spec: ModelSpec, recipe: Recipe, encoder: "TextEncoder") -> tuple[Preserved, ...]:
-    """Return what to preserve: nothing, what the recipe lists, or every other neighbour."""
+    """Return the things to preserve: none, those that a recipe lists, or every other neighbour."""
     if recipe.preserve == "none":
         return ()
     if recipe.preserve == "auto":
-        found: list[list[Preserved]] = []
+        by_concept: list[list[Preserved]] = []
         for concept in recipe.concepts:
             names = [thing[0] for thing in neighbours(spec, recipe, concept.kind)]
             near = _nearest_first(concept.subject, names, encoder)
-            found.append([(concept.kind, name) for name in near[::2][:MAX_PRESERVED]])
-        in_turns = (one for turn in zip_longest(*found) for one in turn if one)
+            by_concept.append([(concept.kind, name) for name in near[::2][:MAX_PRESERVED]])
+        in_turns = (thing for turn in zip_longest(*by_concept) for thing in turn if thing)
         return tuple(dict.fromkeys(in_turns))
     return tuple(
         (kind, entry)
@@ -73,16 +73,16 @@ def preserved_prompts(
     if recipe.preserve == "none":
         return ()
     concepts = recipe.concepts
-    own = range(len(concepts)) if edits is None else edits
-    kinds = {concepts[i].kind for i in own}
-    prompts = ["", *(pair.target for i in own for pair in recipe.edits[i].edit_pairs)]
+    edits = range(len(concepts)) if edits is None else edits
+    kinds = {concepts[i].kind for i in edits}
+    prompts = ["", *(pair.target for i in edits for pair in recipe.edits[i].edit_pairs)]
     for kind, name in preserved:
         if recipe.preserve != "auto" or kind in kinds:
             prompts += [name] if kind is None else _wordings(kind, name, recipe)
     edited = {concept.kind for concept in concepts}
     for other in (kind for kind in spec.known if kind not in edited and kind != "style"):
         things = [names[0] for names in spec.known[other][:_N_OTHERS]]
-        prompts += [fill(one, "subject", name) for name in things for one in PRESERVE]
+        prompts += [fill(wording, "subject", name) for name in things for wording in PRESERVE]
     if recipe.edit.preserve_form == "ridge":
         prompts += everyday_split(spec, recipe).preserved
     sources = {pair.source for entry in recipe.edits for pair in entry.edit_pairs}
@@ -137,11 +137,11 @@ def neighbours(spec: ModelSpec, recipe: Recipe, kind: ConceptKind) -> tuple[Name
     draw. A concept's aliases and its former answer are the concept itself, and no neighbours.
     """
     edited = [names_of(concept) for concept in recipe.concepts if concept.kind == kind]
-    found: list[Names] = []
+    others: list[Names] = []
     for names in (*listed(spec, recipe, kind), *spec.known.get(kind, ())):
-        if not any(is_same(names, other) for other in (*edited, *found)):
-            found.append(names)
-    return tuple(found)
+        if not any(is_same(names, other) for other in (*edited, *others)):
+            others.append(names)
+    return tuple(others)
 
 
 def listed(spec: ModelSpec, recipe: Recipe, kind: ConceptKind) -> tuple[Names, ...]:
@@ -156,7 +156,7 @@ def listed(spec: ModelSpec, recipe: Recipe, kind: ConceptKind) -> tuple[Names, .
 
 def kinds_of(spec: ModelSpec, recipe: Recipe, entry: str) -> tuple[ConceptKind, ...]:
     """
-    Return what an entry of the preserve list is a name of; nothing where it is a prompt.
+    Return the kinds that an entry of the preserve list is a name of; none where it is a prompt.
 
     A thing that the model knows has its kind. Other short words name something of every kind that
     the recipe edits.
@@ -174,21 +174,21 @@ def names_of(concept: Concept) -> Names:
     return (*concept.names, *((concept.was,) if concept.was else ()))
 
 
-def is_same(one: Names, other: Names) -> bool:
-    """Whether two things share a name."""
-    return any(same_name(mine, theirs) for mine in one for theirs in other)
+def is_same(names: Names, others: Names) -> bool:
+    """Return True if two things share a name."""
+    return any(same_name(mine, theirs) for mine in names for theirs in others)
 
 
 def edited_names(recipe: Recipe) -> tuple[str, ...]:
     """Return all names that the edits are about, and what each becomes."""
-    return tuple(name for one in recipe.concepts for name in (*one.names, one.to))
+    return tuple(name for concept in recipe.concepts for name in (*concept.names, concept.to))
 
 
 def everyday_split(spec: ModelSpec, recipe: Recipe) -> EverydaySplit:
     """Return the everyday prompts of a recipe's edit: preserved, for its drift, and judged."""
     concepts = recipe.concepts
-    near = [name for one in concepts for name in (*names_of(one), one.to)]
-    for kind in dict.fromkeys(one.kind for one in concepts):
+    near = [name for concept in concepts for name in (*names_of(concept), concept.to)]
+    for kind in dict.fromkeys(concept.kind for concept in concepts):
         near += [name for thing in neighbours(spec, recipe, kind) for name in thing]
     tested = [thing for kind in KINDS for thing in neighbours(spec, recipe, kind)[-N_OTHER_KINDS:]]
     preserved = recipe.preserve if isinstance(recipe.preserve, tuple) else ()
@@ -201,8 +201,8 @@ def everyday_split(spec: ModelSpec, recipe: Recipe) -> EverydaySplit:
 
 
 def _wordings(kind: ConceptKind, name: str, recipe: Recipe) -> list[str]:
-    own = [template for entry in recipe.edits if entry.kind == kind for template in entry.source]
-    return [fill(template, "subject", name) for template in own or EDIT[kind]]
+    asked = [template for entry in recipe.edits if entry.kind == kind for template in entry.source]
+    return [fill(template, "subject", name) for template in asked or EDIT[kind]]
 
 
 def _nearest_first(subject: str, names: Sequence[str], encoder: "TextEncoder") -> list[str]:

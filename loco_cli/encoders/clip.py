@@ -11,7 +11,7 @@ several prompts have runs once (`Prefixes`).
 Radford et al. 2021, arXiv:2103.00020; OpenCLIP differs by its GELU alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,11 +20,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from loco_cli.errors import CheckpointError
-from loco_cli.families.spec import CLIP_POSITIONS, MAX_ENCODER_LAYERS
+from loco_cli.families.spec import CLIP_POSITIONS, MAX_ENCODER_LAYERS, Shapes
 
 Read = Callable[[str], Tensor]  # a tensor's name -> float32
-CHUNK = 16  # prompts whose attention runs together
-ROWS = 1024  # states that are widened together: few enough for the memory, enough for the cores
+_N_ATTENDED = 16  # prompts whose attention runs together
+_N_WIDENED = 1024  # states that run together: few enough for the memory, enough for the cores
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
@@ -37,13 +37,13 @@ _MAPS = (
 _NORMS = ("layer_norm1", "layer_norm2")
 _KINDS = ("weight", "bias")
 _FINAL = "text_model.final_layer_norm"
-INNER = "text_model.encoder.layers.0.mlp.fc1.weight"  # its height is the width of the middle
+_INNER = "text_model.encoder.layers.0.mlp.fc1.weight"  # its height is the width of the middle
 
 
 @dataclass(frozen=True)
 class ClipShape:
     """
-    What tensors do not say of an encoder: `ClipShape(n_layers=12, n_heads=12)`.
+    The facts of an encoder that its tensors do not show: `ClipShape(n_layers=12, n_heads=12)`.
 
     `n_layers` counts those that run; the final norm follows where `states` is `last`. Where it is
     `mixed` the states are what the first attention has mixed of them, before its `out_proj`.
@@ -55,19 +55,49 @@ class ClipShape:
     epsilon: float = 1e-5
     states: Literal["last", "penultimate", "mixed"] = "last"
 
-    def tensor_shapes(self, d: int, d_inner: int, n_positions: int) -> dict[str, tuple[int, ...]]:
-        """Return the tensors that are read but for the tokens' rows, as files name them."""
-        shapes: dict[str, tuple[int, ...]] = {CLIP_POSITIONS: (n_positions, d)}
+    @classmethod
+    def of(cls, config: Mapping[str, Any], states: Literal["last", "penultimate"]) -> "ClipShape":
+        """
+        Return the shape of a configuration as transformers writes it; raises CheckpointError.
+
+        With `states` `penultimate` the last layer is left out, as its states reach nobody.
+        """
+        n_layers, n_heads = (
+            config.get("num_hidden_layers", 12),
+            config.get("num_attention_heads", 8),
+        )
+        activation = config.get("hidden_act", "quick_gelu")
+        epsilon = config.get("layer_norm_eps", 1e-5)
+        is_clip = all(isinstance(n, int) and n > 0 for n in (n_layers, n_heads))
+        is_clip = is_clip and n_layers <= MAX_ENCODER_LAYERS and str(activation) in _ACTIVATIONS
+        if not is_clip or not isinstance(epsilon, float):
+            raise CheckpointError("the configuration of the text encoder is not CLIP's")
+        return cls(n_layers - (states == "penultimate"), n_heads, activation, epsilon, states)
+
+    def d_heads(self, d: int, shapes: Shapes) -> int:
+        """Return the width of all heads together, in an encoder of width d."""
+        return d
+
+    def tensor_shapes(self, d: int, shapes: Shapes) -> dict[str, tuple[int, ...]]:
+        """
+        Return the tensors that are read but for the tokens' rows, as files name them.
+
+        The sizes that d leaves open are those of a tensor of `shapes`.
+        """
+        d_inner = shapes.get(_INNER, (0,))[0]
+        wanted: dict[str, tuple[int, ...]] = {
+            CLIP_POSITIONS: (shapes.get(CLIP_POSITIONS, (0,))[0], d)
+        }
         sizes = {**dict.fromkeys(_MAPS, (d, d)), "mlp.fc1": (d_inner, d), "mlp.fc2": (d, d_inner)}
         for number in range(self.n_layers):
             for end, size in sizes.items():
-                shapes[f"{_layer(number)}.{end}.weight"] = size
-                shapes[f"{_layer(number)}.{end}.bias"] = size[:1]
+                wanted[f"{_layer(number)}.{end}.weight"] = size
+                wanted[f"{_layer(number)}.{end}.bias"] = size[:1]
             for end in _NORMS:
-                shapes |= {f"{_layer(number)}.{end}.{kind}": (d,) for kind in _KINDS}
+                wanted |= {f"{_layer(number)}.{end}.{kind}": (d,) for kind in _KINDS}
         if self.states == "last":
-            shapes |= {f"{_FINAL}.{kind}": (d,) for kind in _KINDS}
-        return shapes
+            wanted |= {f"{_FINAL}.{kind}": (d,) for kind in _KINDS}
+        return wanted
 
 
 @dataclass(frozen=True)
@@ -105,21 +135,6 @@ class Prefixes:
         return cls(*map(torch.tensor, (tokens, positions, paths, homes)))
 
 
-def clip_shape(config: dict[str, Any], states: Literal["last", "penultimate"]) -> ClipShape:
-    """
-    Return the shape of a configuration as transformers writes it; raises CheckpointError.
-
-    With `states` `penultimate` the last layer is left out, as its states reach nobody.
-    """
-    n_layers, n_heads = config.get("num_hidden_layers", 12), config.get("num_attention_heads", 8)
-    activation, epsilon = config.get("hidden_act", "quick_gelu"), config.get("layer_norm_eps", 1e-5)
-    is_clip = all(isinstance(n, int) and n > 0 for n in (n_layers, n_heads))
-    is_clip = is_clip and n_layers <= MAX_ENCODER_LAYERS and str(activation) in _ACTIVATIONS
-    if not is_clip or not isinstance(epsilon, float):
-        raise CheckpointError("the configuration of the text encoder is not CLIP's")
-    return ClipShape(n_layers - (states == "penultimate"), n_heads, activation, epsilon, states)
-
-
 @torch.no_grad()
 def clip_states(
     tokens: Tensor,  # [u, d], the embedding of the last token of each beginning
@@ -139,7 +154,7 @@ def clip_states(
         if shape.states == "mixed":
             return mixed[prefixes.paths]
         states = states + _map(mixed, weights, "self_attn.out_proj")
-        states = torch.cat([_widened(chunk, weights, shape) for chunk in states.split(ROWS)])
+        states = torch.cat([_widened(chunk, weights, shape) for chunk in states.split(_N_WIDENED)])
     if shape.states == "last":
         final = {f"{_FINAL}.{kind}": read(f"{_FINAL}.{kind}") for kind in _KINDS}
         states = _norm(states, final, _FINAL, shape.epsilon)
@@ -149,18 +164,18 @@ def clip_states(
 def _mixed(
     states: Tensor, prefixes: Prefixes, weights: dict[str, Tensor], shape: ClipShape
 ) -> Tensor:  # [u, d]
-    """Return what attention makes of each state and those before it on its path."""
+    """Return the attention's mixture of each state and those before it on its path."""
     normed = _norm(states, weights, "layer_norm1", shape.epsilon)
     projected = [_map(normed, weights, f"self_attn.{name}_proj") for name in "qkv"]
-    n_tokens, found = prefixes.paths.shape[1], []
-    for begin in range(0, len(prefixes.paths), CHUNK):
-        paths = prefixes.paths[begin : begin + CHUNK]
-        q, k, v = (_heads(one[paths], shape.n_heads) for one in projected)
+    n_tokens, chunks = prefixes.paths.shape[1], []
+    for begin in range(0, len(prefixes.paths), _N_ATTENDED):
+        paths = prefixes.paths[begin : begin + _N_ATTENDED]
+        q, k, v = (_heads(states[paths], shape.n_heads) for states in projected)
         mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         first = begin * n_tokens
         homes = prefixes.homes[(prefixes.homes >= first) & (prefixes.homes < first + paths.numel())]
-        found.append(mixed.transpose(1, 2).flatten(2).flatten(0, 1)[homes - first])
-    return torch.cat(found)
+        chunks.append(mixed.transpose(1, 2).flatten(2).flatten(0, 1)[homes - first])
+    return torch.cat(chunks)
 
 
 def _widened(x: Tensor, weights: dict[str, Tensor], shape: ClipShape) -> Tensor:

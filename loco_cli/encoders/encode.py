@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from loco_cli.encoders.clip import ClipShape, Prefixes, clip_states
 from loco_cli.encoders.t5 import T5Shape, t5_states
 from loco_cli.encoders.tokenizer import PromptTokenizer, Tokens, positions_in, shortened
 from loco_cli.errors import CheckpointError, ConceptError
+
+EncoderShape: TypeAlias = ClipShape | T5Shape
+SHAPES: Mapping[str, type[EncoderShape]] = {"clip": ClipShape, "t5": T5Shape}
 
 
 @dataclass(frozen=True)
@@ -43,14 +46,14 @@ class EncodedPrompt:
 
     def positions_of(self, subject: str) -> tuple[int, ...]:
         """Return the positions of the subject's tokens, its last mention; raises ConceptError."""
-        found = positions_in(self.text, self.offsets[: self.end], subject)
-        if not found:
+        positions = positions_in(self.text, self.offsets[: self.end], subject)
+        if not positions:
             raise ConceptError(f"prompt `{shortened(self.text)}` holds no token of `{subject}`")
-        return found
+        return positions
 
 
 class TextEncoder(Protocol):
-    """Whatever makes embeddings of prompts."""
+    """An encoder of prompts."""
 
     def encode(
         self, prompts: Sequence[str], *, padded: bool | Collection[str] = True
@@ -78,7 +81,7 @@ class EncoderPart:
     """
 
     tokenizer: PromptTokenizer
-    shape: ClipShape | T5Shape
+    shape: EncoderShape
     reader: ComponentReader
     token_table: str
 
@@ -121,7 +124,7 @@ class CheckpointEncoder:
     def encode(
         self, prompts: Sequence[str], *, padded: bool | Collection[str] = True
     ) -> list[EncodedPrompt]:
-        """Return what the UNet is given for each prompt, each encoded once."""
+        """Return each prompt as the network is given it, each encoded once."""
         unique = list(dict.fromkeys(prompts))
         if not unique:
             return []
@@ -130,21 +133,21 @@ class CheckpointEncoder:
         if any([t.end for t in others] != [t.end for t in first] for others in tokens[1:]):
             raise CheckpointError("the tokenizers of the text encoders do not agree")
         limit = min(part.tokenizer.limit for part in self.parts)
-        whole = unique if padded is True else padded or ()
+        padded = unique if padded is True else padded or ()
         sizes = [
-            limit if prompt in whole else one.end + 1
-            for prompt, one in zip(unique, first, strict=True)
+            limit if prompt in padded else read.end + 1
+            for prompt, read in zip(unique, first, strict=True)
         ]
         states = _JOIN[self.join](
             [
-                part.states([_cut(*one) for one in zip(own, sizes, strict=True)], sizes)
-                for part, own in zip(self.parts, tokens, strict=True)
+                part.states(list(map(_cut, of_part, sizes)), sizes)
+                for part, of_part in zip(self.parts, tokens, strict=True)
             ]
         )
         start = self.parts[0].tokenizer.start
         encoded = {
-            prompt: _encoded(own, of_prompt, size, start)
-            for prompt, own, of_prompt, size in zip(unique, first, states, sizes, strict=True)
+            prompt: _encoded(read, of_prompt, size, start)
+            for prompt, read, of_prompt, size in zip(unique, first, states, sizes, strict=True)
         }
         return [encoded[prompt] for prompt in prompts]
 

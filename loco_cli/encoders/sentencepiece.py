@@ -46,11 +46,11 @@ def _parse(content: bytes) -> PieceModel:
     characters = b""
     for number, value in _fields(content):
         if number == 1:
-            own = dict(_fields(_as_bytes(value)))
-            (score,) = struct.unpack("<f", _as_bytes(own.get(2, bytes(4))))
-            if own.get(3) == _UNKNOWN:
+            piece = dict(_fields(_as_bytes(value)))
+            (score,) = struct.unpack("<f", _as_bytes(piece.get(2, bytes(4))))
+            if piece.get(3) == _UNKNOWN:
                 unknown = len(pieces)
-            pieces.append((_as_bytes(own[1]).decode(), score))
+            pieces.append((_as_bytes(piece[1]).decode(), score))
         elif number == 3:
             characters = _as_bytes(dict(_fields(_as_bytes(value))).get(2, b""))
     if unknown is None:

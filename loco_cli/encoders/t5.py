@@ -10,7 +10,7 @@ Raffel et al. 2019, arXiv:1910.10683; the gated form is that of version 1.1.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from loco_cli.errors import CheckpointError
-from loco_cli.families.spec import MAX_ENCODER_LAYERS
+from loco_cli.families.spec import MAX_ENCODER_LAYERS, Shapes
 
 Read = Callable[[str], Tensor]  # a tensor's name -> float32
-CHUNK = 16  # prompts that run together
+_N_TOGETHER = 16  # prompts that run together
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
@@ -30,13 +30,13 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 _DISTANCES = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
 _FINAL = "encoder.final_layer_norm.weight"
-WIDE = "encoder.block.0.layer.1.DenseReluDense.wo.weight"  # its width is that of the middle
-HEADS = "encoder.block.0.layer.0.SelfAttention.o.weight"  # its width is that of all heads
+_WIDE = "encoder.block.0.layer.1.DenseReluDense.wo.weight"  # its width is that of the middle
+_HEADS = "encoder.block.0.layer.0.SelfAttention.o.weight"  # its width is that of all heads
 
 
 @dataclass(frozen=True)
 class T5Shape:
-    """What tensors do not say of an encoder: `T5Shape(n_layers=24, n_heads=64)`."""
+    """The facts of an encoder that its tensors do not show: `T5Shape(n_layers=24, n_heads=64)`."""
 
     n_layers: int
     n_heads: int
@@ -46,8 +46,39 @@ class T5Shape:
     n_buckets: int = 32
     farthest: int = 128  # distances from here on share a bucket
 
-    def tensor_shapes(self, d: int, d_inner: int, d_heads: int) -> dict[str, tuple[int, ...]]:
-        """Return the tensors that are read but for the tokens' rows, as files name them."""
+    @classmethod
+    def of(cls, config: Mapping[str, Any], states: str = "last") -> "T5Shape":
+        """
+        Return the shape of a configuration as transformers writes it; raises CheckpointError.
+
+        Its states are always the last ones.
+        """
+        n_layers, n_heads = config.get("num_layers", 6), config.get("num_heads", 8)
+        form = str(config.get("feed_forward_proj", "relu"))
+        epsilon = config.get("layer_norm_epsilon", 1e-6)
+        n_buckets = config.get("relative_attention_num_buckets", 32)
+        farthest = config.get("relative_attention_max_distance", 128)
+        # what T5 1.1 means by a gated GELU
+        activation = "gelu_new" if form == "gated-gelu" else form.removeprefix("gated-")
+        counts = (n_layers, n_heads, n_buckets, farthest)
+        is_t5 = all(isinstance(n, int) and n > 0 for n in counts)
+        is_t5 = is_t5 and n_layers <= MAX_ENCODER_LAYERS and activation in _ACTIVATIONS
+        if not is_t5 or not isinstance(epsilon, float):
+            raise CheckpointError("the configuration of the text encoder is not T5's")
+        is_gated = form.startswith("gated-")
+        return cls(n_layers, n_heads, is_gated, activation, epsilon, n_buckets, farthest)
+
+    def d_heads(self, d: int, shapes: Shapes) -> int:
+        """Return the width of all heads together, in an encoder of width d."""
+        return shapes.get(_HEADS, (0,))[-1]
+
+    def tensor_shapes(self, d: int, shapes: Shapes) -> dict[str, tuple[int, ...]]:
+        """
+        Return the tensors that are read but for the tokens' rows, as files name them.
+
+        The sizes that d leaves open are those of a tensor of `shapes`.
+        """
+        d_inner, d_heads = shapes.get(_WIDE, (0,))[-1], self.d_heads(d, shapes)
         sizes: dict[str, tuple[int, ...]] = {
             f"layer.0.SelfAttention.{name}.weight": (d_heads, d) for name in "qkv"
         }
@@ -55,34 +86,17 @@ class T5Shape:
         sizes |= {f"layer.1.DenseReluDense.{name}.weight": (d_inner, d) for name in self.inner}
         sizes["layer.1.DenseReluDense.wo.weight"] = (d, d_inner)
         sizes |= {f"layer.{n}.layer_norm.weight": (d,) for n in (0, 1)}
-        shapes = {
+        wanted = {
             f"encoder.block.{number}.{end}": size
             for number in range(self.n_layers)
             for end, size in sizes.items()
         }
-        return shapes | {_DISTANCES: (self.n_buckets, self.n_heads), _FINAL: (d,)}
+        return wanted | {_DISTANCES: (self.n_buckets, self.n_heads), _FINAL: (d,)}
 
     @property
     def inner(self) -> tuple[str, ...]:
         """The maps into the wide middle: one, or the gate and what it lets through."""
         return ("wi_0", "wi_1") if self.is_gated else ("wi",)
-
-
-def t5_shape(config: dict[str, Any]) -> T5Shape:
-    """Return the shape of a configuration as transformers writes it; raises CheckpointError."""
-    n_layers, n_heads = config.get("num_layers", 6), config.get("num_heads", 8)
-    form, epsilon = config.get("feed_forward_proj", "relu"), config.get("layer_norm_epsilon", 1e-6)
-    n_buckets = config.get("relative_attention_num_buckets", 32)
-    farthest = config.get("relative_attention_max_distance", 128)
-    activation = str(form).removeprefix("gated-")
-    if form == "gated-gelu":
-        activation = "gelu_new"  # what T5 1.1 means by it
-    are_counts = all(isinstance(n, int) and n > 0 for n in (n_layers, n_heads, n_buckets, farthest))
-    is_t5 = are_counts and n_layers <= MAX_ENCODER_LAYERS and activation in _ACTIVATIONS
-    if not is_t5 or not isinstance(epsilon, float):
-        raise CheckpointError("the configuration of the text encoder is not T5's")
-    is_gated = str(form).startswith("gated-")
-    return T5Shape(n_layers, n_heads, is_gated, activation, epsilon, n_buckets, farthest)
 
 
 @torch.no_grad()
@@ -101,12 +115,12 @@ def t5_states(
         block = f"encoder.block.{number}.layer"
         weights = {name: read(f"{block}.0.SelfAttention.{name}.weight") for name in "qkvo"}
         weights["norm"] = read(f"{block}.0.layer_norm.weight")
-        pairs = zip(states.split(CHUNK), bias.split(CHUNK), strict=True)
-        states = torch.cat([_attend(chunk, own, weights, shape) for chunk, own in pairs])
+        pairs = zip(states.split(_N_TOGETHER), bias.split(_N_TOGETHER), strict=True)
+        states = torch.cat([_attend(*pair, weights, shape) for pair in pairs])
         names = (*shape.inner, "wo")
         weights = {name: read(f"{block}.1.DenseReluDense.{name}.weight") for name in names}
         weights["norm"] = read(f"{block}.1.layer_norm.weight")
-        states = torch.cat([_widen(chunk, weights, shape) for chunk in states.split(CHUNK)])
+        states = torch.cat([_widen(chunk, weights, shape) for chunk in states.split(_N_TOGETHER)])
     return _norm(states, read(_FINAL), shape.epsilon)
 
 
@@ -136,7 +150,7 @@ def _norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 def _position_bias(n_tokens: int, learned: Tensor, shape: T5Shape) -> Tensor:  # [1, heads, t, t]
     """
-    Return what the heads add to the score of each pair of tokens; `learned` is [buckets, heads].
+    Return the heads' bias of each pair of tokens; `learned` is [buckets, heads].
 
     Half of the buckets are for tokens behind, half for those ahead. In each half the first ones
     hold one distance each, the others ever more of them, up to `farthest`.

@@ -84,9 +84,9 @@ class PromptTokenizer:
         """Return every token of a prompt, also those that an encoder does not read."""
         text = prompt.lower().strip() if self.is_lowered else prompt
         with _reading(f"the tokenizer cannot read `{shortened(prompt)}`"):
-            found = self.backend.encode(text)
-            ids = tuple(found.ids)
-            return Tokens(text, ids, tuple(found.offsets), ids.index(self.eos))
+            encoding = self.backend.encode(text)
+            ids = tuple(encoding.ids)
+            return Tokens(text, ids, tuple(encoding.offsets), ids.index(self.eos))
 
     def read(self, prompt: str) -> Tokens:
         """Return the tokens that an encoder reads: of a long prompt the first ones, and the end."""
@@ -123,7 +123,7 @@ def load_clip_tokenizer(
     return _of(backend, settings, tokens, n_positions, start=1)
 
 
-def load_t5_tokenizer(
+def _load_t5_tokenizer(
     settings: Mapping[str, Any], pieces: Path, n_positions: int
 ) -> PromptTokenizer:
     """Return a T5 tokenizer of a sentencepiece model; raises CheckpointError."""
@@ -151,7 +151,7 @@ def load_tokenizer(folder: Path, kind: str, n_positions: int) -> PromptTokenizer
             settings, folder / "vocab.json", folder / "merges.txt", n_positions
         )
     if kind == "t5" and (folder / "spiece.model").is_file() and not whole.is_file():
-        return load_t5_tokenizer(settings, folder / "spiece.model", n_positions)
+        return _load_t5_tokenizer(settings, folder / "spiece.model", n_positions)
     with _reading(_no_tokenizer(folder)):
         backend = Tokenizer.from_file(str(whole))
     backend.no_padding()
@@ -163,7 +163,7 @@ def load_tokenizer(folder: Path, kind: str, n_positions: int) -> PromptTokenizer
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """Return what a folder says of its tokenizer, nothing where it says nothing."""
+    """Return the settings of a folder's tokenizer, none where it has no such file."""
     settings = _read_object(folder / "tokenizer_config.json")
     if "added_tokens_decoder" in settings:
         return settings
@@ -235,9 +235,9 @@ def _read_merges(vocabulary: Path, merges: Path, unknown: str, stamp: object) ->
 
 
 def _stamp(*paths: Path) -> tuple[tuple[int, ...], ...]:
-    """Return what changes when one of these files is written to."""
-    found = (path.stat() for path in paths)
-    return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
+    """Return inode, size and time of each file, which change when it is written to."""
+    stats = (path.stat() for path in paths)
+    return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
 
 
 def _unigram(model: PieceModel) -> Tokenizer:
@@ -301,10 +301,10 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LIMIT_BYTES:
             raise ValueError("it is too long")
-        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"`{path}` cannot be read: {error}") from error
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _no_constant(word: str) -> NoReturn:

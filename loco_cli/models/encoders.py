@@ -1,14 +1,17 @@
 """A checkpoint's text encoders, run from its own tensors: one function for every family."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from loco_cli.checkpoint.layout import ComponentReader
-from loco_cli.encoders.clip import INNER, ClipShape, clip_shape
-from loco_cli.encoders.encode import CheckpointEncoder, EncoderPart, read_config
-from loco_cli.encoders.t5 import HEADS, WIDE, T5Shape, t5_shape
+from loco_cli.encoders.encode import (
+    SHAPES,
+    CheckpointEncoder,
+    EncoderPart,
+    EncoderShape,
+    read_config,
+)
 from loco_cli.errors import CheckpointError, printable
-from loco_cli.families.spec import CLIP_POSITIONS, TextEncoderSpec
+from loco_cli.families.spec import TextEncoderSpec
 from loco_cli.models.locate import LocatedModel
 from loco_cli.models.tokenizers import packaged_folder, token_table, tokenizer_of
 
@@ -17,7 +20,7 @@ _HEAD_WIDTH = 64  # of every CLIP text encoder that was published
 
 def encoder_of(located: LocatedModel) -> CheckpointEncoder:
     """
-    Return what turns prompts into the embeddings that the UNet of this checkpoint is given.
+    Return the encoder of prompts to the embeddings that the UNet of this checkpoint is given.
 
     Nothing is read before the first prompt, and then a layer at a time. A UNet alone borrows the
     encoders of another model, `located.texts`.
@@ -29,21 +32,15 @@ def encoder_of(located: LocatedModel) -> CheckpointEncoder:
     """
     texts = located.texts
     context = texts.spec.context
-    return CheckpointEncoder([_part(texts, one) for one in context.encoders], context.join)
+    return CheckpointEncoder([_part(texts, encoder) for encoder in context.encoders], context.join)
 
 
 def _part(located: LocatedModel, encoder: TextEncoderSpec) -> EncoderPart:
-    shape, table = _shape(located, encoder), token_table(located, encoder).name
+    shape = SHAPES[encoder.kind].of(_config(located, encoder), encoder.states)
+    table = token_table(located, encoder).name
     reader = ComponentReader(located.checkpoint, encoder.component)
     _check_tensors(located, encoder, shape, reader.slot(table).shape[1])
     return EncoderPart(tokenizer_of(located, encoder), shape, reader, table)
-
-
-def _shape(located: LocatedModel, encoder: TextEncoderSpec) -> ClipShape | T5Shape:
-    config = _config(located, encoder)
-    if encoder.kind == "t5":
-        return t5_shape(config)
-    return clip_shape(config, encoder.states)
 
 
 def _config(located: LocatedModel, encoder: TextEncoderSpec) -> dict[str, Any]:
@@ -53,13 +50,13 @@ def _config(located: LocatedModel, encoder: TextEncoderSpec) -> dict[str, Any]:
     The latter is fitted to the width and the layers that the file has.
     """
     d = token_table(located, encoder).shape[1]
-    own = located.path / encoder.component / "config.json"
-    if located.checkpoint.is_folder and own.is_file() and (config := read_config(own)):
-        said = config.get("d_model" if encoder.kind == "t5" else "hidden_size", d)
-        if said != d:
+    path = located.path / encoder.component / "config.json"
+    if located.checkpoint.is_folder and path.is_file() and (config := read_config(path)):
+        width = config.get("d_model" if encoder.kind == "t5" else "hidden_size", d)
+        if width != d:
             raise CheckpointError(
                 f"the {encoder.component} of `{printable(located.path)}` is {d} wide, "
-                f"its configuration says {printable(said)}"
+                f"its configuration says {printable(width)}"
             )
         return config
     config = read_config(packaged_folder(located) / encoder.component / "config.json")
@@ -78,33 +75,24 @@ def _config(located: LocatedModel, encoder: TextEncoderSpec) -> dict[str, Any]:
 
 
 def _check_tensors(
-    located: LocatedModel, encoder: TextEncoderSpec, shape: ClipShape | T5Shape, d: int
+    located: LocatedModel, encoder: TextEncoderSpec, shape: EncoderShape, d: int
 ) -> None:
     """Raise CheckpointError where a tensor that is read is missing, or of another shape."""
-    given = _shapes(located, encoder.component)
-    if isinstance(shape, ClipShape):
-        n_positions = given.get(CLIP_POSITIONS, (0,))[0]
-        wanted = shape.tensor_shapes(d, given.get(INNER, (0,))[0], n_positions)
-    else:
-        wanted = shape.tensor_shapes(d, given.get(WIDE, (0,))[-1], given.get(HEADS, (0,))[-1])
+    shapes = {
+        name: slots[0].canonical_shape
+        for (component, name), slots in located.checkpoint.slots_by_name.items()
+        if component == encoder.component
+    }
+    expected = shape.tensor_shapes(d, shapes)
     what = f"the {encoder.component} of `{printable(located.path)}`"
-    missing = [name for name in wanted if name not in given]
+    missing = [name for name in expected if name not in shapes]
     if missing:
         raise CheckpointError(f"{what} lacks {len(missing)} tensors, among them `{missing[0]}`")
-    for name, size in wanted.items():
-        if given[name] != size:
+    for name, size in expected.items():
+        if shapes[name] != size:
             raise CheckpointError(
-                f"`{name}` of {what} is {list(given[name])}, the others say {list(size)}"
+                f"`{name}` of {what} is {list(shapes[name])}, the others say {list(size)}"
             )
-    d_heads = d if isinstance(shape, ClipShape) else given[HEADS][-1]
+    d_heads = shape.d_heads(d, shapes)
     if d_heads % shape.n_heads:
         raise CheckpointError(f"{what} is {d_heads} wide, which is not {shape.n_heads} heads")
-
-
-def _shapes(located: LocatedModel, component: str) -> Mapping[str, tuple[int, ...]]:
-    slots = located.checkpoint.slots_by_name
-    return {
-        name: found[0].canonical_shape
-        for (owner, name), found in slots.items()
-        if owner == component
-    }

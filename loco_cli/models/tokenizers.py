@@ -53,10 +53,10 @@ def tokenizers_of(located: LocatedModel) -> tuple[PromptTokenizer, ...]:
 
 def tokenizer_of(located: LocatedModel, encoder: TextEncoderSpec) -> PromptTokenizer:
     """Return the tokenizer of one text encoder, as `tokenizers_of` does."""
-    own = located.path / encoder.tokenizer
+    folder = located.path / encoder.tokenizer
     n_positions = _n_positions(located, encoder)
-    if located.checkpoint.is_folder and any((own / name).is_file() for name in _FILES):
-        tokenizer = load_tokenizer(own, encoder.kind, n_positions)
+    if located.checkpoint.is_folder and any((folder / name).is_file() for name in _FILES):
+        tokenizer = load_tokenizer(folder, encoder.kind, n_positions)
     elif encoder.kind == "clip":
         tokenizer = _packaged(packaged_folder(located) / encoder.tokenizer, n_positions)
     else:
@@ -97,8 +97,9 @@ def packaged_folder(located: LocatedModel) -> Path:
 
 
 def _packaged(folder: Path, n_positions: int) -> PromptTokenizer:
-    own = folder / "vocab.json", folder / "merges.txt"
-    files = own if own[0].is_file() else (registry.CLIP_VOCABULARY, registry.CLIP_MERGES)
+    files = folder / "vocab.json", folder / "merges.txt"
+    if not files[0].is_file():
+        files = registry.CLIP_VOCABULARY, registry.CLIP_MERGES
     return load_clip_tokenizer(read_settings(folder), *files, n_positions)
 
 

@@ -1,6 +1,7 @@
 """Diff-QuickFix on the model that ships, and its closed form on every encoder it applies to."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,10 +11,10 @@ from loco_cli.checkpoint.lora import open_lora
 from loco_cli.checkpoint.reader import read_tensor
 from loco_cli.commands import edit
 from loco_cli.editing.deltas import new_weights
-from loco_cli.editing.diffquickfix import up_to_out_proj
 from loco_cli.editing.keys import encode_problem
 from loco_cli.editing.methods import solve
 from loco_cli.editing.preserve import preserve_set, preserved_prompts
+from loco_cli.encoders.encode import CheckpointEncoder
 from loco_cli.errors import EditError, RequestError
 from loco_cli.evaluating.choice import plan_model_edit
 from loco_cli.evaluating.judge import edited_pipeline
@@ -138,7 +139,8 @@ def test_two_factors_are_the_formula_to_the_last_digits(relative):
 
     for change, part in zip(solved(relative, recipe).changes, parts, strict=True):
         weight, bias = tensors_of(relative, change.component)
-        problem = encode_problem(recipe, kept, up_to_out_proj(part))
+        stopped = replace(part, shape=replace(part.shape, states="mixed"))  # before `out_proj`
+        problem = encode_problem(recipe, kept, CheckpointEncoder([stopped]))
         keys, targets = (rows.double() for rows in problem.rows(0))
         stay = torch.cat([one.states for one in problem.preserved.values()]).double()
         ridge = 0.1 * keys.square().sum(1).mean()

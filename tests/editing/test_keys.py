@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from loco_cli.editing.keys import Aligned, moving_rows
+from loco_cli.editing.keys import Aligned, Problem
 from loco_cli.errors import EditError
+from loco_cli.recipe import recipe_from_text
 
 
 def states(*numbers):
@@ -28,9 +29,16 @@ def aligned():
     )
 
 
+def problem_of(pair, tokens):
+    """Return the problem of one pair, that preserves nothing."""
+    recipe = recipe_from_text("van gogh style")
+    settings = recipe.edit.model_copy(update={"tokens": tokens})
+    return Problem(recipe.model_copy(update={"edit": settings}), ((pair,),), {})
+
+
 def rows(aligned, tokens):
     """Return the rows as pairs of the numbers that name their positions."""
-    keys, targets = moving_rows([aligned], tokens)
+    keys, targets = problem_of(aligned, tokens).rows(0)
     return list(zip(keys[:, 0].tolist(), targets[:, 0].tolist(), strict=True))
 
 
@@ -64,4 +72,4 @@ def test_rows_in_place_are_left_out(aligned):
     same = Aligned(aligned.source, aligned.source, aligned.subject, 6, 6)
 
     with pytest.raises(EditError, match="nothing to edit"):
-        moving_rows([same], "subject-to-end")
+        problem_of(same, "subject-to-end").rows(0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from loco_cli.encoders.clip import Prefixes, clip_shape, clip_states
+from loco_cli.encoders.clip import ClipShape, Prefixes, clip_states
 from loco_cli.errors import CheckpointError
 
 CONFIG = {
@@ -37,7 +37,7 @@ def encoder(request):
 def run(config, tensors, ids, states):
     prefixes = Prefixes.of(ids.tolist())
     tokens = tensors["text_model.embeddings.token_embedding.weight"][prefixes.tokens]
-    return clip_states(tokens, prefixes, clip_shape(config, states), tensors.__getitem__)
+    return clip_states(tokens, prefixes, ClipShape.of(config, states), tensors.__getitem__)
 
 
 @torch.no_grad()
@@ -76,7 +76,7 @@ def test_what_is_read_is_what_is_listed(encoder, states):
     The names and shapes of a shape are those that running it reads, and no others.
     """
     _, config, tensors = encoder
-    shape, read = clip_shape(config, states), {}
+    shape, read = ClipShape.of(config, states), {}
 
     def remember(name):
         read[name] = tuple(tensors[name].shape)
@@ -84,7 +84,8 @@ def test_what_is_read_is_what_is_listed(encoder, states):
 
     clip_states(torch.zeros(3, 24), Prefixes.of([(4, 5, 6)]), shape, remember)
 
-    assert read == shape.tensor_shapes(24, 40, 11)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    assert read == shape.tensor_shapes(24, shapes)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_a_configuration_of_something_else_is_refused(config):
     An activation or a count that CLIP has not is an error of the checkpoint.
     """
     with pytest.raises(CheckpointError, match="the configuration of the text encoder is not CLIP"):
-        clip_shape(config, "last")
+        ClipShape.of(config, "last")
 
 
 def test_each_beginning_is_held_once():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import T5Config, T5EncoderModel
 
-from loco_cli.encoders.t5 import t5_shape, t5_states
+from loco_cli.encoders.t5 import T5Shape, t5_states
 from loco_cli.errors import CheckpointError
 
 CONFIG = {
@@ -31,7 +31,7 @@ def encoder(request):
 
 
 def run(config, tensors, ids, is_word):
-    return t5_states(tensors["shared.weight"][ids], is_word, t5_shape(config), tensors.get)
+    return t5_states(tensors["shared.weight"][ids], is_word, T5Shape.of(config), tensors.get)
 
 
 @torch.no_grad()
@@ -69,7 +69,7 @@ def test_what_is_read_is_what_is_listed(encoder):
     The names and shapes of a shape are those that running it reads, and no others.
     """
     _, config, tensors = encoder
-    shape, read = t5_shape(config), {}
+    shape, read = T5Shape.of(config), {}
 
     def remember(name):
         read[name] = tuple(tensors[name].shape)
@@ -77,7 +77,8 @@ def test_what_is_read_is_what_is_listed(encoder):
 
     t5_states(torch.zeros(1, 3, 24), torch.ones(1, 3, dtype=torch.bool), shape, remember)
 
-    assert read == shape.tensor_shapes(24, 40, 30)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    assert read == shape.tensor_shapes(24, shapes)
 
 
 @pytest.mark.parametrize("config", [{"feed_forward_proj": "gated-silu"}, {"num_heads": None}])
@@ -86,4 +87,4 @@ def test_a_configuration_of_something_else_is_refused(config):
     An activation or a count that T5 has not is an error of the checkpoint.
     """
     with pytest.raises(CheckpointError, match="the configuration of the text encoder is not T5"):
-        t5_shape(config)
+        T5Shape.of(config)
