@@ -9,7 +9,7 @@ from pydantic import Field
 
 from loco_cli.concept import ConceptKind
 from loco_cli.layers import LayerSet
-from loco_cli.records import Record
+from loco_cli.records import Record, SparseRecord
 
 Better = Literal["lower", "higher"]
 
@@ -76,7 +76,7 @@ class Neurons(Record):
     channels: tuple[Neuron, ...]
 
 
-class WindowScore(Record):
+class WindowScore(SparseRecord):
     """
     The mean score of swapping some layers: `WindowScore(layer_range=(8, 10), score=0.12, ...)`.
 
@@ -116,7 +116,7 @@ class WindowScore(Record):
         return LayerSet.from_keys(self.layer_range, self.layers)
 
 
-class Localization(Record):
+class Localization(SparseRecord):
     """
     Every candidate's score and the layers that were chosen, as `loco.localization/1`.
 
@@ -164,7 +164,7 @@ class Localization(Record):
     @property
     def layer_set(self) -> LayerSet:
         """The chosen layers."""
-        return LayerSet(layer.layer for layer in self.layers)
+        return LayerSet([layer.layer for layer in self.layers])
 
     def ranked(self) -> tuple[WindowScore, ...]:
         """Return the scores from best to worst; equals keep their order."""

@@ -18,7 +18,7 @@ from pydantic import ValidationError as InvalidRecord
 
 from loco_cli.errors import VerificationError
 from loco_cli.layers import LayerSet
-from loco_cli.records import Record
+from loco_cli.records import Record, SparseRecord
 
 STAMP_KEY = "loco.manifest"
 VERSION_KEY = "loco.version"
@@ -98,7 +98,7 @@ class ModelRecord(Record):
     texts: str | None = None
 
 
-class EditRecord(Record):
+class EditRecord(SparseRecord):
     """
     One edit of the recipe as it was solved.
 
@@ -281,7 +281,7 @@ class Seconds(Record):
     write: float = 0.0
 
 
-class Manifest(Record):
+class Manifest(SparseRecord):
     """The whole of an edit, as `loco.manifest/1`."""
 
     omitted_if_none = frozenset({"drift", "strength"})

@@ -6,21 +6,21 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 
 class Record(BaseModel):
-    """
-    A part of a document: frozen, unknown keys refused, no NaN or infinity.
-
-    Keys in `omitted_if_none` are left out of the document where they hold None; all others are
-    always written.
-    """
+    """A part of a document: frozen, unknown keys refused, no NaN or infinity."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
     )
-    omitted_if_none: ClassVar[frozenset[str]] = frozenset()
 
     def to_json(self) -> dict[str, Any]:
         """Return the document as plain values, keys in the order of the fields."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+class SparseRecord(Record):
+    """A record whose document lacks the keys in `omitted_if_none` where they hold None."""
+
+    omitted_if_none: ClassVar[frozenset[str]] = frozenset()
 
     @model_serializer(mode="wrap")
     def _without_omitted(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from loco_cli.report.sentences import too_weak
 
 if TYPE_CHECKING:
     from loco_cli.editing.deltas import Solved
+    from loco_cli.evaluating.judge import Judged
     from loco_cli.interventions import FixChannels
 
 FILES = ("evaluation.json", "sheet.png", "report.html")
@@ -133,7 +134,6 @@ def run(plan: EvaluatePlan, machine: RunOptions, events: Events = SILENT) -> Eva
     were shown.
     """
     from loco_cli.evaluating.judge import evaluate  # torch lives behind this line
-    from loco_cli.evaluating.show import evaluation_report, evaluation_sheet
 
     located, recipe, options = plan.located, plan.recipe, plan.options
     strength: Strength | None = None
@@ -145,15 +145,34 @@ def run(plan: EvaluatePlan, machine: RunOptions, events: Events = SILENT) -> Eva
         warnings = (*doubts(located, recipe), *too_weak(strength))
     else:
         judged = evaluate(located, recipe, plan.edited, machine, events)
-    files: tuple[Path, ...] = ()
-    if options.output:
-        document = json.dumps(judged.evaluation.to_json(), indent=2) + "\n"
-        manifest = _manifest_of(options.edited)
-        report = evaluation_report(judged, recipe, options.command, strength, manifest)
-        pages = (document, evaluation_sheet(judged), report)
-        files = write_folder(options.output, dict(zip(FILES, pages, strict=True)))
+    files = _write_pages(options, recipe, judged, strength) if options.output else ()
     failures = _failures(judged.evaluation, options.limits)
     return EvaluateResult(judged.evaluation, files, failures, warnings, strength)
+
+
+def _write_pages(
+    options: EvaluateOptions, recipe: Recipe, judged: "Judged", strength: Strength | None
+) -> tuple[Path, ...]:
+    """Write document, sheet and report, and return their paths."""
+    from loco_cli.report.html import render_evaluation_report
+    from loco_cli.report.sheet import render_evaluation_sheet
+
+    assert options.output
+    report = render_evaluation_report(
+        judged.evaluation,
+        judged.pictures,
+        title=recipe.title or recipe.name,
+        recipe=recipe.text,
+        command=options.command,
+        strength=strength,
+        manifest=_manifest_of(options.edited),
+    )
+    pages = (
+        json.dumps(judged.evaluation.to_json(), indent=2) + "\n",
+        render_evaluation_sheet(judged.evaluation, judged.pictures),
+        report,
+    )
+    return write_folder(options.output, dict(zip(FILES, pages, strict=True)))
 
 
 def _edited(base: LocatedModel, edited: str, options: EvaluateOptions) -> LocatedModel | Lora:

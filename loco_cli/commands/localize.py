@@ -8,7 +8,6 @@ from typing import Any
 
 from loco_cli.checkpoint.staging import write_folder
 from loco_cli.commands.plans import LOCALIZE_FILES
-from loco_cli.evaluating.show import localization_report, localization_sheet
 from loco_cli.events import SILENT, Events
 from loco_cli.localization import KNOWN_SCALE, Localization, Localizations
 from loco_cli.localizing import neurons, sweep
@@ -16,7 +15,9 @@ from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions
 from loco_cli.outputs.guards import check_folder
 from loco_cli.recipe import Recipe
+from loco_cli.report.html import render_localization_report
 from loco_cli.report.sentences import accepted_below_target, layer_words, range_words, shortfall
+from loco_cli.report.sheet import render_localization_sheet
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ def run(
     found = LocalizeResult(tuple(one.localization for one in sweeps))
     if output and machine.team.is_first:
         document = json.dumps(found.to_json(), indent=2) + "\n"
-        pages = (document, localization_sheet(sweeps), localization_report(sweeps, command))
+        sheet = render_localization_sheet(sweeps)
+        report = render_localization_report(sweeps, command=command)
+        pages = (document, sheet, report)
         files = write_folder(output, dict(zip(LOCALIZE_FILES, pages, strict=True)))
         found = LocalizeResult(found.localizations, files)
     machine.team.part()

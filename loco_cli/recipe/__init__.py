@@ -5,8 +5,15 @@ Recipes: YAML to frozen records and back, and the catalog that finds them.
 """
 
 from loco_cli.recipe.catalog import CatalogEntry, entries, find, read_recipe, user_folder
-from loco_cli.recipe.load import load_recipe, recipe_from_text, slug
-from loco_cli.recipe.overrides import Override
+from loco_cli.recipe.load import (
+    Override,
+    load_recipe,
+    recipe_from_text,
+    recipe_schema,
+    render_recipe,
+    render_starter,
+    slug,
+)
 from loco_cli.recipe.record import (
     AUTO_NEURONS,
     EditEntry,
@@ -15,7 +22,6 @@ from loco_cli.recipe.record import (
     LocalizeSettings,
     Recipe,
 )
-from loco_cli.recipe.render import recipe_schema, render_recipe, render_starter
 from loco_cli.recipe.values import Ridge
 
 __all__ = [

@@ -15,13 +15,12 @@ import platformdirs
 
 from loco_cli.concept import ConceptKind
 from loco_cli.errors import RecipeError, UnknownName
-from loco_cli.recipe.load import load_recipe, recipe_from_text
-from loco_cli.recipe.overrides import Override
+from loco_cli.recipe.load import Override, load_recipe, recipe_from_text
 from loco_cli.recipe.record import Recipe
 from loco_cli.recipe.tree import MAX_BYTES
 
-Origin = Literal["shipped", "yours"]
-SUFFIXES = (".yaml", ".yml")
+_Origin = Literal["shipped", "yours"]
+_SUFFIXES = (".yaml", ".yml")
 _LIST = "`loco recipes list` shows the catalog"
 
 
@@ -31,11 +30,11 @@ class CatalogEntry:
 
     name: str
     path: Path
-    origin: Origin
+    origin: _Origin
 
     def load(self, overrides: Sequence[Override] = ()) -> Recipe:
         """Return the recipe; raises RecipeError."""
-        return load_recipe(read_text(self.path), str(self.path), overrides, name=self.name)
+        return load_recipe(_read_text(self.path), str(self.path), overrides, name=self.name)
 
 
 def shipped_folder() -> Path:
@@ -53,10 +52,10 @@ def user_folder() -> Path:
 def entries() -> tuple[CatalogEntry, ...]:
     """Return the catalog, sorted by name."""
     found: dict[str, CatalogEntry] = {}
-    folders: dict[Origin, Path] = {"shipped": shipped_folder(), "yours": user_folder()}
+    folders: dict[_Origin, Path] = {"shipped": shipped_folder(), "yours": user_folder()}
     for origin, folder in folders.items():
         for path in sorted(folder.glob("*")) if folder.is_dir() else ():
-            if path.suffix in SUFFIXES and path.is_file():
+            if path.suffix in _SUFFIXES and path.is_file():
                 found[path.stem] = CatalogEntry(path.stem, path, origin)
     return tuple(found[name] for name in sorted(found))
 
@@ -71,7 +70,7 @@ def find(name: str) -> CatalogEntry:
     raise UnknownName(f"unknown recipe `{name}`", hint)
 
 
-def read_text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     """Return the text of a recipe file, line ends as they are; raises RecipeError."""
     try:
         with path.open("rb") as file:
@@ -107,7 +106,7 @@ def read_recipe(
     }
     changes = (*Override.of_options(options), *overrides)
     if _is_file(path):
-        return load_recipe(read_text(path), argument, changes)
+        return load_recipe(_read_text(path), argument, changes)
     entry = next((entry for entry in entries() if entry.name == argument), None)
     if entry:
         return entry.load(changes)
@@ -123,7 +122,7 @@ def _refuse_what_is_no_text(argument: str, path: Path) -> None:
     if argument and len(argument) < 256 and path.is_dir():
         hint = f"`--kind object` makes it the subject `{argument}`"
         raise RecipeError(f"recipe `{argument}` is a folder", hint)
-    if path.suffix in SUFFIXES or len(path.parts) > 1:
+    if path.suffix in _SUFFIXES or len(path.parts) > 1:
         known = any(entry.name == path.stem for entry in entries())
         hint = f"the catalog has `{path.stem}`" if known else _LIST
         raise RecipeError(f"no such recipe `{argument}`", hint)

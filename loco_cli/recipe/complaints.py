@@ -15,7 +15,7 @@ from loco_cli.recipe.record import (
     RecipeDocument,
 )
 from loco_cli.recipe.tree import KeyPath, Tree, dotted
-from loco_cli.recipe.values import shown
+from loco_cli.recipe.values import quoted
 from loco_cli.records import Record
 
 _SECTIONS: dict[str, type[Record]] = {
@@ -25,8 +25,8 @@ _SECTIONS: dict[str, type[Record]] = {
     "evaluate": EvaluateSettings,
 }
 
-Details = Any  # pydantic's ErrorDetails, a TypedDict that moved between its versions
-Sentence = tuple[str, str | None]
+_Details = Any  # pydantic's ErrorDetails, a TypedDict that moved between its versions
+_Sentence = tuple[str, str | None]
 
 
 def complaint(error: ValidationError, tree: Tree) -> RecipeError:
@@ -60,7 +60,7 @@ def _known_path(loc: tuple[str | int, ...], tree: Tree) -> KeyPath:
     return loc
 
 
-def _unknown(path: KeyPath, details: Details) -> Sentence:
+def _unknown(path: KeyPath, details: _Details) -> _Sentence:
     section = _SECTIONS[str(path[0])] if len(path) > 1 else RecipeDocument
     wrong, known = str(path[-1]), list(section.model_fields)
     elsewhere = [p for p in _key_paths() if len(p) > 1 and p[-1] == wrong]
@@ -75,55 +75,55 @@ def _unknown(path: KeyPath, details: Details) -> Sentence:
     return f"unknown key `{dotted(path)}`", hint
 
 
-def _missing(path: KeyPath, details: Details) -> Sentence:
+def _missing(path: KeyPath, details: _Details) -> _Sentence:
     hint = "a recipe begins with `loco: 1`" if path == ("loco",) else None
     return f"key `{dotted(path)}` is missing", hint
 
 
-def _word(path: KeyPath, details: Details) -> Sentence:
+def _word(path: KeyPath, details: _Details) -> _Sentence:
     if path == ("loco",):
-        return f"format {shown(details['input'])} is not known", "this version reads `loco: 1`"
+        return f"format {quoted(details['input'])} is not known", "this version reads `loco: 1`"
     expected = str(details["ctx"]["expected"]).replace("'", "")
-    return f"`{dotted(path)}` is {shown(details['input'])}", f"choose {expected}"
+    return f"`{dotted(path)}` is {quoted(details['input'])}", f"choose {expected}"
 
 
-def _value(path: KeyPath, details: Details) -> Sentence:
+def _value(path: KeyPath, details: _Details) -> _Sentence:
     return f"`{dotted(path)}` {details['ctx']['error']}", None
 
 
-def _bound(path: KeyPath, details: Details) -> Sentence:
+def _bound(path: KeyPath, details: _Details) -> _Sentence:
     ((name, bound),) = details["ctx"].items()
     limit = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}[name]
-    return f"`{dotted(path)}` is {shown(details['input'])}, not {limit} {bound:g}", None
+    return f"`{dotted(path)}` is {quoted(details['input'])}, not {limit} {bound:g}", None
 
 
-def _text(path: KeyPath, details: Details) -> Sentence:
-    sentence = f"`{dotted(path)}` is {shown(details['input'])}, not text"
+def _text(path: KeyPath, details: _Details) -> _Sentence:
+    sentence = f"`{dotted(path)}` is {quoted(details['input'])}, not text"
     return sentence, None if isinstance(details["input"], list | dict) else "put it in quotes"
 
 
-def _list(path: KeyPath, details: Details) -> Sentence:
+def _list(path: KeyPath, details: _Details) -> _Sentence:
     given = details["input"]
     hint = f"write it like `[{given}]`" if isinstance(given, str) else None
-    return f"`{dotted(path)}` is {shown(given)}, not a list", hint
+    return f"`{dotted(path)}` is {quoted(given)}, not a list", hint
 
 
-def _not(noun: str) -> Callable[[KeyPath, Details], Sentence]:
+def _not(noun: str) -> Callable[[KeyPath, _Details], _Sentence]:
     return lambda path, details: (
-        f"`{dotted(path)}` is {shown(details['input'])}, not {noun}",
+        f"`{dotted(path)}` is {quoted(details['input'])}, not {noun}",
         None,
     )
 
 
-def _empty(path: KeyPath, details: Details) -> Sentence:
+def _empty(path: KeyPath, details: _Details) -> _Sentence:
     return f"`{dotted(path)}` is empty", None
 
 
-def _other(path: KeyPath, details: Details) -> Sentence:
+def _other(path: KeyPath, details: _Details) -> _Sentence:
     return f"`{dotted(path)}` is wrong: {details['msg'].lower()}", None
 
 
-_SENTENCES: dict[str, Callable[[KeyPath, Details], Sentence]] = {
+_SENTENCES: dict[str, Callable[[KeyPath, _Details], _Sentence]] = {
     "extra_forbidden": _unknown,
     "missing": _missing,
     "literal_error": _word,

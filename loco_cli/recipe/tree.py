@@ -16,8 +16,8 @@ import yaml
 from loco_cli.errors import RecipeError
 
 MAX_BYTES = 1_000_000
-MAX_VALUES = 20_000
-MAX_DEPTH = 12
+_MAX_VALUES = 20_000
+_MAX_DEPTH = 12
 
 KeyPath = tuple[str | int, ...]
 
@@ -92,7 +92,7 @@ class _Reader:
 
     def plain(self, node: yaml.Node, path: KeyPath) -> Any:
         self.n_values += 1
-        if self.n_values > MAX_VALUES or len(path) > MAX_DEPTH:
+        if self.n_values > _MAX_VALUES or len(path) > _MAX_DEPTH:
             raise RecipeError(f"recipe `{self.where}` is nested too deep or holds too many values")
         if isinstance(node, yaml.MappingNode):
             return dict(self.items(node, path))
@@ -158,7 +158,7 @@ def _check_events(text: str, where: str) -> None:
     for n_events, event in enumerate(yaml.parse(text, Loader=RecipeLoader)):
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH or n_events > 2 * MAX_VALUES:
+        if depth > _MAX_DEPTH or n_events > 2 * _MAX_VALUES:
             raise RecipeError(f"recipe `{where}` is nested too deep or holds too many values")
 
 

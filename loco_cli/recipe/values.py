@@ -43,7 +43,7 @@ class Ridge:
         return f"{self.value!r}x" if self.is_relative else repr(self.value)
 
 
-def shown(value: Any) -> str:
+def quoted(value: Any) -> str:
     """Return a value as an error names it: in backticks, as YAML would have it, cut at 60."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return f"`{text if len(text) <= 60 else text[:57] + '...'}`"
@@ -61,59 +61,59 @@ def parse_ridge(value: Any) -> Ridge | Literal["auto"]:
     except (TypeError, ValueError, OverflowError):
         ridge = math.nan
     if not 0 < ridge < math.inf:
-        raise ValueError(f"is {shown(value)}, not `auto`, a number above 0 or one like `0.01x`")
+        raise ValueError(f"is {quoted(value)}, not `auto`, a number above 0 or one like `0.01x`")
     return Ridge(ridge, is_relative)
 
 
-def parse_layer_range(value: Any) -> tuple[int, int] | Literal["auto", "published"] | None:
+def _parse_layer_range(value: Any) -> tuple[int, int] | Literal["auto", "published"] | None:
     """Return the range of `auto`, `published` or two layers; None where layers are listed."""
     if value is None:
         return value
     if value == "auto" or value == "published":
         return "auto" if value == "auto" else "published"
     if not isinstance(value, list | tuple) or len(value) != 2:
-        raise ValueError(f"is {shown(value)}, not `auto`, `published` or two layers")
+        raise ValueError(f"is {quoted(value)}, not `auto`, `published` or two layers")
     start, stop = map(_layer, value)
     if stop <= start:
         hint = "a range is half-open: `8 10` means layers 8 and 9"
-        raise ValueError(f"is {shown(value)}, which is empty; {hint}")
+        raise ValueError(f"is {quoted(value)}, which is empty; {hint}")
     return start, stop
 
 
-def parse_layer_list(value: Any) -> LayerSet:
+def _parse_layer_list(value: Any) -> LayerSet:
     """Return the layers of a list; a layer named twice is refused."""
     if not isinstance(value, list | tuple) or not value:
-        raise ValueError(f"is {shown(value)}, not a list of layers such as `[1, 2, 10]`")
+        raise ValueError(f"is {quoted(value)}, not a list of layers such as `[1, 2, 10]`")
     layers = LayerSet(map(_layer, value))
     if len(layers) < len(value):
-        raise ValueError(f"is {shown(value)}, which names a layer twice")
+        raise ValueError(f"is {quoted(value)}, which names a layer twice")
     return layers
 
 
-def parse_width(value: Any) -> int | Literal["auto"]:
+def _parse_width(value: Any) -> int | Literal["auto"]:
     """Return the width of `auto` or a number of layers."""
     if value == "auto":
         return "auto"
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"is {shown(value)}, not `auto` or a number of layers")
+        raise ValueError(f"is {quoted(value)}, not `auto` or a number of layers")
     return value
 
 
-def parse_neurons(value: Any) -> int | Literal["auto"]:
+def _parse_neurons(value: Any) -> int | Literal["auto"]:
     """Return the neurons of `auto` or a number of them."""
     if value == "auto":
         return "auto"
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"is {shown(value)}, not `auto` or a number from 1")
+        raise ValueError(f"is {quoted(value)}, not `auto` or a number from 1")
     return value
 
 
-def parse_preserve(value: Any) -> Literal["auto", "none"] | tuple[str, ...]:
+def _parse_preserve(value: Any) -> Literal["auto", "none"] | tuple[str, ...]:
     """Return what to preserve: `auto`, `none` or subjects and prompts, each once."""
     if value == "auto" or value == "none":
         return "auto" if value == "auto" else "none"
     if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
-        raise ValueError(f"is {shown(value)}, not `auto`, `none` or a list of subjects or prompts")
+        raise ValueError(f"is {quoted(value)}, not `auto`, `none` or a list of subjects or prompts")
     if not value:
         raise ValueError("is empty; write `none`")
     if not all(one.strip() for one in value):
@@ -123,14 +123,14 @@ def parse_preserve(value: Any) -> Literal["auto", "none"] | tuple[str, ...]:
 
 def _layer(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"holds {shown(value)}; a layer is a whole number from 0")
+        raise ValueError(f"holds {quoted(value)}; a layer is a whole number from 0")
     return value
 
 
 def _not_bool(value: Any) -> Any:
     # a boolean is an int to Python, and `seeds: true` would be one seed
     if isinstance(value, bool):
-        raise ValueError(f"is {shown(value)}, not a number")
+        raise ValueError(f"is {quoted(value)}, not a number")
     return value
 
 
@@ -178,31 +178,31 @@ RidgeValue = Annotated[
 ]
 LayerRange = Annotated[
     tuple[int, int] | Literal["auto", "published"] | None,
-    PlainValidator(parse_layer_range),
+    PlainValidator(_parse_layer_range),
     PlainSerializer(_plain_list),
     _schema(_words("auto", "published"), {**_LAYERS, "minItems": 2, "maxItems": 2}),
 ]
 LayerList = Annotated[
     LayerSet | None,
-    PlainValidator(parse_layer_list),
+    PlainValidator(_parse_layer_list),
     PlainSerializer(_plain_list),
     WithJsonSchema({**_LAYERS, "minItems": 1, "uniqueItems": True}),
 ]
 Width = Annotated[
     int | Literal["auto"],
-    PlainValidator(parse_width),
+    PlainValidator(_parse_width),
     PlainSerializer(lambda value: value),
     _schema(_words("auto"), {"type": "integer", "minimum": 1}),
 ]
 Neurons = Annotated[
     int | Literal["auto"],
-    PlainValidator(parse_neurons),
+    PlainValidator(_parse_neurons),
     PlainSerializer(lambda value: value),
     _schema(_words("auto"), {"type": "integer", "minimum": 1}),
 ]
 Preserve = Annotated[
     Literal["auto", "none"] | tuple[str, ...],
-    PlainValidator(parse_preserve),
+    PlainValidator(_parse_preserve),
     PlainSerializer(_plain_list),
     _schema(_words("auto", "none"), _TEXTS),
 ]

@@ -120,6 +120,19 @@ def ask_again(
     return forget, tuple(take("keep", row) for row in evaluation.keep)
 
 
+def render_localization_sheet(sweeps: Sequence[LocalizationRun]) -> bytes:
+    """Return the windows of every concept as one PNG."""
+    found = [sweep.localization for sweep in sweeps]
+    concepts = ", ".join(f"{one.concept.kind} {one.concept.subject}" for one in found)
+    rows = [row for sweep in sweeps for row in localization_rows(sweep)]
+    return render_sheet(f"{concepts} in {found[0].model.name}", rows)
+
+
+def render_evaluation_sheet(evaluation: Evaluation, pairs: Iterable[BeforeAfter]) -> bytes:
+    """Return every prompt before and after as one PNG."""
+    return render_sheet(figures_line(evaluation), evaluation_rows(evaluation, pairs))
+
+
 def localization_rows(swept: LocalizationRun) -> list[Row]:
     """Return a row per prompt pair: the original, each window of the chosen width, all layers."""
     width = len(swept.localization.layer_set)

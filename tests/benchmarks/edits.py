@@ -29,7 +29,6 @@ from loco_cli.editing.preserve import names_of, preserved_prompts
 from loco_cli.encoders.encode import TextEncoder
 from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Judged
 from loco_cli.evaluating.questions import Question, kept_concepts, labels_of
-from loco_cli.evaluating.show import evaluation_sheet
 from loco_cli.families.spec import ModelSpec
 from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization
@@ -39,6 +38,7 @@ from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions
 from loco_cli.protocol.wordings import Kind, fill
 from loco_cli.recipe import EditEntry, LocalizeSettings, Override, Recipe, load_recipe, slug
+from loco_cli.report.sheet import render_evaluation_sheet
 from tests.benchmarks.answer_key import key_of, localization_of
 from tests.benchmarks.outcome import (
     FIGURES,
@@ -204,7 +204,8 @@ def main(arguments: list[str] | None = None) -> None:
         if args.sheets:
             args.sheets.mkdir(parents=True, exist_ok=True)
             name = slug(" ".join((trial.model, trial.form, trial.where, trial.subject)))
-            (args.sheets / f"{name}.png").write_bytes(evaluation_sheet(judged))
+            sheet = render_evaluation_sheet(judged.evaluation, judged.pictures)
+            (args.sheets / f"{name}.png").write_bytes(sheet)
 
 
 def parser() -> argparse.ArgumentParser:
