@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,10 +18,13 @@ from loco_cli.cli.evaluate import evaluate
 from loco_cli.cli.generate import generate
 from loco_cli.cli.localize import localize
 from loco_cli.cli.undo import undo
-from loco_cli.cli.usage import Command, CommandGroup, translate_usage_errors
+from loco_cli.cli.usage import Command, CommandGroup, is_help, usage_error
 from loco_cli.cli.verify import verify
-from loco_cli.errors import LocoError, MachineError
-from loco_cli.sampling.processes import Team
+from loco_cli.commands.processes import launched_team
+from loco_cli.errors import LocoError, MachineError, RequestError
+
+if TYPE_CHECKING:
+    from loco_cli.sampling.processes import Team
 
 
 class LocoGroup(CommandGroup):
@@ -29,28 +32,28 @@ class LocoGroup(CommandGroup):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command line and exit with its code."""
-        terminal = Terminal(_team())
+        terminal = Terminal(launched_team())
         with only_first_process_prints(terminal.team):
             try:
-                return super().main(*args, obj=terminal, **kwargs)
+                kwargs |= {"obj": terminal, "standalone_mode": False}  # alone Typer prints errors
+                sys.exit(super().main(*args, **kwargs))
             except LocoError as error:
-                terminal.fail(error)
-                sys.exit(error.exit_code)
+                failure = error
             except OSError as error:
-                terminal.fail(_as_sentence(error))
+                reason = (error.strerror or str(error)).lower()
+                failure = MachineError(
+                    f"`{error.filename}`: {reason}" if error.filename else reason
+                )
             except Exception as error:  # the door: whatever gets here is a bug
-                terminal.fail_as_bug(error)
-            sys.exit(1)
-
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Read what stands before the command; raises RequestError."""
-        with translate_usage_errors():
-            return super().make_context(*args, **kwargs)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Read the rest and run the command; raises RequestError."""
-        with translate_usage_errors():
-            return super().invoke(ctx)
+                if is_help(error):
+                    sys.exit(RequestError.exit_code)
+                refused = usage_error(error)
+                if refused is None:
+                    terminal.fail_as_bug(error)
+                    sys.exit(1)
+                failure = refused
+            terminal.fail(failure)
+            sys.exit(failure.exit_code)
 
 
 app = typer.Typer(
@@ -97,26 +100,14 @@ app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
 
 
-def _team() -> Team:
-    """Return the processes that `accelerate launch` or `torchrun` started, as these tell it."""
-    rank, size = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
-    is_told = rank.isdecimal() and size.isdecimal() and "MASTER_ADDR" in os.environ
-    return Team(int(rank), int(size)) if is_told else Team()
-
-
 @contextmanager
-def only_first_process_prints(team: Team) -> Iterator[None]:
+def only_first_process_prints(team: "Team") -> Iterator[None]:
     """While open, of several processes one is heard."""
     if team.is_first:
         yield
         return
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         yield
-
-
-def _as_sentence(error: OSError) -> MachineError:
-    reason = (error.strerror or str(error)).lower()
-    return MachineError(f"`{error.filename}`: {reason}" if error.filename else reason)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ so that no control character reaches the terminal.
 import json
 import traceback
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
 from rich.console import Console, RenderableType
@@ -16,7 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from loco_cli.errors import LocoError
-from loco_cli.sampling.processes import Team
+
+if TYPE_CHECKING:
+    from loco_cli.sampling.processes import Team
 
 # control, format (bidirectional marks among them), surrogate, line and paragraph separator
 _UNSAFE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
@@ -49,8 +51,8 @@ class Terminal:
     The options `--json`, `--quiet` and `--debug` set the three flags before the command runs.
     """
 
-    def __init__(self, team: Team | None = None) -> None:
-        self.team = team or Team()
+    def __init__(self, team: "Team") -> None:
+        self.team = team
         self.as_json = False
         self.is_quiet = False
         self.is_debug = False

@@ -6,17 +6,13 @@ in a box of its own; here a wrong option reads like every other error.
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
-import typer
 from typer.core import TyperCommand, TyperGroup
 
 from loco_cli.errors import RequestError
 
-UsageError: type[Any] = typer.BadParameter.__mro__[1]  # which Typer exports by its child alone
 _SAID = (  # of values, as pydantic words it
     (r"^input should be a valid integer.*", "takes whole numbers"),
     (r"^input should be a valid number.*", "takes a number"),
@@ -48,20 +44,18 @@ class CommandGroup(TyperGroup):
         return _without_flag_types(super().get_params(ctx))
 
 
-@contextmanager
-def translate_usage_errors() -> Iterator[None]:
-    """Raise what Typer refuses within as a RequestError."""
-    try:
-        yield
-    except UsageError as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # it shows the help
-            raise
-        raise _as_sentence(error) from None
+def is_help(error: Exception) -> bool:
+    """Whether Typer has shown the help of a command that was given no arguments."""
+    return type(error).__name__ == "NoArgsIsHelpError"
 
 
-def _as_sentence(error: Any) -> RequestError:
-    path = error.ctx.command_path if error.ctx else "loco"
-    way_out = f"`{path} --help` lists what it takes" if error.ctx else None
+def usage_error(error: Any) -> RequestError | None:
+    """Return what Typer refuses as our own error, None where an error is none of Typer's."""
+    if not hasattr(error, "format_message"):  # Typer exports the children of its error alone
+        return None
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "loco"
+    way_out = f"`{path} --help` lists what it takes" if context else None
     kind, param = type(error).__name__, getattr(error, "param", None)
     if kind == "NoSuchOption":
         near = get_close_matches(error.option_name, error.possibilities or (), n=1, cutoff=0.7)

@@ -274,10 +274,10 @@ def test_a_real_ctrl_c_is_130():
     """
     code = """
 import signal, time, typer
-from loco_cli.cli.app import Door
+from loco_cli.cli.app import LocoGroup
 # a shell that runs tests in the background has them ignore interrupts
 signal.signal(signal.SIGINT, signal.default_int_handler)
-app = typer.Typer(cls=Door, pretty_exceptions_enable=False)
+app = typer.Typer(cls=LocoGroup, pretty_exceptions_enable=False)
 @app.command()
 def wait():
     print("ready", flush=True)

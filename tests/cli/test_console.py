@@ -7,12 +7,13 @@ from loco_cli.cli.console import Terminal, plain, safe
 from loco_cli.cli.listener import Lines, reporting
 from loco_cli.errors import RecipeError
 from loco_cli.events import Progress
+from loco_cli.sampling.processes import Team
 
 
 @pytest.fixture
 def terminal():
     """A terminal whose two streams are text."""
-    made = Terminal()
+    made = Terminal(Team())
     made.out.file, made.err.file = io.StringIO(), io.StringIO()
     return made
 

@@ -9,12 +9,13 @@ from loco_cli.cli import groups as g
 from loco_cli.cli.console import Terminal
 from loco_cli.cli.evaluate import evaluate
 from loco_cli.cli.generate import generate
+from loco_cli.sampling.processes import Team
 
 
 def run(command, *arguments):
     app = typer.Typer()
     app.command()(command)
-    return CliRunner().invoke(app, arguments, obj=Terminal(), catch_exceptions=False)
+    return CliRunner().invoke(app, arguments, obj=Terminal(Team()), catch_exceptions=False)
 
 
 def test_a_command_is_given_its_groups():
