@@ -7,8 +7,7 @@ from unicodedata import category
 
 from loco_cli.errors import ConceptError
 from loco_cli.protocol import wordings as templates
-from loco_cli.protocol.wordings import bare_name as bare_name
-from loco_cli.protocol.wordings import fill, tidy, without_style
+from loco_cli.protocol.wordings import bare_name, fill, tidy, without_style
 
 ConceptKind = templates.Kind
 KINDS: tuple[ConceptKind, ...] = get_args(ConceptKind)

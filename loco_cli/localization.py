@@ -13,9 +13,9 @@ from loco_cli.records import Record, SparseRecord
 
 Better = Literal["lower", "higher"]
 
-CLEAR = 2.0  # standard errors between what is apart
+N_STDERRS_APART = 2.0  # standard errors between two effects that count as different
 KNOWN_SCALE = 0.05  # relative error of the scale of effects, up to which it counts as known
-LEAST = 0.75  # of an effect that is wanted: what has to be there however vague the scale is
+_MIN_ACCEPTED_SHARE = 0.75  # lower bound of effect / wanted, however vague the scale is
 
 
 class ModelName(Record):
@@ -231,7 +231,7 @@ def enough(wanted: float, scale_error: float | None) -> float:
     Pictures of the full swap may differ from seed to seed by more than the layers do; what two
     standard errors of the scale leave of `wanted` then has to do, and three quarters in any case.
     """
-    return wanted * max(LEAST, 1 / (1 + CLEAR * (scale_error or 0.0)))
+    return wanted * max(_MIN_ACCEPTED_SHARE, 1 / (1 + N_STDERRS_APART * (scale_error or 0.0)))
 
 
 def best_score(scores: Sequence[WindowScore], better: Better) -> WindowScore:

@@ -32,24 +32,24 @@ def _relative(path: str) -> str:
     return path
 
 
-RelativePath = Annotated[str, AfterValidator(_relative)]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0)]
+_RelativePath = Annotated[str, AfterValidator(_relative)]
+_Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+_Count = Annotated[int, Field(ge=0)]
 
 
 class FileRecord(Record):
     """A file: `FileRecord(path="unet/config.json", bytes=743, sha256="ba78...")`."""
 
-    path: RelativePath
-    bytes: Count
-    sha256: Sha256
+    path: _RelativePath
+    bytes: _Count
+    sha256: _Sha256
 
 
 class Parent(Record):
     """The edit that made the base: its manifest's digest, and its recipe's where that is known."""
 
-    manifest: Sha256
-    recipe_sha256: Sha256 | None = None
+    manifest: _Sha256
+    recipe_sha256: _Sha256 | None = None
 
 
 class Base(Record):
@@ -62,7 +62,7 @@ class Base(Record):
 
     files: tuple[FileRecord, ...]
     parent: Parent | None = None
-    name: RelativePath  # of file or folder
+    name: _RelativePath  # of file or folder
     left_out: tuple[str, ...] = ()
     carried: tuple[str, ...] = ()
 
@@ -79,7 +79,7 @@ class RecipeRecord(Record):
     """The recipe's text as it was read, and what the command line laid over it."""
 
     text: str
-    sha256: Sha256
+    sha256: _Sha256
     overrides: dict[str, JsonValue] = Field({})
 
 
@@ -116,9 +116,9 @@ class EditRecord(SparseRecord):
     layer_range: tuple[int, int] | None
     ridge: float | None
     tokens: str | None
-    n_keys: Count
+    n_keys: _Count
     layers: tuple[int, ...] | None = None
-    neurons: Count | None = None
+    neurons: _Count | None = None
     residual: float | None = None
     pooled: bool | None = None
 
@@ -223,11 +223,11 @@ class TensorRecord(Record):
     """
 
     name: str
-    file: RelativePath
-    shape: tuple[Count, ...]
+    file: _RelativePath
+    shape: tuple[_Count, ...]
     dtype: str
-    sha256_before: Sha256
-    sha256_after: Sha256
+    sha256_before: _Sha256
+    sha256_after: _Sha256
     rank: int | None
     relative_change: float
     rounding_error: float | None
@@ -302,9 +302,34 @@ class Manifest(SparseRecord):
     environment: Environment
     seconds: Seconds = Seconds()
 
+    @classmethod
+    def parse(cls, text: str, where: str) -> tuple["Manifest", str]:
+        """
+        Return a manifest and the digest of it as it stands in its file.
+
+        Raises:
+            VerificationError: the text is no manifest; `where` names its file in the message.
+        """
+        try:
+            document = json.loads(text, object_pairs_hook=_unique)
+            return cls.model_validate(document), _digest(document)
+        except InvalidRecord as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"]) or "document"
+            # a key may be anything, a terminal's control sequence too
+            raise VerificationError(
+                f"manifest `{where}` is damaged: {repr(key)[1:-1]}: {first['msg'].lower()}"
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise VerificationError(f"manifest `{where}` is no JSON: {error}") from error
+
     def digest(self) -> str:
         """Return the digest that the stamp holds."""
-        return manifest_digest(self.to_json())
+        return _digest(self.to_json())
+
+    def render(self) -> str:
+        """Return the manifest as its file holds it."""
+        return json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
 
     def with_output(self, output: Output) -> "Manifest":
         """Return the manifest of what was written; its digest is the same."""
@@ -337,37 +362,11 @@ class Restoration(Record):
     left_out: tuple[str, ...]
 
 
-def manifest_digest(document: Mapping[str, Any]) -> str:
+def _digest(document: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a manifest document without the keys that the stamp leaves out."""
     kept = {key: value for key, value in document.items() if key not in _NOT_STAMPED}
     canonical = json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def render_manifest(manifest: Manifest) -> str:
-    """Return the manifest as its file holds it."""
-    return json.dumps(manifest.to_json(), indent=1, ensure_ascii=False) + "\n"
-
-
-def parse_manifest(text: str, where: str) -> tuple[Manifest, str]:
-    """
-    Return a manifest and the digest of it as it stands in its file.
-
-    Raises:
-        VerificationError: the text is no manifest; `where` names its file in the message.
-    """
-    try:
-        document = json.loads(text, object_pairs_hook=_unique)
-        return Manifest.model_validate(document), manifest_digest(document)
-    except InvalidRecord as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "document"
-        # a key may be anything, a terminal's control sequence too
-        raise VerificationError(
-            f"manifest `{where}` is damaged: {repr(key)[1:-1]}: {first['msg'].lower()}"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise VerificationError(f"manifest `{where}` is no JSON: {error}") from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from loco_cli.manifest import (
     TensorEdit,
     TensorRecord,
 )
-from loco_cli.outputs.checkpoint import EditResult, WriteOptions, edited_copy
-from loco_cli.outputs.paths import check_output, needed_bytes, output_paths
+from loco_cli.outputs.checkpoint import EditResult, edited_copy
+from loco_cli.outputs.paths import OutputPaths, check_output, needed_bytes
 from tests.checkpoints import WIDTHS
 
 LAYERS = (8, 9)
@@ -56,31 +56,35 @@ def edit(
     """Add a rank-one step to the key and value projections of layers 8 and 9, and write it."""
     checkpoint = open_checkpoint(base)
     patches = {s: patch_of(s, size) for name in names for s in checkpoint.slots("unet", name)}
-    return write_patches(checkpoint, output, patches, EXTRA_FILES, stamp=stamp, force=force)
+    return write_patches(checkpoint, output, patches, stamp=stamp, force=force)
 
 
 def write_patches(
     checkpoint: Checkpoint,
     output: Path,
     patches: Mapping[TensorSlot, bytes],
-    extra_files: Mapping[str, str | bytes],
     make_manifest: Callable[[Base, tuple[TensorRecord, ...]], Manifest] | None = None,
     *,
     stamp: bool = True,
     force: bool = False,
 ) -> EditResult:
     """Write a checkpoint with some bytes in the place of others, checked as a plan is."""
-    options = WriteOptions(stamp=stamp, force=force, with_card="card" in extra_files)
-    final = output_paths(output, checkpoint.is_folder)
+    final = OutputPaths.of(output, checkpoint.is_folder)
     room = needed_bytes(checkpoint, sum(map(len, patches.values())))
     check_output(checkpoint, final, needed_bytes=room, force=force)
-    with edited_copy(checkpoint, final, tuple(patches), options) as copy:
+    what = "edited" if stamp else None
+    with edited_copy(checkpoint, final, tuple(patches), what, force=force) as copy:
         for slot, content in patches.items():
             copy.put(slot, content, figures_of(slot))
         return copy.finish(
             make_manifest or (lambda *facts: manifest_of(checkpoint, *facts)),
-            lambda manifest: extra_files,
+            lambda manifest: pages_of(checkpoint),
         )
+
+
+def pages_of(checkpoint: Checkpoint) -> dict[str, str | bytes]:
+    """Return what lies beside the weights: a folder has a card."""
+    return {k: v for k, v in EXTRA_FILES.items() if k != "card" or checkpoint.is_folder}
 
 
 def figures_of(slot: TensorSlot) -> TensorEdit:

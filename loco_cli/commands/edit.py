@@ -117,12 +117,12 @@ def _write_copy(edit: ModelEdit, plan: EditPlan, events: Events) -> "EditResult"
     """Return an edited copy; the base is copied and hashed while the edit is being solved."""
     from loco_cli.checkpoint.reader import tensor_bytes
     from loco_cli.editing.deltas import iter_new_weights
-    from loco_cli.outputs.checkpoint import WriteOptions, edited_copy
+    from loco_cli.outputs.checkpoint import edited_copy
     from loco_cli.outputs.manifest import ManifestBuilder
 
     options, located = plan.options, edit.located
-    how = WriteOptions(edit.title, options.stamp, options.force)
-    with edited_copy(located.checkpoint, plan.paths, edit.slots, how) as copy:
+    what = edit.title if options.stamp else None
+    with edited_copy(located.checkpoint, plan.paths, edit.slots, what, force=options.force) as copy:
         solved, tensors = _solved(edit, events), []
         for slot, stored, tensor in iter_new_weights(located, solved):
             copy.put(slot, tensor_bytes(stored, slot), tensor)

@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from loco_cli.concept import KINDS, Concept, ConceptKind, bare_name, same_name
+from loco_cli.concept import KINDS, Concept, ConceptKind, same_name
 from loco_cli.families.spec import ModelSpec
 from loco_cli.protocol.everyday import EverydaySplit, split_everyday
-from loco_cli.protocol.wordings import EDIT, PRESERVE, fill
+from loco_cli.protocol.wordings import EDIT, PRESERVE, bare_name, fill
 from loco_cli.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from loco_cli.concept import (
     KINDS,
     Concept,
     ConceptKind,
-    bare_name,
     default_target,
 )
 from loco_cli.editing.preserve import (
@@ -27,7 +26,7 @@ from loco_cli.editing.preserve import (
     neighbours,
 )
 from loco_cli.families.spec import ModelSpec
-from loco_cli.protocol.wordings import FORGET, KEEP, VALIDATE, fill, without_style
+from loco_cli.protocol.wordings import FORGET, KEEP, VALIDATE, bare_name, fill, without_style
 from loco_cli.recipe import EditEntry, Recipe
 
 UNRELATED = "unrelated prompts"  # what they are called in the place of a concept

@@ -24,7 +24,7 @@ Windows are compared on the same prompts and seeds, so that what these differ in
 from collections.abc import Sequence
 
 from loco_cli.layers import LayerSet, sliding_windows
-from loco_cli.localization import CLEAR
+from loco_cli.localization import N_STDERRS_APART
 from loco_cli.localizing.scoreboard import (
     N_FIRST_RUNS,
     N_RIVALS,
@@ -118,9 +118,9 @@ def windows_needing_runs(
     def more(n: int) -> int:
         return min(n_prompts if n < n_prompts else 2 * n, n_all)
 
-    is_below = best.effect + CLEAR * best.stderr < board.enough
+    is_below = best.effect + N_STDERRS_APART * best.stderr < board.enough
     least = min(n_prompts if is_below else 2 * n_prompts, n_all)
-    is_hopeless = best.effect + CLEAR * best.stderr < PROMISING_SHARE * board.enough
+    is_hopeless = best.effect + N_STDERRS_APART * best.stderr < PROMISING_SHARE * board.enough
     last = min((1 if is_hopeless else 2) * n_prompts, n_all) if is_below else n_all
     rivals = [
         rival

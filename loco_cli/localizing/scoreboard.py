@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 
 from loco_cli.layers import LayerSet
-from loco_cli.localization import CLEAR, KNOWN_SCALE, Better, enough
+from loco_cli.localization import KNOWN_SCALE, N_STDERRS_APART, Better, enough
 
 N_FIRST_RUNS = 2  # runs that a window has had before it may be given up
 PRECISION = 0.05  # standard error of an effect that is reported
@@ -80,7 +80,7 @@ class Scoreboard:
         towards = 1.0 if self.better == "lower" else -1.0
         of_runs = [original - target for original, target in self._full_runs()]
         changes = self._changes() if self.n_pictures > 1 else of_runs
-        return towards * self.span > CLEAR * _stderr(changes, 0.0)
+        return towards * self.span > N_STDERRS_APART * _stderr(changes, 0.0)
 
     @property
     def n_pictures(self) -> int:
@@ -105,7 +105,7 @@ class Scoreboard:
         n, error = len(self.values[self.everything]), self.scale_error or 0.0
         if error <= KNOWN_SCALE or not self.is_new_to_scale(n):
             return False
-        return abs(best.effect - self.wanted) < CLEAR * error * abs(best.effect)
+        return abs(best.effect - self.wanted) < N_STDERRS_APART * error * abs(best.effect)
 
     @property
     def enough(self) -> float:
@@ -164,7 +164,7 @@ class Scoreboard:
     def _could_be_enough(self, other: Estimate) -> bool:
         if other.n <= N_FIRST_RUNS:
             return other.effect >= _GIVE_UP_SHARE * self.enough
-        return other.effect + CLEAR * max(other.stderr, PRECISION) >= self.enough
+        return other.effect + N_STDERRS_APART * max(other.stderr, PRECISION) >= self.enough
 
     def _is_behind(self, best: Estimate, other: Estimate) -> bool:
         """Whether another is clearly behind; after a few runs only a large distance is clear."""
@@ -172,18 +172,18 @@ class Scoreboard:
         if n <= N_FIRST_RUNS:
             mine, theirs = (self.estimate(e.layers, n).effect for e in (best, other))
             return theirs < _GIVE_UP_SHARE * mine
-        return self.lead(best, other) >= CLEAR
+        return self.lead(best, other) >= N_STDERRS_APART
 
     def may_be_settled(self, best: Estimate, n_all: int) -> bool:
         """Whether it is not clear that the best is enough or not, and may be with all runs."""
         short, error = abs(best.effect - self.enough), best.stderr * (best.n / n_all) ** 0.5
-        is_clear = short >= CLEAR * best.stderr
-        return bool(not is_clear and (error <= PRECISION or short >= CLEAR * error))
+        is_clear = short >= N_STDERRS_APART * best.stderr
+        return bool(not is_clear and (error <= PRECISION or short >= N_STDERRS_APART * error))
 
     def may_be_told_apart(self, best: Estimate, other: Estimate, n_all: int) -> bool:
         """Whether all runs may show the best ahead, from what those show that both have had."""
         n = min(best.n, other.n)
-        return bool(self.lead(best, other) * (n_all / n) ** 0.5 >= CLEAR)
+        return bool(self.lead(best, other) * (n_all / n) ** 0.5 >= N_STDERRS_APART)
 
     def lead(self, best: Estimate, other: Estimate) -> float:
         """Return by how many standard errors the best is ahead, on the runs that both had."""

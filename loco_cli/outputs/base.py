@@ -9,7 +9,7 @@ from loco_cli.checkpoint.patcher import Digest, hash_file
 from loco_cli.checkpoint.reader import read_range
 from loco_cli.errors import CheckpointError, RequestError, VerificationError, printable
 from loco_cli.manifest import STAMP_KEY, Base, FileRecord, Manifest, Parent
-from loco_cli.outputs.paths import FoundManifest, output_paths, read_manifest
+from loco_cli.outputs.paths import FoundManifest, OutputPaths, read_manifest
 
 
 def base_record(base: Checkpoint, digests: Mapping[str, Digest]) -> Base:
@@ -55,7 +55,7 @@ def parent_of(base: Checkpoint, digests: Mapping[str, Digest]) -> Parent | None:
 
 
 def _check_unchanged(base: Checkpoint, found: FoundManifest, digests: Mapping[str, Digest]) -> None:
-    paths = output_paths(base.root, base.is_folder)
+    paths = OutputPaths.of(base.root, base.is_folder)
     written = {paths.now(file.path): file.sha256 for file in found.manifest.output.files}
     for file in base.files:
         if written.get(file.source, digests[file.path].sha256) != digests[file.path].sha256:

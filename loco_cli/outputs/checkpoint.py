@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from loco_cli.checkpoint.edits import plan_edits
+from loco_cli.checkpoint.edits import FileEdit, plan_edits
 from loco_cli.checkpoint.layout import Checkpoint
 from loco_cli.checkpoint.patcher import Digest, FileRange, hash_file
 from loco_cli.checkpoint.reader import TensorSlot
@@ -26,10 +26,10 @@ from loco_cli.checkpoint.staging import (
 )
 from loco_cli.checkpoint.undo import FILE_TENSOR, Original, write_undo
 from loco_cli.errors import EditError, printable
-from loco_cli.manifest import Base, Manifest, Output, TensorEdit, TensorRecord, render_manifest
+from loco_cli.manifest import Base, Manifest, Output, TensorEdit, TensorRecord
 from loco_cli.outputs.base import base_record, file_records
 from loco_cli.outputs.copying import Background, BaseCopy, FileCopy
-from loco_cli.outputs.paths import OutputPaths, check_free, output_paths
+from loco_cli.outputs.paths import OutputPaths, check_free
 
 MakeManifest = Callable[[Base, tuple[TensorRecord, ...]], Manifest]
 
@@ -42,32 +42,20 @@ class EditResult:
     manifest: Manifest
 
 
-@dataclass(frozen=True)
-class WriteOptions:
-    """
-    How to write: `WriteOptions(what="Remove the style of Van Gogh", stamp=True, force=False)`.
-
-    `what` goes into the title of files that have one; `with_card` tells that a folder gets a model
-    card in place of the base's.
-    """
-
-    what: str = "edited"
-    stamp: bool = True
-    force: bool = False
-    with_card: bool = True
-
-
 @contextmanager
 def edited_copy(
     base: Checkpoint,
     final: OutputPaths,
     slots: tuple[TensorSlot, ...],
-    options: WriteOptions = WriteOptions(),
+    what: str | None,
+    *,
+    force: bool = False,
 ) -> Iterator["EditedCopy"]:
     """
     Begin to copy `base` to where its output will be, with `slots` left open.
 
-    Every byte outside of the slots is the base's, but for the stamp in the headers of their files.
+    Every byte outside of the slots is the base's, but for the stamp in the headers of their files,
+    which says in words `what` was done; with None there is no stamp.
     Nothing appears under its final name before all of it is whole and on disk, and the manifest
     comes last. On any failure, Ctrl-C included, or if the copy is never finished, nothing is left
     behind and what was there before stays.
@@ -78,9 +66,10 @@ def edited_copy(
         CheckpointError: the base cannot be read, or changed since it was opened.
     """
     with staged_folder(final.root) as folder, Background() as background:
-        staged = output_paths(folder / final.root.name, base.is_folder)
+        staged = OutputPaths.of(folder / final.root.name, base.is_folder)
         with write_errors(final.root):
-            copy = EditedCopy(base, slots, options, (staged, final), background)
+            edits = plan_edits(base, slots, what)
+            copy = EditedCopy(base, edits, (staged, final), background, force=force)
         yield copy
 
 
@@ -90,17 +79,17 @@ class EditedCopy:
     def __init__(
         self,
         base: Checkpoint,
-        slots: tuple[TensorSlot, ...],
-        options: WriteOptions,
+        edits: tuple[FileEdit, ...],
         places: tuple[OutputPaths, OutputPaths],  # where it is staged, where it will be
         background: Background,
+        *,
+        force: bool,
     ) -> None:
-        self._base, self._options, self._background = base, options, background
+        self._base, self._background, self._force = base, background, force
         self._staged, self._final = places
-        self._open = set(slots)
-        what = options.what if options.stamp else None
+        self._edits = {edit.file.path: edit for edit in edits}
+        self._open = {slot for edit in edits for slot in edit.slots}
         self._moved: dict[tuple[str, str], TensorEdit] = {}  # by file and tensor
-        self._edits = {edit.file.path: edit for edit in plan_edits(base, slots, what)}
         self._copies = tuple(self._file_copies())
         self._copying = BaseCopy(self._copies, background)
 
@@ -152,16 +141,14 @@ class EditedCopy:
             pages = make_pages(manifest)
             manifest = manifest.with_output(self._write(manifest, pages))
             with new_file(self._staged.manifest) as file:
-                file.write(render_manifest(manifest).encode())
+                file.write(manifest.render().encode())
             self._copying.check_unchanged()
-            put_in_place(self._staged, self._final, force=self._options.force)
+            put_in_place(self._staged, self._final, force=self._force)
         return EditResult(self._final, manifest)
 
     def _file_copies(self) -> Iterator[FileCopy]:
         """Yield every file to copy; a base's file whose name the output needs is only hashed."""
         ours = {path.name for path in self._staged.beside} if self._base.is_folder else set()
-        if not self._options.with_card and self._staged.card:
-            ours.remove(self._staged.card.name)
         for entry in self._base.entries:
             if entry.path in ours:
                 yield FileCopy(entry)
@@ -197,9 +184,8 @@ class EditedCopy:
             background.flush(target)  # the disk writes while we hash
         made[self._staged.undo] = background.start(self._write_undo, manifest)
         for role, content in pages.items():
-            path = self._staged.named(role)
-            if path:
-                made[path] = background.start(_write_small, path, content)
+            path = getattr(self._staged, role)
+            made[path] = background.start(_write_small, path, content)
         background.finish()
         digests = {path: one.result() for path, one in made.items()}
         for copy in self._copies:
@@ -207,7 +193,8 @@ class EditedCopy:
                 digests[copy.target] = self._copying.digests()[copy.entry.path]
         home = self._staged.home
         by_name = {path.relative_to(home).as_posix(): one for path, one in digests.items()}
-        return Output(files=file_records(by_name), stamped=self._options.stamp)
+        is_stamped = all(edit.what is not None for edit in self._edits.values())
+        return Output(files=file_records(by_name), stamped=is_stamped)
 
     def _write_undo(self, manifest: Manifest) -> Digest:
         kept = [

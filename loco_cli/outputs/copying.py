@@ -51,11 +51,13 @@ class Background:
 
     def start(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "Future[_T]":
         """Begin some work and return its future."""
-        return self._remember(self._workers.submit(work, *args, **kwargs))
+        future = self._workers.submit(work, *args, **kwargs)
+        self._futures.append(future)
+        return future
 
     def flush(self, path: Path, after: Future | None = None) -> None:
         """Have a file flushed to disk, when the work `after` is done."""
-        self._remember(self._flusher.submit(_flush, path, after))
+        self._futures.append(self._flusher.submit(_flush, path, after))
 
     def raise_failure(self) -> None:
         """Raise what went wrong so far, if anything did."""
@@ -67,10 +69,6 @@ class Background:
         """Wait until all is done; raise as soon as something goes wrong."""
         wait(self._futures, return_when=FIRST_EXCEPTION)
         self.raise_failure()
-
-    def _remember(self, future: "Future[_T]") -> "Future[_T]":
-        self._futures.append(future)
-        return future
 
 
 @dataclass(frozen=True)
@@ -84,16 +82,6 @@ class FileCopy:
     entry: Entry
     target: Path | None = None
     edit: FileEdit | None = None
-
-    @property
-    def head(self) -> bytes:
-        """Return what stands in the target before the base's data."""
-        return self.edit.head if self.edit else b""
-
-    @property
-    def begin(self) -> int:
-        """Return where the base's data begins."""
-        return self.edit.file.header.data_start if self.edit else 0
 
 
 class BaseCopy:
@@ -141,18 +129,22 @@ def _check_as_opened(copy: FileCopy) -> None:
 def _share(copy: FileCopy) -> bool:
     """Make the target, and return whether it holds all of the base's bytes already."""
     assert copy.target
+    edit = copy.edit
+    head, begin = (edit.head, edit.file.header.data_start) if edit else (b"", 0)
     with new_file(copy.target, is_synced=False) as file:
-        return share_blocks(copy.entry.source, file, copy.head, copy.begin)
+        return share_blocks(copy.entry.source, file, head, begin)
 
 
 def _fill(copy: FileCopy, is_shared: bool, stop: Event) -> None:
     assert copy.target
     if is_shared:
         return
-    ranges = copy.edit.kept if copy.edit else [(0, copy.entry.n_bytes)]
+    edit = copy.edit
     with copy.target.open("r+b") as file:
-        file.write(copy.head)
-        copy_ranges(copy.entry.source, file, ranges, len(copy.head) - copy.begin, stop)
+        if edit:
+            file.write(edit.head)
+        ranges = edit.kept if edit else [(0, copy.entry.n_bytes)]
+        copy_ranges(copy.entry.source, file, ranges, edit.shift if edit else 0, stop)
 
 
 def _identity(path: Path) -> tuple[int, ...]:

@@ -35,14 +35,13 @@ from loco_cli.manifest import (
     Output,
     TensorEdit,
     TensorRecord,
-    render_manifest,
 )
 from loco_cli.models.locate import LocatedModel
 from loco_cli.outputs.base import base_record, file_records
 from loco_cli.outputs.checkpoint import EditResult, put_in_place
 from loco_cli.outputs.copying import Background, BaseCopy, FileCopy
 from loco_cli.outputs.manifest import ManifestBuilder
-from loco_cli.outputs.paths import EditOptions, OutputPaths, output_paths
+from loco_cli.outputs.paths import EditOptions, OutputPaths
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class EditedLora:
         tensors = lora_tensors(edit.located.spec.family.lora, adapter.changes)
         check_space(final.root.parent, sum(tensor.nbytes for tensor in tensors.values()))
         with staged_folder(final.root) as folder, write_errors(final.root):
-            staged = output_paths(folder / final.root.name, is_folder=False)
+            staged = OutputPaths.of(folder / final.root.name, is_folder=False)
             with new_file(staged.root) as file:
                 metadata = _metadata(edit, final.root.stem, adapter, manifest.base)
                 if options.stamp:
@@ -109,7 +108,7 @@ class EditedLora:
                 file.write(edit.recipe.text.encode())
             manifest = manifest.with_output(_output(staged, options.stamp))
             with new_file(staged.manifest) as file:
-                file.write(render_manifest(manifest).encode())
+                file.write(manifest.render().encode())
             self.hashing.check_unchanged()
             put_in_place(staged, final, force=options.force)
         return EditResult(final, manifest)

@@ -100,21 +100,15 @@ class ManifestBuilder:
         return pages
 
     def _report(self, manifest: Manifest) -> str:
-        located, recipe, options = self.edit.located, self.edit.recipe, self.options
-        sweeps = self.edit.localizations
+        localizations = self.edit.localizations
+        if self.options.created:
+            localizations = tuple(map(_timeless, localizations))
         return render_edit_report(
+            manifest,
             title=self.edit.title,
-            model=located.name,
-            edits=self.solved.records,
-            localizations=list(map(_timeless, sweeps)) if options.created else sweeps,
+            localizations=localizations,
             tensors=self.tensors,
-            preserved=[name for _, name in self.solved.preserved],
-            drift=self.drift,
-            strength=self.edit.strength,
-            recipe=recipe.text,
-            command=options.command,
-            module_paths=located.spec.module_paths,
-            manifest=manifest,
+            module_paths=self.edit.located.spec.module_paths,
         )
 
 

@@ -11,7 +11,7 @@ from loco_cli.checkpoint.files import UNDO_NAME, list_files
 from loco_cli.checkpoint.layout import Checkpoint
 from loco_cli.checkpoint.staging import check_space, check_writable, left_behind
 from loco_cli.errors import OutputExists, RequestError, VerificationError, printable
-from loco_cli.manifest import Manifest, parse_manifest
+from loco_cli.manifest import Manifest
 from loco_cli.models.locate import LocatedModel
 from loco_cli.outputs.guards import check_outside_sources, sources_of
 from loco_cli.recipe import Recipe
@@ -37,7 +37,7 @@ _FILE_SUFFIXES = {
 @dataclass(frozen=True)
 class OutputPaths:
     """
-    Where an output is: `output_paths(Path("edited"), is_folder=True).manifest`.
+    Where an output is: `OutputPaths.of(Path("edited"), is_folder=True).manifest`.
 
     `root` is the folder, or the weights' own file; `card` is None for a file.
     """
@@ -49,6 +49,26 @@ class OutputPaths:
     undo: Path
     report: Path
     card: Path | None
+
+    @classmethod
+    def of(cls, output: Path, is_folder: bool) -> "OutputPaths":
+        """
+        Return the names of an output; a file's may be given with or without its `.safetensors`.
+
+        Raises:
+            RequestError: a folder is to be written under the name of a file.
+        """
+        if is_folder:
+            if output.name.endswith(_SUFFIX) and not output.is_dir():
+                raise RequestError(
+                    f"the output `{printable(output)}` is a folder, as the base is: "
+                    f"its name cannot end in `{_SUFFIX}`"
+                )
+            paths = {role: output / name for role, name in _FOLDER_NAMES.items()}
+            return cls(root=output, is_folder=True, **paths)
+        stem = output.name.removesuffix(_SUFFIX)
+        paths = {role: output.with_name(stem + suffix) for role, suffix in _FILE_SUFFIXES.items()}
+        return cls(root=output.with_name(stem + _SUFFIX), is_folder=False, card=None, **paths)
 
     @property
     def home(self) -> Path:
@@ -83,10 +103,6 @@ class OutputPaths:
         role = next((role for role, end in endings.items() if recorded.endswith(end)), "root")
         return Path(getattr(self, role))
 
-    def named(self, role: str) -> Path | None:
-        """Return the path of `recipe`, `report` or `card`; None where this output has none."""
-        return {"recipe": self.recipe, "report": self.report, "card": self.card}[role]
-
 
 @dataclass(frozen=True)
 class EditOptions:
@@ -104,7 +120,7 @@ class EditOptions:
         """Return the names of everything that will be written, default output included."""
         output = self.output or default_output(located.name, recipe.name)
         is_folder = located.checkpoint.is_folder and self.form == "checkpoint"
-        return output_paths(output, is_folder)
+        return OutputPaths.of(output, is_folder)
 
 
 @dataclass(frozen=True)
@@ -114,26 +130,6 @@ class FoundManifest:
     path: Path
     manifest: Manifest
     digest: str
-
-
-def output_paths(output: Path, is_folder: bool) -> OutputPaths:
-    """
-    Return the names of an output; a file's may be given with or without its `.safetensors`.
-
-    Raises:
-        RequestError: a folder is to be written under the name of a file.
-    """
-    if is_folder:
-        if output.name.endswith(_SUFFIX) and not output.is_dir():
-            raise RequestError(
-                f"the output `{printable(output)}` is a folder, as the base is: "
-                f"its name cannot end in `{_SUFFIX}`"
-            )
-        paths = {role: output / name for role, name in _FOLDER_NAMES.items()}
-        return OutputPaths(root=output, is_folder=True, **paths)
-    stem = output.name.removesuffix(_SUFFIX)
-    paths = {role: output.with_name(stem + suffix) for role, suffix in _FILE_SUFFIXES.items()}
-    return OutputPaths(root=output.with_name(stem + _SUFFIX), is_folder=False, card=None, **paths)
 
 
 def default_output(model: str, recipe: str) -> Path:
@@ -184,7 +180,18 @@ def check_places(
 def check_free(places: tuple[Path, ...], *, is_folder: bool, force: bool) -> None:
     """Raise OutputExists where something is in a place, and cannot or must not be replaced."""
     for place in places:
-        _check_free(place, is_folder, force)
+        if not os.path.lexists(place):
+            continue
+        if not force:
+            raise OutputExists(
+                f"`{printable(place)}` exists",
+                "choose another `--output`, or overwrite it with `--force`",
+            )
+        if place.is_dir() != is_folder:
+            is_what = "a folder, not a file" if place.is_dir() else "a file, not a folder"
+            raise OutputExists(f"`{printable(place)}` is {is_what}", "choose another `--output`")
+        if is_folder:
+            _check_ours(place)
 
 
 def needed_bytes(base: Checkpoint, edited_bytes: int) -> int:
@@ -200,7 +207,7 @@ def read_manifest(output: Path) -> FoundManifest | None:
     Raises:
         VerificationError: there is one, but it is damaged.
     """
-    paths = output_paths(output, output.is_dir())
+    paths = OutputPaths.of(output, output.is_dir())
     path = (
         paths.manifest
         if paths.manifest.is_file()
@@ -221,7 +228,7 @@ def read_manifest(output: Path) -> FoundManifest | None:
         ) from error
     except UnicodeDecodeError as error:
         raise VerificationError(f"manifest `{printable(path)}` is no UTF-8") from error
-    manifest, digest = parse_manifest(text, printable(path))
+    manifest, digest = Manifest.parse(text, printable(path))
     return FoundManifest(path, manifest, digest)
 
 
@@ -232,7 +239,7 @@ def existing_output(output: Path) -> OutputPaths:
     Raises:
         RequestError: there is nothing of that name.
     """
-    paths = output_paths(output, output.is_dir())
+    paths = OutputPaths.of(output, output.is_dir())
     if not paths.root.exists():
         old = _interrupted_output(output) or _interrupted_output(paths.root)
         hint = (
@@ -261,21 +268,6 @@ def _plain(name: str) -> str:
     last = Path(name).name.removesuffix(_SUFFIX)
     last = re.sub(r"\.(yaml|yml)$", "", last)
     return re.sub(r"[^\w.-]+", "-", last).strip("-.") or "model"
-
-
-def _check_free(place: Path, is_folder: bool, force: bool) -> None:
-    if not os.path.lexists(place):
-        return
-    if not force:
-        raise OutputExists(
-            f"`{printable(place)}` exists",
-            "choose another `--output`, or overwrite it with `--force`",
-        )
-    if place.is_dir() != is_folder:
-        is_what = "a folder, not a file" if place.is_dir() else "a file, not a folder"
-        raise OutputExists(f"`{printable(place)}` is {is_what}", "choose another `--output`")
-    if is_folder:
-        _check_ours(place)
 
 
 def _check_ours(folder: Path) -> None:

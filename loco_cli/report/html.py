@@ -18,7 +18,7 @@ from PIL import Image
 
 from loco_cli.evaluation import BeforeAfter, Evaluation
 from loco_cli.localization import Localization, LocalizationRun
-from loco_cli.manifest import Drift, EditRecord, Manifest, Strength, TensorEdit
+from loco_cli.manifest import Manifest, Strength, TensorEdit
 from loco_cli.report import sentences
 from loco_cli.report.chart import Chart, Ladder, describe, layer_chart
 from loco_cli.report.sheet import Strip, ask_again, swap_strips
@@ -83,47 +83,37 @@ def render_localization_report(
 
 
 def render_edit_report(
+    manifest: Manifest,
     *,
     title: str,
-    model: str,
-    edits: Sequence[EditRecord],
-    localizations: Sequence[Localization | LocalizationRun],
+    localizations: Sequence[LocalizationRun],
     tensors: Sequence[TensorEdit],
-    preserved: Sequence[str],
-    recipe: str,
-    command: Sequence[str],
-    drift: Drift | None = None,
-    strength: Strength | None = None,
     module_paths: Sequence[str] = (),
-    manifest: Manifest | None = None,
 ) -> str:
     """
     Return the page of an edit: what was edited where, how far each tensor moved, and from what.
 
-    A localization may come with its pictures. `module_paths` are those of all layers in order;
-    without them only layers that were localized show theirs.
+    `module_paths` are those of all layers in order; without them only layers that were localized
+    show theirs.
     """
-    sweeps = [
-        one if isinstance(one, LocalizationRun) else LocalizationRun(one) for one in localizations
-    ]
-    found = [_LocalizationView.of(sweep, module_paths) for sweep in sweeps]
+    found = [_LocalizationView.of(run, module_paths) for run in localizations]
     paths = dict(enumerate(module_paths))
     for one in found:
         paths |= one.paths
     return render_page(
         "edit.html",
         title=title,
-        model=model,
-        edits=edits,
+        model=manifest.model.name,
+        edits=manifest.edits,
         paths=paths,
         found=found,
-        files=_grouped(tensors, lambda edit: edit.file),
-        largest=max((edit.relative_change for edit in tensors), default=0.0),
-        preserved=preserved,
-        drift=drift,
-        ladder=Ladder.of(strength),
-        recipe=recipe,
-        command=command,
+        files=_grouped(tensors, lambda tensor: tensor.file),
+        largest=max((tensor.relative_change for tensor in tensors), default=0.0),
+        preserved=manifest.preserve,
+        drift=manifest.drift,
+        ladder=Ladder.of(manifest.strength),
+        recipe=manifest.recipe.text,
+        command=manifest.command,
         hashes=_hashes(manifest),
     )
 

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from loco_cli.concept import KINDS, bare_name
+from loco_cli.concept import KINDS
 from loco_cli.errors import UnknownName
 from loco_cli.families import registry
+from loco_cli.protocol.wordings import bare_name
 
 
 def test_the_model_that_ships_comes_first():

@@ -20,7 +20,7 @@ from loco_cli.encoders.tokenizer import load_tokenizer
 from loco_cli.errors import LocoError
 from loco_cli.localization import Localization, WindowScore
 from loco_cli.localizing.cache import RunCache
-from loco_cli.manifest import parse_manifest
+from loco_cli.manifest import Manifest
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import locate
 from loco_cli.outputs.paths import OutputPaths
@@ -147,7 +147,7 @@ def _of_outputs(home: Path, written: OutputPaths) -> tuple[Target, ...]:
         return struct.pack("<Q", len(content)) + content + whole[begin:]
 
     return (
-        Target("manifest", (manifest,), lambda c: parse_manifest(c.decode(*text), "m.json")),
+        Target("manifest", (manifest,), lambda c: Manifest.parse(c.decode(*text), "m.json")),
         Target("verify", (manifest,), lambda c: verify.run(written.root), written.manifest),
         Target("undo file", (undo,), lambda c: read_undo(small), small, _sparse),
         Target("undo", (undo,), restore, written.undo, with_data, writes=back),

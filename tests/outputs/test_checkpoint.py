@@ -12,9 +12,18 @@ from loco_cli.checkpoint.reader import read_bytes
 from loco_cli.commands import diff as compare
 from loco_cli.commands import undo, verify
 from loco_cli.outputs.checkpoint import edited_copy
-from loco_cli.outputs.paths import output_paths, read_manifest
+from loco_cli.outputs.paths import OutputPaths, read_manifest
 from tests.checkpoints import sd1_weights, tree_bytes, write_folder, write_single_file
-from tests.edits import EXTRA_FILES, NAMES, RECIPE, edit, figures_of, manifest_of, patch_of
+from tests.edits import (
+    EXTRA_FILES,
+    NAMES,
+    RECIPE,
+    edit,
+    figures_of,
+    manifest_of,
+    pages_of,
+    patch_of,
+)
 
 LAYOUTS = ("folder", "sharded", "variants", "bare unet", "single file")
 
@@ -138,11 +147,13 @@ def test_weights_may_come_one_by_one_in_any_order(base_file, tmp_path):
     slots = tuple(slot for name in NAMES for slot in checkpoint.slots("unet", name))
 
     with edited_copy(
-        checkpoint, output_paths(tmp_path / "one by one", is_folder=False), slots
+        checkpoint, OutputPaths.of(tmp_path / "one by one", is_folder=False), slots, "edited"
     ) as copy:
         for slot in reversed(slots):
             copy.put(slot, patch_of(slot), figures_of(slot))
-        written = copy.finish(lambda *facts: manifest_of(checkpoint, *facts), lambda _: EXTRA_FILES)
+        written = copy.finish(
+            lambda *facts: manifest_of(checkpoint, *facts), lambda _: pages_of(checkpoint)
+        )
 
     at_once = edit(base_file, tmp_path / "at once")
     assert written.manifest.output.files[0].path == "one by one.loco.html"

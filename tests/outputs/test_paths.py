@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from loco_cli.errors import MachineError, RequestError
-from loco_cli.outputs.paths import check_places, default_output, output_paths
+from loco_cli.outputs.paths import OutputPaths, check_places, default_output
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_a_file_s_companions_share_its_stem(typed):
     """
     The suffix may be typed or not; a dot in the name is no suffix.
     """
-    paths = output_paths(Path("models") / typed, is_folder=False)
+    paths = OutputPaths.of(Path("models") / typed, is_folder=False)
 
     assert paths.root == Path("models/out.v2.safetensors")
     assert [path.name for path in paths.beside] == [

@@ -17,9 +17,9 @@ from loco_cli.errors import (
     RequestError,
 )
 from loco_cli.outputs.checkpoint import edited_copy
-from loco_cli.outputs.paths import output_paths
+from loco_cli.outputs.paths import OutputPaths
 from tests.checkpoints import K, sd1_weights, tree_bytes, write_folder, write_single_file
-from tests.edits import EXTRA_FILES, NAMES, edit, manifest_of, patch_of, write_patches
+from tests.edits import NAMES, edit, manifest_of, patch_of, write_patches
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_an_edit_without_effect_is_an_error(base, tmp_path):
     patches = {slot: read_bytes(slot) for slot in checkpoint.slots("unet", K)}
 
     with pytest.raises(EditError, match="changes nothing: all of its 1 tensors keep their bytes"):
-        write_patches(checkpoint, tmp_path / "out", patches, {})
+        write_patches(checkpoint, tmp_path / "out", patches)
 
     assert listing(tmp_path) == ["base"]
 
@@ -69,7 +69,7 @@ def test_a_tensor_without_effect_is_not_listed(base, tmp_path):
     (same,), (other,) = checkpoint.slots("unet", NAMES[0]), checkpoint.slots("unet", NAMES[1])
     patches = {same: read_bytes(same), other: patch_of(other)}
 
-    written = write_patches(checkpoint, tmp_path / "out", patches, {})
+    written = write_patches(checkpoint, tmp_path / "out", patches)
 
     assert [tensor.name for tensor in written.manifest.tensors] == [NAMES[1]]
     assert compare.run(base, tmp_path / "out").manifest.matches
@@ -87,7 +87,7 @@ def test_an_interruption_leaves_nothing(error, base, tmp_path):
         raise error
 
     with pytest.raises(type(error) if isinstance(error, Exception) else error):
-        write_patches(checkpoint, tmp_path / "out", patches, EXTRA_FILES, interrupt)
+        write_patches(checkpoint, tmp_path / "out", patches, interrupt)
 
     assert listing(tmp_path) == ["base"]
 
@@ -101,7 +101,10 @@ def test_a_copy_that_is_not_finished_leaves_nothing(base, tmp_path):
     with (
         pytest.raises(OSError, match="no such model"),
         edited_copy(
-            checkpoint, output_paths(tmp_path / "out", is_folder=True), checkpoint.slots("unet", K)
+            checkpoint,
+            OutputPaths.of(tmp_path / "out", is_folder=True),
+            checkpoint.slots("unet", K),
+            "edited",
         ),
     ):
         raise OSError("no such model")
@@ -134,7 +137,7 @@ def test_a_patch_of_another_size_is_refused(base, tmp_path):
     (slot,) = checkpoint.slots("unet", K)
 
     with pytest.raises(EditError, match=r"to_k\.weight` has 3 bytes, its place has 192"):
-        write_patches(checkpoint, tmp_path / "out", {slot: b"abc"}, {})
+        write_patches(checkpoint, tmp_path / "out", {slot: b"abc"})
 
 
 def flip_last_byte(path):
@@ -156,7 +159,7 @@ def test_a_base_that_changes_meanwhile_is_refused(file, base, tmp_path):
         return manifest_of(checkpoint, *facts)
 
     with pytest.raises(CheckpointError, match="changed while it was read"):
-        write_patches(checkpoint, tmp_path / "out", patches, EXTRA_FILES, change)
+        write_patches(checkpoint, tmp_path / "out", patches, change)
 
     assert listing(tmp_path) == ["base"]
 
@@ -172,7 +175,10 @@ def test_a_base_that_is_no_longer_what_was_opened_is_refused(base, tmp_path):
     with (
         pytest.raises(CheckpointError, match="changed since it was opened"),
         edited_copy(
-            checkpoint, output_paths(tmp_path / "out", is_folder=True), checkpoint.slots("unet", K)
+            checkpoint,
+            OutputPaths.of(tmp_path / "out", is_folder=True),
+            checkpoint.slots("unet", K),
+            "edited",
         ),
     ):
         pass
@@ -284,7 +290,7 @@ def test_refuses_what_has_come_meanwhile(is_file, base, base_file, tmp_path):
         return manifest_of(checkpoint, *facts)
 
     with pytest.raises(OutputExists, match="exists"):
-        write_patches(checkpoint, tmp_path / "out", patches, EXTRA_FILES, meanwhile)
+        write_patches(checkpoint, tmp_path / "out", patches, meanwhile)
 
     assert verify.run(written[0].paths.root).ok
     assert not [name for name in listing(tmp_path) if name.endswith(".partial")]

@@ -14,6 +14,7 @@ from loco_cli.report.html import (
     render_evaluation_report,
     render_localization_report,
 )
+from tests.report.manifests import manifest_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
 LONG = "an_unbroken_name_" * 9
@@ -54,16 +55,13 @@ def page(request, swept, judged):
     if request.param == "evaluation":
         return render_evaluation_report(*judged(LONG), title=LONG, recipe=LONG, command=(LONG,))
     record = {"kind": "style", "subject": LONG, "to": LONG, "method": "locoedit", "ridge": 1e-9}
+    edit = EditRecord(**record, layer_range=(0, 4), tokens="all", n_keys=24)
+    told = {"recipe": LONG, "command": (LONG,), "preserve": (LONG, "klimt")}
     return render_edit_report(
+        manifest_of((edit,), model=LONG, strength=measured(), **told),
         title=LONG,
-        model=LONG,
-        edits=(EditRecord(**record, layer_range=(0, 4), tokens="all", n_keys=24),),
         localizations=[sweep],
         tensors=[TensorEdit(LONG, LONG, "F16", 24, 0.123, 0.0012)],
-        preserved=[LONG, "klimt"],
-        recipe=LONG,
-        command=(LONG,),
-        strength=measured(),
         module_paths=[LONG] * 4,
     )
 

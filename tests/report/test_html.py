@@ -8,23 +8,15 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from loco_cli.localization import SwapPicture
-from loco_cli.manifest import (
-    Base,
-    EditRecord,
-    Environment,
-    FileRecord,
-    Manifest,
-    ModelRecord,
-    RecipeRecord,
-    TensorEdit,
-)
+from loco_cli.localization import LocalizationRun, SwapPicture
+from loco_cli.manifest import EditRecord, TensorEdit
 from loco_cli.report.html import (
     MAX_SIDE,
     render_edit_report,
     render_evaluation_report,
     render_localization_report,
 )
+from tests.report.manifests import manifest_of
 
 HOSTILE = """"><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}'&amp;"""
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -73,20 +65,15 @@ def edit_record(**changes):
     return EditRecord(**{**record, **changes})
 
 
-def edit_page(localizations=(), edits=(), **changes):
-    told = {
-        "title": "Remove Monet",
-        "model": "tiny",
-        "tensors": [
-            TensorEdit("unet/model.safetensors", "mid.to_k.weight", "F16", 4, 0.0123, 0.0004)
-        ],
-        "preserved": ["klimt"],
-        "recipe": "loco: 1\n",
-        "command": ("loco", "edit", "remove monet"),
-        "module_paths": [f"block.{layer}" for layer in range(4)],
-    }
+def edit_page(localizations=(), edits=(), tensors=None, module_paths=None, **changes):
+    title = changes.pop("title", "Remove Monet")
+    tensor = TensorEdit("unet/model.safetensors", "mid.to_k.weight", "F16", 4, 0.0123, 0.0004)
     return render_edit_report(
-        edits=edits or (edit_record(),), localizations=localizations, **{**told, **changes}
+        manifest_of(edits or (edit_record(),), **changes),
+        title=title,
+        localizations=localizations,
+        tensors=[tensor] if tensors is None else tensors,
+        module_paths=[f"block.{i}" for i in range(4)] if module_paths is None else module_paths,
     )
 
 
@@ -107,7 +94,7 @@ def hostile_page(request, swept, judged):
         title=HOSTILE,
         model=HOSTILE,
         recipe=HOSTILE,
-        preserved=[HOSTILE],
+        preserve=(HOSTILE,),
         tensors=[TensorEdit(HOSTILE, HOSTILE, "F16", 4, 0.1, 0.0)],
         module_paths=[HOSTILE] * 4,
     )
@@ -185,35 +172,20 @@ def test_a_weak_winner_is_not_told_as_one(swept):
     assert "No candidate holds" in unknown
 
 
-@pytest.mark.parametrize("kind", ["edit", "evaluation"])
-def test_a_page_holds_the_hashes_of_the_manifest(kind, judged):
+def test_a_page_holds_the_hashes_of_the_manifest(judged):
     """
     Manifest, recipe and every file of the base stand with their SHA-256; without a manifest none.
     """
-    base = Base(files=(FileRecord(path="a.safetensors", bytes=1, sha256="5a" * 32),), name="tiny")
-    manifest = Manifest(
-        loco_version="0",
-        created="",
-        command=(),
-        recipe=RecipeRecord(text="loco: 1", sha256="7e" * 32),
-        model=ModelRecord(name="tiny", family="sd1"),
-        base=base,
-        edits=(edit_record(),),
-        tensors=(),
-        environment=Environment(
-            python="", torch=None, diffusers=None, transformers=None, device="cpu", dtype="float32"
-        ),
-    )
+    manifest = manifest_of((edit_record(),))
 
     def page(manifest):
-        if kind == "edit":
-            return edit_page(manifest=manifest)
         told = {"title": "t", "recipe": "r", "command": (), "manifest": manifest}
         return render_evaluation_report(*judged(), **told)
 
-    for sha256 in (manifest.digest(), "5a" * 32, "7e" * 32):
-        assert sha256 in page(manifest)
-    assert "a.safetensors" in page(manifest)
+    for text in (page(manifest), edit_page()):
+        for sha256 in (manifest.digest(), "5a" * 32, "7e" * 32):
+            assert sha256 in text
+        assert "a.safetensors" in text
     assert "SHA-256" not in page(None)
 
 
@@ -305,7 +277,7 @@ def test_an_edit_without_localization_preserve_or_change_is_a_page():
     Nothing localized, nothing preserved, no change at all: the page still stands.
     """
     page = edit_page(
-        preserved=(), tensors=[TensorEdit("f", "t", "F16", 0, 0.0, 0.0)], module_paths=()
+        preserve=(), tensors=[TensorEdit("f", "t", "F16", 0, 0.0, 0.0)], module_paths=()
     )
 
     assert "Nothing was preserved" in page
@@ -314,11 +286,11 @@ def test_an_edit_without_localization_preserve_or_change_is_a_page():
 
 def test_an_edit_takes_localizations_with_or_without_pictures(swept):
     """
-    A bare localization shows its chart, one with pictures shows them too.
+    A localization alone shows its chart, one with pictures shows them too.
     """
     sweep = swept()
 
-    assert not Page(edit_page([sweep.localization])).pictures()
+    assert not Page(edit_page([LocalizationRun(sweep.localization)])).pictures()
     assert len(Page(edit_page([sweep])).pictures()) == len(sweep.pictures)
 
 

@@ -6,6 +6,7 @@ from loco_cli.manifest import Strength, StrengthTrial
 from loco_cli.report.chart import PLOT, TOP, Ladder
 from loco_cli.report.html import render_edit_report, render_evaluation_report
 from loco_cli.report.sentences import strength_words, too_weak
+from tests.report.manifests import manifest_of
 
 
 def strength(*shares, chosen=0, **changes):
@@ -99,7 +100,7 @@ def test_pages_show_what_was_measured(judged, found):
     evaluation, pairs = judged()
     known = {"title": "t", "recipe": "loco: 1\n", "command": (), "strength": found}
     edit = render_edit_report(
-        model="tiny", edits=(), localizations=(), tensors=(), preserved=(), **known
+        manifest_of((), strength=found), title="t", localizations=(), tensors=()
     )
     pages = (edit, render_evaluation_report(evaluation, pairs, **known))
 
