@@ -139,8 +139,8 @@ class Times:
     n: int
 
     @property
-    def d_in(self):
-        return self.update.d_in
+    def directions(self):
+        return self.update.directions
 
     @property
     def triangle(self):

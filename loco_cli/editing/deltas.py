@@ -43,12 +43,12 @@ class Update(Protocol):
     """
     The change of a weight, or of each of several that read alike.
 
-    `d_in` is how many numbers such a weight reads. `triangle` is what stands for the right factor
-    where ranks are counted: the triangular factor of its transpose, which all weights share.
+    `directions` is its right factor, which all weights share. `triangle` stands for it where ranks
+    are counted: the triangular factor of its transpose.
     """
 
     @property
-    def d_in(self) -> int: ...
+    def directions(self) -> Tensor: ...  # [m, d_in]
 
     @property
     def triangle(self) -> Tensor: ...  # [*, m]
@@ -171,7 +171,25 @@ def iter_new_weights(located: LocatedModel, solved: Solved) -> Iterator[NewWeigh
     """Yield every edited copy of every tensor, in the order of the changes."""
     for change in solved.changes:
         for slot in located.checkpoint.slots(change.component, change.name):
-            yield _new_weight(slot, change)
+            weight, left, right = read_change(slot, change.update)
+            wanted = left @ right  # [d_out, d_in], float64
+            stored = (weight.double() + wanted).to(weight.dtype)
+            made = stored.double() - weight.double()
+            _, left_triangle = torch.linalg.qr(left)
+            product = left_triangle @ change.update.triangle.T  # of the rank of the change
+            yield (
+                slot,
+                stored,
+                TensorEdit(
+                    file=slot.file,
+                    name=slot.tensor,
+                    dtype=slot.dtype,
+                    rank=int(torch.linalg.matrix_rank(product)),
+                    relative_change=_share(made, weight.double()),
+                    rounding_error=_share(made - wanted, wanted),
+                    drifts=change.probe.drifts(weight, made),
+                ),
+            )
 
 
 def read_change(
@@ -179,42 +197,20 @@ def read_change(
 ) -> tuple[Tensor, Tensor, Tensor]:  # [d_out, d_in], [d_out, m], [m, d_in]
     """Return a tensor as it is and its change in two factors; raises EditError."""
     weight = read_tensor(slot)
-    if weight.shape[1] != update.d_in:
+    d_in = update.directions.shape[1]
+    if weight.shape[1] != d_in:
         raise EditError(
             f"`{slot.key}` reads {weight.shape[1]} numbers per token, "
-            f"the text encoder writes {update.d_in}"
+            f"the text encoder writes {d_in}"
         )
     if not torch.isfinite(weight).all():
         raise EditError(f"`{slot.key}` of the base holds NaN or Inf")
     return weight, *update.change(weight)
 
 
-def _new_weight(slot: TensorSlot, change: Change) -> NewWeight:
-    weight, left, right = read_change(slot, change.update)
-    wanted = left @ right  # [d_out, d_in], float64
-    stored = (weight.double() + wanted).to(weight.dtype)
-    made = stored.double() - weight.double()
-    edit = TensorEdit(
-        file=slot.file,
-        name=slot.tensor,
-        dtype=slot.dtype,
-        rank=_rank(left, change.update.triangle),
-        relative_change=_share(made, weight.double()),
-        rounding_error=_share(made - wanted, wanted),
-        drifts=change.probe.drifts(weight, made),
-    )
-    return slot, stored, edit
-
-
 def _share(part: Tensor, whole: Tensor) -> float:
     size = whole.norm()
     return (part.norm() / size).item() if size else 0.0
-
-
-def _rank(left: Tensor, triangle: Tensor) -> int:
-    """Return the rank of a change from its left factor and the triangular factor of its right."""
-    _, left_triangle = torch.linalg.qr(left)
-    return int(torch.linalg.matrix_rank(left_triangle @ triangle.T))
 
 
 def shorten(

@@ -50,6 +50,12 @@ class Aligned:
     target_end: int
     start: int = 1
 
+    @classmethod
+    def of(cls, pair: PromptPair, source: EncodedPrompt, target: EncodedPrompt) -> "Aligned":
+        """Return a pair of prompts that are encoded; raises ConceptError."""
+        subject = source.positions_of(pair.subject)
+        return cls(source.states, target.states, subject, source.end, target.end, target.start)
+
     def answer(self, position: int) -> int:
         """Return the target position that a source position should read as."""
         if position < self.subject[0]:
@@ -81,8 +87,11 @@ class Problem:
         return replace(
             self,
             pairs=tuple(tuple(pair.read(read) for pair in edit) for edit in self.pairs),
-            preserved={text: prompt.read(read) for text, prompt in self.preserved.items()},
-            unrelated=tuple(prompt.read(read) for prompt in self.unrelated),
+            preserved={
+                text: replace(prompt, states=read(prompt.states))
+                for text, prompt in self.preserved.items()
+            },
+            unrelated=tuple(replace(one, states=read(one.states)) for one in self.unrelated),
         )
 
     def by_layer(
@@ -115,22 +124,30 @@ class Problem:
 
     def rows(self, edit: int, read: Read = _as_given) -> tuple[Tensor, Tensor]:  # [m, d] each
         """
-        Return the keys of an edit that move, and what they should read as.
+        Return the keys of an edit that move, and their targets; rows in place are left out.
 
         Of all tokens those stay that a preserved prompt has too: in a causal encoder whatever
         comes before a subject is the same for its neighbours.
         """
-        keys, targets = _moving_rows(self.aligned(edit, read), self.recipe.edit.tokens)
-        if self.recipe.edit.tokens != "all":
+        tokens, moving = self.recipe.edit.tokens, []
+        for pair in (pair.read(read) for pair in self.pairs[edit]):
+            last = pair.subject[-1]
+            stop = last + 1 if tokens == "last-subject" else len(pair.source)
+            for position in range(0 if tokens == "all" else last, stop):
+                key, target = pair.source[position], pair.target[pair.answer(position)]
+                if not torch.equal(key, target):
+                    moving.append((key, target))
+        if not moving:
+            raise EditError(
+                "every source prompt already reads as its target; there is nothing to edit"
+            )
+        keys, targets = map(torch.stack, zip(*moving, strict=True))
+        if tokens != "all":
             return keys, targets
         encoded = self.preserved.values()
         preserved = {row.numpy().tobytes() for prompt in encoded for row in read(prompt.states)}
-        moving = [i for i, key in enumerate(keys) if key.numpy().tobytes() not in preserved]
-        return keys[moving], targets[moving]
-
-    def aligned(self, edit: int, read: Read = _as_given) -> list[Aligned]:
-        """Return the pairs of an edit as a tensor reads them."""
-        return [pair.read(read) for pair in self.pairs[edit]]
+        free = [i for i, key in enumerate(keys) if key.numpy().tobytes() not in preserved]
+        return keys[free], targets[free]
 
     def preserved_rows(
         self, read: Read = _as_given
@@ -181,7 +198,7 @@ def encode_problem(
     return Problem(
         recipe,
         tuple(
-            tuple(_aligned(pair, encoded[pair.source], encoded[pair.target]) for pair in edit)
+            tuple(Aligned.of(pair, encoded[pair.source], encoded[pair.target]) for pair in edit)
             for edit in pairs
         ),
         {prompt: encoded[prompt] for prompt in preserved},
@@ -195,35 +212,3 @@ def edits_by_layer(layers_of: Sequence[LayerSet]) -> dict[int, tuple[int, ...]]:
         layer: tuple(i for i, layers in enumerate(layers_of) if layer in layers)
         for layer in sorted({layer for layers in layers_of for layer in layers})
     }
-
-
-def _moving_rows(pairs: Sequence[Aligned], tokens: str) -> tuple[Tensor, Tensor]:
-    """Return keys and targets [m, d_text] of all pairs; rows already in place are left out."""
-    keys, targets = [], []
-    for pair in pairs:
-        for position in _positions(pair, tokens):
-            answer = pair.answer(position)
-            if not torch.equal(pair.source[position], pair.target[answer]):
-                keys.append(pair.source[position])
-                targets.append(pair.target[answer])
-    if not keys:
-        raise EditError("every source prompt already reads as its target; there is nothing to edit")
-    return torch.stack(keys), torch.stack(targets)
-
-
-def _positions(pair: Aligned, tokens: str) -> range:
-    last = pair.subject[-1]
-    if tokens == "last-subject":
-        return range(last, last + 1)
-    return range(0 if tokens == "all" else last, len(pair.source))
-
-
-def _aligned(pair: PromptPair, source: EncodedPrompt, target: EncodedPrompt) -> Aligned:
-    return Aligned(
-        source.states,
-        target.states,
-        source.positions_of(pair.subject),
-        source.end,
-        target.end,
-        target.start,
-    )

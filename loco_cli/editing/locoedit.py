@@ -31,7 +31,7 @@ from torch import Tensor
 from loco_cli.editing.contexts import Contexts
 from loco_cli.editing.deltas import Change, Solved, edit_record
 from loco_cli.editing.keys import Problem, Read, edits_by_layer, encode_problem
-from loco_cli.editing.preserve import fully_padded_prompts, preserve_set, preserved_by_edits
+from loco_cli.editing.preserve import fully_padded_prompts, preserve_set, preserved_prompts
 from loco_cli.editing.ridge import Solution, solve_keys
 from loco_cli.encoders.encode import TextEncoder
 from loco_cli.layers import LayerSet
@@ -49,12 +49,15 @@ def solve(
     """
     contexts, spec, edits_of = Contexts(located), located.spec, edits_by_layer(layers_of)
     preserved = preserve_set(spec, recipe, encoder)
-    prompts_of = preserved_by_edits(spec, recipe, preserved, edits_of.values())
+    prompts_of = {
+        edits: preserved_prompts(spec, recipe, preserved, edits)
+        for edits in dict.fromkeys(edits_of.values())
+    }
     prompts = tuple(dict.fromkeys(chain.from_iterable(prompts_of.values())))
     # a norm over all tokens needs all of them, wherever they stand
     padded = True if contexts.is_per_layer else fully_padded_prompts(recipe, preserved)
     encoded = encode_problem(recipe, prompts, encoder, padded=padded)
-    problem = encoded.mapped(contexts.shared)
+    problem = encoded.mapped(contexts.shared) if spec.context.shared else encoded
     problem_in = problem.by_layer(edits_of, prompts_of)
     solution_of = _solutions(problem_in, edits_of, contexts)
     changes = tuple(

@@ -40,11 +40,6 @@ _UNREAD_SETTINGS = {
 }
 
 
-def _is_in_layers(recipe: Recipe) -> bool:
-    """Return True if an edit is made in layers of the UNet, which have to be named or found."""
-    return EDIT_METHODS[recipe.edit.method].site == "layers"
-
-
 def edited_tensors(
     located: LocatedModel, recipe: Recipe, layers_of: Sequence[tuple[int, ...]]
 ) -> tuple[tuple[str, str], ...]:
@@ -53,13 +48,14 @@ def edited_tensors(
 
     The name is that of diffusers.
     """
-    if not _is_in_layers(recipe):
+    if EDIT_METHODS[recipe.edit.method].site == "text-encoder":
         encoders = located.spec.context.encoders
         return tuple((encoder.component, first_out_projection(encoder)) for encoder in encoders)
     layers = sorted({layer for layers in layers_of for layer in layers})
     in_layers = (name for layer in layers for name in located.spec.layers[layer].tensor_names())
-    network = located.spec.network
-    return tuple((network, name) for name in (*in_layers, *_pooling(located, recipe)))
+    network, pooling = located.spec.network, located.spec.context.pooling
+    pooled = pooling.tensor_names() if pooling and recipe.edit.pooled else ()
+    return tuple((network, name) for name in (*in_layers, *pooled))
 
 
 def edited_slots(
@@ -81,7 +77,7 @@ def first_out_projection(encoder: TextEncoderSpec) -> str:
 
 def unreached(located: LocatedModel, recipe: Recipe) -> tuple[str, ...]:
     """Return a phrase for each part that reads the prompt past an edit: none does past encoders."""
-    if not _is_in_layers(recipe):
+    if EDIT_METHODS[recipe.edit.method].site == "text-encoder":
         return ()
     return located.spec.unreached(is_pooling_edited=recipe.edit.pooled)
 
@@ -89,17 +85,12 @@ def unreached(located: LocatedModel, recipe: Recipe) -> tuple[str, ...]:
 def doubts(located: LocatedModel, recipe: Recipe) -> tuple[str, ...]:
     """Return a sentence where a method applies to a model, and the papers found it wanting."""
     n_encoders = len(located.spec.context.encoders)
-    if _is_in_layers(recipe) or n_encoders == 1:
+    if EDIT_METHODS[recipe.edit.method].site == "layers" or n_encoders == 1:
         return ()
     return (
         f"`{located.name}` has {n_encoders} text encoders, in which the papers found no single "
         "causal state: the edit may well not hold",
     )
-
-
-def _pooling(located: LocatedModel, recipe: Recipe) -> tuple[str, ...]:
-    pooling = located.spec.context.pooling
-    return pooling.tensor_names() if pooling and recipe.edit.pooled else ()
 
 
 def check_method(located: LocatedModel, recipe: Recipe) -> None:
@@ -202,7 +193,7 @@ def named_layers(located: LocatedModel, recipe: Recipe) -> tuple[LayerSet, ...] 
 
     A method that edits no layers has none for each.
     """
-    if not _is_in_layers(recipe):
+    if EDIT_METHODS[recipe.edit.method].site == "text-encoder":
         return (LayerSet(),) * len(recipe.edits)
     return layers_named(located, recipe)
 

@@ -41,7 +41,7 @@ from loco_cli.checkpoint.reader import read_tensor
 from loco_cli.editing.contexts import Contexts
 from loco_cli.editing.deltas import Change, DriftProbe, Solved, edit_record
 from loco_cli.editing.keys import Aligned, Problem, edits_by_layer, encode_problem
-from loco_cli.editing.preserve import fully_padded_prompts, preserve_set, preserved_by_edits
+from loco_cli.editing.preserve import fully_padded_prompts, preserve_set, preserved_prompts
 from loco_cli.editing.ridge import find_directions
 from loco_cli.encoders.encode import TextEncoder
 from loco_cli.errors import EditError
@@ -61,7 +61,10 @@ def solve(
     """
     contexts, spec, edits_of = Contexts(located), located.spec, edits_by_layer(layers_of)
     preserved = preserve_set(spec, recipe, encoder)
-    prompts_of = preserved_by_edits(spec, recipe, preserved, edits_of.values())
+    prompts_of = {
+        edits: preserved_prompts(spec, recipe, preserved, edits)
+        for edits in dict.fromkeys(edits_of.values())
+    }
     prompts = tuple(dict.fromkeys(chain.from_iterable(prompts_of.values())))
     problem = _encode(recipe, prompts, encoder, contexts, fully_padded_prompts(recipe, preserved))
     problem_in = problem.by_layer(edits_of, prompts_of)
@@ -101,10 +104,7 @@ def rank_neurons(
     problem = _encode(recipe, (), encoder, contexts, fully_padded_prompts(recipe, ()))
     ranked: list[tuple[RankedNeurons, ...]] = []
     for i, layers in enumerate(layers_of):
-        by_layer = (
-            _ranked(contexts, recipe, layer, problem.aligned(i, contexts.of_layer(layer)))
-            for layer in layers
-        )
+        by_layer = (_ranked(contexts, recipe, layer, problem.pairs[i]) for layer in layers)
         ranked.append(tuple(chain.from_iterable(by_layer)))
     return tuple(ranked)
 
@@ -177,11 +177,6 @@ class Held:
         chosen = tuple(strongest(contrast.z_scores(weight), n) for contrast in contrasts)
         return cls(tuple(contrasts), chosen, tuple(keys), directions)
 
-    @property
-    def d_in(self) -> int:
-        """How many numbers the projection reads."""
-        return int(self.directions.shape[1])
-
     @cached_property
     def triangle(self) -> Tensor:  # [m, m] or [d_text, m]
         """The triangular factor of the directions."""
@@ -233,8 +228,8 @@ def _solve_layers(
         if key not in directions:
             rows = problem_in[layer].preserved_rows(read)
             directions[key] = find_directions(torch.cat(keys), *rows, recipe.edit.fixed_ridge)
-        pairs = (problem.aligned(i, read) for i in edits)
-        contrasts = [Contrast.of(aligned, recipe.edit.position) for aligned in pairs]
+        pairs_of = ([pair.read(read) for pair in problem.pairs[i]] for i in edits)
+        contrasts = [Contrast.of(pairs, recipe.edit.position) for pairs in pairs_of]
         probe = problem.drift_probe(read)
         solved[layer] = _solve_layer(
             contexts, recipe, layer, contrasts, keys, probe, *directions[key]
@@ -265,7 +260,8 @@ def _solve_layer(
 def _ranked(
     contexts: Contexts, recipe: Recipe, layer: int, pairs: Sequence[Aligned]
 ) -> Iterator[RankedNeurons]:
-    spec, contrast = contexts.located.spec.layers[layer], Contrast.of(pairs, recipe.edit.position)
+    spec, read = contexts.located.spec.layers[layer], contexts.of_layer(layer)
+    contrast = Contrast.of([pair.read(read) for pair in pairs], recipe.edit.position)
     for projection in spec.projections:
         path = f"{spec.module_path}.{projection.name}"
         weight = read_tensor(contexts.reader.slot(f"{path}.weight"))
@@ -287,7 +283,7 @@ def _encode(
     # a norm over all tokens needs all of them, and so does a contrast at the last position
     all_padded = contexts.is_per_layer or recipe.edit.position == "last"
     encoded = encode_problem(recipe, preserved, encoder, padded=True if all_padded else padded)
-    return encoded.mapped(contexts.shared)
+    return encoded.mapped(contexts.shared) if contexts.located.spec.context.shared else encoded
 
 
 def _n_neurons(recipe: Recipe, d_out: int) -> int:

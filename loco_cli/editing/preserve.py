@@ -8,7 +8,7 @@ takes, and can show in an evaluation what nobody asked to preserve.
 Plans ask for neighbours too, so that torch is imported only where they are ranked.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -87,18 +87,6 @@ def preserved_prompts(
         prompts += everyday_split(spec, recipe).preserved
     sources = {pair.source for entry in recipe.edits for pair in entry.edit_pairs}
     return tuple(prompt for prompt in dict.fromkeys(prompts) if prompt not in sources)
-
-
-def preserved_by_edits(
-    spec: ModelSpec,
-    recipe: Recipe,
-    preserved: Sequence[Preserved],
-    sharing: Iterable[tuple[int, ...]],
-) -> dict[tuple[int, ...], tuple[str, ...]]:
-    """Return the prompts to preserve for each group of edits that share tensors."""
-    return {
-        edits: preserved_prompts(spec, recipe, preserved, edits) for edits in dict.fromkeys(sharing)
-    }
 
 
 def fully_padded_prompts(recipe: Recipe, preserved: Sequence[Preserved]) -> frozenset[str]:

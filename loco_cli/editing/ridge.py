@@ -51,11 +51,6 @@ class Solution:
     directions: Tensor  # [m, d_text]
     ridge: float
 
-    @property
-    def d_in(self) -> int:
-        """How many numbers a projection reads."""
-        return int(self.directions.shape[1])
-
     @cached_property
     def triangle(self) -> Tensor:  # [m, m] or [d_text, m]
         """The triangular factor of the directions, in which all projections share their rank."""
@@ -99,7 +94,7 @@ def find_directions(
     """
     if fixed is None:
         price = ridge.resolve(float(keys.double().square().sum(1).mean()))
-        return _solved(keys, torch.cat([keys, preserved]), price), price
+        return _directions(keys, torch.cat([keys, preserved]), price), price
     basis = _free_basis(keys, fixed)
     directions, price = find_directions(
         keys.double() @ basis, preserved.double() @ basis, None, ridge
@@ -131,28 +126,26 @@ def _free_basis(keys: Tensor, fixed: Tensor) -> Tensor:  # [d_in, q], float64
     return basis
 
 
-def _solved(moving: Tensor, keys: Tensor, price: float) -> Tensor:  # [m, d_in]
-    """Return B of the moving keys, which come first among `keys`; raises EditError."""
-    try:
-        directions = _directions(moving.double(), keys.double(), price)
-    except torch.linalg.LinAlgError:
-        directions = torch.full_like(moving, torch.nan)
-    if not torch.isfinite(directions).all():
-        raise EditError(f"the solve has no finite answer at ridge {price:g}", "raise `--ridge`")
-    return directions
-
-
-def _directions(moving: Tensor, keys: Tensor, ridge: float) -> Tensor:  # [m, d_in]
+def _directions(moving: Tensor, keys: Tensor, ridge: float) -> Tensor:  # [m, d_in], float64
     """
     Return B, one row for each moving key: how much of a change each input direction receives.
 
     B is `(X X^T + ridge I)^-1 X` for the rows that move, or what is the same,
-    `X_moving (X^T X + ridge I)^-1`; the smaller of the two systems is solved. The solve runs in
-    float64: its condition number is about |k|^2 / ridge, and float32 loses a percent of the change.
+    `X_moving (X^T X + ridge I)^-1`; the smaller of the two systems is solved. The moving keys come
+    first among `keys`. The solve runs in float64: its condition number is about |k|^2 / ridge, and
+    float32 loses a percent of the change. Raises EditError where it has no finite answer.
     """
+    moving, keys = moving.double(), keys.double()
     n, d_in = keys.shape
-    if n <= d_in and n == len(moving) and torch.equal(keys, moving):
-        gram = keys @ keys.T + ridge * torch.eye(n, dtype=keys.dtype)  # [n, n]
-        return torch.linalg.solve(gram, keys)
-    gram = keys.T @ keys + ridge * torch.eye(d_in, dtype=keys.dtype)  # [d_in, d_in]
-    return torch.linalg.solve(gram, moving.T).T
+    try:
+        if n <= d_in and n == len(moving) and torch.equal(keys, moving):
+            gram = keys @ keys.T + ridge * torch.eye(n, dtype=keys.dtype)  # [n, n]
+            directions = torch.linalg.solve(gram, keys)
+        else:
+            gram = keys.T @ keys + ridge * torch.eye(d_in, dtype=keys.dtype)  # [d_in, d_in]
+            directions = torch.linalg.solve(gram, moving.T).T
+    except torch.linalg.LinAlgError:
+        directions = torch.full_like(moving, torch.nan)
+    if not torch.isfinite(directions).all():
+        raise EditError(f"the solve has no finite answer at ridge {ridge:g}", "raise `--ridge`")
+    return directions

@@ -23,6 +23,7 @@ from loco_cli.errors import CheckpointError
 from loco_cli.families.spec import CLIP_POSITIONS, MAX_ENCODER_LAYERS, Shapes
 
 Read = Callable[[str], Tensor]  # a tensor's name -> float32
+Weights = Mapping[str, tuple[Tensor, Tensor]]  # weight and bias of each map of a layer
 _N_ATTENDED = 16  # prompts whose attention runs together
 _N_WIDENED = 1024  # states that run together: few enough for the memory, enough for the cores
 
@@ -35,7 +36,7 @@ _MAPS = (
     *(f"mlp.fc{n}" for n in (1, 2)),
 )
 _NORMS = ("layer_norm1", "layer_norm2")
-_KINDS = ("weight", "bias")
+_LAYER = "text_model.encoder.layers.{}"
 _FINAL = "text_model.final_layer_norm"
 _INNER = "text_model.encoder.layers.0.mlp.fc1.weight"  # its height is the width of the middle
 
@@ -88,15 +89,18 @@ class ClipShape:
         wanted: dict[str, tuple[int, ...]] = {
             CLIP_POSITIONS: (shapes.get(CLIP_POSITIONS, (0,))[0], d)
         }
-        sizes = {**dict.fromkeys(_MAPS, (d, d)), "mlp.fc1": (d_inner, d), "mlp.fc2": (d, d_inner)}
+        sizes: dict[str, tuple[int, ...]] = {
+            **dict.fromkeys(_MAPS, (d, d)),
+            **dict.fromkeys(_NORMS, (d,)),
+            "mlp.fc1": (d_inner, d),
+            "mlp.fc2": (d, d_inner),
+        }
         for number in range(self.n_layers):
             for end, size in sizes.items():
-                wanted[f"{_layer(number)}.{end}.weight"] = size
-                wanted[f"{_layer(number)}.{end}.bias"] = size[:1]
-            for end in _NORMS:
-                wanted |= {f"{_layer(number)}.{end}.{kind}": (d,) for kind in _KINDS}
+                wanted[f"{_LAYER.format(number)}.{end}.weight"] = size
+                wanted[f"{_LAYER.format(number)}.{end}.bias"] = size[:1]
         if self.states == "last":
-            wanted |= {f"{_FINAL}.{kind}": (d,) for kind in _KINDS}
+            wanted |= {f"{_FINAL}.weight": (d,), f"{_FINAL}.bias": (d,)}
         return wanted
 
 
@@ -145,32 +149,39 @@ def clip_states(
     """Return the states that reach the UNet, or are asked for, of every row of tokens."""
     states = tokens + read(CLIP_POSITIONS)[prefixes.positions]
     for number in range(shape.n_layers):
+        layer = _LAYER.format(number)
         weights = {
-            f"{end}.{kind}": read(f"{_layer(number)}.{end}.{kind}")
+            end: (read(f"{layer}.{end}.weight"), read(f"{layer}.{end}.bias"))
             for end in (*_MAPS, *_NORMS)
-            for kind in _KINDS
         }
         mixed = _mixed(states, prefixes, weights, shape)
         if shape.states == "mixed":
             return mixed[prefixes.paths]
-        states = states + _map(mixed, weights, "self_attn.out_proj")
+        states = states + functional.linear(mixed, *weights["self_attn.out_proj"])
         states = torch.cat([_widened(chunk, weights, shape) for chunk in states.split(_N_WIDENED)])
     if shape.states == "last":
-        final = {f"{_FINAL}.{kind}": read(f"{_FINAL}.{kind}") for kind in _KINDS}
-        states = _norm(states, final, _FINAL, shape.epsilon)
+        final = read(f"{_FINAL}.weight"), read(f"{_FINAL}.bias")
+        states = functional.layer_norm(states, states.shape[-1:], *final, shape.epsilon)
     return states[prefixes.paths]
 
 
 def _mixed(
-    states: Tensor, prefixes: Prefixes, weights: dict[str, Tensor], shape: ClipShape
+    states: Tensor, prefixes: Prefixes, weights: Weights, shape: ClipShape
 ) -> Tensor:  # [u, d]
     """Return the attention's mixture of each state and those before it on its path."""
-    normed = _norm(states, weights, "layer_norm1", shape.epsilon)
-    projected = [_map(normed, weights, f"self_attn.{name}_proj") for name in "qkv"]
+    normed = functional.layer_norm(
+        states, states.shape[-1:], *weights["layer_norm1"], shape.epsilon
+    )
+    projected = [
+        functional.linear(normed, *weights[f"self_attn.{name}_proj"]).unflatten(
+            -1, (shape.n_heads, -1)
+        )  # [u, heads, d / heads]
+        for name in "qkv"
+    ]
     n_tokens, chunks = prefixes.paths.shape[1], []
     for begin in range(0, len(prefixes.paths), _N_ATTENDED):
         paths = prefixes.paths[begin : begin + _N_ATTENDED]
-        q, k, v = (_heads(states[paths], shape.n_heads) for states in projected)
+        q, k, v = (heads[paths].transpose(1, 2) for heads in projected)  # [n, heads, t, *]
         mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         first = begin * n_tokens
         homes = prefixes.homes[(prefixes.homes >= first) & (prefixes.homes < first + paths.numel())]
@@ -178,24 +189,7 @@ def _mixed(
     return torch.cat(chunks)
 
 
-def _widened(x: Tensor, weights: dict[str, Tensor], shape: ClipShape) -> Tensor:
-    normed = _norm(x, weights, "layer_norm2", shape.epsilon)
-    inner = _ACTIVATIONS[shape.activation](_map(normed, weights, "mlp.fc1"))
-    return x + _map(inner, weights, "mlp.fc2")
-
-
-def _layer(number: int) -> str:
-    return f"text_model.encoder.layers.{number}"
-
-
-def _map(x: Tensor, weights: dict[str, Tensor], name: str) -> Tensor:
-    return functional.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
-
-
-def _norm(x: Tensor, weights: dict[str, Tensor], name: str, epsilon: float) -> Tensor:
-    weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
-    return functional.layer_norm(x, weight.shape, weight, bias, epsilon)
-
-
-def _heads(x: Tensor, n_heads: int) -> Tensor:  # [n, t, d] -> [n, heads, t, d / heads]
-    return x.unflatten(-1, (n_heads, -1)).transpose(1, 2)
+def _widened(x: Tensor, weights: Weights, shape: ClipShape) -> Tensor:
+    normed = functional.layer_norm(x, x.shape[-1:], *weights["layer_norm2"], shape.epsilon)
+    inner = _ACTIVATIONS[shape.activation](functional.linear(normed, *weights["mlp.fc1"]))
+    return x + functional.linear(inner, *weights["mlp.fc2"])

@@ -7,7 +7,7 @@ time, so that no encoder has to be in memory whole.
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -39,10 +39,6 @@ class EncodedPrompt:
     offsets: tuple[tuple[int, int], ...]
     end: int
     start: int = 1
-
-    def read(self, read: Callable[[Tensor], Tensor]) -> "EncodedPrompt":
-        """Return the prompt as something further on reads its states."""
-        return replace(self, states=read(self.states))
 
     def positions_of(self, subject: str) -> tuple[int, ...]:
         """Return the positions of the subject's tokens, its last mention; raises ConceptError."""
@@ -146,7 +142,13 @@ class CheckpointEncoder:
         )
         start = self.parts[0].tokenizer.start
         encoded = {
-            prompt: _encoded(read, of_prompt, size, start)
+            prompt: EncodedPrompt(
+                read.text,
+                states=of_prompt[:size],
+                offsets=(*read.offsets, *[(0, 0)] * size)[:size],
+                end=read.end,
+                start=start,
+            )
             for prompt, read, of_prompt, size in zip(unique, first, states, sizes, strict=True)
         }
         return [encoded[prompt] for prompt in prompts]
@@ -161,11 +163,6 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise CheckpointError(f"configuration `{path}` is not a JSON object")
     return config
-
-
-def _encoded(tokens: Tokens, states: Tensor, size: int, start: int) -> EncodedPrompt:
-    offsets = (*tokens.offsets, *[(0, 0)] * size)[:size]
-    return EncodedPrompt(tokens.text, states[:size], offsets, tokens.end, start)
 
 
 def _cut(tokens: Tokens, size: int) -> Tokens:

@@ -39,6 +39,7 @@ _CLIP_TOKENS = {
 }
 _LIMIT_BYTES = 256 << 20  # of a file; the largest of the known models has 2.4 MB
 _TOKEN_KEYS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+_NO_TOKENIZER = "folder `{}` holds no tokenizer that can be read"
 _T5_TOKENS = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 
 
@@ -104,8 +105,10 @@ def load_clip_tokenizer(
     """Return a CLIP tokenizer of these files; raises CheckpointError."""
     tokens = {role: _content(settings.get(role), word) for role, word in _CLIP_TOKENS.items()}
     start, eos, unknown = (tokens[role] for role in ("bos_token", "eos_token", "unk_token"))
-    with _reading(_no_tokenizer(vocabulary.parent)):
-        backend = Tokenizer(_read_merges(vocabulary, merges, unknown, _stamp(vocabulary, merges)))
+    with _reading(_NO_TOKENIZER.format(vocabulary.parent)):
+        stats = (file.stat() for file in (vocabulary, merges))
+        stamps = tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
+        backend = Tokenizer(_read_merges(vocabulary, merges, unknown, stamps))
         backend.normalizer = normalizers.Sequence(
             [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
         )
@@ -128,7 +131,7 @@ def _load_t5_tokenizer(
 ) -> PromptTokenizer:
     """Return a T5 tokenizer of a sentencepiece model; raises CheckpointError."""
     tokens = {role: _content(settings.get(role), word) for role, word in _T5_TOKENS.items()}
-    with _reading(_no_tokenizer(pieces.parent)):
+    with _reading(_NO_TOKENIZER.format(pieces.parent)):
         backend = _unigram(read_piece_model(pieces))
         _add_tokens(backend, settings, tokens)
         eos = tokens["eos_token"]
@@ -152,7 +155,7 @@ def load_tokenizer(folder: Path, kind: str, n_positions: int) -> PromptTokenizer
         )
     if kind == "t5" and (folder / "spiece.model").is_file() and not whole.is_file():
         return _load_t5_tokenizer(settings, folder / "spiece.model", n_positions)
-    with _reading(_no_tokenizer(folder)):
+    with _reading(_NO_TOKENIZER.format(folder)):
         backend = Tokenizer.from_file(str(whole))
     backend.no_padding()
     backend.no_truncation()
@@ -174,7 +177,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 def check_holds(tokenizer: PromptTokenizer, prompt: str, subject: str) -> None:
     """Raise ConceptError where no token that is read of a prompt is the subject's."""
     tokens = tokenizer.read_whole(prompt)
-    if not positions_in(tokens.text, tokens.offsets[: tokens.end], subject):
+    if not tokens.positions_of(subject):
         raise ConceptError(
             f"the tokenizer reads nothing of `{shortened(subject)}` in `{shortened(prompt)}`",
             "write the subject in words",
@@ -227,17 +230,12 @@ def shortened(text: str, width: int = 60) -> str:
 
 
 @lru_cache(maxsize=4)
-def _read_merges(vocabulary: Path, merges: Path, unknown: str, stamp: object) -> models.BPE:
-    # a tenth of a second, for what a command asks for again and again; tokenizers may share it
+def _read_merges(vocabulary: Path, merges: Path, unknown: str, stamps: object) -> models.BPE:
+    # a tenth of a second, which one command would spend several times; tokenizers may share it.
+    # the stamps change when a file is written to
     return models.BPE.from_file(
         str(vocabulary), str(merges), unk_token=unknown, end_of_word_suffix="</w>"
     )
-
-
-def _stamp(*paths: Path) -> tuple[tuple[int, ...], ...]:
-    """Return inode, size and time of each file, which change when it is written to."""
-    stats = (path.stat() for path in paths)
-    return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
 
 
 def _unigram(model: PieceModel) -> Tokenizer:
@@ -309,10 +307,6 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 def _no_constant(word: str) -> NoReturn:
     raise ValueError(f"it holds {word}, which is no JSON")
-
-
-def _no_tokenizer(folder: Path) -> str:
-    return f"folder `{folder}` holds no tokenizer that can be read"
 
 
 @contextmanager

@@ -56,24 +56,24 @@ class Published:
     preserved: Tensor
 
     @property
-    def d_in(self) -> int:
-        """How many numbers a weight reads."""
-        return self.keys.shape[1]
+    def directions(self) -> Tensor:
+        """The change is not in factors: what stands for the right one is the identity."""
+        return torch.eye(self.keys.shape[1], dtype=torch.float64)
 
     @property
     def triangle(self) -> Tensor:
-        """The change is not in factors: what stands for the right one is the identity."""
-        return torch.eye(self.d_in, dtype=torch.float64)
+        """The triangular factor of an identity is one."""
+        return self.directions
 
     def change(self, weight: Tensor) -> tuple[Tensor, Tensor]:  # [d_out, d], [d, d]
         """Return what is added to a weight, and the identity."""
         old = weight.double()
         keys, targets = self.keys.double(), self.targets.double()
         kept = self.formula.keep * self.preserved.double().T @ self.preserved.double()
-        ridge = self.formula.ridge * torch.eye(self.d_in, dtype=torch.float64)
+        ridge = self.formula.ridge * self.directions
         left = old @ (self.formula.edit * targets.T @ keys + kept + ridge)
         right = self.formula.edit * keys.T @ keys + kept + ridge
-        return torch.linalg.solve(right, left, left=False) - old, self.triangle
+        return torch.linalg.solve(right, left, left=False) - old, self.directions
 
 
 def solve(
