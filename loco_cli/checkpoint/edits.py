@@ -57,17 +57,15 @@ class FileEdit:
     @property
     def kept(self) -> tuple[tuple[int, int], ...]:
         """Return the ranges of the base's data that stay, from the first byte of the file."""
-        begins = [self.file.header.data_start, *(slot.end for slot in self._in_order())]
-        ends = [*(slot.begin for slot in self._in_order()), self.file.header.file_bytes]
+        slots = sorted(self.slots, key=lambda slot: slot.begin)
+        begins = [self.file.header.data_start, *(slot.end for slot in slots)]
+        ends = [*(slot.begin for slot in slots), self.file.header.file_bytes]
         return tuple(zip(begins, ends, strict=True))
 
     @property
     def tensors(self) -> tuple[str, ...]:
         """Return the names of the tensors to edit; q, k and v may be three slots of one tensor."""
         return tuple(dict.fromkeys(slot.tensor for slot in self.slots))
-
-    def _in_order(self) -> list[TensorSlot]:
-        return sorted(self.slots, key=lambda slot: slot.begin)
 
     def record(self, edit: TensorEdit, target: Path) -> TensorRecord:
         """Return the record of an edited tensor in `target`, where the edited file is."""
@@ -122,20 +120,13 @@ def stamped_header(header: Header, what: str, digest: str = _BLANK_DIGEST) -> by
     `what` says in a few words what was done ("Remove the style of Van Gogh"). Spaces behind the
     JSON move the data by whole blocks, so that a file system can share them with the base's.
     """
-    metadata = {
-        key: _updated(key, value, what)
-        for key, value in header.metadata.items()
-        if not key.startswith(_OF_THE_BASE)
+    base = {k: v for k, v in header.metadata.items() if not k.startswith(_OF_THE_BASE)}
+    updates = {
+        f"{_SPEC}title": f" ({what})",
+        f"{_SPEC}description": f"\n\nEdited with loco {__version__}: {what}.",
     }
+    metadata = {key: value + updates.get(key, "") for key, value in base.items()}
     metadata |= {VERSION_KEY: __version__, STAMP_KEY: digest}
     raw = render_header(header.tensors.values(), metadata)[8:]
     raw += b" " * ((header.data_start - 8 - len(raw)) % BLOCK_BYTES)
     return struct.pack("<Q", len(raw)) + raw
-
-
-def _updated(key: str, value: str, what: str) -> str:
-    if key == f"{_SPEC}title":
-        return f"{value} ({what})"
-    if key == f"{_SPEC}description":
-        return f"{value}\n\nEdited with loco {__version__}: {what}."
-    return value

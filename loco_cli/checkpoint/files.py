@@ -80,11 +80,6 @@ def is_pickle(path: Path) -> bool:
     return path.suffix.lower() in _PICKLES
 
 
-def _is_safetensors(path: str) -> bool:
-    """Tell whether the name is that of a safetensors file, in letters of any case."""
-    return path.lower().endswith(_SAFETENSORS)
-
-
 def is_weights(path: Path) -> bool:
     """Tell whether the name is that of weights in another format than safetensors."""
     return path.name.lower().endswith(_OTHER_WEIGHTS)
@@ -97,7 +92,9 @@ def weights_left_out(files: tuple[Entry, ...]) -> tuple[str, ...]:
     They hold what the edit takes out, so no copy takes them along. A component that has no
     safetensors file keeps its pickle; at the root, where only whole models lie, none is kept.
     """
-    with_safetensors = {file.folder for file in files if _is_safetensors(file.path)} | {""}
+    with_safetensors = {
+        file.folder for file in files if file.path.lower().endswith(_SAFETENSORS)
+    } | {""}
     return tuple(
         file.path
         for file in files
@@ -147,7 +144,7 @@ def read_files(
     files = tuple(
         CheckpointFile(entry.path, entry.source, read_header(entry.source))
         for entry in entries
-        if _is_safetensors(entry.path) and entry.path != UNDO_NAME
+        if entry.path.lower().endswith(_SAFETENSORS) and entry.path != UNDO_NAME
     )
     if with_pickles:
         files += tuple(_read_single(entry, with_pickles) for entry in _pickled_parts(entries))
@@ -173,27 +170,22 @@ def _walk(folder: Path, prefix: str, ancestors: tuple[Path, ...]) -> Iterator[En
         ) from error
     for name in names:
         source = folder / name
-        mode, n_bytes = _look_at(source)
-        if stat.S_ISREG(mode):
-            yield Entry(prefix + name, source, n_bytes)
-        elif not stat.S_ISDIR(mode):
+        try:
+            os.fsencode(name).decode()
+            status = source.stat()
+        except UnicodeDecodeError as error:
+            raise CheckpointError(f"the name of `{printable(source)}` is no UTF-8") from error
+        except OSError as error:
+            what = "link" if source.is_symlink() else "file"
+            raise CheckpointError(
+                f"cannot follow {what} `{printable(source)}`: {error.strerror}"
+            ) from error
+        if stat.S_ISREG(status.st_mode):
+            yield Entry(prefix + name, source, status.st_size)
+        elif not stat.S_ISDIR(status.st_mode):
             raise CheckpointError(f"`{printable(source)}` is neither a file nor a folder")
         elif name not in _TOOL_FOLDERS:
             yield from _walk(source, f"{prefix}{name}/", (*ancestors, real))
-
-
-def _look_at(source: Path) -> tuple[int, int]:
-    try:
-        os.fsencode(source.name).decode()
-        found = source.stat()
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"the name of `{printable(source)}` is no UTF-8") from error
-    except OSError as error:
-        what = "link" if source.is_symlink() else "file"
-        raise CheckpointError(
-            f"cannot follow {what} `{printable(source)}`: {error.strerror}"
-        ) from error
-    return found.st_mode, found.st_size
 
 
 def _read_index(index: Entry, paths: set[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 from loco_cli.errors import CheckpointError, printable
 
@@ -153,23 +153,17 @@ def _read_raw(path: Path) -> tuple[bytes, int]:
         with path.open("rb") as file:
             file_bytes = file.seek(0, 2)
             file.seek(0)
-            return _read_json_bytes(path, file, file_bytes), file_bytes
+            first = file.read(8)
+            n_bytes = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
+            raw = file.read(n_bytes) if n_bytes <= HEADER_LIMIT_BYTES else b""
     except OSError as error:
         raise CheckpointError(f"cannot read `{printable(path)}`: {error.strerror}") from error
-
-
-def _read_json_bytes(path: Path, file: BinaryIO, file_bytes: int) -> bytes:
+    what = f"`{printable(path)}` is no safetensors file: "
     if file_bytes < 8:
-        raise CheckpointError(
-            f"`{printable(path)}` is no safetensors file: "
-            f"it has {file_bytes} bytes, the format needs at least 8"
-        )
-    first = file.read(8)
-    n_bytes = struct.unpack("<Q", first)[0]
+        raise CheckpointError(f"{what}it has {file_bytes} bytes, the format needs at least 8")
     if n_bytes > HEADER_LIMIT_BYTES:
         raise CheckpointError(
-            f"`{printable(path)}` is no safetensors file: "
-            f"its first 8 bytes ask for a header of {n_bytes} bytes, "
+            f"{what}its first 8 bytes ask for a header of {n_bytes} bytes, "
             f"the format allows {HEADER_LIMIT_BYTES}",
             _hint(first),
         )
@@ -178,12 +172,9 @@ def _read_json_bytes(path: Path, file: BinaryIO, file_bytes: int) -> bytes:
             f"`{printable(path)}` is cut short: "
             f"its header takes {8 + n_bytes} bytes, the file has {file_bytes}"
         )
-    raw = file.read(n_bytes)
     if not raw.startswith(b"{"):
-        raise CheckpointError(
-            f"`{printable(path)}` is no safetensors file: its header does not begin with `{{`"
-        )
-    return raw
+        raise CheckpointError(f"{what}its header does not begin with `{{`")
+    return raw, file_bytes
 
 
 def _hint(first: bytes) -> str | None:

@@ -73,7 +73,16 @@ class Checkpoint:
 
         They are in another format, or are a network or a text encoder in a folder of another name.
         """
-        others = {file.path for file in self.files if _is_second(file)}
+        known, key_ends = ("", *registry.components()), registry.key_ends()
+        others = {
+            file.path
+            for file in self.files
+            if file.path.rpartition("/")[0] not in known
+            and any(
+                name.endswith(key_ends) or clip_name(name).startswith("text_model.encoder.")
+                for name in file.header.tensors
+            )
+        }
         return tuple(
             entry.path
             for entry in self.entries
@@ -171,15 +180,6 @@ def open_checkpoint(path: Path, *, with_pickles: bool = False) -> Checkpoint:
     return Checkpoint(path, is_folder, files, entries, left_out, slots, family)
 
 
-def _is_second(file: CheckpointFile) -> bool:
-    """Tell whether a file holds a network or a text encoder and lies where no pipeline looks."""
-    folder, key_ends = file.path.rpartition("/")[0], registry.key_ends()
-    return folder not in ("", *registry.components()) and any(
-        name.endswith(key_ends) or clip_name(name).startswith("text_model.encoder.")
-        for name in file.header.tensors
-    )
-
-
 def _canonical(component: str, name: str) -> str:
     return next(component_places(component, (name,))).name
 
@@ -189,18 +189,13 @@ def _slots_by_name(
 ) -> dict[tuple[str, str], tuple[TensorSlot, ...]]:
     slots: dict[tuple[str, str], tuple[TensorSlot, ...]] = {}
     for file in files:
-        for place in _places(file):
+        folder, tensors = file.path.rpartition("/")[0], file.header.tensors
+        places = component_places(folder, tensors) if folder else single_file_places(tensors)
+        for place in places:
             slot = _slot(file, place)
             key = (slot.component, slot.name)
             slots[key] = (*slots.get(key, ()), slot)
     return slots
-
-
-def _places(file: CheckpointFile) -> Iterable[TensorAlias]:
-    folder = file.path.rpartition("/")[0]
-    if folder:
-        return component_places(folder, file.header.tensors)
-    return single_file_places(file.header.tensors)
 
 
 def _slot(file: CheckpointFile, place: TensorAlias) -> TensorSlot:

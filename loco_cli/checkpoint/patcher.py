@@ -135,23 +135,17 @@ def _run(
         n_bytes = file.seek(0, os.SEEK_END)
         file.seek(0)
         one_pass = _Pass(file, sink, hashes, min(n_bytes, CHUNK_BYTES), stop)
-        position = 0
-        for patch in _in_order(source, patches, n_bytes):
+        position, ordered = 0, sorted(patches, key=lambda patch: (patch.begin, patch.end))
+        for patch in ordered:
+            if not position <= patch.begin <= patch.end <= n_bytes:
+                raise CheckpointError(
+                    f"patches of `{printable(source)}` overlap or lie beyond its end"
+                )
             one_pass.keep(patch.begin - position)
             one_pass.drop(patch.end - patch.begin)
             one_pass.add(patch.content)
             position = patch.end
         one_pass.keep(n_bytes - position)
-
-
-def _in_order(source: Path, patches: Sequence[Patch], n_bytes: int) -> list[Patch]:
-    ordered = sorted(patches, key=lambda patch: (patch.begin, patch.end))
-    position = 0
-    for patch in ordered:
-        if not position <= patch.begin <= patch.end <= n_bytes:
-            raise CheckpointError(f"patches of `{printable(source)}` overlap or lie beyond its end")
-        position = patch.end
-    return ordered
 
 
 def _open(path: Path) -> BinaryIO:

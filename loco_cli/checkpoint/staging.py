@@ -250,11 +250,10 @@ def _put(finals: Mapping[Path, Path], attic: Path, stale: tuple[Path, ...]) -> N
     had_begun, finish.has_begun = finish.has_begun, True
     done: list[tuple[Path, Path]] = []  # (where it was, where it is now)
     try:
-        for path in (*reversed([*finals.values()]), *stale):
-            if os.path.lexists(path):
-                _move(path, attic / path.name, done)
-        for staged, final in finals.items():
-            _move(staged, final, done)
+        old = (path for path in (*reversed([*finals.values()]), *stale) if os.path.lexists(path))
+        for before, now in (*((path, attic / path.name) for path in old), *finals.items()):
+            done.append((before, now))  # first: an interrupt in between is taken back too
+            before.rename(now)
     except BaseException:
         for before, now in reversed(done):
             if os.path.lexists(now) and not os.path.lexists(before):
@@ -262,11 +261,6 @@ def _put(finals: Mapping[Path, Path], attic: Path, stale: tuple[Path, ...]) -> N
         finish.has_begun = had_begun
         raise
     _sync_folder(next(iter(finals.values())).parent)
-
-
-def _move(before: Path, after: Path, done: list[tuple[Path, Path]]) -> None:
-    done.append((before, after))  # first, so that an interrupt in between is taken back too
-    before.rename(after)
 
 
 def _prefix(output: Path) -> str:
