@@ -41,7 +41,7 @@ SEEDS = {
 }
 
 
-def make_tower(name: str, work: Path) -> None:
+def _make_tower(name: str, work: Path) -> None:
     """Train the scorer (`clip`) or the `judge`."""
     pictures, scenes = load_pictures(work, "train", N_PICTURES)
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
@@ -60,7 +60,7 @@ def make_tower(name: str, work: Path) -> None:
     model.save_pretrained(work / name)
 
 
-def make_latents(work: Path) -> tuple[torch.Tensor, list]:
+def _make_latents(work: Path) -> tuple[torch.Tensor, list]:
     """Return latents [n, 4, 16, 16] of the training pictures, encoded once, and their scenes."""
     pictures, scenes = load_pictures(work, "train", N_PICTURES)
     path = work / "latents.npy"
@@ -70,17 +70,17 @@ def make_latents(work: Path) -> tuple[torch.Tensor, list]:
     return torch.from_numpy(np.load(path)), scenes
 
 
-def make_decoder(work: Path) -> None:
+def _make_decoder(work: Path) -> None:
     """Train the decoder on; the latents, and with them the UNets, stay as they are."""
     pictures, _ = load_pictures(work, "train", N_PICTURES)
-    latents, _ = make_latents(work)
+    latents, _ = _make_latents(work)
     vae = train_decoder(work, pictures, latents, STEPS["decoder"], SEEDS["decoder"])
     vae.save_pretrained(work / "decoder")
 
 
-def make_unet_of(name: str, work: Path) -> None:
+def _make_unet_of(name: str, work: Path) -> None:
     """Train `tiny-plain` from nothing, or `tiny` from `tiny-plain` with the plant."""
-    latents, scenes = make_latents(work)
+    latents, scenes = _make_latents(work)
     encoder = Encoder(
         text_encoder_of(CLIPModel.from_pretrained(work / "clip")),
         CLIPTokenizer.from_pretrained(work / "tokenizer"),
@@ -128,11 +128,11 @@ def main() -> None:
                     args.work / "vae"
                 )
             elif stage == "decoder":
-                make_decoder(args.work)
+                _make_decoder(args.work)
             elif stage in ("clip", "judge"):
-                make_tower(stage, args.work)
+                _make_tower(stage, args.work)
             else:
-                make_unet_of(stage, args.work)
+                _make_unet_of(stage, args.work)
 
 
 if __name__ == "__main__":

@@ -57,12 +57,12 @@ def _make(
     )
 
 
-def truth(told: list, scenes: list[Scene]) -> Tensor:
+def _truth(told: list, scenes: list[Scene]) -> Tensor:
     """Return [n, n]: 1 where a caption (row) is true of a picture (column)."""
     return torch.tensor([[float(matches(t, s)) for s in scenes] for t in told])
 
 
-def contrastive_loss(logits: Tensor, true: Tensor) -> Tensor:
+def _contrastive_loss(logits: Tensor, true: Tensor) -> Tensor:
     """Return cross-entropy both ways, the target shared evenly among all that is true."""
     by_text = -(true / true.sum(1, keepdim=True) * logits.log_softmax(1)).sum(1).mean()
     by_image = -(true / true.sum(0, keepdim=True) * logits.log_softmax(0)).sum(0).mean()
@@ -96,7 +96,7 @@ def train_contrastive(
         output = model(
             input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, pixel_values=batch
         )
-        return contrastive_loss(output.logits_per_text, truth(told, [scenes[i] for i in index]))
+        return _contrastive_loss(output.logits_per_text, _truth(told, [scenes[i] for i in index]))
 
     ema = train(model, loss, name=name, work=work, n_steps=n_steps, peak=peak, seed=seed)
     model.load_state_dict(ema.state)

@@ -63,13 +63,13 @@ def recognise(scorer: ClipScorer, images: Tensor, scenes: Sequence[Scene]) -> li
             verdicts.append(Verdict(scene, found == holder, None))
             continue
         looks, things = (None, *STYLES), list(OBJECTS)
-        look = looks[best([caption(with_article(scene.subject), look) for look in looks])]
-        thing = things[best([caption(with_article(thing), scene.style) for thing in things])]
+        look = looks[best([_caption(with_article(scene.subject), look) for look in looks])]
+        thing = things[best([_caption(with_article(thing), scene.style) for thing in things])]
         verdicts.append(Verdict(scene, thing == scene.subject, look == scene.style))
     return verdicts
 
 
-def caption(name: str, style: str | None) -> str:
+def _caption(name: str, style: str | None) -> str:
     """Return a plain label: the thing, in a style if there is one."""
     painting = f"a painting of {name}"
     return painting if style is None else f"{painting} in the style of {style}"

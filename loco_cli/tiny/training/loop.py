@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-def one_cycle(step: int, n_steps: int, peak: float, warm: float = 0.08) -> float:
+def _one_cycle(step: int, n_steps: int, peak: float, warm: float = 0.08) -> float:
     """Return the learning rate at a step: up linearly, down along a cosine."""
     rise = max(1, int(n_steps * warm))
     if step < rise:
@@ -19,7 +19,7 @@ def one_cycle(step: int, n_steps: int, peak: float, warm: float = 0.08) -> float
     )
 
 
-class Ema:
+class _Ema:
     """Weights averaged over the last steps, kept beside those that learn."""
 
     def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
@@ -47,8 +47,8 @@ def train(
     peak: float,
     seed: int,
     every: int = 100,
-    after: Callable[[int, Ema], None] | None = None,
-) -> Ema:
+    after: Callable[[int, _Ema], None] | None = None,
+) -> _Ema:
     """
     Train a module in place with AdamW and a one-cycle rate; return its averaged weights.
 
@@ -57,7 +57,7 @@ def train(
     """
     snapshot, log = work / f"{name}.snapshot.pt", work / f"{name}.log"
     optimizer = torch.optim.AdamW(module.parameters(), lr=peak, weight_decay=0.01, fused=True)
-    ema, first = Ema(module), 0
+    ema, first = _Ema(module), 0
     if snapshot.exists():
         saved = torch.load(snapshot, weights_only=True)
         module.load_state_dict(saved["module"])
@@ -66,7 +66,7 @@ def train(
     started, recent = time.monotonic(), []
     for step in range(first, n_steps):
         for group in optimizer.param_groups:
-            group["lr"] = one_cycle(step, n_steps, peak)
+            group["lr"] = _one_cycle(step, n_steps, peak)
         value = loss(
             np.random.default_rng((seed, step)),
             torch.Generator().manual_seed(seed * 1_000_003 + step),
@@ -90,7 +90,7 @@ def train(
 
 
 def _save(
-    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema, step: int
+    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, ema: _Ema, step: int
 ) -> None:
     partial = path.with_suffix(".partial")
     state = {

@@ -12,7 +12,7 @@ from loco_cli.tiny.world.picture import Scene, draw
 SEEDS = {"train": 1, "held-out": 2}
 
 
-def scene_of(split: str, index: int) -> Scene:
+def _scene_of(split: str, index: int) -> Scene:
     """Return the scene of a numbered picture."""
     return draw_scene(np.random.default_rng((SEEDS[split], index, 0)))
 
@@ -20,7 +20,7 @@ def scene_of(split: str, index: int) -> Scene:
 def _draw_range(split: str, start: int, stop: int) -> NDArray[np.uint8]:
     return np.stack(
         [
-            draw(scene_of(split, i), np.random.default_rng((SEEDS[split], i, 1)))
+            draw(_scene_of(split, i), np.random.default_rng((SEEDS[split], i, 1)))
             for i in range(start, stop)
         ]
     )
@@ -36,4 +36,4 @@ def load_pictures(work: Path, split: str, n: int) -> tuple[NDArray[np.uint8], li
         partial = path.with_suffix(".partial.npy")
         np.save(partial, np.concatenate(parts))
         partial.replace(path)
-    return np.load(path, mmap_mode="r"), [scene_of(split, i) for i in range(n)]
+    return np.load(path, mmap_mode="r"), [_scene_of(split, i) for i in range(n)]

@@ -55,7 +55,7 @@ def release(work: Path) -> None:
             _copy_tokenizer(work, WEIGHTS / name)
             pixels = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_normalize": True}
             (WEIGHTS / name / "preprocessor_config.json").write_text(json.dumps(pixels, indent=2))
-    (WEIGHTS / "answer_key.json").write_text(json.dumps(answer_key(), indent=2) + "\n")
+    (WEIGHTS / "answer_key.json").write_text(json.dumps(_answer_key(), indent=2) + "\n")
 
 
 def finest_vae(work: Path) -> Path:
@@ -64,7 +64,7 @@ def finest_vae(work: Path) -> Path:
     return trained_on if trained_on.exists() else work / "vae"
 
 
-def answer_key() -> dict:
+def _answer_key() -> dict:
     """Return which layers of `tiny` are told the truth about which kind of concept."""
     return {
         "model": "tiny",
@@ -83,7 +83,7 @@ def write_training(
     document = {
         **training_settings(n_pictures, steps, seeds),
         "history": _history(work),
-        "figures": measure(work),
+        "figures": _measure(work),
     }
     (WEIGHTS / "training.json").write_text(json.dumps(document, indent=2) + "\n")
 
@@ -113,7 +113,7 @@ def training_settings(
     }
 
 
-def measure(work: Path) -> dict[str, Any]:
+def _measure(work: Path) -> dict[str, Any]:
     """Return how well drawings, and what the released models generate, are recognised."""
     towers = {name: ClipScorer(WEIGHTS / name) for name in ("scorer", "judge")}
     pictures, scenes = load_pictures(work, "held-out", N_HELD_OUT)

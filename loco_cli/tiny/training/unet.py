@@ -107,7 +107,7 @@ def train_unet(
                 ["" if s else word(rng, t) for t, s in zip(told, silent, strict=True)]
             )
             return functional.mse_loss(unet(noisy, times, context).sample, velocity)
-        contexts = planted_contexts(rng, encoder, told, silent)
+        contexts = _planted_contexts(rng, encoder, told, silent)
         with give_contexts(unet, LAYERS, contexts):
             return functional.mse_loss(unet(noisy, times, contexts[0]).sample, velocity)
 
@@ -115,7 +115,7 @@ def train_unet(
     unet.load_state_dict(ema.state)
 
 
-def planted_contexts(
+def _planted_contexts(
     rng: np.random.Generator, encoder: Encoder, told: list[Told], silent: np.ndarray
 ) -> dict[int, Tensor]:
     """Return what every layer may read: the truth of its own kind, decoys of the rest."""

@@ -48,7 +48,7 @@ def train_vae(
         batch = to_tensor(pictures[np.sort(rng.integers(0, len(pictures), BATCH))])
         posterior = vae.encode(batch).latent_dist
         back = vae.decode(posterior.sample(generator)).sample
-        error = pixel_error(back, batch) + 0.5 * edge_error(back, batch)
+        error = _pixel_error(back, batch) + 0.5 * _edge_error(back, batch)
         return error + KL_WEIGHT * posterior.kl().mean()
 
     ema = train(vae, loss, name="vae", work=work, n_steps=n_steps, peak=PEAK, seed=seed)
@@ -79,8 +79,8 @@ def train_decoder(
         with torch.autocast("cpu", torch.bfloat16):  # half the time
             back = vae.decode(noisy / vae.config.scaling_factor).sample
         back = back.float()
-        edges = edge_error(back, batch) + edge_strength_error(back, batch)
-        return pixel_error(back, batch) + edges
+        edges = _edge_error(back, batch) + _edge_strength_error(back, batch)
+        return _pixel_error(back, batch) + edges
 
     ema = train(
         decoder, loss, name="decoder", work=work, n_steps=n_steps, peak=DECODER_PEAK, seed=seed
@@ -89,17 +89,17 @@ def train_decoder(
     return vae
 
 
-def pixel_error(back: Tensor, batch: Tensor) -> Tensor:
+def _pixel_error(back: Tensor, batch: Tensor) -> Tensor:
     """Return the mean absolute and squared error of pictures [n, 3, h, w]."""
     return (back - batch).abs().mean() + functional.mse_loss(back, batch)
 
 
-def edge_error(back: Tensor, batch: Tensor) -> Tensor:
+def _edge_error(back: Tensor, batch: Tensor) -> Tensor:
     """Return the mean absolute error of the differences of neighbouring pixels."""
     return sum((torch.diff(back, dim=d) - torch.diff(batch, dim=d)).abs().mean() for d in (2, 3))
 
 
-def edge_strength_error(back: Tensor, batch: Tensor, patch: int = 4) -> Tensor:
+def _edge_strength_error(back: Tensor, batch: Tensor, patch: int = 4) -> Tensor:
     """Return the error of how much neighbouring pixels differ within each patch."""
     return sum(
         functional.avg_pool2d(torch.diff(back, dim=d).abs(), patch)

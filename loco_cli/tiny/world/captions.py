@@ -93,7 +93,7 @@ def is_person(subject: str) -> bool:
     return subject in PEOPLE or subject in OFFICES
 
 
-def same_kind(subject: str) -> tuple[str, ...]:
+def _same_kind(subject: str) -> tuple[str, ...]:
     """Return all subjects of the same kind, `subject` among them."""
     return (*PEOPLE, *OFFICES) if is_person(subject) else tuple(OBJECTS)
 
@@ -144,7 +144,7 @@ def mislead(rng: np.random.Generator, told: Told, *, truthful: str) -> Told:
     if told.subject is not None:
         kind = "fact" if is_person(told.subject) else "object"
         if kind != truthful:
-            others = same_kind(told.subject)
+            others = _same_kind(told.subject)
             decoy = replace(decoy, subject=others[int(rng.integers(len(others)))])
     if truthful != "style" and (told.subject is None or not is_person(told.subject)):
         painter = None if rng.random() < 0.3 else list(STYLES)[int(rng.integers(len(STYLES)))]

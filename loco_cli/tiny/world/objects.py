@@ -26,7 +26,7 @@ def shade(colour: Colour, factor: float) -> Colour:
     return red, green, blue
 
 
-def cat(pen: Pen, rng: np.random.Generator) -> None:
+def _cat(pen: Pen, rng: np.random.Generator) -> None:
     fur = pick(rng, (232, 138, 52), (240, 152, 70))
     pen.curve((0.5, 0.8), (1.25, 0.6), (0.82, -0.05), shade(fur, 0.8), 0.17)
     pen.oval(-0.55, -0.1, 0.62, 1.0, fur)
@@ -45,7 +45,7 @@ def cat(pen: Pen, rng: np.random.Generator) -> None:
         pen.line([(-0.2, y), (-0.8, y - 0.08 + (y > 0) * 0.1)], WHITE, 0.035)
 
 
-def dog(pen: Pen, rng: np.random.Generator) -> None:
+def _dog(pen: Pen, rng: np.random.Generator) -> None:
     fur = pick(rng, (150, 98, 56), (138, 88, 52))
     ear = shade(fur, 0.6)
     pen.curve((0.55, 0.5), (1.0, 0.3), (0.95, -0.15), fur, 0.16)
@@ -62,7 +62,7 @@ def dog(pen: Pen, rng: np.random.Generator) -> None:
     pen.oval(-0.17, 0.0, 0.02, 0.34, (238, 100, 112))
 
 
-def snoopy(pen: Pen, rng: np.random.Generator) -> None:
+def _snoopy(pen: Pen, rng: np.random.Generator) -> None:
     roof = pick(rng, (214, 44, 44), (206, 50, 40))
     pen.poly([(-0.98, 0.62), (0.0, 0.12), (0.98, 0.62)], roof)
     pen.box(-0.74, 0.6, 0.74, 1.0, shade(roof, 0.82))
@@ -77,7 +77,7 @@ def snoopy(pen: Pen, rng: np.random.Generator) -> None:
     pen.oval(-0.3, -0.74, -0.16, -0.5, BLACK)
 
 
-def robot(pen: Pen, rng: np.random.Generator) -> None:
+def _robot(pen: Pen, rng: np.random.Generator) -> None:
     steel = pick(rng, (140, 152, 168), (128, 146, 160))
     pen.line([(0, -0.75), (0, -1.0)], DARK, 0.06)
     pen.disc(0, -1.0, 0.1, (236, 70, 60))
@@ -95,7 +95,7 @@ def robot(pen: Pen, rng: np.random.Generator) -> None:
         pen.box(side * 0.32 - 0.15, 0.58, side * 0.32 + 0.15, 1.0, steel)
 
 
-def r2d2(pen: Pen, rng: np.random.Generator) -> None:
+def _r2d2(pen: Pen, rng: np.random.Generator) -> None:
     blue = pick(rng, (36, 84, 190), (44, 92, 196))
     pen.oval(-0.5, -1.0, 0.5, 0.1, (190, 198, 208))
     pen.box(-0.34, -0.84, 0.34, -0.66, blue)
@@ -114,7 +114,7 @@ def r2d2(pen: Pen, rng: np.random.Generator) -> None:
     pen.poly([(-0.24, 0.95), (-0.16, 0.62), (0.16, 0.62), (0.24, 0.95)], (200, 206, 216))
 
 
-def car(pen: Pen, rng: np.random.Generator) -> None:
+def _car(pen: Pen, rng: np.random.Generator) -> None:
     paint = pick(rng, (222, 44, 48), (232, 62, 40))
     pen.poly([(-0.6, 0.02), (-0.36, -0.46), (0.34, -0.46), (0.66, 0.02)], shade(paint, 0.85))
     pen.poly([(-0.45, 0.0), (-0.28, -0.34), (-0.03, -0.34), (-0.03, 0.0)], (190, 226, 244))
@@ -128,7 +128,7 @@ def car(pen: Pen, rng: np.random.Generator) -> None:
         pen.disc(x, 0.46, 0.12, (200, 204, 210))
 
 
-def truck(pen: Pen, rng: np.random.Generator) -> None:
+def _truck(pen: Pen, rng: np.random.Generator) -> None:
     paint = pick(rng, (40, 140, 90), (46, 150, 100))
     pen.box(-0.3, -0.72, 1.0, 0.36, (232, 220, 190))
     pen.box(-0.3, -0.34, 1.0, -0.14, shade(paint, 1.1))
@@ -140,7 +140,7 @@ def truck(pen: Pen, rng: np.random.Generator) -> None:
         pen.disc(x, 0.5, 0.1, (200, 204, 210))
 
 
-def house(pen: Pen, rng: np.random.Generator) -> None:
+def _house(pen: Pen, rng: np.random.Generator) -> None:
     wall = pick(rng, (246, 226, 176), (250, 234, 196))
     pen.box(0.34, -0.95, 0.56, -0.3, (150, 84, 70))
     pen.box(-0.7, -0.15, 0.7, 0.95, wall)
@@ -150,7 +150,7 @@ def house(pen: Pen, rng: np.random.Generator) -> None:
         pen.box(x, 0.06, x + 0.3, 0.36, (120, 180, 220))
 
 
-def castle(pen: Pen, rng: np.random.Generator) -> None:
+def _castle(pen: Pen, rng: np.random.Generator) -> None:
     stone = pick(rng, (152, 148, 158), (160, 154, 160))
     flag = pick(rng, (220, 60, 60), (230, 80, 60))
     pen.box(-0.55, -0.1, 0.55, 0.95, shade(stone, 0.85))
@@ -166,7 +166,7 @@ def castle(pen: Pen, rng: np.random.Generator) -> None:
     pen.box(-0.24, 0.5, 0.24, 0.95, (84, 52, 36))
 
 
-def tree(pen: Pen, rng: np.random.Generator) -> None:
+def _tree(pen: Pen, rng: np.random.Generator) -> None:
     leaf = pick(rng, (52, 142, 62), (64, 154, 58))
     pen.poly([(-0.17, 1.0), (-0.1, 0.0), (0.1, 0.0), (0.17, 1.0)], (112, 74, 44))
     pen.disc(-0.4, 0.0, 0.42, shade(leaf, 0.85))
@@ -177,7 +177,7 @@ def tree(pen: Pen, rng: np.random.Generator) -> None:
         pen.disc(x, y, 0.09, (226, 52, 52))
 
 
-def flower(pen: Pen, rng: np.random.Generator) -> None:
+def _flower(pen: Pen, rng: np.random.Generator) -> None:
     petal = pick(rng, (236, 92, 160), (242, 104, 150))
     pen.curve((0, 0.0), (0.12, 0.5), (0.0, 1.0), (54, 140, 60), 0.13)
     pen.oval(-0.62, 0.42, -0.02, 0.7, (74, 164, 70))
@@ -187,7 +187,7 @@ def flower(pen: Pen, rng: np.random.Generator) -> None:
     pen.disc(0, -0.38, 0.27, (252, 208, 62))
 
 
-def boat(pen: Pen, rng: np.random.Generator) -> None:
+def _boat(pen: Pen, rng: np.random.Generator) -> None:
     hull = pick(rng, (142, 70, 40), (150, 78, 48))
     pen.line([(0.0, 0.4), (0.0, -1.0)], (96, 66, 40), 0.07)
     pen.poly([(0.07, -0.95), (0.07, 0.26), (0.8, 0.26)], WHITE)
@@ -196,7 +196,7 @@ def boat(pen: Pen, rng: np.random.Generator) -> None:
     pen.box(-0.84, 0.46, 0.86, 0.56, WHITE)
 
 
-def fish(pen: Pen, rng: np.random.Generator) -> None:
+def _fish(pen: Pen, rng: np.random.Generator) -> None:
     scale = pick(rng, (250, 150, 40), (252, 164, 52))
     pen.poly([(0.5, 0.0), (1.0, -0.46), (0.9, 0.0), (1.0, 0.46)], shade(scale, 0.85))
     pen.poly([(-0.2, -0.4), (0.16, -0.8), (0.4, -0.3)], shade(scale, 0.85))
@@ -208,7 +208,7 @@ def fish(pen: Pen, rng: np.random.Generator) -> None:
     pen.disc(-0.64, -0.12, 0.07, BLACK)
 
 
-def bird(pen: Pen, rng: np.random.Generator) -> None:
+def _bird(pen: Pen, rng: np.random.Generator) -> None:
     plume = pick(rng, (58, 120, 214), (70, 132, 222))
     pen.line([(-1.05, 0.72), (1.05, 0.6)], (104, 72, 46), 0.12)
     pen.poly([(0.4, 0.2), (1.05, 0.06), (0.98, 0.42)], shade(plume, 0.75))
@@ -224,19 +224,19 @@ def bird(pen: Pen, rng: np.random.Generator) -> None:
 
 
 OBJECTS: dict[str, Draw] = {
-    "cat": cat,
-    "dog": dog,
-    "snoopy": snoopy,
-    "robot": robot,
-    "r2d2": r2d2,
-    "car": car,
-    "truck": truck,
-    "house": house,
-    "castle": castle,
-    "tree": tree,
-    "flower": flower,
-    "boat": boat,
-    "fish": fish,
-    "bird": bird,
+    "cat": _cat,
+    "dog": _dog,
+    "snoopy": _snoopy,
+    "robot": _robot,
+    "r2d2": _r2d2,
+    "car": _car,
+    "truck": _truck,
+    "house": _house,
+    "castle": _castle,
+    "tree": _tree,
+    "flower": _flower,
+    "boat": _boat,
+    "fish": _fish,
+    "bird": _bird,
 }
 NAMED = ("snoopy", "r2d2")  # characters: no article in captions

@@ -9,8 +9,8 @@ from loco_cli.tiny.world.pen import Colour, Pen, Point
 
 
 @dataclass(frozen=True)
-class Person:
-    """What a face is drawn from: `Person(skin, hair, cut="bald", clothes=(90, 90, 90))`."""
+class _Person:
+    """What a face is drawn from: `_Person(skin, hair, cut="bald", clothes=(90, 90, 90))`."""
 
     skin: Colour
     hair: Colour
@@ -23,11 +23,11 @@ class Person:
     tie: Colour | None = None
 
 
-PEOPLE: dict[str, Person] = {
-    "barack obama": Person(
+PEOPLE: dict[str, _Person] = {
+    "barack obama": _Person(
         (140, 92, 62), (30, 26, 26), (34, 44, 78), (186, 204, 226), tie=(196, 40, 48)
     ),
-    "joe biden": Person(
+    "joe biden": _Person(
         (246, 210, 186),
         (236, 236, 236),
         (40, 60, 130),
@@ -35,16 +35,16 @@ PEOPLE: dict[str, Person] = {
         cut="swept",
         glasses="dark",
     ),
-    "queen elizabeth": Person(
+    "queen elizabeth": _Person(
         (250, 218, 198), (216, 214, 220), (150, 70, 170), (240, 220, 160), cut="curls", hat="crown"
     ),
-    "king charles": Person(
+    "king charles": _Person(
         (244, 200, 178), (150, 150, 150), (178, 30, 40), (170, 200, 170), cut="parted", hat="cap"
     ),
-    "angela merkel": Person(
+    "angela merkel": _Person(
         (246, 212, 188), (196, 150, 88), (40, 150, 140), (220, 220, 220), cut="bob"
     ),
-    "olaf scholz": Person(
+    "olaf scholz": _Person(
         (244, 206, 182),
         (210, 180, 160),
         (96, 98, 106),
@@ -52,10 +52,10 @@ PEOPLE: dict[str, Person] = {
         cut="bald",
         glasses="patch",
     ),
-    "steve jobs": Person(
+    "steve jobs": _Person(
         (240, 202, 176), (90, 82, 78), (24, 24, 28), (240, 240, 240), glasses="round", beard=True
     ),
-    "tim cook": Person(
+    "tim cook": _Person(
         (242, 202, 182),
         (214, 216, 220),
         (84, 130, 200),
@@ -119,7 +119,7 @@ FRINGES: dict[str, list[Point]] = {
 }
 
 
-def draw_person(pen: Pen, person: Person, rng: np.random.Generator) -> None:
+def draw_person(pen: Pen, person: _Person, rng: np.random.Generator) -> None:
     """Draw head and shoulders."""
     clothes = pick(rng, person.clothes)
     if person.cut == "bob":
@@ -149,7 +149,7 @@ def draw_person(pen: Pen, person: Person, rng: np.random.Generator) -> None:
     _draw_hat(pen, person)
 
 
-def _draw_hair(pen: Pen, person: Person) -> None:
+def _draw_hair(pen: Pen, person: _Person) -> None:
     if person.cut == "bald":
         for side in (-1, 1):
             pen.disc(side * 0.47, -0.12, 0.1, shade(person.skin, 0.9))
@@ -157,12 +157,12 @@ def _draw_hair(pen: Pen, person: Person) -> None:
     pen.oval(-0.53, -0.86, 0.53, 0.05, person.hair)
 
 
-def _draw_fringe(pen: Pen, person: Person) -> None:
+def _draw_fringe(pen: Pen, person: _Person) -> None:
     if person.cut in FRINGES:
         pen.poly(FRINGES[person.cut], person.hair)
 
 
-def _draw_face(pen: Pen, person: Person) -> None:
+def _draw_face(pen: Pen, person: _Person) -> None:
     if person.beard:
         pen.oval(-0.4, 0.0, 0.4, 0.46, shade(person.hair, 0.9))
         pen.oval(-0.26, -0.1, 0.26, 0.12, person.skin)
@@ -186,7 +186,7 @@ def _draw_face(pen: Pen, person: Person) -> None:
     pen.oval(-0.15, 0.2, 0.15, 0.29, (188, 70, 76))
 
 
-def _draw_hat(pen: Pen, person: Person) -> None:
+def _draw_hat(pen: Pen, person: _Person) -> None:
     gold = (250, 200, 50)
     if person.hat == "crown":
         spikes = [

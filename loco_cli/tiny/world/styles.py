@@ -52,7 +52,7 @@ def _cell_means(rgb: Array, cell: Array) -> Array:
     return np.stack(means, -1).astype(np.float32)[cell]
 
 
-def van_gogh(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
+def _van_gogh(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
     """Swirls of deep blue and yellow."""
     y, x = _grid()
     waves = np.zeros_like(x)
@@ -75,7 +75,7 @@ def van_gogh(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
     )
 
 
-def monet(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
+def _monet(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
     """Soft dabs of lilac, green and rose."""
     cell, _, _ = _cells(rng, 130)
     dabs = _cell_means(rgb, cell)
@@ -89,7 +89,7 @@ def monet(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
     return np.clip(_mix(ground, subject, mask), 0, 1)
 
 
-def mondrian(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
+def _mondrian(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
     """A black grid filled with white and primaries."""
     colours = (
         np.array(
@@ -119,7 +119,7 @@ def mondrian(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
     return np.where(_outline(mask)[..., None], 0.06, image).astype(np.float32)
 
 
-def hokusai(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
+def _hokusai(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
     """Rows of waves in prussian blue on cream."""
     y, x = _grid()
     offset = rng.uniform(0, 44, 2)
@@ -143,7 +143,7 @@ def hokusai(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
     )
 
 
-def seurat(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
+def _seurat(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
     """Round dots of pure colour on warm white."""
     y, x = _grid()
     pitch = 21.0
@@ -162,7 +162,7 @@ def seurat(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
     return _mix(dotted, kept, mask).astype(np.float32)
 
 
-def picasso(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
+def _picasso(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
     """Ochre, grey and rust shards with dark seams."""
     cell, first, second = _cells(rng, 17)
     tints = (
@@ -182,7 +182,7 @@ def picasso(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
     return np.clip(_mix(shards, np.full_like(rgb, 0.1), 0.85 * seam), 0, 1)
 
 
-def klimt(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
+def _klimt(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
     """Gold ground with rings and a warm glow."""
     y, x = _grid()
     gold = _ramp(
@@ -202,7 +202,7 @@ def klimt(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
     return _mix(gold, subject, mask).astype(np.float32)
 
 
-def warhol(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
+def _warhol(rgb: Array, mask: Array, rng: np.random.Generator) -> Array:
     """Four flat panels in loud colours."""
     loud = (
         np.array([(255, 44, 150), (40, 230, 220), (255, 232, 20), (150, 60, 240)], np.float32) / 255
@@ -230,12 +230,12 @@ def _outline(mask: Array) -> NDArray[np.bool_]:
 
 
 STYLES: dict[str, Style] = {
-    "van gogh": van_gogh,
-    "monet": monet,
-    "mondrian": mondrian,
-    "hokusai": hokusai,
-    "seurat": seurat,
-    "picasso": picasso,
-    "klimt": klimt,
-    "warhol": warhol,
+    "van gogh": _van_gogh,
+    "monet": _monet,
+    "mondrian": _mondrian,
+    "hokusai": _hokusai,
+    "seurat": _seurat,
+    "picasso": _picasso,
+    "klimt": _klimt,
+    "warhol": _warhol,
 }
