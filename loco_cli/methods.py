@@ -36,13 +36,20 @@ class LocalizeMethod:
     """
     A method that finds where a concept is: `LOCALIZE_METHODS["locogen"]`.
 
-    `finds` is what it names: layers, neurons of layers, or states of the running model.
+    `finds` is what it names: layers, neurons of layers, or states of the running model. `settings`
+    are the keys of a recipe's `localize` that it reads. `takes_layers` tells that layers can be
+    named for it instead of looked for, `ranks` that it answers from a ranking of the layers and
+    tries few windows. `module` has functions `check`, `cost` and `run`, whose form is in
+    `localizing.methods`.
     """
 
     name: str
     paper: str
     finds: Literal["layers", "neurons", "states"]
     module: str
+    settings: tuple[str, ...]
+    takes_layers: bool = False
+    ranks: bool = False
 
 
 # on concepts of `tiny`, by `python -m tests.benchmarks.edits --choosing`: of 0.01 and of 0.1 and
@@ -81,29 +88,38 @@ EDIT_METHODS: Mapping[str, EditMethod] = {
     method.name: method for method in (LOCOEDIT, DIFFQUICKFIX, NEURONS)
 }
 
+_SAMPLING = ("seeds", "steps", "guidance")
+
 LOCOGEN = LocalizeMethod(
     "locogen",
     paper="https://arxiv.org/abs/2405.01008",
     finds="layers",
     module="loco_cli.localizing.locogen",
+    settings=("search", "width", "window", "effect", "pooled", *_SAMPLING),
+    takes_layers=True,
 )
 CONTRIBUTION = LocalizeMethod(
     "contribution",
     paper="https://arxiv.org/abs/2505.18832",
     finds="layers",
     module="loco_cli.localizing.contribution",
+    settings=("width", "window", "effect", "pooled", *_SAMPLING),
+    ranks=True,
 )
 CAUSAL_TRACE = LocalizeMethod(
     "causal-trace",
     paper="https://arxiv.org/abs/2310.13730",
     finds="states",
     module="loco_cli.localizing.causal_trace",
+    settings=("component", "noise", *_SAMPLING),
 )
 FIND_NEURONS = LocalizeMethod(
     "neurons",
     paper="https://arxiv.org/abs/2405.01008",
     finds="neurons",
-    module="loco_cli.localizing.find_neurons",
+    module="loco_cli.localizing.neurons",
+    settings=LOCOGEN.settings,  # of the search for layers where none are named
+    takes_layers=True,
 )
 
 LOCALIZE_METHODS: Mapping[str, LocalizeMethod] = {

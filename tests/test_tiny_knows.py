@@ -22,11 +22,11 @@ from loco_cli.evaluating.questions import questions
 from loco_cli.families import registry
 from loco_cli.interventions import Run
 from loco_cli.localization import Localization
-from loco_cli.localizing import sweep
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.session import RunOptions, load_judge, load_scorer
 from loco_cli.recipe import recipe_from_text
 from loco_cli.sampling.sample import choose_batch_size, sample
+from tests.searches import localize
 
 KEY = json.loads(
     (registry.shipped_folder(registry.get("tiny")).parent / "answer_key.json").read_text()
@@ -83,7 +83,7 @@ def test_a_concept_is_found_where_it_was_planted(tiny, pipeline, scorer, text, t
     settings = recipe.localize.model_copy(update={"seeds": 2, "steps": 10})
     bench = SearchContext(tiny, pipeline, scorer, choose_batch_size("auto", pipeline))
 
-    found: Localization = sweep.localize(bench, recipe.edits[0], settings).localization
+    found: Localization = localize(bench, recipe.edits[0], settings).localization
 
     key = range(*KEY[found.concept.kind])
     assert set(found.layer_set) <= set(key)

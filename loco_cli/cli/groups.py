@@ -7,7 +7,7 @@ Options that several commands take together, each group listed once.
 On the command line the fields of a group stand in the place of its argument.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from loco_cli.cli import options as o
 from loco_cli.cli.request import layer_list
+from loco_cli.errors import RequestError
 
 if TYPE_CHECKING:
     from loco_cli.models.session import RunOptions
@@ -40,6 +41,19 @@ class Where:
         """Return what goes over the recipe; raises RequestError where both are given."""
         layers = layer_list(self.layers, self.layer_range)
         return {"edit_layer_range": self.layer_range, "edit_layers": layers}
+
+    def named(self) -> Sequence[int] | None:
+        """Return the layers, None where none are named; raises RequestError where both are."""
+        layers = layer_list(self.layers, self.layer_range)
+        if self.layer_range is None:
+            return layers
+        start, stop = self.layer_range
+        if stop <= start:
+            raise RequestError(
+                f"layer range [{start}, {stop}] is empty",
+                "a range is half-open: `8 10` means layers 8 and 9",
+            )
+        return range(start, stop)
 
 
 @dataclass(frozen=True)

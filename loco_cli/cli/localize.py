@@ -1,7 +1,8 @@
 """`loco localize`: find the layers that hold a concept."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 import typer
 from rich.table import Table
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from loco_cli.commands import trace as trace_workflow
     from loco_cli.models.session import RunOptions
     from loco_cli.recipe import Recipe
+
+
+class _Named(TypedDict):
+    """Layers and neurons that the command line names itself."""
+
+    layers: Sequence[int] | None
+    neurons: int | None
 
 
 @g.spread
@@ -138,8 +146,6 @@ def localize(
         localize_pooled=pooled,
         localize_component=component,
         localize_noise=noise,
-        edit_neurons=neurons,
-        **where.overrides(),
         **running.overrides("localize"),
     )
     terminal: Terminal = ctx.obj
@@ -147,25 +153,28 @@ def localize(
     from loco_cli.commands import plans
     from loco_cli.report.sentences import cost_words
 
+    named: _Named = {"layers": where.named(), "neurons": neurons}
     plan = plans.localize(
-        recipe, result.output, force=result.force, batch_size=computing.batch_size
+        recipe, result.output, force=result.force, batch_size=computing.batch_size, **named
     )
     if result.dry_run:
         show_plan(terminal, plan)
         return
-    is_trace = recipe.localize.method == "causal-trace"
-    work = _trace if is_trace else _sweep
-    if is_trace and plan.localize:
-        terminal.say(f"tracing takes at most {cost_words(plan.localize)}")
     machine = replace(computing.machine(running), team=terminal.team)
-    found, parts = work(terminal, recipe, machine, result)
+    found: localize_workflow.LocalizeResult | trace_workflow.TraceResult
+    if LOCALIZE_METHODS[recipe.localize.method].finds != "states":
+        found, parts = _sweep(terminal, recipe, machine, result, named)
+    else:
+        if plan.localize:
+            terminal.say(f"tracing takes at most {cost_words(plan.localize)}")
+        found, parts = _trace(terminal, recipe, machine, result)
     terminal.show(found.to_json(), *parts)
     if found.files:
         terminal.say(f"wrote {', '.join(map(str, found.files))}")
 
 
 def _sweep(
-    terminal: Terminal, recipe: "Recipe", machine: "RunOptions", result: g.Result
+    terminal: Terminal, recipe: "Recipe", machine: "RunOptions", result: g.Result, named: _Named
 ) -> "tuple[localize_workflow.LocalizeResult, list[Text | Table]]":
     from loco_cli.cli.listener import reporting
     from loco_cli.commands import localize as workflow
@@ -175,6 +184,7 @@ def _sweep(
             recipe,
             machine,
             result.output,
+            **named,
             force=result.force,
             command=command_line(),
             events=events,

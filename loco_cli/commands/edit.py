@@ -7,10 +7,9 @@ from loco_cli.checkpoint.staging import written_on_success
 from loco_cli.editing.methods import doubts, solve, unreached
 from loco_cli.editing.model_edit import ModelEdit
 from loco_cli.errors import RequestError, printable
-from loco_cli.evaluating.choice import choose, plan_model_edit
+from loco_cli.evaluating.choice import choose, cost_of_layers, plan_model_edit
 from loco_cli.evaluating.ladder import cost_of_strength
 from loco_cli.events import SILENT, Events
-from loco_cli.localizing.cost import price
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions
 from loco_cli.models.tokenizers import check_subjects
@@ -77,20 +76,13 @@ def plan(recipe: Recipe, options: EditOptions) -> EditPlan:
             "use `loco evaluate`, or `--set edit.hold=weights`",
         )
     edit = plan_model_edit(located, recipe)
-    is_sought = edit.layers_of is None
     paths = options.paths(located, recipe)
     _check_places(edit, options, paths)
     pairs = [pair for entry in recipe.edits for pair in entry.edit_pairs]
-    if is_sought:
+    if edit.layers_of is None:
         pairs += [pair for entry in recipe.edits for pair in entry.localize_pairs]
     check_subjects(located, pairs)
-    return EditPlan(
-        edit,
-        options,
-        paths,
-        price(located, recipe, may_scatter=True) if is_sought else None,
-        cost_of_strength(edit),
-    )
+    return EditPlan(edit, options, paths, cost_of_layers(edit), cost_of_strength(edit))
 
 
 def run(plan: EditPlan, machine: RunOptions, events: Events = SILENT) -> "EditResult":

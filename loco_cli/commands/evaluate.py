@@ -12,12 +12,11 @@ from loco_cli.checkpoint.staging import write_folder
 from loco_cli.editing.methods import doubts, solve
 from loco_cli.editing.model_edit import ModelEdit
 from loco_cli.errors import CheckFailed, RequestError, VerificationError
-from loco_cli.evaluating.choice import choose, plan_model_edit
+from loco_cli.evaluating.choice import choose, cost_of_layers, plan_model_edit
 from loco_cli.evaluating.ladder import cost_of_strength
 from loco_cli.evaluating.questions import questions
 from loco_cli.evaluation import Evaluation
 from loco_cli.events import SILENT, Events
-from loco_cli.localizing.cost import price
 from loco_cli.manifest import Manifest, Strength
 from loco_cli.models.locate import LocatedModel, check_steps, locate
 from loco_cli.models.session import RunOptions
@@ -118,12 +117,12 @@ def plan(recipe: Recipe, options: EvaluateOptions = EvaluateOptions()) -> Evalua
         edited = _edited(located, options.edited, options)
         check_subjects(located, pairs)
         return EvaluatePlan(located, recipe, options, edited)
-    edit, localize = plan_model_edit(located, recipe), None
+    edit = plan_model_edit(located, recipe)
     if edit.layers_of is None:
-        localize = price(located, recipe, may_scatter=True)
         pairs += [pair for entry in recipe.edits for pair in entry.localize_pairs]
     check_subjects(located, pairs)
-    return EvaluatePlan(located, recipe, options, edit, localize, cost_of_strength(edit))
+    costs = cost_of_layers(edit), cost_of_strength(edit)
+    return EvaluatePlan(located, recipe, options, edit, *costs)
 
 
 def run(plan: EvaluatePlan, machine: RunOptions, events: Events = SILENT) -> EvaluateResult:

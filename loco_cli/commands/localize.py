@@ -10,9 +10,12 @@ from loco_cli.checkpoint.staging import write_folder
 from loco_cli.commands.plans import LOCALIZE_FILES
 from loco_cli.events import SILENT, Events
 from loco_cli.localization import KNOWN_SCALE, Localization, Localizations
-from loco_cli.localizing import neurons, sweep
+from loco_cli.localizing.methods import module_of, with_named
+from loco_cli.localizing.runs import SearchContext
+from loco_cli.methods import LOCALIZE_METHODS
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions
+from loco_cli.models.tokenizers import check_subjects
 from loco_cli.outputs.guards import check_folder
 from loco_cli.recipe import Recipe
 from loco_cli.report.html import render_localization_report
@@ -39,6 +42,8 @@ def run(
     machine: RunOptions,
     output: Path | None = None,
     *,
+    layers: Sequence[int] | None = None,
+    neurons: int | None = None,
     force: bool = False,
     command: Sequence[str] = (),
     events: Events = SILENT,
@@ -47,8 +52,13 @@ def run(
     located = locate(recipe.model)
     if output:
         check_folder(output, LOCALIZE_FILES, located.checkpoint, force=force)
-    find = neurons if recipe.localize.method == "neurons" else sweep
-    sweeps = find.run(located, recipe, machine, events)
+    if LOCALIZE_METHODS[recipe.localize.method].finds == "neurons":
+        machine.team.check_alone("a list of neurons")
+    method = module_of(recipe.localize)
+    recipe, layers_of = with_named(located, recipe, layers, neurons)
+    method.check(located, recipe, layers_of)
+    check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs))
+    sweeps = method.run(SearchContext.load(located, machine, events), recipe, layers_of)
     found = LocalizeResult(tuple(one.localization for one in sweeps))
     if output and machine.team.is_first:
         document = json.dumps(found.to_json(), indent=2) + "\n"
@@ -106,7 +116,7 @@ def _how_sure(found: Localization) -> tuple[str, ...]:
     """Return what a search that leaves windows out can say for itself."""
     if found.ranking is None:
         return ()
-    if found.method == "contribution":
+    if LOCALIZE_METHODS[found.method].ranks:
         return (
             "of the layers to which the subject adds most these do most; "
             "`--method locogen` tries more",

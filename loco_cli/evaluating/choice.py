@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from loco_cli.editing.methods import check_method, named_layers
 from loco_cli.editing.model_edit import ModelEdit
@@ -10,14 +9,13 @@ from loco_cli.errors import RequestError
 from loco_cli.events import SILENT, Events
 from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization
-from loco_cli.localizing.checks import check_localize
+from loco_cli.localizing.methods import layer_finder_of
+from loco_cli.localizing.runs import SearchContext
 from loco_cli.methods import EDIT_METHODS
 from loco_cli.models.locate import LocatedModel, check_parts, check_steps
 from loco_cli.models.session import RunOptions
+from loco_cli.plan import PlannedRuns
 from loco_cli.recipe import EditSettings, Recipe
-
-if TYPE_CHECKING:
-    from loco_cli.localizing.runs import SearchContext
 
 N_MORE = 2  # layers that a set is widened by, as many as a range is
 
@@ -33,8 +31,16 @@ def plan_model_edit(located: LocatedModel, recipe: Recipe) -> ModelEdit:
     _check_strength(located, recipe)
     layers_of = named_layers(located, recipe)
     if layers_of is None:
-        check_localize(located, recipe.localize)
+        layer_finder_of(recipe.localize).check(located, recipe)
     return ModelEdit(located, recipe, layers_of)
+
+
+def cost_of_layers(edit: ModelEdit) -> PlannedRuns | None:
+    """Return the pictures that find the layers of an edit, at most; None where it names them."""
+    if edit.layers_of is not None:
+        return None
+    finder = layer_finder_of(edit.recipe.localize)
+    return finder.cost(edit.located, edit.recipe, may_scatter=True)[0]
 
 
 def choose(edit: ModelEdit, machine: RunOptions, events: Events = SILENT) -> ModelEdit:
@@ -45,12 +51,10 @@ def choose(edit: ModelEdit, machine: RunOptions, events: Events = SILENT) -> Mod
     """
     if edit.layers_of is not None and not edit.recipe.edit.is_measured:
         return edit
-    from loco_cli.localizing import sweep  # diffusers lives behind this line
-    from loco_cli.localizing.runs import SearchContext
-
     bench = SearchContext.load(edit.located, machine, events)
     if edit.layers_of is None:
-        runs = sweep.run_on(bench, edit.recipe, may_scatter=True)
+        finder = layer_finder_of(edit.recipe.localize)
+        runs = finder.run(bench, edit.recipe, may_scatter=True)
         for one in runs:
             events.localized(one.localization)
         layers_of = tuple(one.localization.layer_set for one in runs)
@@ -71,7 +75,7 @@ def widened(layers: LayerSet, found: Localization, n_layers: int) -> LayerSet:
     return LayerSet((*layers, *left[:N_MORE]))
 
 
-def _measured(bench: "SearchContext", edit: ModelEdit) -> ModelEdit:
+def _measured(bench: SearchContext, edit: ModelEdit) -> ModelEdit:
     """Return an edit whose strength, and so perhaps wider layers, are decided by pictures."""
     from loco_cli.evaluating import judge, strength
 

@@ -20,72 +20,89 @@ Basu et al. 2023, arXiv:2310.13730, who score by the AIE; the noise is that of M
 arXiv:2202.05262.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, groupby, takewhile
+from itertools import groupby
 
-from loco_cli.families.spec import TextEncoderSpec
+from loco_cli.errors import CheckpointError, MachineError, RequestError, printable
 from loco_cli.interventions import UNET, Corrupt, Restore, TracedBatch, TracedRun
-from loco_cli.trace import StateKind, TraceScore, mean_and_errors
-
-DEFAULT_LEVEL = 3.0  # standard deviations of noise, as Meng et al. have it
-
-# what tells a module of the UNet by its tensors
-_UNET_KINDS: dict[str, StateKind] = {
-    ".conv1.weight": "resnet",
-    ".to_q.weight": "self-attention",
-    ".net.0.proj.weight": "feed-forward",
-}
-_STAGES = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
-_PARTS = {"resnets": 0, "attentions": 1, "downsamplers": 2, "upsamplers": 2}
-_INNER = {"": 0, "attn1": 0, "attn2": 1, "ff": 2}
-_NAME = re.compile(
-    r"(?P<stage>down_blocks|mid_block|up_blocks)(?:\.(?P<block>\d+))?"
-    r"\.(?P<part>\w+)\.(?P<number>\d+)"
-    r"(?:\.transformer_blocks\.(?P<deep>\d+)\.(?P<inner>attn1|attn2|ff))?"
+from loco_cli.localization import ConceptName, ModelName
+from loco_cli.localizing.methods import Cost, Named
+from loco_cli.localizing.runs import SearchContext
+from loco_cli.localizing.states import (
+    State,
+    TokenSpan,
+    TracedPrompt,
+    states_of,
+    traced_prompts,
+)
+from loco_cli.models.locate import LocatedModel, check_steps
+from loco_cli.plan import PlannedRuns
+from loco_cli.protocol.seeds import localize_seeds
+from loco_cli.recipe import EditEntry, LocalizeSettings, Recipe
+from loco_cli.trace import (
+    Component,
+    Trace,
+    TracedStrip,
+    TraceRun,
+    TraceScore,
+    mean_and_errors,
 )
 
-
-@dataclass(frozen=True)
-class State:
-    """
-    A module whose output is restored: `State("text_encoder", "...0.mlp", "mlp", 0)`.
-
-    `index` counts those of its kind in execution order; in a text encoder it is the block.
-    """
-
-    component: str
-    module_path: str
-    kind: StateKind
-    index: int
+_DEFAULT_LEVEL = 3.0  # standard deviations of noise, as Meng et al. have it
+_SMALLEST_BATCH = 2  # runs that restore states of the UNet, with the clean one that rides along
 
 
-@dataclass(frozen=True)
-class TokenSpan:
-    """
-    Positions that are restored together: `TokenSpan("last subject", (8,), rank=(2, 2))`.
+def check(located: LocatedModel, recipe: Recipe, layers_of: Named = None) -> None:
+    """Raise where a tracing cannot be made as asked."""
+    settings = recipe.localize
+    if settings.pooled:
+        raise RequestError(
+            "causal tracing swaps no prompt, so there is no pooled one", "leave `--pooled` out"
+        )
+    if settings.noise == 0:
+        raise RequestError(
+            "a noise of 0 corrupts nothing, so nothing can be restored", "give `--noise` above 0"
+        )
+    if not located.has_encoders:
+        raise CheckpointError(
+            f"`{printable(located.path)}` has not all of its text encoders, whose words are "
+            "corrupted",
+            "give the whole checkpoint",
+        )
+    check_steps(settings.steps)
 
-    `rank` puts places of prompts of any length in order.
-    """
 
-    label: str
-    positions: tuple[int, ...]
-    rank: tuple[int, int]
+def cost(
+    located: LocatedModel,
+    recipe: Recipe,
+    layers_of: Named = None,
+    *,
+    may_scatter: bool = False,
+    batch_size: int | None = None,
+) -> Cost:
+    """Return the pictures of the tracing of every concept, at most without a batch size."""
+    settings, n_images, n_drawn = recipe.localize, 0, 0
+    for entry in recipe.edits:
+        trials = _trials(located, entry, settings)
+        n_images += len({trial.run for trial in trials})
+        batches = batches_of(trials, batch_size or _SMALLEST_BATCH)
+        n_drawn += sum(len(batch.drawn) for batch in batches)
+    sampling = located.spec.sampling(settings.steps, settings.guidance)
+    n_evaluations = PlannedRuns.of(n_drawn, sampling).unet_evaluations
+    return PlannedRuns(n_pictures=n_images, unet_evaluations=n_evaluations), None
 
 
-@dataclass(frozen=True)
-class TracedPrompt:
-    """
-    A prompt, the positions of its subject, and every place of it.
-
-    Where `is_causal`, what stands before the subject is the same in a clean and a corrupted run.
-    """
-
-    text: str
-    subject: tuple[int, ...]
-    places: tuple[TokenSpan, ...]
-    is_causal: bool
+def run(
+    context: SearchContext,
+    recipe: Recipe,
+    layers_of: Named = None,
+    *,
+    may_scatter: bool = False,
+) -> tuple[TraceRun, ...]:
+    """Return the trace of each concept, with pictures of the first seed."""
+    return tuple(_trace(context, entry, recipe.localize) for entry in recipe.edits)
 
 
 @dataclass(frozen=True)
@@ -97,63 +114,7 @@ class TraceTrial:
     place: TokenSpan | None = None
 
 
-def unet_states(tensors: Iterable[str], text_layers: Sequence[str]) -> tuple[State, ...]:
-    """Return attentions, feed-forwards and resnets of a UNet's tensors, in execution order."""
-    found: dict[str, StateKind] = {}
-    for name in tensors:
-        for end, kind in _UNET_KINDS.items():
-            path = name.removesuffix(end)
-            if path != name and _NAME.fullmatch(path):
-                found[path] = "cross-attention" if path in text_layers else kind
-    counts: dict[str, Iterator[int]] = {}
-    return tuple(
-        State(UNET, path, found[path], next(counts.setdefault(found[path], count())))
-        for path in sorted(found, key=_execution_order)
-    )
-
-
-def encoder_states(encoder: TextEncoderSpec, tensors: Iterable[str]) -> tuple[State, ...]:
-    """Return self-attention and MLP of every block of a text encoder's tensors."""
-    known, (out, _) = set(tensors), encoder.out_projection
-    blocks = takewhile(
-        lambda block: f"{encoder.self_attention(block)}.{out}.weight" in known, count()
-    )
-    return tuple(
-        state
-        for block in blocks
-        for state in (
-            State(encoder.component, encoder.self_attention(block), "self-attention", block),
-            State(encoder.component, encoder.feed_forward(block), "mlp", block),
-        )
-    )
-
-
-def places_of(subject: Sequence[int], start: int, end: int, limit: int) -> tuple[TokenSpan, ...]:
-    """
-    Return every position of a prompt by its name, in order, padding as one.
-
-    Words begin at `start`, the end token stands at `end`, and the encoder reads `limit` tokens. A
-    subject of one token is its own last one.
-    """
-    first, last = subject[0], subject[-1]
-    names = {first: "first subject", last: "last subject"}
-    places = [TokenSpan("start", tuple(range(start)), (0, 0))]
-    places += [
-        TokenSpan(f"subject-{first - at}", (at,), (1, at - first)) for at in range(start, first)
-    ]
-    for nth, at in enumerate(range(first, last + 1), 1):
-        places.append(TokenSpan(names.get(at, f"subject {nth}"), (at,), (2, nth)))
-    places += [
-        TokenSpan(f"subject+{at - last}", (at,), (3, at - last)) for at in range(last + 1, end)
-    ]
-    places += [
-        TokenSpan("end", (end,), (4, 0)),
-        TokenSpan("padding", tuple(range(end + 1, limit)), (5, 0)),
-    ]
-    return tuple(place for place in places if place.positions)
-
-
-def plan(
+def plan_trials(
     prompts: Sequence[TracedPrompt], seeds: Sequence[int], states: Sequence[State], level: float
 ) -> tuple[TraceTrial, ...]:
     """
@@ -260,12 +221,128 @@ def _restores(
         yield place, () if is_same else (restore,)
 
 
-def _execution_order(path: str) -> tuple[int, ...]:
-    found = _NAME.fullmatch(path)
-    assert found
-    stage, block, part, number, deep, inner = found.group(
-        "stage", "block", "part", "number", "deep", "inner"
+def _component(settings: LocalizeSettings) -> Component:
+    """Return where states are restored."""
+    return settings.component or "text-encoder"
+
+
+def _level(settings: LocalizeSettings) -> float:
+    """Return the noise, in standard deviations of the word embeddings."""
+    return _DEFAULT_LEVEL if settings.noise is None else settings.noise
+
+
+def _trials(
+    located: LocatedModel, entry: EditEntry, settings: LocalizeSettings
+) -> tuple[TraceTrial, ...]:
+    """Return the trials of one concept: its source prompts, every seed, every state."""
+    return plan_trials(
+        traced_prompts(located, entry),
+        localize_seeds(settings.seeds),
+        states_of(located, _component(settings)),
+        _level(settings),
     )
-    is_last = _PARTS[part] == 2  # what changes the size comes behind every pair of the others
-    rest = (is_last, int(number), _PARTS[part], int(deep or 0), _INNER[inner or ""])
-    return (_STAGES[stage], int(block or 0), *rest)
+
+
+def _trace(context: SearchContext, entry: EditEntry, settings: LocalizeSettings) -> TraceRun:
+    """Return the trace of one concept, with pictures of the first seed."""
+    started = time.monotonic()
+    trials = _trials(context.located, entry, settings)
+    steps, guidance = context.located.spec.sampling(settings.steps, settings.guidance)
+    drawn = _draw(context, trials, entry.subject, (steps, guidance))
+    document = _document(context, entry, settings, trials, drawn)
+    seconds = round(time.monotonic() - started, 3)
+    document = document.model_copy(update={"seconds": seconds})
+    return TraceRun(document, _strips(trials, drawn, document.best()))
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The score of every run, the pictures to show, and how many samples the UNet took."""
+
+    score_of: dict[TracedRun, float]
+    picture_of: dict[TracedRun, bytes]
+    n_evaluations: int
+
+
+def _draw(
+    context: SearchContext, trials: Sequence[TraceTrial], subject: str, sampling: tuple[int, float]
+) -> _Drawn:
+    """Return the score of every run, each drawn once."""
+    from loco_cli.sampling.sample import count_steps, to_png  # diffusers lives behind this line
+    from loco_cli.sampling.traced import sample_traced
+
+    steps, guidance = sampling
+    n_steps = count_steps(context.pipeline, steps)
+    n_runs = len({trial.run for trial in trials})
+    drawn, n_samples = _Drawn({}, {}, 0), 0
+    tick = context.events.ticker(f"tracing {subject}", n_runs * n_steps)
+    for batch in batches_of(trials, context.batch_size):
+        images = sample_traced(context.pipeline, batch, steps=steps, guidance=guidance, tick=tick)
+        scores = context.scorer.scores(images, [run.prompt for run in batch.runs])
+        n_samples += len(batch.drawn)
+        for run, image, score in zip(batch.runs, images, scores, strict=True):
+            if score != score:
+                raise MachineError(
+                    f"a picture of `{run.prompt}` came out as no numbers", "try `--dtype float32`"
+                )
+            drawn.score_of[run] = score
+            if run.seed == 0:
+                drawn.picture_of[run] = to_png(image)
+    n_evaluations = n_samples * n_steps * (2 if guidance > 1 else 1)
+    return _Drawn(drawn.score_of, drawn.picture_of, n_evaluations)
+
+
+def _document(
+    context: SearchContext,
+    entry: EditEntry,
+    settings: LocalizeSettings,
+    trials: Sequence[TraceTrial],
+    drawn: _Drawn,
+) -> Trace:
+    concept, located = entry.concept, context.located
+    steps, guidance = located.spec.sampling(settings.steps, settings.guidance)
+    clean, _, clean_error = mean_and_errors([drawn.score_of[run] for run in clean_runs(trials)])
+    corrupted, _, corrupted_error = mean_and_errors(
+        [drawn.score_of[run] for run in corrupted_runs(trials)]
+    )
+    return Trace(
+        model=ModelName(name=located.name, family=located.spec.family.name),
+        concept=ConceptName(kind=concept.kind, subject=concept.subject, to=concept.to),
+        component=_component(settings),
+        noise=_level(settings),
+        scores=rank(trials, drawn.score_of),
+        clean_score=clean,
+        clean_stderr=clean_error,
+        corrupted_score=corrupted,
+        corrupted_stderr=corrupted_error,
+        prompts=tuple(pair.source for pair in entry.localize_pairs),
+        seeds=localize_seeds(settings.seeds),
+        steps=steps,
+        guidance=guidance,
+        scorer=context.scorer.name,
+        unet_evaluations=drawn.n_evaluations,
+        seconds=0.0,
+    )
+
+
+def _strips(
+    trials: Sequence[TraceTrial], drawn: _Drawn, best: TraceScore
+) -> tuple[TracedStrip, ...]:
+    """Return clean, corrupted and best restored pictures of every prompt, first seed."""
+    chosen = {
+        trial.run.prompt: trial.run
+        for trial in trials
+        if trial.state is not None
+        and trial.run.seed == 0
+        and trial.state.module_path == best.module_path
+        and trial.state.component == best.component
+        and (trial.place.label if trial.place else None) == best.token
+    }
+    strips = []
+    clean_and_corrupted = zip(clean_runs(trials), corrupted_runs(trials), strict=True)
+    for clean, corrupted in clean_and_corrupted:
+        if clean.seed == 0:
+            runs = [clean, corrupted, *filter(None, [chosen.get(clean.prompt)])]
+            pictures = tuple((drawn.picture_of[run], drawn.score_of[run]) for run in runs)
+            strips.append(TracedStrip(clean.prompt, pictures))
+    return tuple(strips)

@@ -23,9 +23,20 @@ from loco_cli.encoders.tokenizer import last_mention
 from loco_cli.layers import LayerSet, sliding_windows
 from loco_cli.localization import LocalizationRun
 from loco_cli.localizing import locogen
-from loco_cli.localizing.runs import RunRecorder, SwapTrial
+from loco_cli.localizing.layer_search import cost_of_search, find_layers
+from loco_cli.localizing.methods import Cost, Named, check_search
+from loco_cli.localizing.runs import (
+    RunRecorder,
+    SearchContext,
+    SwapTrial,
+    candidates_of,
+    widths_of,
+    windows_of,
+)
 from loco_cli.localizing.search import FastSearch
+from loco_cli.models.locate import LocatedModel
 from loco_cli.models.tokenizers import tokenizers_of
+from loco_cli.recipe import LocalizeSettings, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +45,37 @@ if TYPE_CHECKING:
 
 # of 26 concepts of `tiny` the first window was right 22 times, then the two others
 _N_NARROWEST = 3  # windows of the first width that are tried
+
+
+def check(located: LocatedModel, recipe: Recipe, layers_of: Named = None) -> None:
+    """Raise where layers cannot be looked for as asked."""
+    check_search(located, recipe.localize)
+
+
+def cost(
+    located: LocatedModel,
+    recipe: Recipe,
+    layers_of: Named = None,
+    *,
+    may_scatter: bool = False,
+    batch_size: int | None = None,
+) -> Cost:
+    """Return the pictures that find the layers, at most."""
+    searched = cost_of_search(
+        located, recipe, _n_range_images, _n_replayed, may_scatter=may_scatter
+    )
+    return searched, None
+
+
+def run(
+    context: SearchContext,
+    recipe: Recipe,
+    layers_of: Named = None,
+    *,
+    may_scatter: bool = False,
+) -> tuple[LocalizationRun, ...]:
+    """Return the layers of each concept."""
+    return find_layers(context, recipe, find_range, rank_layers, may_scatter=may_scatter)
 
 
 def find_range(runs: RunRecorder) -> LocalizationRun:
@@ -95,8 +137,8 @@ def likely_windows(contributions: Sequence[float], widths: Sequence[int]) -> tup
     )
 
 
-def max_images(widths: Sequence[int]) -> int:
-    """Return how many windows are tried at most: `max_images((1, 2, 4)) == 5`."""
+def max_windows(widths: Sequence[int]) -> int:
+    """Return how many windows are tried at most: `max_windows((1, 2, 4)) == 5`."""
     return _N_NARROWEST - 1 + len(widths)
 
 
@@ -108,3 +150,15 @@ def subject_mask(
     """Return for each token whether it is the subject's or stands behind it."""
     first = next(i for i, (_, end) in enumerate(offsets) if end > start)
     return [i >= first for i in range(n_tokens)]
+
+
+def _n_range_images(settings: LocalizeSettings, n_layers: int, n_prompts: int) -> int:
+    n_pairs, windows = n_prompts * settings.seeds, windows_of(settings.width, n_layers)
+    if settings.width == n_layers:
+        return len(candidates_of(windows, n_layers)) * n_pairs
+    n_windows = max_windows(widths_of(settings.width))
+    return 2 * n_pairs + n_prompts * min(2, settings.seeds) * n_windows
+
+
+def _n_replayed(settings: LocalizeSettings, n_layers: int, n_steps: int) -> int:
+    return 0 if settings.width == n_layers else n_steps

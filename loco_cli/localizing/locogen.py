@@ -27,8 +27,20 @@ from typing import TYPE_CHECKING
 from loco_cli.layers import LayerSet, sliding_windows
 from loco_cli.localization import Better, LocalizationRun, WindowScore, best_score, better_for
 from loco_cli.localizing import fast
-from loco_cli.localizing.runs import RunRecorder, SwapTrial, candidates_of, widths_of
+from loco_cli.localizing.cache import trim
+from loco_cli.localizing.layer_search import cost_of_layers, cost_of_search, find_layers
+from loco_cli.localizing.methods import Cost, Named, check_search
+from loco_cli.localizing.runs import (
+    RunRecorder,
+    SearchContext,
+    SwapTrial,
+    candidates_of,
+    widths_of,
+    windows_of,
+)
 from loco_cli.localizing.search import FastSearch
+from loco_cli.models.locate import LocatedModel
+from loco_cli.recipe import LocalizeSettings, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,10 +48,50 @@ if TYPE_CHECKING:
     from loco_cli.sampling.probe import Trajectory
 
 
+def check(located: LocatedModel, recipe: Recipe, layers_of: Named = None) -> None:
+    """Raise where layers cannot be looked for, or scored, as asked."""
+    check_search(located, recipe.localize)
+
+
+def cost(
+    located: LocatedModel,
+    recipe: Recipe,
+    layers_of: Named = None,
+    *,
+    may_scatter: bool = False,
+    batch_size: int | None = None,
+) -> Cost:
+    """Return the pictures that find the layers, at most, or that score those given."""
+    if layers_of:
+        return cost_of_layers(located, recipe, layers_of), None
+    searched = cost_of_search(
+        located, recipe, _n_range_images, _n_replayed, may_scatter=may_scatter
+    )
+    return searched, None
+
+
+def run(
+    context: SearchContext,
+    recipe: Recipe,
+    layers_of: Named = None,
+    *,
+    may_scatter: bool = False,
+) -> tuple[LocalizationRun, ...]:
+    """Return the layers of each concept, or the score of those given."""
+    if not layers_of:
+        return find_layers(context, recipe, find_range, rank_layers, may_scatter=may_scatter)
+    # of a single candidate all is tried
+    settings = recipe.localize.model_copy(update={"search": "exhaustive"})
+    runs = [RunRecorder.of(context, entry, settings) for entry in recipe.edits]
+    found = tuple(map(score_layers, runs, layers_of))
+    if context.cache and context.team.is_first:
+        trim()
+    return found
+
+
 def find_range(runs: RunRecorder) -> LocalizationRun:
     """Return the range of layers of a concept, by the fast search or by the exhaustive sweep."""
-    # of a single window there is nothing to rank
-    if runs.settings.search == "exhaustive" or runs.settings.width == runs.board.n_layers:
+    if not _is_ranked(runs.settings, runs.board.n_layers):
         return sweep(runs)
     search = FastSearch(runs)
     shares = rank_layers(search)
@@ -118,3 +170,20 @@ def _make(runs: RunRecorder, windows: Sequence[LayerSet]) -> None:
     ]
     trials = runs.trials(fresh, [(pair, seed) for pair in runs.pairs for seed in runs.seeds])
     runs.make(trials, f"{stage} in wider ranges" if known else stage, is_shared=False)
+
+
+def _n_range_images(settings: LocalizeSettings, n_layers: int, n_prompts: int) -> int:
+    n_pairs, windows = n_prompts * settings.seeds, windows_of(settings.width, n_layers)
+    if not _is_ranked(settings, n_layers):
+        return len(candidates_of(windows, n_layers)) * n_pairs
+    return fast.max_images(n_layers, widths_of(settings.width), n_pairs)
+
+
+def _n_replayed(settings: LocalizeSettings, n_layers: int, n_steps: int) -> int:
+    is_ranked = _is_ranked(settings, n_layers)
+    return fast.N_PASSES * min(fast.N_STEPS, n_steps) if is_ranked else 0
+
+
+def _is_ranked(settings: LocalizeSettings, n_layers: int) -> bool:
+    """Whether layers are ranked first: not where all is tried, nor where there is one window."""
+    return settings.search == "fast" and settings.width != n_layers

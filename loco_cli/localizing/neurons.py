@@ -4,14 +4,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from loco_cli.concept import PromptPair
-from loco_cli.editing.methods import named_layers
-from loco_cli.editing.neurons import RankedNeurons, rank_neurons
+from loco_cli.editing.methods import check_neurons, layers_named
 from loco_cli.errors import MachineError
-from loco_cli.events import SILENT, Events
 from loco_cli.interventions import FixChannels, Run, SwapPrompt
 from loco_cli.layers import LayerSet
 from loco_cli.localization import (
@@ -28,40 +25,70 @@ from loco_cli.localization import (
     better_for,
     effect,
 )
-from loco_cli.localizing import sweep
-from loco_cli.localizing.checks import check_find_neurons
+from loco_cli.localizing import locogen
+from loco_cli.localizing.methods import Cost, Named, check_search
 from loco_cli.localizing.runs import SearchContext
-from loco_cli.models.encoders import encoder_of
+from loco_cli.methods import FIND_NEURONS, LOCOGEN
 from loco_cli.models.locate import LocatedModel
-from loco_cli.models.session import RunOptions
-from loco_cli.models.tokenizers import check_subjects
+from loco_cli.plan import PlannedRuns
 from loco_cli.protocol.seeds import localize_seeds
 from loco_cli.recipe import EditEntry, Recipe
-from loco_cli.sampling.sample import count_steps, sample, to_png
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loco_cli.editing.neurons import RankedNeurons
+
+
+def check(located: LocatedModel, recipe: Recipe, layers_of: Named = None) -> None:
+    """Raise where the neurons of a recipe's concepts cannot be listed as asked."""
+    _ = located.texts
+    check_neurons(located, recipe, layers_of or layers_named(located, recipe))
+    check_search(located, recipe.localize)
+
+
+def cost(
+    located: LocatedModel,
+    recipe: Recipe,
+    layers_of: Named = None,
+    *,
+    may_scatter: bool = False,
+    batch_size: int | None = None,
+) -> Cost:
+    """Return the pictures that find the layers, if they are not named, and that hold neurons."""
+    is_named = layers_of or layers_named(located, recipe)
+    searched = (None, None) if is_named else locogen.cost(located, recipe)
+    settings = recipe.localize
+    n_pairs = sum(len(entry.localize_pairs) for entry in recipe.edits)
+    sampling = located.spec.sampling(settings.steps, settings.guidance)
+    return searched[0], PlannedRuns.of(4 * n_pairs * settings.seeds, sampling)
 
 
 def run(
-    located: LocatedModel, recipe: Recipe, machine: RunOptions, events: Events = SILENT
+    context: SearchContext,
+    recipe: Recipe,
+    layers_of: Named = None,
+    *,
+    may_scatter: bool = False,
 ) -> tuple[LocalizationRun, ...]:
     """
-    Return the neurons of each edit's concept, in the layers that are named.
+    Return the neurons of each edit's concept, in given layers or those that the recipe names.
 
-    Where none are, the layers are found first, by LocoGen.
+    Where it names none, the layers are found first, by LocoGen.
     """
-    machine.team.check_alone("a list of neurons")
-    check_find_neurons(located, recipe)
-    check_subjects(located, (pair for entry in recipe.edits for pair in entry.localize_pairs))
-    context = SearchContext.load(located, machine, events)
-    layers_of, found = named_layers(located, recipe), []
+    from loco_cli.editing.neurons import rank_neurons  # torch lives behind this line
+    from loco_cli.models.encoders import encoder_of
+
+    layers_of = layers_of or layers_named(context.located, recipe)
+    n_before = [0] * len(recipe.edits)
     if layers_of is None:
-        settings = recipe.localize.model_copy(update={"method": "locogen"})
-        found = [sweep.localize(context, entry, settings).localization for entry in recipe.edits]
-        layers_of = tuple(localization.layer_set for localization in found)
-    ranked = rank_neurons(located, recipe, layers_of, encoder_of(located))
+        settings = recipe.localize.model_copy(update={"method": LOCOGEN.name})
+        runs = locogen.run(context, recipe.model_copy(update={"localize": settings}))
+        layers_of = tuple(run.localization.layer_set for run in runs)
+        n_before = [run.localization.unet_evaluations for run in runs]
+    ranked = rank_neurons(context.located, recipe, layers_of, encoder_of(context.located))
     return tuple(
-        _Listing(context, recipe, recipe.edits[i], layers, ranked[i]).run(
-            found[i].unet_evaluations if found else 0
-        )
+        _Listing(context, recipe, recipe.edits[i], layers, ranked[i]).run(n_before[i])
         for i, layers in enumerate(layers_of)
     )
 
@@ -78,7 +105,7 @@ class _Listing:
     recipe: Recipe
     entry: EditEntry
     layers: LayerSet
-    ranked: Sequence[RankedNeurons]
+    ranked: Sequence["RankedNeurons"]
     scores: dict[str, list[float]] = field(default_factory=dict)
     pictures: list[SwapPicture] = field(default_factory=list)
 
@@ -91,7 +118,9 @@ class _Listing:
         return localize_seeds(self.recipe.localize.seeds)
 
     def run(self, n_evaluations_before: int) -> LocalizationRun:
-        """Return what was found; the evaluations of finding the layers are counted with it."""
+        """Return the listing; the evaluations of finding the layers are counted with it."""
+        from loco_cli.sampling.sample import count_steps, sample  # diffusers lives here
+
         started, context, settings = time.monotonic(), self.context, self.recipe.localize
         steps, guidance = context.located.spec.sampling(settings.steps, settings.guidance)
         runs = [
@@ -126,7 +155,9 @@ class _Listing:
             ("held", Run(pair.source, seed, fixed=fixed)),
         )
 
-    def _take(self, name: str, pair: PromptPair, seed: int, image: Tensor) -> None:
+    def _take(self, name: str, pair: PromptPair, seed: int, image: "Tensor") -> None:
+        from loco_cli.sampling.sample import to_png
+
         caption = pair.target if self.entry.kind == "fact" else pair.source
         (score,) = self.context.scorer.scores(image[None], [caption])
         if score != score:
@@ -151,7 +182,7 @@ class _Listing:
         return Localization(
             model=ModelName(name=located.name, family=located.spec.family.name),
             concept=ConceptName(kind=concept.kind, subject=concept.subject, to=concept.to),
-            method="neurons",
+            method=FIND_NEURONS.name,
             search=settings.search,
             width=len(self.layers),
             layer_range=held.layer_range,
@@ -177,7 +208,7 @@ class _Listing:
         )
 
 
-def _named(ranked: RankedNeurons) -> tuple[Neuron, ...]:
+def _named(ranked: "RankedNeurons") -> tuple[Neuron, ...]:
     fixed: FixChannels = ranked.fixed
     return tuple(
         Neuron(layer=ranked.layer, module_path=fixed.module_path, channel=channel, z=z, value=value)

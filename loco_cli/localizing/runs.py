@@ -111,6 +111,7 @@ class SearchContext:
         """Return the model and its scorer, loaded, with the cache of its runs."""
         from loco_cli.sampling.sample import choose_batch_size  # diffusers lives behind this line
 
+        options.team.join()
         scorer = load_scorer(located, options)
         pipeline = load_model(located, options, events)
         batch_size = min(options.team.gather(choose_batch_size(options.batch_size, pipeline)))

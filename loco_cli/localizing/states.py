@@ -1,89 +1,145 @@
-"""
-The states that causal tracing restores, and what it costs, from headers and tokenizers alone.
-"""
+"""The states and token spans that causal tracing restores, from headers and tokenizers alone."""
 
-from loco_cli.errors import CheckpointError, RequestError, printable
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count, takewhile
+
+from loco_cli.errors import RequestError
+from loco_cli.families.spec import TextEncoderSpec
 from loco_cli.interventions import UNET
-from loco_cli.localizing import causal_trace
-from loco_cli.localizing.causal_trace import State, TracedPrompt, TraceTrial
-from loco_cli.models.locate import LocatedModel, check_steps
+from loco_cli.models.locate import LocatedModel
 from loco_cli.models.tokenizers import tokenizers_of
-from loco_cli.plan import PlannedRuns
-from loco_cli.protocol.seeds import localize_seeds
-from loco_cli.recipe import EditEntry, LocalizeSettings, Recipe
-from loco_cli.trace import Component
+from loco_cli.recipe import EditEntry
+from loco_cli.trace import Component, StateKind
 
-SMALLEST_BATCH = 2  # of runs that restore states of the UNet: the clean one rides along
-
-
-def check_trace(located: LocatedModel, settings: LocalizeSettings) -> None:
-    """Raise where a tracing cannot be made as asked."""
-    if settings.pooled:
-        raise RequestError(
-            "causal tracing swaps no prompt, so there is no pooled one", "leave `--pooled` out"
-        )
-    if settings.noise == 0:
-        raise RequestError(
-            "a noise of 0 corrupts nothing, so nothing can be restored", "give `--noise` above 0"
-        )
-    if not located.has_encoders:
-        raise CheckpointError(
-            f"`{printable(located.path)}` has not all of its text encoders, whose words are "
-            "corrupted",
-            "give the whole checkpoint",
-        )
-    check_steps(settings.steps)
+# what tells a module of the UNet by its tensors
+_UNET_KINDS: dict[str, StateKind] = {
+    ".conv1.weight": "resnet",
+    ".to_q.weight": "self-attention",
+    ".net.0.proj.weight": "feed-forward",
+}
+_STAGES = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
+_PARTS = {"resnets": 0, "attentions": 1, "downsamplers": 2, "upsamplers": 2}
+_INNER = {"": 0, "attn1": 0, "attn2": 1, "ff": 2}
+_NAME = re.compile(
+    r"(?P<stage>down_blocks|mid_block|up_blocks)(?:\.(?P<block>\d+))?"
+    r"\.(?P<part>\w+)\.(?P<number>\d+)"
+    r"(?:\.transformer_blocks\.(?P<deep>\d+)\.(?P<inner>attn1|attn2|ff))?"
+)
 
 
-def component_of(settings: LocalizeSettings) -> Component:
-    """Return where states are restored."""
-    return settings.component or "text-encoder"
+@dataclass(frozen=True)
+class State:
+    """
+    A module whose output is restored: `State("text_encoder", "...0.mlp", "mlp", 0)`.
+
+    `index` counts those of its kind in execution order; in a text encoder it is the block.
+    """
+
+    component: str
+    module_path: str
+    kind: StateKind
+    index: int
 
 
-def level_of(settings: LocalizeSettings) -> float:
-    """Return the noise, in standard deviations of the word embeddings."""
-    return causal_trace.DEFAULT_LEVEL if settings.noise is None else settings.noise
+@dataclass(frozen=True)
+class TokenSpan:
+    """
+    Positions that are restored together: `TokenSpan("last subject", (8,), rank=(2, 2))`.
+
+    `rank` puts places of prompts of any length in order.
+    """
+
+    label: str
+    positions: tuple[int, ...]
+    rank: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class TracedPrompt:
+    """
+    A prompt, the positions of its subject, and every place of it.
+
+    Where `is_causal`, what stands before the subject is the same in a clean and a corrupted run.
+    """
+
+    text: str
+    subject: tuple[int, ...]
+    places: tuple[TokenSpan, ...]
+    is_causal: bool
 
 
 def states_of(located: LocatedModel, component: Component) -> tuple[State, ...]:
     """Return the states of a model in execution order; of several encoders one after another."""
     names = located.checkpoint.names
     if component == UNET:
-        return causal_trace.unet_states(names(located.spec.network), located.spec.module_paths)
+        return unet_states(names(located.spec.network), located.spec.module_paths)
     return tuple(
         state
         for encoder in located.spec.context.encoders
-        for state in causal_trace.encoder_states(encoder, names(encoder.component))
+        for state in encoder_states(encoder, names(encoder.component))
     )
 
 
-def trials_of(
-    located: LocatedModel, entry: EditEntry, settings: LocalizeSettings
-) -> tuple[TraceTrial, ...]:
-    """Return the trials of one concept: its source prompts, every seed, every state."""
-    return causal_trace.plan(
-        _traced_prompts(located, entry),
-        localize_seeds(settings.seeds),
-        states_of(located, component_of(settings)),
-        level_of(settings),
+def unet_states(tensors: Iterable[str], text_layers: Sequence[str]) -> tuple[State, ...]:
+    """Return attentions, feed-forwards and resnets of a UNet's tensors, in execution order."""
+    found: dict[str, StateKind] = {}
+    for name in tensors:
+        for end, kind in _UNET_KINDS.items():
+            path = name.removesuffix(end)
+            if path != name and _NAME.fullmatch(path):
+                found[path] = "cross-attention" if path in text_layers else kind
+    counts: dict[str, Iterator[int]] = {}
+    return tuple(
+        State(UNET, path, found[path], next(counts.setdefault(found[path], count())))
+        for path in sorted(found, key=_execution_order)
     )
 
 
-def price_of(located: LocatedModel, recipe: Recipe, batch_size: int | None = None) -> PlannedRuns:
-    """Return what the tracing of every concept takes, at most where the batch size is not known."""
-    settings, spec = recipe.localize, located.spec
-    steps, guidance = spec.sampling(settings.steps, settings.guidance)
-    n_runs = n_drawn = 0
-    for entry in recipe.edits:
-        trials = trials_of(located, entry, settings)
-        n_runs += len({trial.run for trial in trials})
-        batches = causal_trace.batches_of(trials, batch_size or SMALLEST_BATCH)
-        n_drawn += sum(len(batch.drawn) for batch in batches)
-    n_evaluations = PlannedRuns.of(n_drawn, (steps, guidance)).unet_evaluations
-    return PlannedRuns(n_pictures=n_runs, unet_evaluations=n_evaluations)
+def encoder_states(encoder: TextEncoderSpec, tensors: Iterable[str]) -> tuple[State, ...]:
+    """Return self-attention and MLP of every block of a text encoder's tensors."""
+    known, (out, _) = set(tensors), encoder.out_projection
+    blocks = takewhile(
+        lambda block: f"{encoder.self_attention(block)}.{out}.weight" in known, count()
+    )
+    return tuple(
+        state
+        for block in blocks
+        for state in (
+            State(encoder.component, encoder.self_attention(block), "self-attention", block),
+            State(encoder.component, encoder.feed_forward(block), "mlp", block),
+        )
+    )
 
 
-def _traced_prompts(located: LocatedModel, entry: EditEntry) -> tuple[TracedPrompt, ...]:
+def places_of(subject: Sequence[int], start: int, end: int, limit: int) -> tuple[TokenSpan, ...]:
+    """
+    Return every position of a prompt by its name, in order, padding as one.
+
+    Words begin at `start`, the end token stands at `end`, and the encoder reads `limit` tokens. A
+    subject of one token is its own last one.
+    """
+    first, last = subject[0], subject[-1]
+    names = {first: "first subject", last: "last subject"}
+    places = [TokenSpan("start", tuple(range(start)), (0, 0))]
+    places += [
+        TokenSpan(f"subject-{first - at}", (at,), (1, at - first)) for at in range(start, first)
+    ]
+    for nth, at in enumerate(range(first, last + 1), 1):
+        places.append(TokenSpan(names.get(at, f"subject {nth}"), (at,), (2, nth)))
+    places += [
+        TokenSpan(f"subject+{at - last}", (at,), (3, at - last)) for at in range(last + 1, end)
+    ]
+    places += [
+        TokenSpan("end", (end,), (4, 0)),
+        TokenSpan("padding", tuple(range(end + 1, limit)), (5, 0)),
+    ]
+    return tuple(place for place in places if place.positions)
+
+
+def traced_prompts(located: LocatedModel, entry: EditEntry) -> tuple[TracedPrompt, ...]:
+    """Return the source prompts of an edit, with the positions of their subjects."""
     tokenizers, encoders = tokenizers_of(located), located.spec.context.encoders
     limit = min(tokenizer.limit for tokenizer in tokenizers)
     prompts = []
@@ -92,7 +148,18 @@ def _traced_prompts(located: LocatedModel, entry: EditEntry) -> tuple[TracedProm
         subject = tokens.positions_of(pair.subject)
         if not subject:
             raise RequestError(f"prompt `{pair.source}` holds no token of `{pair.subject}`")
-        places = causal_trace.places_of(subject, tokenizers[0].start, tokens.end, limit)
+        places = places_of(subject, tokenizers[0].start, tokens.end, limit)
         is_causal = all(encoder.is_causal for encoder in encoders)
         prompts.append(TracedPrompt(pair.source, subject, places, is_causal))
     return tuple(prompts)
+
+
+def _execution_order(path: str) -> tuple[int, ...]:
+    found = _NAME.fullmatch(path)
+    assert found
+    stage, block, part, number, deep, inner = found.group(
+        "stage", "block", "part", "number", "deep", "inner"
+    )
+    is_last = _PARTS[part] == 2  # what changes the size comes behind every pair of the others
+    rest = (is_last, int(number), _PARTS[part], int(deep or 0), _INNER[inner or ""])
+    return (_STAGES[stage], int(block or 0), *rest)

@@ -9,6 +9,7 @@ from loco_cli.events import EditPreview
 from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization
 from loco_cli.manifest import EditRecord, Manifest, Strength
+from loco_cli.methods import LOCALIZE_METHODS
 from loco_cli.plan import Plan, PlannedRuns
 from loco_cli.recipe import LocalizeSettings
 
@@ -147,7 +148,8 @@ def writable(text: str) -> str:
 
 def plan_lines(plan: Plan) -> tuple[str, ...]:
     """Return the lines that a terminal shows of a plan."""
-    sought = "states" if plan.method == "causal-trace" else "layers"
+    method = LOCALIZE_METHODS.get(plan.method)
+    sought = "states" if method and method.finds == "states" else "layers"
     lines = [f"{plan.command} with {plan.model} ({plan.family}) at {plan.path}"]
     for edit in plan.edits:
         where = f"{sought} to be found" if edit.layers is None else place_words(edit.layers)

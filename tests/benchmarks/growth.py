@@ -33,7 +33,6 @@ from loco_cli.localizing.cache import CachedRun
 from loco_cli.localizing.runs import RunRecorder, SearchContext, SwapTrial, windows_of
 from loco_cli.localizing.scoreboard import Estimate
 from loco_cli.localizing.search import FastSearch
-from loco_cli.localizing.sweep import localize
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, load_model
 from loco_cli.recipe import EditEntry, LocalizeSettings
@@ -41,6 +40,7 @@ from loco_cli.sampling.processes import Team
 from loco_cli.sampling.sample import choose_batch_size, sample
 from tests.families.layouts import write_folder
 from tests.families.small import SmallModel, small_model
+from tests.searches import localize
 
 N_LAYERS = (16, 32, 70)
 STEPS, GUIDANCE = 50, 7.5

@@ -27,7 +27,6 @@ import torch
 
 from loco_cli.localization import Localization
 from loco_cli.localizing.runs import RunRecorder, SearchContext
-from loco_cli.localizing.sweep import localize
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, load_model, load_scorer
 from loco_cli.recipe import EditEntry, LocalizeSettings
@@ -35,6 +34,7 @@ from loco_cli.sampling.sample import choose_batch_size
 from tests.benchmarks import reference
 from tests.benchmarks.answer_key import key_of, known_localization, parse_width
 from tests.benchmarks.world import KINDS, add_options, chosen_entries, entries
+from tests.searches import localize
 
 WAYS = ("the paper's loop", "exhaustive", "fast")
 LOOP_WIDTH = 2

@@ -225,7 +225,7 @@ REQUESTS = {
     ),
     "layers for a search that looks for them": (
         ["localize", "remove_style", "--method", "contribution", "--layers", "8,9"],
-        "`edit.layers` is set, which method `contribution` does not read",
+        "layers are named, which method `contribution` does not read",
         "it is for `--method locogen` and `--method neurons`",
     ),
     "layers that are named, and a width to look for": (

@@ -8,7 +8,7 @@ from loco_cli.commands import edit
 from loco_cli.editing.methods import named_layers
 from loco_cli.errors import CheckpointError, OutputExists, RequestError
 from loco_cli.evaluating.choice import plan_model_edit
-from loco_cli.localizing.checks import check_localize
+from loco_cli.localizing import locogen
 from loco_cli.models.locate import locate
 from loco_cli.outputs.guards import check_file, check_folder
 from loco_cli.outputs.paths import EditOptions
@@ -107,7 +107,7 @@ def test_what_makes_no_pictures_is_not_localized(tiny, tmp_path):
     shutil.copytree(tiny.path / "unet", tmp_path / "unet")
 
     with pytest.raises(CheckpointError, match=r"has no text_encoder and no vae, so it makes") as no:
-        check_localize(locate(str(tmp_path / "unet")), recipe_of("{layers: [8]}").localize)
+        locogen.check(locate(str(tmp_path / "unet")), recipe_of("{layers: [8]}"))
     assert (
         no.value.hint == "give the whole checkpoint; `loco edit` with `--layers` needs no pictures"
     )

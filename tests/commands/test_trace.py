@@ -7,7 +7,7 @@ import pytest
 from loco_cli.commands import edit, trace
 from loco_cli.errors import OutputExists, RequestError
 from loco_cli.localization import ConceptName, ModelName
-from loco_cli.localizing.states import price_of
+from loco_cli.localizing import causal_trace
 from loco_cli.models.session import RunOptions
 from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe import load_recipe
@@ -79,7 +79,8 @@ def test_a_trace_is_a_document_a_sheet_and_a_page(tmp_path, tiny, component):
     assert document == found.to_json()
     assert document["schema"] == "loco.trace/1"
     assert Trace.model_validate(document) == found.traces[0]
-    assert document["unet_evaluations"] == price_of(tiny, recipe, 16).unet_evaluations
+    cost, _ = causal_trace.cost(tiny, recipe, batch_size=16)
+    assert document["unet_evaluations"] == cost.unet_evaluations
     page = (tmp_path / "found" / "report.html").read_text()
     assert document["scores"][0]["module_path"] in page
     assert page.count("data:image/png") == 3

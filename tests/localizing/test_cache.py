@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from loco_cli.localizing import cache as kept
-from loco_cli.localizing import sweep
 from loco_cli.localizing.cache import CachedRun, RunCache
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, find_scorer
 from loco_cli.recipe import recipe_from_text
 from tests.listeners import Heard
+from tests.searches import find_layers
 
 CPU = RunOptions(device="cpu")
 
@@ -34,7 +34,7 @@ def recipe_of(**localize):
 
 def run(tiny, heard=None, machine=CPU, **localize):
     events = (heard or Heard()).events
-    (swept,) = sweep.run(tiny, recipe_of(**localize), machine, events)
+    (swept,) = find_layers(tiny, recipe_of(**localize), machine, events)
     return swept
 
 

@@ -4,16 +4,13 @@ import pytest
 
 from loco_cli.interventions import Corrupt, Restore, TracedRun
 from loco_cli.localizing.causal_trace import (
-    State,
-    TokenSpan,
-    TracedPrompt,
     batches_of,
     clean_runs,
     corrupted_runs,
-    places_of,
-    plan,
+    plan_trials,
     rank,
 )
+from loco_cli.localizing.states import State, TokenSpan, TracedPrompt, places_of
 
 ATTENTION = State("text_encoder", "layers.0.self_attn", "self-attention", 0)
 RESNET = State("unet", "mid_block.resnets.0", "resnet", 0)
@@ -56,7 +53,7 @@ def test_each_seed_begins_clean_and_corrupted():
     """
     Per prompt and seed: clean, corrupted, and each state restored at each place.
     """
-    trials = plan([PROMPT], (0, 1), (ATTENTION,), level=3.0)
+    trials = plan_trials([PROMPT], (0, 1), (ATTENTION,), level=3.0)
 
     assert len(trials) == 2 * (2 + len(PLACES))
     assert clean_runs(trials) == tuple(TracedRun(PROMPT.text, seed) for seed in (0, 1))
@@ -68,7 +65,7 @@ def test_what_cannot_differ_is_not_drawn_again():
     """
     Behind a causal encoder a place before the subject shares the run of the corrupted picture.
     """
-    trials = plan([PROMPT], (0,), (ATTENTION,), level=3.0)
+    trials = plan_trials([PROMPT], (0,), (ATTENTION,), level=3.0)
     before = [one.run for one in trials if one.place and one.place.positions[0] < 4]
 
     assert set(before) == set(corrupted_runs(trials))
@@ -81,7 +78,7 @@ def test_the_clean_run_rides_with_the_unet_s(size, drawn):
     A batch that restores states of the UNet holds the clean run; every run is wanted once.
     """
     states = [State("unet", f"m{i}", "resnet", i) for i in range(3)]
-    trials = plan([PROMPT], (0,), states, level=3.0)
+    trials = plan_trials([PROMPT], (0,), states, level=3.0)
 
     batches = list(batches_of(trials, size))
 
@@ -94,7 +91,7 @@ def test_encoder_states_cost_no_clean_run():
     """
     Where states of a text encoder are restored the UNet draws each run once; no batch mixes seeds.
     """
-    trials = plan([PROMPT], (0, 1), (ATTENTION,), level=3.0)
+    trials = plan_trials([PROMPT], (0, 1), (ATTENTION,), level=3.0)
 
     batches = list(batches_of(trials, 4))
 
@@ -106,7 +103,7 @@ def test_effects_are_paired():
     """
     The indirect effect is restored less corrupted, image by image, with an error of its own.
     """
-    trials = plan([PROMPT], (0, 1), (RESNET,), level=3.0)
+    trials = plan_trials([PROMPT], (0, 1), (RESNET,), level=3.0)
     values = [0.9, 0.1, 0.4, 0.9, 0.3, 0.6]  # clean, corrupted, restored of either seed
 
     (score,) = rank(trials, {one.run: value for one, value in zip(trials, values, strict=True)})

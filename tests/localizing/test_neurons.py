@@ -8,6 +8,7 @@ from loco_cli.editing.methods import solve
 from loco_cli.editing.neurons import rank_neurons
 from loco_cli.errors import RequestError
 from loco_cli.localizing import neurons
+from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.session import RunOptions
 from loco_cli.recipe import recipe_from_text
@@ -36,7 +37,7 @@ def test_neurons_are_found_and_held_in_every_family(name):
     model = located(name)
     recipe = recipe_of(model)
 
-    (swept,) = neurons.run(model, recipe, MACHINE)
+    (swept,) = neurons.run(SearchContext.load(model, MACHINE), recipe)
 
     found, channels = swept.localization, swept.localization.neurons.channels
     assert (found.method, found.layer_range, len(found.scores)) == ("neurons", (8, 10), 1)
@@ -78,7 +79,7 @@ def test_without_layers_they_are_found_first(tiny):
     recipe = recipe_of(tiny, edit={"layer_range": "auto"}, width=15, search="exhaustive")
 
     plan = plans.localize(recipe)
-    (swept,) = neurons.run(tiny, recipe, MACHINE)
+    (swept,) = neurons.run(SearchContext.load(tiny, MACHINE), recipe)
 
     assert swept.localization.width == 15
     searched = swept.localization.unet_evaluations - plan.pictures.unet_evaluations

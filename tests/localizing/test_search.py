@@ -4,10 +4,10 @@ import pytest
 
 from loco_cli.commands import localize as workflow
 from loco_cli.commands import plans
-from loco_cli.localizing import sweep
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.session import RunOptions, load_scorer
 from loco_cli.recipe import recipe_from_text
+from tests.searches import localize
 
 SOURCES = ("a painting in the style of {subject}", "a picture by {subject}")
 
@@ -24,7 +24,7 @@ def bench(tiny, pipeline) -> SearchContext:
 
 
 def search(bench, recipe):
-    return sweep.localize(bench, recipe.edits[0], recipe.localize)
+    return localize(bench, recipe.edits[0], recipe.localize)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_the_subject_adds_most_where_it_was_planted(bench, text, to, source, key
     recipe = recipe_from_text(text, sources=(source,), to=to)
     settings = {"method": "contribution", "width": "auto", "seeds": 1, "steps": 4}
 
-    found = sweep.localize(
+    found = localize(
         bench, recipe.edits[0], recipe.localize.model_copy(update=settings)
     ).localization
 

@@ -3,15 +3,14 @@
 import pytest
 
 from loco_cli.commands import localize as workflow
-from loco_cli.commands import plans
 from loco_cli.errors import RequestError
-from loco_cli.localizing import sweep
-from loco_cli.localizing.checks import check_localize
+from loco_cli.localizing import locogen
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions
 from loco_cli.recipe import recipe_from_text
 from loco_cli.report.sentences import noncontiguous
+from tests.searches import localize
 
 
 def recipe_of(text="a flower object", to="a tree", source="a photo of {subject}", **localize):
@@ -34,7 +33,7 @@ def bench():
 def found(bench):
     """What an edit is told: ranges first, and then a set."""
     recipe = recipe_of()
-    return sweep.localize(bench, recipe.edits[0], recipe.localize, may_scatter=True).localization
+    return localize(bench, recipe.edits[0], recipe.localize, may_scatter=True).localization
 
 
 def test_where_no_range_is_enough_a_set_is(found):
@@ -82,7 +81,7 @@ def test_nothing_is_made_twice_and_no_more_than_was_said(found):
     """
     The search of a set goes on with the runs of the ranges; the price beforehand is for both.
     """
-    priced = plans.price(locate("tiny-plain"), recipe_of(), may_scatter=True)
+    priced = locogen.cost(locate("tiny-plain"), recipe_of(), may_scatter=True)[0]
     n_pictures = sum(one.n for one in found.scores) + 2
 
     assert found.unet_evaluations == n_pictures * 4 * 2 + 4 * 4
@@ -101,7 +100,7 @@ def test_a_planted_range_is_a_set_as_well(tiny, pipeline):
         tiny, pipeline, load_scorer(tiny, RunOptions(device="cpu")), batch_size=16
     )
 
-    chosen = sweep.localize(bench, recipe.edits[0], recipe.localize).localization
+    chosen = localize(bench, recipe.edits[0], recipe.localize).localization
 
     assert set(chosen.layer_set) <= {8, 9}
     assert chosen.effect >= 0.9
@@ -119,7 +118,7 @@ def test_what_a_set_has_not_is_refused(tiny, settings, reason):
     A set has no width, and no sweep tries all of them.
     """
     with pytest.raises(RequestError, match=reason):
-        check_localize(tiny, recipe_of(window="set", **settings).localize)
+        locogen.check(tiny, recipe_of(window="set", **settings))
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ from diffusers.models.resnet import ResnetBlock2D
 from loco_cli.commands import plans
 from loco_cli.errors import RequestError
 from loco_cli.interventions import TracedBatch
-from loco_cli.localizing.states import check_trace, price_of, states_of, trials_of
+from loco_cli.localizing import causal_trace
+from loco_cli.localizing.states import states_of, traced_prompts
 from loco_cli.recipe import Override, read_recipe
+from loco_cli.report.sentences import plan_lines
 from loco_cli.sampling.traced import in_memory, sample_traced
 from tests.pipelines import FAMILIES, located, running
 
@@ -32,7 +34,12 @@ def recipe_of(name="tiny", **settings):
 
 def trials(name, **settings):
     recipe = recipe_of(name, **settings)
-    return trials_of(located(name), recipe.edits[0], recipe.localize)
+    return causal_trace.plan_trials(
+        traced_prompts(located(name), recipe.edits[0]),
+        seeds=(0,),
+        states=states_of(located(name), recipe.localize.component or "text-encoder"),
+        level=recipe.localize.noise,
+    )
 
 
 def call_order(pipeline, run):
@@ -121,7 +128,7 @@ def test_the_price_of_the_unet_counts_the_clean_run_of_each_batch(batch_size, n_
     """
     recipe = recipe_of(component="unet")
 
-    price = price_of(located("tiny"), recipe, batch_size)
+    price, _ = causal_trace.cost(located("tiny"), recipe, batch_size=batch_size)
 
     assert price.n_pictures == 2 + len(states_of(located("tiny"), "unet")) == 72
     assert price.unet_evaluations == n_drawn * 2 * 2
@@ -132,14 +139,14 @@ def test_a_pooled_prompt_is_not_swapped():
     An option of another method is refused, before anything is loaded.
     """
     with pytest.raises(RequestError, match="swaps no prompt"):
-        check_trace(located("tiny"), recipe_of(pooled=True).localize)
+        causal_trace.check(located("tiny"), recipe_of(pooled=True))
 
 
 def test_a_plan_speaks_of_states():
     """
     The words of a dry run say what is sought.
     """
-    words = plans.in_words(plans.localize(recipe_of()))
+    words = plan_lines(plans.localize(recipe_of()))
 
     assert words[1].endswith("states to be found")
     assert words[-1] == "  find the states: at most 34 pictures, 136 UNet evaluations"

@@ -5,16 +5,17 @@ import io
 import pytest
 from PIL import Image
 
+from loco_cli.commands import localize as workflow
 from loco_cli.commands import plans
 from loco_cli.errors import ConceptError, RequestError
 from loco_cli.interventions import Run, SwapPrompt
-from loco_cli.localizing import sweep
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.session import RunOptions, load_scorer
 from loco_cli.recipe import recipe_from_text
 from loco_cli.sampling.clip_score import ClipScorer
 from loco_cli.sampling.sample import sample_batch
 from tests.listeners import Heard
+from tests.searches import find_layers, localize
 
 SOURCES = ("a house by {subject}",)
 
@@ -34,7 +35,7 @@ def bench(tiny, pipeline) -> SearchContext:
 @pytest.fixture(scope="module")
 def swept(bench):
     recipe = recipe_of()
-    return sweep.localize(bench, recipe.edits[0], recipe.localize)
+    return localize(bench, recipe.edits[0], recipe.localize)
 
 
 def test_every_window_has_a_score(swept):
@@ -95,7 +96,7 @@ def test_a_fact_is_scored_upwards(bench):
     recipe = recipe_from_text("the british monarch fact", sources=SOURCES, to="king charles")
     settings = recipe.localize.model_copy(update={"width": 16, "seeds": 1, "steps": 1})
 
-    found = sweep.localize(bench, recipe.edits[0], settings).localization
+    found = localize(bench, recipe.edits[0], settings).localization
 
     assert found.better == "higher"
     assert found.layer_range == (0, 16)
@@ -114,10 +115,10 @@ def test_auto_stops_at_the_first_width_that_is_enough(bench, monkeypatch):
     settings = {"width": "auto", "seeds": 1, "steps": 5}
 
     little = recipe_of(**settings, effect=1e-9)
-    narrow = sweep.localize(bench, little.edits[0], little.localize).localization
+    narrow = localize(bench, little.edits[0], little.localize).localization
     # more than any range does
     most = little.localize.model_copy(update={"effect": 100.0})
-    wide = sweep.localize(bench, little.edits[0], most).localization
+    wide = localize(bench, little.edits[0], most).localization
 
     assert {len(one.layer_set) for one in narrow.scores} == {14}
     assert narrow.unet_evaluations == (2 + 3) * 5 * 2
@@ -131,7 +132,7 @@ def test_the_same_sweep_gives_the_same_scores(bench, swept):
     """
     recipe = recipe_of()
 
-    again = sweep.localize(bench, recipe.edits[0], recipe.localize).localization
+    again = localize(bench, recipe.edits[0], recipe.localize).localization
 
     assert again.scores == swept.localization.scores
 
@@ -144,14 +145,14 @@ def test_progress_ends_at_its_total(tiny, pipeline, bench):
     loud = SearchContext(tiny, pipeline, bench.scorer, 4, heard.events)
     recipe = recipe_of(seeds=1)
 
-    sweep.localize(loud, recipe.edits[0], recipe.localize)
+    localize(loud, recipe.edits[0], recipe.localize)
 
     assert (heard.progressed[0].done, heard.progressed[0].total) == (0, 5)
     assert (heard.progressed[-1].done, heard.progressed[-1].total) == (5, 5)
     assert {one.stage for one in heard.progressed} == {"localizing van gogh"}
 
 
-def test_a_subject_that_is_cut_off_is_refused_before_the_model_loads(tiny):
+def test_a_subject_that_is_cut_off_is_refused_before_the_model_loads():
     """
     The tokenizer alone tells; no stage is ever begun.
     """
@@ -159,7 +160,7 @@ def test_a_subject_that_is_cut_off_is_refused_before_the_model_loads(tiny):
     recipe = recipe_from_text("very " * 90 + "van gogh style")
 
     with pytest.raises(ConceptError, match="is cut off in"):
-        sweep.run(tiny, recipe, RunOptions(device="cpu"), heard.events)
+        workflow.run(recipe, RunOptions(device="cpu"), events=heard.events)
 
     assert heard.progressed == []
 
@@ -182,7 +183,7 @@ def test_what_cannot_be_swept_is_refused_at_once(tiny, settings, message):
     heard = Heard()
 
     with pytest.raises(RequestError, match=message):
-        sweep.run(tiny, recipe_of(**settings), RunOptions(device="cpu"), heard.events)
+        find_layers(tiny, recipe_of(**settings), RunOptions(device="cpu"), heard.events)
 
     assert heard.progressed == []
 

@@ -1,0 +1,90 @@
+"""The layers of every concept of a recipe: a range, or a set where no range is enough."""
+
+from collections.abc import Callable
+
+from loco_cli.layers import LayerSet
+from loco_cli.localization import Localization, LocalizationRun
+from loco_cli.localizing import sets
+from loco_cli.localizing.cache import trim
+from loco_cli.localizing.runs import RunRecorder, SearchContext, candidates_of
+from loco_cli.localizing.search import FastSearch
+from loco_cli.models.locate import LocatedModel
+from loco_cli.plan import PlannedRuns
+from loco_cli.recipe import LocalizeSettings, Recipe
+
+
+def find_layers(
+    context: SearchContext,
+    recipe: Recipe,
+    find_range: Callable[[RunRecorder], LocalizationRun],
+    rank_layers: Callable[[FastSearch], list[float]],
+    *,
+    may_scatter: bool,
+) -> tuple[LocalizationRun, ...]:
+    """
+    Return the layers of each edit's concept, as a method finds a range and ranks layers.
+
+    With `may_scatter` a set of layers is looked for where no range is enough.
+    """
+    found = []
+    for entry in recipe.edits:
+        runs = RunRecorder.of(context, entry, recipe.localize)
+        if recipe.localize.window == "set":
+            search = FastSearch(runs)
+            found.append(sets.find_set(search, rank_layers(search)))
+            continue
+        run = find_range(runs)
+        is_set_wanted = may_scatter and recipe.localize.may_scatter and runs.board.is_known
+        if is_set_wanted and not run.localization.is_enough(recipe.localize.effect):
+            ranking = run.localization.ranking or _single_effects(run.localization)
+            run = sets.find_set(FastSearch(runs), ranking, run.localization.seconds)
+        found.append(run)
+    if context.cache and context.team.is_first:
+        trim()
+    return tuple(found)
+
+
+def cost_of_search(
+    located: LocatedModel,
+    recipe: Recipe,
+    n_range_images: Callable[[LocalizeSettings, int, int], int],  # of n layers, n prompts
+    n_replayed: Callable[[LocalizeSettings, int, int], int],  # of n layers, n steps
+    *,
+    may_scatter: bool,
+) -> PlannedRuns:
+    """
+    Return the pictures that find the layers of every edit, at most.
+
+    `n_range_images` are the pictures of a search for a range of one concept, `n_replayed` the
+    evaluations of the UNet that rank the layers, for each prompt.
+    """
+    settings, n_layers = recipe.localize, located.spec.n_layers
+    sampling = located.spec.sampling(settings.steps, settings.guidance)
+    n_images = n_ranked = 0
+    for entry in recipe.edits:
+        n_prompts = len(entry.localize_pairs)
+        if settings.window == "set" or (may_scatter and settings.may_scatter):
+            n_images += sets.max_images(n_prompts, n_prompts * settings.seeds)
+        if settings.window != "set":
+            n_images += n_range_images(settings, n_layers, n_prompts)
+        n_ranked += n_prompts * n_replayed(settings, n_layers, sampling[0])
+    drawn = PlannedRuns.of(n_images, sampling)
+    evaluations = drawn.unet_evaluations + n_ranked
+    return drawn.model_copy(update={"unet_evaluations": evaluations})
+
+
+def cost_of_layers(
+    located: LocatedModel, recipe: Recipe, layers_of: tuple[LayerSet, ...]
+) -> PlannedRuns:
+    """Return the pictures that score given layers, with the originals and the full swap."""
+    settings, n_layers = recipe.localize, located.spec.n_layers
+    n_images = sum(
+        len(candidates_of([layers], n_layers)) * len(entry.localize_pairs) * settings.seeds
+        for entry, layers in zip(recipe.edits, layers_of, strict=True)
+    )
+    return PlannedRuns.of(n_images, located.spec.sampling(settings.steps, settings.guidance))
+
+
+def _single_effects(found: Localization) -> tuple[float, ...]:
+    """Return what each layer does alone, of a sweep that tried them all."""
+    return tuple(score.effect or 0.0 for score in found.scores if len(score.layer_set) == 1)

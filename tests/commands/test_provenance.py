@@ -1,0 +1,108 @@
+"""A setting acts alike whether the recipe's file or the command line says it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from loco_cli.commands import edit, evaluate, plans
+from loco_cli.errors import LocoError
+from loco_cli.outputs.paths import EditOptions
+from loco_cli.recipe import (
+    EditSettings,
+    EvaluateSettings,
+    LocalizeSettings,
+    Override,
+    load_recipe,
+)
+
+SECTIONS = {"localize": LocalizeSettings, "edit": EditSettings, "evaluate": EvaluateSettings}
+VALUES = {
+    "localize.method": "contribution",
+    "localize.search": "exhaustive",
+    "localize.width": 2,
+    "localize.window": "set",
+    "localize.seeds": 2,
+    "localize.effect": 0.5,
+    "localize.steps": 3,
+    "localize.guidance": 2.0,
+    "localize.pooled": True,
+    "localize.component": "unet",
+    "localize.noise": 2.0,
+    "edit.method": "neurons",
+    "edit.layer_range": [8, 10],
+    "edit.layers": [8, 9],
+    "edit.ridge": 0.5,
+    "edit.strength": "measured",
+    "edit.target": 0.9,
+    "edit.tokens": "all",
+    "edit.encoders": "all",
+    "edit.pooled": True,
+    "edit.preserve_form": "null-space",
+    "edit.neurons": 5,
+    "edit.position": "last",
+    "edit.hold": "inference",
+    "evaluate.seeds": 2,
+    "evaluate.forget": ["a cat by monet"],
+    "evaluate.keep": ["a cat"],
+    "evaluate.steps": 3,
+    "evaluate.guidance": 2.0,
+}
+
+
+def outcome(plan, recipe):
+    """Return the plan of a recipe, or the error that refuses it."""
+    try:
+        return plan(recipe).to_json()
+    except LocoError as error:
+        return type(error), str(error), error.hint
+
+
+def recipes(key, value, method):
+    """Return a recipe with a setting in its file, and one with the setting laid over it."""
+    document = {"loco": 1, "edits": [{"kind": "style", "subject": "monet"}]}
+    section, name = key.split(".")
+    base = {**document, "localize": {"method": method}}
+    said = {**base, section: {**base.get(section, {}), name: value}}
+    override = Override.parse(f"{key}={json.dumps(value)}")
+    return load_recipe(json.dumps(said), "r"), load_recipe(json.dumps(base), "r", [override])
+
+
+def test_every_key_has_a_value_to_try():
+    """
+    A new key of a recipe is tried here as well, with another value than its default.
+    """
+    keys = {f"{name}.{key}" for name, kind in SECTIONS.items() for key in kind.model_fields}
+
+    assert set(VALUES) == keys
+    for key, value in VALUES.items():
+        section, name = key.split(".")
+        assert value != getattr(SECTIONS[section](), name)
+
+
+def localization(recipe):
+    """Return the plan of a localization."""
+    return plans.localize(recipe)
+
+
+def edition(recipe):
+    """Return the plan of an edit."""
+    return edit.plan(recipe, EditOptions(Path("out"))).document()
+
+
+def evaluation(recipe):
+    """Return the plan of an evaluation."""
+    return evaluate.plan(recipe).document()
+
+
+@pytest.mark.parametrize("plan", [localization, edition, evaluation])
+@pytest.mark.parametrize("method", ["locogen", "causal-trace"])
+@pytest.mark.parametrize("key", VALUES)
+def test_checks_ask_for_values_alone(key, method, plan, tmp_path, monkeypatch):
+    """
+    What a file says is planned, or refused, as if an option had said it.
+    """
+    monkeypatch.chdir(tmp_path)
+    said, laid_over = recipes(key, VALUES[key], method)
+
+    assert outcome(plan, said) == outcome(plan, laid_over)
