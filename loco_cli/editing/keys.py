@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from loco_cli.concept import PromptPair
 from loco_cli.editing.deltas import DriftProbe
 from loco_cli.editing.preserve import edited_names
 from loco_cli.editing.ridge import Solution, solve_keys
@@ -49,12 +48,6 @@ class Aligned:
     source_end: int
     target_end: int
     start: int = 1
-
-    @classmethod
-    def of(cls, pair: PromptPair, source: EncodedPrompt, target: EncodedPrompt) -> "Aligned":
-        """Return a pair of prompts that are encoded; raises ConceptError."""
-        subject = source.positions_of(pair.subject)
-        return cls(source.states, target.states, subject, source.end, target.end, target.start)
 
     def answer(self, position: int) -> int:
         """Return the target position that a source position should read as."""
@@ -195,12 +188,15 @@ def encode_problem(
     unrelated = drift_prompts(edited_names(recipe), preserved)
     prompts = [*edited, *preserved, *unrelated]
     encoded = dict(zip(prompts, encoder.encode(prompts, padded=padded), strict=True))
+    aligned: list[list[Aligned]] = [[] for _ in pairs]
+    for i, pair in ((i, pair) for i, edit in enumerate(pairs) for pair in edit):
+        source, target = encoded[pair.source], encoded[pair.target]
+        subject = source.positions_of(pair.subject)
+        ends = source.end, target.end, target.start
+        aligned[i].append(Aligned(source.states, target.states, subject, *ends))
     return Problem(
         recipe,
-        tuple(
-            tuple(Aligned.of(pair, encoded[pair.source], encoded[pair.target]) for pair in edit)
-            for edit in pairs
-        ),
+        tuple(map(tuple, aligned)),
         {prompt: encoded[prompt] for prompt in preserved},
         tuple(encoded[prompt] for prompt in unrelated),
     )

@@ -34,6 +34,7 @@ from loco_cli.editing.keys import Problem, Read, edits_by_layer, encode_problem
 from loco_cli.editing.preserve import fully_padded_prompts, preserve_set, preserved_prompts
 from loco_cli.editing.ridge import Solution, solve_keys
 from loco_cli.encoders.encode import TextEncoder
+from loco_cli.families.spec import Pooling
 from loco_cli.layers import LayerSet
 from loco_cli.models.locate import LocatedModel
 from loco_cli.recipe import Recipe
@@ -79,7 +80,9 @@ def solve(
         )
         for i, (entry, layers) in enumerate(zip(recipe.edits, layers_of, strict=True))
     )
-    return Solved((*changes, *_pooled_changes(encoded, contexts)), records, preserved)
+    if recipe.edit.pooled and spec.context.pooling:
+        changes += _pooled_changes(encoded, contexts, spec.context.pooling)
+    return Solved(changes, records, preserved)
 
 
 def _missing(
@@ -114,15 +117,12 @@ def _solutions(
     return solution_of
 
 
-def _pooled_changes(problem: Problem, contexts: Contexts) -> tuple[Change, ...]:
-    """Return the changes of the pooling's maps, none where they are not to be edited."""
-    spec = contexts.located.spec
-    pooling = spec.context.pooling
-    if not problem.recipe.edit.pooled or pooling is None:
-        return ()
+def _pooled_changes(problem: Problem, contexts: Contexts, pooling: Pooling) -> tuple[Change, ...]:
+    """Return the changes of the pooling's maps."""
     read, mean_bias = contexts.of_pooling(pooling)
     solution, probe = _solve_pooled(problem, read, mean_bias), problem.drift_probe(read)
-    return tuple(Change(spec.network, name, solution, probe) for name in pooling.tensor_names())
+    network = contexts.located.spec.network
+    return tuple(Change(network, name, solution, probe) for name in pooling.tensor_names())
 
 
 def _solve_pooled(problem: Problem, read: Read, mean_bias: Tensor) -> Solution:

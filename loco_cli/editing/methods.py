@@ -11,7 +11,6 @@ from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from loco_cli.checkpoint.reader import TensorSlot
 from loco_cli.errors import RequestError, printable
 from loco_cli.families.spec import TextEncoderSpec
 from loco_cli.layers import LayerSet
@@ -38,35 +37,6 @@ _UNREAD_SETTINGS = {
         "use `--method {readers}`, or leave `--neurons` out",
     ),
 }
-
-
-def edited_tensors(
-    located: LocatedModel, recipe: Recipe, layers_of: Sequence[tuple[int, ...]]
-) -> tuple[tuple[str, str], ...]:
-    """
-    Return component and name of each tensor that changes, for edits in these layers.
-
-    The name is that of diffusers.
-    """
-    if EDIT_METHODS[recipe.edit.method].site == "text-encoder":
-        encoders = located.spec.context.encoders
-        return tuple((encoder.component, first_out_projection(encoder)) for encoder in encoders)
-    layers = sorted({layer for layers in layers_of for layer in layers})
-    in_layers = (name for layer in layers for name in located.spec.layers[layer].tensor_names())
-    network, pooling = located.spec.network, located.spec.context.pooling
-    pooled = pooling.tensor_names() if pooling and recipe.edit.pooled else ()
-    return tuple((network, name) for name in (*in_layers, *pooled))
-
-
-def edited_slots(
-    located: LocatedModel, recipe: Recipe, layers_of: Sequence[tuple[int, ...]]
-) -> tuple[TensorSlot, ...]:
-    """Return every copy of every tensor that changes, for edits in these layers."""
-    return tuple(
-        slot
-        for component, name in edited_tensors(located, recipe, layers_of)
-        for slot in located.checkpoint.slots(component, name)
-    )
 
 
 def first_out_projection(encoder: TextEncoderSpec) -> str:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from loco_cli.checkpoint.reader import TensorSlot
-from loco_cli.editing.methods import edited_slots, edited_tensors
+from loco_cli.editing.methods import first_out_projection
 from loco_cli.layers import LayerSet
 from loco_cli.localization import LocalizationRun
 from loco_cli.manifest import Strength
+from loco_cli.methods import EDIT_METHODS
 from loco_cli.models.locate import LocatedModel
 from loco_cli.plan import PlannedEdit
 from loco_cli.recipe import Recipe
@@ -36,13 +37,25 @@ class ModelEdit:
 
     @property
     def tensors(self) -> tuple[tuple[str, str], ...]:
-        """Component and name of each tensor that changes, as far as the layers are known."""
-        return edited_tensors(self.located, self.recipe, self.layers_of or ())
+        """Component and diffusers' name of each tensor that changes, as far as layers are known."""
+        spec = self.located.spec
+        if EDIT_METHODS[self.recipe.edit.method].site == "text-encoder":
+            encoders = spec.context.encoders
+            return tuple((encoder.component, first_out_projection(encoder)) for encoder in encoders)
+        layers = sorted({layer for layers in self.layers_of or () for layer in layers})
+        names = [name for layer in layers for name in spec.layers[layer].tensor_names()]
+        if self.recipe.edit.pooled and spec.context.pooling:
+            names += spec.context.pooling.tensor_names()
+        return tuple((spec.network, name) for name in names)
 
     @property
     def slots(self) -> tuple[TensorSlot, ...]:
         """Every copy of these tensors."""
-        return edited_slots(self.located, self.recipe, self.layers_of or ())
+        return tuple(
+            slot
+            for component, name in self.tensors
+            for slot in self.located.checkpoint.slots(component, name)
+        )
 
     def planned_edits(self) -> tuple[PlannedEdit, ...]:
         """Return the edits as the document of a plan lists them."""

@@ -124,10 +124,11 @@ def neighbours(spec: ModelSpec, recipe: Recipe, kind: ConceptKind) -> tuple[Name
     First those of the preserve list, as they are called there, then what the model is known to
     draw. A concept's aliases and its former answer are the concept itself, and no neighbours.
     """
-    edited = [names_of(concept) for concept in recipe.concepts if concept.kind == kind]
+    edited = [concept for concept in recipe.concepts if concept.kind == kind]
     others: list[Names] = []
     for names in (*listed(spec, recipe, kind), *spec.known.get(kind, ())):
-        if not any(is_same(names, other) for other in (*edited, *others)):
+        is_edited = any(concept.is_named(name) for concept in edited for name in names)
+        if not is_edited and not any(is_same(names, other) for other in others):
             others.append(names)
     return tuple(others)
 

@@ -83,19 +83,21 @@ class EncoderPart:
 
     def states(self, prompts: Sequence[Tokens], sizes: Sequence[int]) -> Tensor:  # [n, t, d]
         """
-        Return the states of prompts, each padded to its size in tokens.
+        Return the states of prompts, each cut or padded to its size in tokens.
 
-        Nothing is said of the states behind that.
+        The states behind that are undefined.
         """
-        ids, pad = [prompt.ids for prompt in prompts], self.tokenizer.pad
+        # an end token that was typed closes a prompt early
+        ids = [prompt.ids[:size] for prompt, size in zip(prompts, sizes, strict=True)]
+        n_tokens, pad = max(sizes), self.tokenizer.pad
+        lengths = sizes if isinstance(self.shape, ClipShape) else [n_tokens] * len(ids)
+        rows = [(*row, *[pad] * (n - len(row))) for row, n in zip(ids, lengths, strict=True)]
         if isinstance(self.shape, ClipShape):
-            rows_of = [_filled(row, size, pad) for row, size in zip(ids, sizes, strict=True)]
-            prefixes, read = Prefixes.of(rows_of), self.reader.read
+            prefixes, read = Prefixes.of(rows), self.reader.read
             return clip_states(self._embedded(prefixes.tokens), prefixes, self.shape, read)
-        n_tokens = max(sizes)
         is_word = torch.arange(n_tokens) < torch.tensor([len(row) for row in ids])[:, None]
-        rows = torch.tensor([_filled(row, n_tokens, pad) for row in ids])  # [n, t]
-        return t5_states(self._embedded(rows), is_word, self.shape, self.reader.read)
+        states = self._embedded(torch.tensor(rows))  # [n, t, d]
+        return t5_states(states, is_word, self.shape, self.reader.read)
 
     def _embedded(self, tokens: Tensor) -> Tensor:  # [*] -> [*, d]
         used, places = tokens.unique(return_inverse=True)
@@ -135,10 +137,7 @@ class CheckpointEncoder:
             for prompt, read in zip(unique, first, strict=True)
         ]
         states = _JOIN[self.join](
-            [
-                part.states(list(map(_cut, of_part, sizes)), sizes)
-                for part, of_part in zip(self.parts, tokens, strict=True)
-            ]
+            [part.states(of_part, sizes) for part, of_part in zip(self.parts, tokens, strict=True)]
         )
         start = self.parts[0].tokenizer.start
         encoded = {
@@ -163,12 +162,3 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise CheckpointError(f"configuration `{path}` is not a JSON object")
     return config
-
-
-def _cut(tokens: Tokens, size: int) -> Tokens:
-    # an end token that was typed closes a prompt early
-    return Tokens(tokens.text, tokens.ids[:size], tokens.offsets[:size], tokens.end)
-
-
-def _filled(row: tuple[int, ...], n_tokens: int, pad: int) -> tuple[int, ...]:
-    return (*row, *[pad] * (n_tokens - len(row)))

@@ -24,6 +24,7 @@ from tokenizers import (
     processors,
 )
 
+from loco_cli.concept import PromptPair
 from loco_cli.encoders.sentencepiece import PieceModel, read_piece_model
 from loco_cli.errors import CheckpointError, ConceptError
 
@@ -174,30 +175,34 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings | _read_object(folder / "special_tokens_map.json")
 
 
-def check_holds(tokenizer: PromptTokenizer, prompt: str, subject: str) -> None:
-    """Raise ConceptError where no token that is read of a prompt is the subject's."""
-    tokens = tokenizer.read_whole(prompt)
-    if not tokens.positions_of(subject):
+def check_pair(tokenizer: PromptTokenizer, pair: PromptPair) -> None:
+    """
+    Raise ConceptError where no token of a source prompt is the subject's, or tokens are cut off.
+
+    The encoder's length may cut off what follows the subject of a source prompt; a target prompt is
+    read to its end.
+    """
+    source, limit = tokenizer.read_whole(pair.source), tokenizer.limit
+    if not source.positions_of(pair.subject):
         raise ConceptError(
-            f"the tokenizer reads nothing of `{shortened(subject)}` in `{shortened(prompt)}`",
+            f"the tokenizer reads nothing of `{shortened(pair.subject)}` in "
+            f"`{shortened(pair.source)}`",
             "write the subject in words",
         )
-
-
-def check_fits(tokenizer: PromptTokenizer, prompt: str, subject: str) -> None:
-    """Raise ConceptError where the subject's tokens are cut off by the encoder's length."""
-    tokens = tokenizer.read_whole(prompt)
-    n_tokens, limit = len(tokens.ids), tokenizer.limit
-    if n_tokens <= limit:
-        return
-    # the last place that is left belongs to the end token
-    n_kept_letters = max((stop for _, stop in tokens.offsets[: limit - 1]), default=0)
-    if n_kept_letters < last_mention(tokens.text, subject)[1]:
-        raise ConceptError(
-            f"`{shortened(subject)}` is cut off in `{shortened(prompt)}`: "
-            f"{n_tokens} tokens, the text encoder reads {limit}",
-            "use a shorter subject or a shorter prompt",
-        )
+    target = tokenizer.read_whole(pair.target)
+    for tokens, prompt, words in (
+        (source, pair.source, pair.subject),
+        (target, pair.target, pair.target),
+    ):
+        # the last place that is left belongs to the end token
+        n_kept_letters = max((stop for _, stop in tokens.offsets[: limit - 1]), default=0)
+        is_long = len(tokens.ids) > limit
+        if is_long and n_kept_letters < last_mention(tokens.text, words)[1]:
+            raise ConceptError(
+                f"`{shortened(words)}` is cut off in `{shortened(prompt)}`: "
+                f"{len(tokens.ids)} tokens, the text encoder reads {limit}",
+                "use a shorter subject or a shorter prompt",
+            )
 
 
 def last_mention(prompt: str, subject: str) -> tuple[int, int]:

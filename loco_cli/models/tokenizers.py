@@ -11,8 +11,7 @@ from loco_cli.checkpoint.reader import TensorSlot
 from loco_cli.concept import PromptPair
 from loco_cli.encoders.tokenizer import (
     PromptTokenizer,
-    check_fits,
-    check_holds,
+    check_pair,
     load_clip_tokenizer,
     load_tokenizer,
     read_settings,
@@ -33,9 +32,7 @@ def check_subjects(located: LocatedModel, pairs: Iterable[PromptPair]) -> None:
     tokenizers = tokenizers_of(located)
     for pair in pairs:
         for tokenizer in tokenizers:
-            check_holds(tokenizer, pair.source, pair.subject)
-            check_fits(tokenizer, pair.source, pair.subject)
-            check_fits(tokenizer, pair.target, pair.target)
+            check_pair(tokenizer, pair)
 
 
 def tokenizers_of(located: LocatedModel) -> tuple[PromptTokenizer, ...]:
@@ -54,7 +51,10 @@ def tokenizers_of(located: LocatedModel) -> tuple[PromptTokenizer, ...]:
 def tokenizer_of(located: LocatedModel, encoder: TextEncoderSpec) -> PromptTokenizer:
     """Return the tokenizer of one text encoder, as `tokenizers_of` does."""
     folder = located.path / encoder.tokenizer
-    n_positions = _n_positions(located, encoder)
+    has_positions = located.checkpoint.holds(encoder.component, CLIP_POSITIONS)
+    n_positions = encoder.n_tokens
+    if encoder.kind == "clip" and has_positions:
+        n_positions = located.checkpoint.slots(encoder.component, CLIP_POSITIONS)[0].shape[0]
     if located.checkpoint.is_folder and any((folder / name).is_file() for name in _FILES):
         tokenizer = load_tokenizer(folder, encoder.kind, n_positions)
     elif encoder.kind == "clip":
@@ -101,9 +101,3 @@ def _packaged(folder: Path, n_positions: int) -> PromptTokenizer:
     if not files[0].is_file():
         files = registry.CLIP_VOCABULARY, registry.CLIP_MERGES
     return load_clip_tokenizer(read_settings(folder), *files, n_positions)
-
-
-def _n_positions(located: LocatedModel, encoder: TextEncoderSpec) -> int:
-    if encoder.kind == "t5" or not located.checkpoint.holds(encoder.component, CLIP_POSITIONS):
-        return encoder.n_tokens
-    return located.checkpoint.slots(encoder.component, CLIP_POSITIONS)[0].shape[0]

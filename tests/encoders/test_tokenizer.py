@@ -8,8 +8,9 @@ from functools import cache
 import pytest
 from transformers import CLIPTokenizer, T5Tokenizer
 
+from loco_cli.concept import PromptPair
 from loco_cli.encoders.tokenizer import (
-    check_fits,
+    check_pair,
     last_mention,
     load_clip_tokenizer,
     load_tokenizer,
@@ -232,8 +233,10 @@ def test_a_subject_that_fits_passes(tiny_tokenizer):
     """
     A prompt may be too long as long as its subject is read.
     """
-    check_fits(tiny_tokenizer, "a cat", "cat")
-    check_fits(tiny_tokenizer, "snoopy and " + "a very nice house " * 40, "snoopy")
+    long = "snoopy and " + "a very nice house " * 40
+
+    check_pair(tiny_tokenizer, PromptPair("a cat", "", "cat"))
+    check_pair(tiny_tokenizer, PromptPair(long, "", "snoopy"))
 
 
 def test_a_subject_that_is_cut_off_is_refused(tiny_tokenizer):
@@ -243,7 +246,7 @@ def test_a_subject_that_is_cut_off_is_refused(tiny_tokenizer):
     prompt = "a very nice house " * 40 + "by van gogh"
 
     with pytest.raises(ConceptError) as caught:
-        check_fits(tiny_tokenizer, prompt, "van gogh")
+        check_pair(tiny_tokenizer, PromptPair(prompt, "", "van gogh"))
 
     n_tokens = len(tiny_tokenizer.read_whole(prompt).ids)
     assert caught.value.exit_code == 2
