@@ -108,11 +108,9 @@ def _list(path: KeyPath, details: _Details) -> _Sentence:
     return f"`{dotted(path)}` is {quoted(given)}, not a list", hint
 
 
-def _not(noun: str) -> Callable[[KeyPath, _Details], _Sentence]:
-    return lambda path, details: (
-        f"`{dotted(path)}` is {quoted(details['input'])}, not {noun}",
-        None,
-    )
+def _type(path: KeyPath, details: _Details) -> _Sentence:
+    noun = _NOUNS[details["type"]]
+    return f"`{dotted(path)}` is {quoted(details['input'])}, not {noun}", None
 
 
 def _empty(path: KeyPath, details: _Details) -> _Sentence:
@@ -123,6 +121,18 @@ def _other(path: KeyPath, details: _Details) -> _Sentence:
     return f"`{dotted(path)}` is wrong: {details['msg'].lower()}", None
 
 
+_NOUNS = {
+    "model_type": "a mapping of keys",
+    "model_attributes_type": "a mapping of keys",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing_size": "a number of reasonable size",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+}
 _SENTENCES: dict[str, Callable[[KeyPath, _Details], _Sentence]] = {
     "extra_forbidden": _unknown,
     "missing": _missing,
@@ -132,18 +142,9 @@ _SENTENCES: dict[str, Callable[[KeyPath, _Details], _Sentence]] = {
     "string_too_short": _empty,
     "too_short": _empty,
     "tuple_type": _list,
-    "model_type": _not("a mapping of keys"),
-    "model_attributes_type": _not("a mapping of keys"),
-    "bool_type": _not("true or false"),
-    "int_type": _not("a whole number"),
-    "int_parsing": _not("a whole number"),
-    "int_from_float": _not("a whole number"),
-    "int_parsing_size": _not("a number of reasonable size"),
-    "float_type": _not("a number"),
-    "float_parsing": _not("a number"),
-    "finite_number": _not("a finite number"),
     "greater_than": _bound,
     "greater_than_equal": _bound,
     "less_than": _bound,
     "less_than_equal": _bound,
+    **dict.fromkeys(_NOUNS, _type),
 }

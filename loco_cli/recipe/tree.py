@@ -112,7 +112,9 @@ class _Reader:
                 first = lines[key.value]
                 raise self.error(key, f"key `{dotted(inside)}` is repeated, first on line {first}")
             lines[key.value] = key.start_mark.line + 1
-            if _is_bare_slot(node, key, value):
+            # a template such as {subject} that lost its quotes
+            is_alone = bool(node.flow_style) and len(node.value) == 1
+            if is_alone and key.value in ("subject", "to") and value.value == "":
                 hint = f'a prompt with a slot needs quotes: `"{{{key.value}}}"`'
                 raise self.error(key, f"`{dotted(path)}` is a mapping, not text", hint)
             yield key.value, self.child(value, inside, mark=key)
@@ -144,12 +146,6 @@ class _Reader:
 
     def error(self, node: yaml.Node, message: str, hint: str | None = None) -> RecipeError:
         return RecipeError(f"recipe `{self.where}:{node.start_mark.line + 1}`: {message}", hint)
-
-
-def _is_bare_slot(mapping: yaml.MappingNode, key: yaml.Node, value: yaml.Node) -> bool:
-    """Whether a mapping is a template such as `{subject}` that lost its quotes."""
-    is_one = bool(mapping.flow_style) and len(mapping.value) == 1
-    return is_one and key.value in ("subject", "to") and value.value == ""
 
 
 def _check_events(text: str, where: str) -> None:

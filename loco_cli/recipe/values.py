@@ -7,7 +7,6 @@ A parser here raises ValueError with the end of a sentence that the key begins:
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -148,15 +147,8 @@ def _plain_list(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _schema(*options: Mapping[str, Any]) -> WithJsonSchema:
-    return WithJsonSchema({"anyOf": list(options)})
-
-
-def _words(*words: str) -> dict[str, Any]:
-    return {"enum": list(words)}
-
-
 _LAYERS = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+_RANGE = {**_LAYERS, "minItems": 2, "maxItems": 2}
 _TEXTS = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
 
 Text = Annotated[str, AfterValidator(_not_blank), Field(min_length=1)]
@@ -170,17 +162,21 @@ RidgeValue = Annotated[
     Ridge | Literal["auto"],
     PlainValidator(parse_ridge),
     PlainSerializer(_plain_ridge),
-    _schema(
-        _words("auto"),
-        {"type": "number", "exclusiveMinimum": 0},
-        {"type": "string", "pattern": r"^[0-9.eE+-]+x$"},
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["auto"]},
+                {"type": "number", "exclusiveMinimum": 0},
+                {"type": "string", "pattern": r"^[0-9.eE+-]+x$"},
+            ]
+        }
     ),
 ]
 LayerRange = Annotated[
     tuple[int, int] | Literal["auto", "published"] | None,
     PlainValidator(_parse_layer_range),
     PlainSerializer(_plain_list),
-    _schema(_words("auto", "published"), {**_LAYERS, "minItems": 2, "maxItems": 2}),
+    WithJsonSchema({"anyOf": [{"enum": ["auto", "published"]}, _RANGE]}),
 ]
 LayerList = Annotated[
     LayerSet | None,
@@ -192,17 +188,17 @@ Width = Annotated[
     int | Literal["auto"],
     PlainValidator(_parse_width),
     PlainSerializer(lambda value: value),
-    _schema(_words("auto"), {"type": "integer", "minimum": 1}),
+    WithJsonSchema({"anyOf": [{"enum": ["auto"]}, {"type": "integer", "minimum": 1}]}),
 ]
 Neurons = Annotated[
     int | Literal["auto"],
     PlainValidator(_parse_neurons),
     PlainSerializer(lambda value: value),
-    _schema(_words("auto"), {"type": "integer", "minimum": 1}),
+    WithJsonSchema({"anyOf": [{"enum": ["auto"]}, {"type": "integer", "minimum": 1}]}),
 ]
 Preserve = Annotated[
     Literal["auto", "none"] | tuple[str, ...],
     PlainValidator(_parse_preserve),
     PlainSerializer(_plain_list),
-    _schema(_words("auto", "none"), _TEXTS),
+    WithJsonSchema({"anyOf": [{"enum": ["auto", "none"]}, _TEXTS]}),
 ]

@@ -56,10 +56,11 @@ def render_card(
     in_layers = any(record.layer_set for record in records)
     missed = spec.unreached(is_pooling_edited=any(record.pooled for record in records))
     limits = (*_LIMITS, *map(_sentence, missed if in_layers else ()))
+    called = f"{model} ({spec.title})" if model == spec.name else model
     parts = (
         _front_matter(spec, model, tuple(kinds)),
         f"# {_plain(name)}",
-        f"This is {_described(spec, model)} after a closed-form edit by loco {_plain(version)}. "
+        f"This is {_plain(called)} after a closed-form edit by loco {_plain(version)}. "
         "Nothing was trained: only the tensors named below differ from the base's, "
         "every other one is the same, byte for byte.",
         "## What was edited",
@@ -86,10 +87,6 @@ def _front_matter(spec: ModelSpec, model: str, kinds: Sequence[str]) -> str:
     return "\n".join((*lines, "tags:", *(f"- {_yaml(tag)}" for tag in tags), "---"))
 
 
-def _described(spec: ModelSpec, model: str) -> str:
-    return _plain(f"{model} ({spec.title})" if model == spec.name else model)
-
-
 def _edits_table(records: Sequence[EditRecord]) -> str:
     head = "| kind | from | to | method | layers | ridge λ | tokens | keys |"
     rule = "|---|---|---|---|---|---|---|---|"
@@ -113,9 +110,13 @@ def _layers_table(spec: ModelSpec, records: Sequence[EditRecord]) -> str:
     layers = sorted({layer for record in records for layer in record.layer_set})
     if not layers:
         return "In the output projection of each text encoder's first self-attention."
-    rows = (
-        f"| {layer} | `{spec.layers[layer].module_path}` | {_concepts_in(layer, records)} |"
+    concepts_in = {
+        layer: dict.fromkeys(record.subject for record in records if layer in record.layer_set)
         for layer in layers
+    }
+    rows = (
+        f"| {layer} | `{spec.layers[layer].module_path}` | {', '.join(map(_plain, concepts))} |"
+        for layer, concepts in concepts_in.items()
     )
     ranges = dict.fromkeys(
         f"`{range_words(record.layer_set)}`" for record in records if record.layer_set
@@ -130,11 +131,6 @@ def _layers_table(spec: ModelSpec, records: Sequence[EditRecord]) -> str:
             *rows,
         )
     )
-
-
-def _concepts_in(layer: int, records: Sequence[EditRecord]) -> str:
-    names = (record.subject for record in records if layer in record.layer_set)
-    return ", ".join(map(_plain, dict.fromkeys(names)))
 
 
 def _sentence(text: str) -> str:
