@@ -32,7 +32,7 @@ class PromptPair:
 @dataclass(frozen=True)
 class Concept:
     """
-    What is to be edited: `Concept("fact", "the british monarch", "king charles")`.
+    A style, object or fact to edit: `Concept("fact", "the british monarch", "king charles")`.
 
     `aliases` are other names of the same thing; `was` is a fact's former answer. An empty `to`
     stands for the empty prompt, which only an object may go to.
@@ -98,12 +98,12 @@ class Concept:
         return (self.subject, *self.aliases)
 
     def is_named(self, name: str) -> bool:
-        """Whether `name` is this thing under one of its names, its former answer included."""
+        """True if `name` is this thing under one of its names, its former answer included."""
         return any(same_name(name, known) for known in (*self.names, self.was or "") if known)
 
 
 def same_name(one: str, other: str) -> bool:
-    """Whether two names differ at most in case, spaces and a leading article."""
+    """True if two names differ at most in case, spaces and a leading article."""
     return bare_name(one) == bare_name(other)
 
 

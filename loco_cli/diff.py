@@ -1,4 +1,4 @@
-"""What differs between two checkpoints, tensor by tensor, as `loco.diff/1`."""
+"""The difference between two checkpoints, tensor by tensor, as `loco.diff/1`."""
 
 import re
 from itertools import groupby
@@ -23,7 +23,7 @@ class Side(Record):
 
 
 class Counts(Record):
-    """How many tensors are how."""
+    """The number of tensors of each status."""
 
     identical: int = 0
     changed: int = 0
@@ -60,11 +60,11 @@ class TensorDelta(Record):
 
     @property
     def name_in_block(self) -> str:
-        """What of its canonical name stands behind its block: `...attn2.to_k.weight`."""
+        """The canonical name without that of its block: `...attn2.to_k.weight`."""
         return self.canonical_name.removeprefix(f"{self.block}.")
 
     def place(self) -> tuple[Any, ...]:
-        """Return what sorts tensors as the model runs: component, down, mid, up, then by name."""
+        """Return a sort key in the order of the model: component, down, mid, up, then by name."""
         parts = re.split(r"(\d+)", self.canonical_name)
         numbers_as_such = tuple(int(p) if p.isdecimal() else p for p in parts)
         return (self.component, self.label or "", self.block, numbers_as_such)
@@ -72,7 +72,7 @@ class TensorDelta(Record):
 
 class Verdict(Record):
     """
-    Whether the tensors that changed are those of a manifest.
+    The verdict on whether the tensors that changed are those of a manifest.
 
     `unexpected` changed without being listed, `missing` are listed and did not change; `side` is
     where the manifest was found. `matches` is null where there is none. `is_base` tells whether the
@@ -101,7 +101,7 @@ class Diff(Record):
 
     @property
     def is_same(self) -> bool:
-        """Whether all tensors are identical; metadata does not count."""
+        """True if all tensors are identical; metadata does not count."""
         return not self.tensors
 
     def by_block(self) -> tuple[tuple[TensorDelta, ...], ...]:

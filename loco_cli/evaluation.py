@@ -20,7 +20,7 @@ from loco_cli.errors import RequestError
 from loco_cli.records import Record
 
 FIGURES = ("forgotten", "became", "kept")
-_Z = statistics.NormalDist().inv_cdf(0.975)  # of a 95 % interval
+_Z = statistics.NormalDist().inv_cdf(0.975)  # half width of a 95 % interval in standard deviations
 
 Interval = tuple[float, float]
 
@@ -84,7 +84,7 @@ class BeforeAfter:
 
     @property
     def verdict(self) -> str:
-        """What happened to the picture, in two or three words; empty where it is not judged."""
+        """The fate of the picture in two or three words; empty where it is not judged."""
         if self.recognised_before is None:
             return ""
         if not self.recognised_before:
@@ -99,7 +99,7 @@ class BeforeAfter:
 
     @property
     def is_good(self) -> bool | None:
-        """Whether the edit did here what it should; None where the picture does not count."""
+        """True if the edit did here what it should; None where the picture does not count."""
         if not self.recognised_before:
             return None
         if self.group == "keep":

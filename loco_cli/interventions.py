@@ -1,4 +1,4 @@
-"""What is done to one run, as records: printable, hashable, fit for a plan or a manifest."""
+"""Changes to one run as records: printable, hashable, fit for a plan or a manifest."""
 
 from dataclasses import dataclass
 
@@ -116,11 +116,11 @@ class TracedBatch:
 
     @property
     def encoded(self) -> tuple[TracedRun, ...]:
-        """What the text encoders read: the clean run first, and each run once."""
+        """The runs that the text encoders read: the clean run first, and each run once."""
         return tuple(dict.fromkeys((self.clean, *self.runs)))
 
     @property
     def drawn(self) -> tuple[TracedRun, ...]:
-        """What the UNet reads, in the same order."""
+        """The runs that the network reads, in the same order."""
         has_unet = any(one.component == UNET for run in self.runs for one in run.restore)
         return self.encoded if has_unet else tuple(dict.fromkeys(self.runs))

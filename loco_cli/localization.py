@@ -1,4 +1,4 @@
-"""Where a concept was found: a score per candidate set of layers, as `loco.localization/1`."""
+"""The layers of a concept: a score per candidate set of layers, as `loco.localization/1`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -171,11 +171,11 @@ class Localization(SparseRecord):
         return tuple(sorted(self.scores, key=lambda s: s.score, reverse=self.better == "higher"))
 
     def does(self, share: float) -> bool:
-        """Whether the chosen layers do at least this share of the full swap, as it was scored."""
+        """True if the chosen layers do at least this share of the full swap, as it was scored."""
         return self.effect is not None and self.effect >= share
 
     def is_enough(self, wanted: float) -> bool:
-        """Whether the chosen layers are not clearly short of the share `wanted`."""
+        """True if the chosen layers are not clearly short of the share `wanted`."""
         return self.effect is not None and self.effect >= enough(wanted, self.scale_error)
 
 
@@ -241,5 +241,5 @@ def best_score(scores: Sequence[WindowScore], better: Better) -> WindowScore:
 
 
 def better_for(kind: ConceptKind) -> Better:
-    """Return which way a score should go: a fact's rises towards its target, others fall."""
+    """Return the better direction of a score: a fact's rises towards its target, others fall."""
     return "higher" if kind == "fact" else "lower"

@@ -62,13 +62,13 @@ class Base(Record):
 
     files: tuple[FileRecord, ...]
     parent: Parent | None = None
-    name: _RelativePath  # of file or folder
+    name: _RelativePath  # name of the file or folder
     left_out: tuple[str, ...] = ()
     carried: tuple[str, ...] = ()
 
 
 class Output(Record):
-    """What was written, the manifest itself excepted; `stamped` is False after `--no-stamp`."""
+    """The files that were written but the manifest; `stamped` is False after `--no-stamp`."""
 
     files: tuple[FileRecord, ...] = ()
     kind: Literal["checkpoint", "lora"] = "checkpoint"
@@ -173,11 +173,11 @@ class StrengthTrial(Record):
     short: tuple[int, ...] = ()
 
     def forgets(self, target: float) -> bool:
-        """Whether enough was forgotten and became what it should."""
+        """True if enough was forgotten and became what it should."""
         return all(one is not None and one >= target for one in (self.forgotten, self.became))
 
     def reaches(self, target: float) -> bool:
-        """Whether enough was kept too, where anything was there to be kept."""
+        """True if enough was kept too, where anything was there to be kept."""
         return self.forgets(target) and (self.kept is None or self.kept >= target)
 
     @property
@@ -274,7 +274,7 @@ class Environment(Record):
 
 
 class Seconds(Record):
-    """How long the stages took."""
+    """The duration of each stage."""
 
     localize: float = 0.0
     solve: float = 0.0
@@ -337,7 +337,7 @@ class Manifest(SparseRecord):
 
 
 class Verification(Record):
-    """Whether an output holds against its manifest, as `loco.verification/1`; failures in words."""
+    """The verdict of `loco verify`, as `loco.verification/1`; failures in words."""
 
     schema_: Literal["loco.verification/1"] = Field("loco.verification/1", alias="schema")
     ok: bool

@@ -1,4 +1,4 @@
-"""What a command would do, as `loco.plan/1`: printed by `--dry-run`, before anything is loaded."""
+"""The plan of a command as `loco.plan/1`: printed by `--dry-run`, before anything is loaded."""
 
 import os
 from collections.abc import Sequence

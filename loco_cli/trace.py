@@ -1,4 +1,4 @@
-"""What causal tracing found: a score per restored state, as `loco.trace/1`."""
+"""The result of causal tracing: a score per restored state, as `loco.trace/1`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -65,12 +65,12 @@ class Trace(Record):
 
     @property
     def total_effect(self) -> float:
-        """What the noise takes from the score, clean less corrupted."""
+        """The score that the noise takes, clean less corrupted."""
         return self.clean_score - self.corrupted_score
 
     @property
     def is_harmed(self) -> bool:
-        """Whether the noise takes more than the scores scatter."""
+        """True if the noise takes more than the scores scatter."""
         return self.total_effect > 2 * max(self.clean_stderr, self.corrupted_stderr)
 
     def share(self, score: TraceScore) -> float | None:

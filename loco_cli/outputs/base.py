@@ -1,4 +1,4 @@
-"""What a manifest says of a base: its files, and the edit that made it, if one did."""
+"""The base in a manifest: its files, and the edit that made it, if one did."""
 
 from collections.abc import Mapping
 from hashlib import sha256
@@ -69,7 +69,7 @@ def _check_unchanged(base: Checkpoint, found: FoundManifest, digests: Mapping[st
 
 def is_base(manifest: Manifest, other: Checkpoint) -> bool | None:
     """
-    Whether the weights of `other` are those that a manifest was written for, file by file.
+    True if the weights of `other` are those that a manifest was written for, file by file.
 
     None where they lie in other files, so that nothing can be said.
     """

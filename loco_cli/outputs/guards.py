@@ -1,4 +1,4 @@
-"""Where files may be written: over nothing that is read, and over nothing else unasked."""
+"""Checks of places to write: nothing that is read is overwritten, nothing else unasked."""
 
 import os
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ _OPTIONS: dict[_Written, str] = {"output": "--output", "recipe": "--save-recipe"
 
 
 def sources_of(base: Checkpoint) -> tuple[Path, ...]:
-    """Return where a checkpoint is read: its root, and the folders and files that links lead to."""
+    """Return the sources of a checkpoint: its root, and all that its links lead to."""
     folders = [entry.source.parent for entry in base.entries] if base.is_folder else []
     return tuple(dict.fromkeys((base.root, *folders, *(entry.source for entry in base.entries))))
 

@@ -50,7 +50,7 @@ class Adapter:
 
     changes: tuple[LowRank, ...]
     tensors: tuple[TensorRecord, ...]
-    edits: tuple[TensorEdit, ...]  # of the same tensors
+    edits: tuple[TensorEdit, ...]  # in the order of `tensors`
 
 
 @contextmanager
@@ -150,7 +150,7 @@ def _moved(
     solved: tuple[Tensor, Tensor],
     stored: tuple[Tensor, Tensor],
 ) -> tuple[TensorRecord, TensorEdit]:
-    """Return what becomes of a tensor that is given a change in two factors, as they are stored."""
+    """Return the record and the change of a tensor to which two factors are added, as stored."""
     left, right = (factor.double() for factor in stored)
     weight, change, wanted = read_tensor(slot).double(), left @ right, solved[0] @ solved[1]
     header = base.header(slot.file)

@@ -1,4 +1,4 @@
-"""All that is said of an edit: its manifest, its report, its model card."""
+"""The manifest, the report and the model card of an edit."""
 
 import platform
 import time
@@ -30,7 +30,7 @@ from loco_cli.report.html import render_edit_report
 
 
 class ManifestBuilder:
-    """What the manifest, the card and the report say of an edit that is being written."""
+    """Builds the manifest, the card and the report of an edit that is being written."""
 
     def __init__(
         self, edit: ModelEdit, options: EditOptions, solved: Solved, tensors: Sequence[TensorEdit]
@@ -75,7 +75,7 @@ class ManifestBuilder:
 
     @property
     def preview(self) -> EditPreview:
-        """What is known of the edit before it is written."""
+        """The edit before it is written."""
         return EditPreview(
             edits=self.solved.records,
             drift=self.drift,
@@ -85,11 +85,11 @@ class ManifestBuilder:
 
     @property
     def drift(self) -> Drift | None:
-        """How far prompts move that the edit is to leave alone."""
+        """The drift of the prompts that the edit is to leave alone."""
         return self.solved.changes[0].probe.mean([edit.drifts for edit in self.tensors])
 
     def pages(self, manifest: Manifest) -> dict[str, str | bytes]:
-        """Return what lies beside the weights, by role: recipe, report, and a folder's card."""
+        """Return the files beside the weights by role: recipe, report, and a folder's card."""
         located, recipe = self.edit.located, self.edit.recipe
         pages: dict[str, str | bytes] = {"recipe": recipe.text, "report": self._report(manifest)}
         if located.checkpoint.is_folder:

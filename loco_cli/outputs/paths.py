@@ -37,7 +37,7 @@ _FILE_SUFFIXES = {
 @dataclass(frozen=True)
 class OutputPaths:
     """
-    Where an output is: `OutputPaths.of(Path("edited"), is_folder=True).manifest`.
+    The names of an output: `OutputPaths.of(Path("edited"), is_folder=True).manifest`.
 
     `root` is the folder, or the weights' own file; `card` is None for a file.
     """
@@ -88,7 +88,7 @@ class OutputPaths:
 
     @property
     def places(self) -> tuple[Path, ...]:
-        """What has to be free for it: the folder, or every file."""
+        """The places that the output takes: the folder, or every file."""
         return (self.root,) if self.is_folder else (self.root, *self.beside)
 
     def now(self, recorded: str) -> Path:
@@ -106,7 +106,7 @@ class OutputPaths:
 
 @dataclass(frozen=True)
 class EditOptions:
-    """How to write an edit: `EditOptions(output=Path("out"), stamp=True, force=False)`."""
+    """The options of an output: `EditOptions(output=Path("out"), stamp=True, force=False)`."""
 
     output: Path | None = None
     stamp: bool = True
@@ -195,7 +195,7 @@ def check_free(places: tuple[Path, ...], *, is_folder: bool, force: bool) -> Non
 
 
 def needed_bytes(base: Checkpoint, edited_bytes: int) -> int:
-    """Return what an edited copy of `base` takes, with `edited_bytes` in the undo file as well."""
+    """Return the size of an edited copy of `base`, with `edited_bytes` in the undo file as well."""
     kept = (entry.n_bytes for entry in base.entries if entry.path not in base.left_out)
     return sum(kept) + edited_bytes
 
@@ -300,6 +300,6 @@ def _interrupted_manifest(root: Path, manifest: Path) -> Path | None:
 
 
 def _interrupted_output(output: Path) -> Path | None:
-    """Return where an output is that was to be replaced, None where there is none."""
+    """Return the place of an output that was to be replaced, None where there is none."""
     places = (folder / "old" / output.name for folder in left_behind(output))
     return next((place for place in places if place.exists()), None)

@@ -38,14 +38,14 @@ class CatalogEntry:
 
 
 def shipped_folder() -> Path:
-    """Return where the shipped recipes are: in the package, or beside it in a source checkout."""
+    """Return the folder of shipped recipes: in the package, or beside it in a source checkout."""
     package = Path(__file__).parents[1]
     installed = package / "_recipes"
     return installed if installed.is_dir() else package.parent / "recipes"
 
 
 def user_folder() -> Path:
-    """Return where the user's own recipes are, whether it exists or not."""
+    """Return the folder of the user's own recipes; it need not exist."""
     return platformdirs.user_config_path("loco", appauthor=False) / "recipes"
 
 

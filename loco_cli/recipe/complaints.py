@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in one sentence with file, line and key."""
+"""One sentence on what is wrong with a recipe, with file, line and key."""
 
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches

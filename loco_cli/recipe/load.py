@@ -247,7 +247,7 @@ def _set(values: dict[str, Any], path: KeyPath, override: Override) -> None:
 
 
 def _set_to(overrides: Sequence[Override]) -> str | None:
-    """Return what `--set` says that the only edit goes to, None where it says nothing."""
+    """Return the target that `--set` gives the only edit, None where it gives none."""
     keys = ("to", "edits.0.to")
     return next((str(one.value) for one in reversed(overrides) if one.key in keys), None)
 

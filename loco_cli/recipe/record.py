@@ -30,9 +30,9 @@ from loco_cli.recipe.values import (
 )
 from loco_cli.records import Record
 
-# of a projection's channels; of five concepts of `tiny`, two prompts and two seeds each, three
-# eighths left one and a half as they were, half left half of one, three quarters none, and as much
-# was kept as with all channels (`python -m tests.benchmarks.edits --choosing --layers key`)
+# share of a projection's channels that is held. Of five concepts of `tiny`, two prompts and two
+# seeds each, 1.5 were left unforgotten at 3/8 of the channels, 0.5 at 1/2 and none at 3/4, where as
+# much was kept as with all channels (`python -m tests.benchmarks.edits --choosing --layers key`)
 AUTO_NEURONS = 0.75
 
 
@@ -112,7 +112,7 @@ class LocalizeSettings(Record):
 
     @property
     def may_scatter(self) -> bool:
-        """Whether an edit takes a set of layers where no range is enough."""
+        """True if an edit takes a set of layers where no range is enough."""
         return self.width == "auto" and self.window != "contiguous"
 
 
@@ -175,7 +175,7 @@ class EditSettings(Record):
 
     @property
     def is_measured(self) -> bool:
-        """Whether pictures decide how strong the edit is."""
+        """True if pictures decide how strong the edit is."""
         if self.strength != "auto":
             return self.strength == "measured"
         # pictures are made for the layers anyway; an edit in named ones takes none
@@ -237,7 +237,7 @@ class Recipe(RecipeDocument):
         return tuple(entry.concept for entry in self.edits)
 
     def document(self) -> dict[str, Any]:
-        """Return what the file says, defaults filled in, as plain values."""
+        """Return the content of the file as plain values, defaults filled in."""
         document = self.model_dump(mode="json", include=set(RecipeDocument.model_fields))
         for entry, concept in zip(document["edits"], self.concepts, strict=True):
             entry["to"] = concept.to

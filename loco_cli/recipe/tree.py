@@ -53,7 +53,7 @@ class Tree:
     places: Mapping[KeyPath, str] = field(default_factory=dict)
 
     def place(self, path: KeyPath) -> str:
-        """Return where `path` stands, or where the nearest key above it does."""
+        """Return the place of `path`, or of the nearest key above it."""
         while path and path not in self.places:
             path = path[:-1]
         return self.places[path]

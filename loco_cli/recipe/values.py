@@ -108,7 +108,7 @@ def _parse_neurons(value: Any) -> int | Literal["auto"]:
 
 
 def _parse_preserve(value: Any) -> Literal["auto", "none"] | tuple[str, ...]:
-    """Return what to preserve: `auto`, `none` or subjects and prompts, each once."""
+    """Return the value of `preserve`: `auto`, `none` or subjects and prompts, each once."""
     if value == "auto" or value == "none":
         return "auto" if value == "auto" else "none"
     if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):

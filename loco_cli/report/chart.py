@@ -89,7 +89,7 @@ class Chart:
         return self.y_of_numbers(self._n_lines - 1) + _BELOW
 
     def y_of_numbers(self, line: int) -> float:
-        """Return where a line of layer numbers stands, in pixels; the first line is 0."""
+        """Return the height of a line of layer numbers, in pixels; the first line is 0."""
         return TOP + PLOT + TOP + _FOOT - _BELOW + _LINE * line
 
     @property
@@ -269,7 +269,7 @@ class Ladder:
 
     @classmethod
     def of(cls, strength: Strength | None) -> "Ladder | None":
-        """Return what a page shows of a strength, None where nothing was measured."""
+        """Return the ladder of a strength, None where nothing was measured."""
         if strength is None:
             return None
         n, y = len(strength.tried), _height_of(strength.target)

@@ -45,7 +45,7 @@ class _LocalizationView:
 
     @classmethod
     def of(cls, swept: LocalizationRun, module_paths: Sequence[str] = ()) -> "_LocalizationView":
-        """Return what the page needs of a localization."""
+        """Return the view of a localization."""
         found = swept.localization
         paths = dict(enumerate(swept.module_paths or module_paths))
         paths |= {layer.layer: layer.module_path for layer in found.layers}
@@ -60,7 +60,7 @@ class _LocalizationView:
 
 
 def _hashes(manifest: Manifest | None) -> tuple[tuple[str, str], ...]:
-    """Return what a manifest has hashed before an edit, by name: itself, the recipe, the base."""
+    """Return the hashes in a manifest by name: its own, the recipe's, those of the base."""
     if manifest is None:
         return ()
     files = ((f"base of the edit: {file.path}", file.sha256) for file in manifest.base.files)

@@ -47,7 +47,7 @@ def layer_words(layers: Sequence[int]) -> str:
 
 
 def place_words(layers: Sequence[int]) -> str:
-    """Return where an edit is, in a sentence: its layers, or without any the text encoder."""
+    """Return the place of an edit in a sentence: its layers, or the text encoder if it has none."""
     return layer_words(layers) if layers else "the text encoder"
 
 
