@@ -73,13 +73,13 @@ class Checkpoint:
 
         They are in another format, or are a network or a text encoder in a folder of another name.
         """
-        known, key_ends = ("", *registry.components()), registry.key_ends()
+        known = registry.known()
         others = {
             file.path
             for file in self.files
-            if file.path.rpartition("/")[0] not in known
+            if file.path.rpartition("/")[0] not in ("", *known.components)
             and any(
-                name.endswith(key_ends) or clip_name(name).startswith("text_model.encoder.")
+                name.endswith(known.key_ends) or clip_name(name).startswith("text_model.encoder.")
                 for name in file.header.tensors
             )
         }
@@ -233,7 +233,7 @@ def _check_rows(file: CheckpointFile, tensor: TensorInfo, rows: RowSlice) -> Non
 
 def _check_one_model(root: Path, slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
     """Raise CheckpointError where the root of a folder holds models that nothing ties together."""
-    inputs = [(network.component, network.input_tensor) for network in registry.networks()]
+    inputs = [(network.component, network.input_tensor) for network in registry.known().networks]
     files = [slot.file for key in inputs for slot in slots.get(key, ())]
     if any("/" in file for file in files):
         return  # of a diffusers folder, whose publisher put the same model beside it

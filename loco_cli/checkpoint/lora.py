@@ -74,16 +74,15 @@ def lora_tensors(spelling: LoraSpelling, changes: Sequence[LowRank]) -> dict[str
     import torch
     from torch.nn.functional import pad
 
-    ends = spelling.ends
     rank = max(change.up.shape[1] for change in changes)
     tensors = {}
     for change in (*changes, *_partners(spelling, changes)):
         name = spelling.name(change.component, change.module)
         spare = rank - change.up.shape[1]
-        tensors[name + ends.up] = pad(change.up.float(), (0, spare))  # [d_out, rank]
-        tensors[name + ends.down] = pad(change.down.float(), (0, 0, 0, spare))  # [rank, d_in]
-        if ends.alpha:
-            tensors[name + ends.alpha] = torch.tensor(float(rank))
+        tensors[name + spelling.up] = pad(change.up.float(), (0, spare))  # [d_out, rank]
+        tensors[name + spelling.down] = pad(change.down.float(), (0, 0, 0, spare))  # [rank, d_in]
+        if spelling.alpha:
+            tensors[name + spelling.alpha] = torch.tensor(float(rank))
     return dict(sorted(tensors.items()))
 
 

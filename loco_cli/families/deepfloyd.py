@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from loco_cli.families import known
 from loco_cli.families.compvis import labelled_block
-from loco_cli.families.names import PEFT, LoraSpelling
+from loco_cli.families.names import PEFT
 from loco_cli.families.spec import (
     UNET,
     Context,
@@ -13,11 +13,9 @@ from loco_cli.families.spec import (
     GroupNorm,
     LinearMap,
     ModelSpec,
-    PipelineClass,
     Pooling,
     Projection,
-    Refusal,
-    Signature,
+    Shapes,
     TextEncoderSpec,
     TextInput,
 )
@@ -58,6 +56,13 @@ def _block(name: str) -> tuple[str, None]:
     return labelled_block(name)[0], None
 
 
+def _refusal(shapes: Shapes) -> tuple[str, str] | None:
+    reads_two_pictures = shapes.get(UNET.input_tensor, ())[1:2] == (6,)
+    if f"{_HID_PROJ.name}.weight" not in shapes or not reads_two_pictures:
+        return None
+    return "is an upscaler of DeepFloyd IF, whose layers loco does not know", "give the first stage"
+
+
 _IF = Family(
     name="if",
     title="DeepFloyd IF",
@@ -67,30 +72,22 @@ _IF = Family(
     layer_table=_layers,
     width_tensors=tuple(f"down_blocks.{i}.resnets.0.conv1.weight" for i in range(4)),
     key_end=".add_k_proj.weight",
-    signatures=(Signature(f"{_HID_PROJ.name}.weight"),),
+    signature={f"{_HID_PROJ.name}.weight": 2},
     single_file=None,
     block_label=_block,
-    lora=LoraSpelling(PEFT),  # diffusers alone runs it, and finds its layers by these names only
-    pipeline=PipelineClass(
-        "IFPipeline",
-        {
-            "safety_checker": None,
-            "feature_extractor": None,
-            "requires_safety_checker": False,
-            "watermarker": None,
-        },
-        n_channels=3,
-    ),
+    lora=PEFT,  # diffusers alone runs it, and finds its layers by these names only
+    pipeline="IFPipeline",
+    pipeline_options={
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+        "watermarker": None,
+    },
+    n_channels=3,
     has_vae=False,
     guided_batch="halves",
     has_residual_attention=True,
-    refusals=(
-        Refusal(
-            (Signature(f"{_HID_PROJ.name}.weight"), Signature(UNET.input_tensor, n_inputs=6)),
-            "is an upscaler of DeepFloyd IF, whose layers loco does not know",
-            "give the first stage",
-        ),
-    ),
+    refusal=_refusal,
     place=3,
 )
 FAMILIES = (_IF,)

@@ -61,7 +61,10 @@ def component_places(component: str, tensors: Iterable[str]) -> Iterator[TensorA
         if component.startswith("text_encoder"):
             yield TensorAlias(component, clip_name(tensor), tensor)
         elif component == "vae":
-            yield TensorAlias(component, _renamed_attention(tensor), tensor)
+            owner, dot, rest = tensor.partition(".attentions.0.")
+            projection, _, kind = rest.partition(".")
+            new = f"{owner}{dot}{_OLD_ATTENTION.get(projection, projection)}.{kind}"
+            yield TensorAlias(component, new if dot else tensor, tensor)
         else:
             yield TensorAlias(component, tensor, tensor)
 
@@ -72,32 +75,14 @@ def clip_name(name: str) -> str:
     return f"text_model.{name}" if is_bare else name
 
 
-def _renamed_attention(name: str) -> str:
-    owner, dot, rest = name.partition(".attentions.0.")
-    projection, _, kind = rest.partition(".")
-    return f"{owner}{dot}{_OLD_ATTENTION.get(projection, projection)}.{kind}" if dot else name
-
-
-@dataclass(frozen=True)
-class LoraEnds:
-    """The ends of a module's tensors: `LoraEnds(".lora_up.weight", ".lora_down.weight", None)`."""
-
-    up: str
-    down: str
-    alpha: str | None
-
-
-KOHYA = LoraEnds(".lora_up.weight", ".lora_down.weight", ".alpha")
-PEFT = LoraEnds(".lora_B.weight", ".lora_A.weight", None)
-
-
 @dataclass(frozen=True)
 class LoraSpelling:
     """
-    The names that a LoRA has for a family's modules: `LoraSpelling(KOHYA, {"unet": "lora_unet"})`.
+    The names of a LoRA's tensors: `LoraSpelling(".lora_B.weight", ".lora_A.weight", None)`.
 
-    A1111, Forge, ComfyUI and diffusers all read kohya's names, for which `prefixes` has the first
-    word of each component. PEFT's need none: they are component, dot and module.
+    A tensor's name is that of its module and one of the ends `up`, `down` and `alpha`. A1111,
+    Forge, ComfyUI and diffusers all read kohya's names, for which `prefixes` has the first word of
+    each component. PEFT's need none: they are component, dot and module.
 
     `original` spells a module of the network as the family's own files do, where kohya's names
     follow these, and returns None for one that they do not have. `whole_attentions` are the text
@@ -106,7 +91,9 @@ class LoraSpelling:
     metadata.
     """
 
-    ends: LoraEnds = PEFT
+    up: str
+    down: str
+    alpha: str | None
     prefixes: Mapping[str, str] = field(default_factory=dict)
     original: Callable[[str], str | None] | None = None
     whole_attentions: frozenset[str] = frozenset()
@@ -148,3 +135,7 @@ class LoraSpelling:
     def _with_prefix(self, component: str, module: str) -> str:
         spelled = clip_name(module) if component.startswith("text_encoder") else module
         return f"{self.prefixes[component]}_{spelled}".replace(".", "_")
+
+
+KOHYA = LoraSpelling(".lora_up.weight", ".lora_down.weight", ".alpha")
+PEFT = LoraSpelling(".lora_B.weight", ".lora_A.weight", None)

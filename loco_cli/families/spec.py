@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from loco_cli.families.names import LoraSpelling, TensorAlias
 
-Prediction = Literal["epsilon", "v_prediction"]
 Shapes = Mapping[str, tuple[int, ...]]  # of a network's tensors, by canonical name
 
 _CLIP_TOKENS = "text_model.embeddings.token_embedding.weight"
@@ -222,45 +221,6 @@ class Context:
     pooling: Pooling | None = None
 
 
-@dataclass(frozen=True)
-class Signature:
-    """
-    A tensor that tells a family: `Signature("down_blocks.0...proj_in.weight", n_dims=4)`.
-
-    A network of the family has it, with `n_dims` dimensions, the second of them `n_inputs`.
-    """
-
-    tensor: str
-    n_dims: int | None = None
-    n_inputs: int | None = None
-
-    def fits(self, shapes: Shapes) -> bool:
-        """Return whether a network has the tensor."""
-        shape = shapes.get(self.tensor)
-        if shape is None:
-            return False
-        has_dims = self.n_dims in (None, len(shape))
-        return has_dims and (self.n_inputs is None or shape[1:2] == (self.n_inputs,))
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A network that resembles a family and is none of it: its signatures, a sentence, a hint."""
-
-    signatures: tuple[Signature, ...]
-    what: str
-    hint: str
-
-
-@dataclass(frozen=True)
-class PipelineClass:
-    """The pipeline of a family: diffusers' class, its options, the channels of its input."""
-
-    name: str
-    options: Mapping[str, Any]
-    n_channels: int
-
-
 @dataclass(frozen=True, eq=False)
 class Family:
     """
@@ -271,14 +231,16 @@ class Family:
     unknown widths: its context, sampling and limits are theirs.
 
     The layers follow from the rows of `width_tensors` by `layer_table`. A network belongs to the
-    family if its key projections, whose names end with `key_end`, are those of the layers, and all
-    `signatures` fit. Where several families fit, the one with the most signatures is right.
+    family if its key projections, whose names end with `key_end`, are those of the layers, and it
+    has the tensors of `signature`, each with as many dimensions. Where several families fit, the
+    one with the longest signature is right. `refusal` returns a sentence and a hint on a network
+    that resembles the family and is none of it.
 
     `single_file` places the tensors of a file in the original layout, None where there is none.
     `block_label` returns the block of a tensor of the network, and its label if there is one. With
     guidance, a batch is twice as long and its second half conditional (`halves`), or it has the
     prompts alone (`none`). With `has_residual_attention` a layer returns the whole stream, and not
-    only its own share.
+    only its own share. `pipeline` is diffusers' class, `n_channels` those of the picture it reads.
     """
 
     name: str
@@ -289,15 +251,17 @@ class Family:
     layer_table: Callable[[Sequence[int]], tuple[CrossAttention, ...]]
     width_tensors: tuple[str, ...]
     key_end: str
-    signatures: tuple[Signature, ...]
+    signature: Mapping[str, int]
     single_file: Callable[[Sequence[str]], Iterable[TensorAlias]] | None
     block_label: Callable[[str], tuple[str, str | None]]
     lora: LoraSpelling
-    pipeline: PipelineClass
+    pipeline: str
+    pipeline_options: Mapping[str, Any]
+    n_channels: int
     has_vae: bool
     guided_batch: Literal["halves", "none"]
     has_residual_attention: bool = False
-    refusals: tuple[Refusal, ...] = ()
+    refusal: Callable[[Shapes], tuple[str, str] | None] = lambda shapes: None
     place: int = 100
 
     def layers(self, widths: Sequence[int]) -> tuple[CrossAttention, ...]:
@@ -352,7 +316,7 @@ class ModelSpec:
     licence: str | None = None
     config: str | None = None
     architecture: str | None = None
-    prediction: Prediction = "epsilon"
+    prediction: Literal["epsilon", "v_prediction"] = "epsilon"
     spacing: str | None = None
     ships: bool = False
 

@@ -12,7 +12,6 @@ from loco_cli.checkpoint.layout import Checkpoint, open_checkpoint
 from loco_cli.checkpoint.pickles import PICKLE_HINT
 from loco_cli.errors import CheckpointError, EditError, LocoError, RequestError, printable
 from loco_cli.families import registry
-from loco_cli.families.registry import Declared
 from loco_cli.families.spec import ModelSpec
 from loco_cli.models.hub import MODEL_FILES, cached, fetch
 from loco_cli.models.user_models import known_model, known_models, places_file
@@ -159,7 +158,7 @@ def find(model: str) -> ModelPath:
     if is_path(model):
         return ModelPath(path.stem if path.suffix in _SUFFIXES else path.absolute().name, path)
     if "/" in model:
-        root = _from_hub(model, tuple(one.component for one in registry.networks()))
+        root = _from_hub(model, tuple(one.component for one in registry.known().networks))
         return ModelPath(model, root, root.name)
     or_else = ", or give a folder, a `.safetensors` file or a hub id"
     raise registry.unknown_model(model, or_else)
@@ -183,7 +182,7 @@ def spec_of(checkpoint: Checkpoint) -> ModelSpec:
         checkpoint.slots(checkpoint.network, name)[0].canonical_shape[0]
         for name in family.width_tensors
     ]
-    spec = registry.spec_for(family, widths, checkpoint.d_text, declared(checkpoint))
+    spec = registry.spec_for(family, widths, checkpoint.d_text, **declared(checkpoint))
     for name, shape in spec.tensor_shapes().items():
         found = checkpoint.slots(checkpoint.network, name)[0].canonical_shape
         if found != shape:
@@ -194,19 +193,19 @@ def spec_of(checkpoint: Checkpoint) -> ModelSpec:
     return spec
 
 
-def declared(checkpoint: Checkpoint) -> Declared:
-    """Return what metadata and scheduler say of a model beside its tensors."""
+def declared(checkpoint: Checkpoint) -> dict[str, str | None]:
+    """Return the words of metadata and scheduler by which models of one shape are told apart."""
     metadata = [file.header.metadata for file in checkpoint.files]
     architecture, prediction = (
         next((one[key] for one in metadata if key in one), None) for key in _MODELSPEC
     )
     scheduler = _scheduler(checkpoint)
     prediction = "v_prediction" if prediction == "v" else prediction
-    return Declared(
-        architecture,
-        scheduler.get("prediction_type") or prediction,
-        scheduler.get("timestep_spacing"),
-    )
+    return {
+        "architecture": architecture,
+        "prediction": scheduler.get("prediction_type") or prediction,
+        "spacing": scheduler.get("timestep_spacing"),
+    }
 
 
 def _scheduler(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -108,11 +108,11 @@ def load_pipeline(
             pictures and not from words alone.
         MachineError: the device has not the memory.
     """
-    kind, where = spec.family.pipeline, choose_device(device)
+    where = choose_device(device)
     options = {
         "dtype": choose_dtype(dtype, where),
         "local_files_only": True,
-        **kind.options,
+        **spec.family.pipeline_options,
     }
     with silence_libraries():
         try:
@@ -134,7 +134,7 @@ def load_pipeline(
 def _read(
     path: Path, spec: ModelSpec, config: Path, tensors: Tensors, options: dict[str, Any]
 ) -> DiffusionPipeline:
-    kind = getattr(diffusers, spec.family.pipeline.name)
+    kind = getattr(diffusers, spec.family.pipeline)
     if path.is_dir():
         options = {"use_safetensors": True, **_piece_tokenizers(path, spec), **options}
         return kind.from_pretrained(path, variant=_variant(path, spec.network), **options)
@@ -203,7 +203,7 @@ def _piece_tokenizers(folder: Path, spec: ModelSpec) -> dict[str, PreTrainedToke
 
 def _check_channels(path: Path, pipe: DiffusionPipeline, spec: ModelSpec) -> None:
     n_channels = getattr(pipe, spec.network).config.in_channels
-    n_known = spec.family.pipeline.n_channels
+    n_known = spec.family.n_channels
     if n_channels != n_known:
         raise CheckpointError(
             f"checkpoint `{path}` draws over pictures, not from words alone: its "

@@ -234,7 +234,7 @@ def test_an_open_clip_attention_is_written_whole():
     """
     change = LowRank("text_encoder", f"{SELF_ATTN}.out_proj", random(8, 2), random(2, 8))
 
-    spellings = {family.name: family.lora for family in registry.families()}
+    spellings = {name: family.lora for name, family in registry.known().families.items()}
 
     sd1 = lora_tensors(spellings["sd1"], [change])
     sd2 = lora_tensors(spellings["sd2"], [change, change])

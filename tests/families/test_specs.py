@@ -9,7 +9,7 @@ from diffusers import UNet2DConditionModel
 
 from loco_cli.errors import UnknownName
 from loco_cli.families import registry
-from loco_cli.families.registry import Declared, spec_for
+from loco_cli.families.registry import spec_for
 
 D_TEXT = 64
 N_TOKENS = 5
@@ -170,7 +170,8 @@ def test_a_known_model_is_found_by_its_shape(name):
         spec.family,
         widths,
         spec.d_text,
-        Declared(spec.architecture, spec.prediction),
+        architecture=spec.architecture,
+        prediction=spec.prediction,
     )
 
     assert spec.family.layers(widths) == spec.layers
@@ -189,12 +190,12 @@ def test_models_of_one_shape_are_told_apart_by_what_is_said_of_them():
     base, turbo = "stable-diffusion-xl-v1-base", "stable-diffusion-xl-turbo-v1"
 
     assert spec_for(*sd2).name == "sd21"
-    assert spec_for(*sd2, Declared(prediction="epsilon")).name == "sd21-base"
-    assert spec_for(*sd2, Declared("stable-diffusion-v2-512")).name == "sd21-base"
+    assert spec_for(*sd2, prediction="epsilon").name == "sd21-base"
+    assert spec_for(*sd2, architecture="stable-diffusion-v2-512").name == "sd21-base"
     assert spec_for(*sdxl).name == "sdxl"
-    assert spec_for(*sdxl, Declared(turbo)).name == "sdxl-turbo"
-    assert spec_for(*sdxl, Declared(spacing="trailing")).name == "sdxl-turbo"
-    assert spec_for(*sdxl, Declared(base, spacing="trailing")).name == "sdxl"
+    assert spec_for(*sdxl, architecture=turbo).name == "sdxl-turbo"
+    assert spec_for(*sdxl, spacing="trailing").name == "sdxl-turbo"
+    assert spec_for(*sdxl, architecture=base, spacing="trailing").name == "sdxl"
 
 
 def test_of_unknown_widths_only_the_family_is_known(family):

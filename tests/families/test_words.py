@@ -42,8 +42,9 @@ def test_no_other_file_knows_a_family():
     Such a string is a fact about one family, which its record should hold. Formats have the word
     for what they call so.
     """
-    names = {one.name for one in registry.families()}
-    networks = {one.component for one in registry.networks()}
+    known = registry.known()
+    names = set(known.families)
+    networks = {one.component for one in known.networks}
     paths = tuple(f"{component}{end}" for component in networks for end in "/.")
 
     found = {}

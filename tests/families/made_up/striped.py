@@ -7,13 +7,13 @@ files have names of their own, and keep the three on top of each other.
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from loco_cli.families import known
 from loco_cli.families.compvis import labelled_block
 from loco_cli.families.names import (
     KOHYA,
     OTHER_COMPONENT,
-    LoraSpelling,
     RowSlice,
     TensorAlias,
     clip_name,
@@ -24,9 +24,7 @@ from loco_cli.families.spec import (
     CrossAttention,
     Family,
     ModelSpec,
-    PipelineClass,
     Projection,
-    Signature,
     TextEncoderSpec,
     TextInput,
 )
@@ -79,16 +77,18 @@ _STRIPED = Family(
     layer_table=_layers,
     width_tensors=("down_blocks.0.resnets.0.conv1.weight", "down_blocks.1.resnets.0.conv1.weight"),
     key_end=".attn2.to_k.weight",
-    signatures=(Signature("mid_block.attentions.0.attn2.to_g.weight", n_dims=2),),
+    signature={"mid_block.attentions.0.attn2.to_g.weight": 2},
     single_file=_places,
     block_label=labelled_block,
-    lora=LoraSpelling(
+    lora=replace(
         KOHYA,
-        {"unet": "lora_unet", "text_encoder": "lora_te"},
+        prefixes={"unet": "lora_unet", "text_encoder": "lora_te"},
         base_version="striped_v1",
         implementation="diffusers",
     ),
-    pipeline=PipelineClass("StripedPipeline", {}, n_channels=4),
+    pipeline="StripedPipeline",
+    pipeline_options={},
+    n_channels=4,
     has_vae=False,
     guided_batch="halves",
 )
