@@ -19,10 +19,10 @@ from loco_cli.concept import ConceptKind
 from loco_cli.errors import RequestError
 from loco_cli.records import Record
 
-FIGURES = ("forgotten", "became", "kept")
+_FIGURES = ("forgotten", "became", "kept")
 _Z = statistics.NormalDist().inv_cdf(0.975)  # half width of a 95 % interval in standard deviations
 
-Interval = tuple[float, float]
+_Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Evaluation(Record):
     kept: float | None
     harmonic_mean: float | None
     seeds: tuple[int, ...]
-    intervals: dict[str, Interval] = Field({})
+    intervals: dict[str, _Interval] = Field({})
 
     @classmethod
     def of(
@@ -215,7 +215,7 @@ def harmonic_mean(figures: Sequence[float | None]) -> float | None:
     return statistics.harmonic_mean(known) if len(known) == len(figures) else None
 
 
-def interval(groups: Sequence[Sequence[bool]]) -> Interval:
+def interval(groups: Sequence[Sequence[bool]]) -> _Interval:
     """
     Return the 95 % interval of a mean of shares, one for each group of images; none is empty.
 
@@ -234,8 +234,8 @@ def parse_limits(text: str) -> dict[str, float]:
     limits: dict[str, float] = {}
     for part in text.split(","):
         name, _, value = (piece.strip() for piece in part.partition("="))
-        if name not in FIGURES:
-            raise RequestError(f"unknown figure `{name}`", f"choose from {', '.join(FIGURES)}")
+        if name not in _FIGURES:
+            raise RequestError(f"unknown figure `{name}`", f"choose from {', '.join(_FIGURES)}")
         try:
             limits[name] = float(value)
         except ValueError:

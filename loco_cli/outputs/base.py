@@ -13,10 +13,10 @@ from loco_cli.outputs.paths import FoundManifest, OutputPaths, read_manifest
 
 
 def base_record(base: Checkpoint, digests: Mapping[str, Digest]) -> Base:
-    """Return the record of a base from the digest of each file; raises as `parent_of`."""
+    """Return the record of a base from each file's digest; raises as `_parent_of` does."""
     return Base(
         files=file_records(digests),
-        parent=parent_of(base, digests),
+        parent=_parent_of(base, digests),
         name=base.root.resolve().name or "base",
         left_out=base.left_out,
         carried=base.carried,
@@ -31,7 +31,7 @@ def file_records(digests: Mapping[str, Digest]) -> tuple[FileRecord, ...]:
     )
 
 
-def parent_of(base: Checkpoint, digests: Mapping[str, Digest]) -> Parent | None:
+def _parent_of(base: Checkpoint, digests: Mapping[str, Digest]) -> Parent | None:
     """
     Return the edit that made the base: by its manifest, or by the stamp alone if that is all.
 

@@ -31,7 +31,7 @@ from loco_cli.outputs.base import base_record, file_records
 from loco_cli.outputs.copying import Background, BaseCopy, FileCopy
 from loco_cli.outputs.paths import OutputPaths, check_free
 
-MakeManifest = Callable[[Base, tuple[TensorRecord, ...]], Manifest]
+_MakeManifest = Callable[[Base, tuple[TensorRecord, ...]], Manifest]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def edited_copy(
     what: str | None,
     *,
     force: bool = False,
-) -> Iterator["EditedCopy"]:
+) -> Iterator["_EditedCopy"]:
     """
     Begin to copy `base` to where its output will be, with `slots` left open.
 
@@ -69,11 +69,11 @@ def edited_copy(
         staged = OutputPaths.of(folder / final.root.name, base.is_folder)
         with write_errors(final.root):
             edits = plan_edits(base, slots, what)
-            copy = EditedCopy(base, edits, (staged, final), background, force=force)
+            copy = _EditedCopy(base, edits, (staged, final), background, force=force)
         yield copy
 
 
-class EditedCopy:
+class _EditedCopy:
     """An output on its way, in its staging folder: `put` every slot, then `finish`."""
 
     def __init__(
@@ -116,7 +116,7 @@ class EditedCopy:
 
     def finish(
         self,
-        make_manifest: MakeManifest,
+        make_manifest: _MakeManifest,
         make_pages: Callable[[Manifest], Mapping[str, str | bytes]],
     ) -> EditResult:
         """

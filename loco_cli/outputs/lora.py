@@ -45,7 +45,7 @@ from loco_cli.outputs.paths import EditOptions, OutputPaths
 
 
 @dataclass(frozen=True)
-class Adapter:
+class _Adapter:
     """A solved edit as factors: what the LoRA holds, and every tensor of the base that it moves."""
 
     changes: tuple[LowRank, ...]
@@ -56,7 +56,7 @@ class Adapter:
 @contextmanager
 def edited_lora(
     edit: ModelEdit, options: EditOptions, final: OutputPaths
-) -> Iterator["EditedLora"]:
+) -> Iterator["_EditedLora"]:
     """
     Begin a LoRA: the base is hashed while the edit is being solved.
 
@@ -66,11 +66,11 @@ def edited_lora(
     with Background() as background:
         with write_errors(final.root):
             hashing = _begin_hashing(edit.located.checkpoint, background)
-        yield EditedLora(edit, options, final, hashing)
+        yield _EditedLora(edit, options, final, hashing)
 
 
 @dataclass(frozen=True)
-class EditedLora:
+class _EditedLora:
     """A LoRA on its way, of which nothing is written yet."""
 
     edit: ModelEdit
@@ -114,7 +114,7 @@ class EditedLora:
         return EditResult(final, manifest)
 
 
-def adapt(located: LocatedModel, solved: Solved) -> Adapter:
+def adapt(located: LocatedModel, solved: Solved) -> _Adapter:
     """
     Return the factors of a solved edit, float32, and what they make of the base's tensors.
 
@@ -140,7 +140,7 @@ def adapt(located: LocatedModel, solved: Solved) -> Adapter:
             f"the edit changes nothing: all of its {len(tensors)} tensors keep their values",
             "lower `--ridge`",
         )
-    return Adapter(tuple(changes), tensors, tuple(edit for _, edit in moved))
+    return _Adapter(tuple(changes), tensors, tuple(edit for _, edit in moved))
 
 
 def _moved(
@@ -188,7 +188,7 @@ def _begin_hashing(base: Checkpoint, background: Background) -> BaseCopy:
     return BaseCopy(tuple(map(FileCopy, entries)), background)
 
 
-def _metadata(edit: ModelEdit, name: str, adapter: Adapter, base: Base) -> dict[str, str]:
+def _metadata(edit: ModelEdit, name: str, adapter: _Adapter, base: Base) -> dict[str, str]:
     checkpoint, spec = edit.located.checkpoint, edit.located.spec
     metadata = lora_metadata(
         spec,

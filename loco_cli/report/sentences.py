@@ -13,14 +13,14 @@ from loco_cli.methods import LOCALIZE_METHODS
 from loco_cli.plan import Plan, PlannedRuns
 from loco_cli.recipe import LocalizeSettings
 
-NONE = "–"
+_NONE = "–"
 HALF = 0.5  # a share of the full swap's effect under which no range is named the concept's
-MAX_LOST = 0.05  # share of a change that may be lost to rounding without a warning
+_MAX_LOST = 0.05  # share of a change that may be lost to rounding without a warning
 # drift of unrelated prompts that is warned of. Of 19 edits of `tiny` that were made too strong on
 # purpose, the six that kept less than nine tenths of what they should drifted by 0.9 to 2.7, the
 # others by 0.7 at most; one in the paper's form is not found out, which kept 0.83 and drifted by
 # 0.4. That was before edits kept everyday prompts: one that does drifts less however low its ridge
-MAX_DRIFT = 0.8
+_MAX_DRIFT = 0.8
 
 
 def layer_span(layers: Sequence[int]) -> str:
@@ -121,18 +121,18 @@ def too_weak(strength: Strength | None) -> tuple[str, ...]:
 def percent(share: float | None) -> str:
     """Return a share as people read it, `97.5%`; an unknown one is a dash."""
     if share is None:
-        return NONE
+        return _NONE
     return f"{100 * share:.1f}".removesuffix(".0").replace("-", "−") + "%"
 
 
 def score_words(score: float | None) -> str:
     """Return a score to three decimals; an unknown one is a dash."""
-    return NONE if score is None else f"{score:.3f}".replace("-", "−")
+    return _NONE if score is None else f"{score:.3f}".replace("-", "−")
 
 
 def small(figure: float | None) -> str:
     """Return a figure that may be tiny, to three digits; an unknown one is a dash."""
-    return NONE if figure is None else f"{figure:.3g}"
+    return _NONE if figure is None else f"{figure:.3g}"
 
 
 def listed(words: Iterable[str]) -> str:
@@ -224,12 +224,12 @@ def preview_warnings(preview: EditPreview) -> tuple[str, ...]:
     """Return a sentence for each thing that speaks against an edit."""
     said = []
     worst = preview.worst_rounded
-    if worst.rounding_error > MAX_LOST:
+    if worst.rounding_error > _MAX_LOST:
         said.append(
             f"rounding to {worst.dtype} loses {worst.rounding_error:.0%} of the change of "
             f"`{worst.key}`"
         )
-    if preview.drift and preview.drift.unrelated > MAX_DRIFT:
+    if preview.drift and preview.drift.unrelated > _MAX_DRIFT:
         said.append(
             f"the edit may harm what it is not about: unrelated prompts drift by "
             f"{preview.drift.unrelated:.0%}; a higher `--ridge` or fewer layers are gentler"

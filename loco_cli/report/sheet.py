@@ -18,7 +18,7 @@ from loco_cli.localization import LocalizationRun
 from loco_cli.report.sentences import layer_span, percent
 
 SIDE = 128  # pixels of a picture; twice those of `tiny`
-GAP, GROUP_GAP, LABEL_WIDTH, LINE, HEAD = 8, 14, 210, 16, 44  # pixels
+GAP, _GROUP_GAP, _LABEL_WIDTH, _LINE, HEAD = 8, 14, 210, 16, 44  # pixels
 INK, QUIET, PAPER, MARK = (24, 24, 28), (104, 104, 112), (255, 255, 255), (214, 92, 20)
 MAX_COLUMNS = 18  # a longer row goes on below
 
@@ -163,7 +163,7 @@ def render_sheet(title: str, rows: Sequence[Row], *, side: int = SIDE) -> bytes:
     fonts = _Fonts()
     heights = [_height(row, side, fonts) for row in rows]
     wanted = round(fonts.title.getlength(title)) + 2 * GAP
-    width = max(min(wanted, 1200), *(_width(row, side) for row in rows), LABEL_WIDTH)
+    width = max(min(wanted, 1200), *(_width(row, side) for row in rows), _LABEL_WIDTH)
     sheet = Image.new("RGB", (width, HEAD + sum(heights) + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP, GAP + 2), _cut(title, fonts.title, width - 2 * GAP), INK, fonts.title)
@@ -203,27 +203,27 @@ def _label(strip: Strip) -> str:
 
 
 def _places(row: Row, side: int) -> Iterator[tuple[int, Cell]]:
-    between = GROUP_GAP if row.group > 1 else 0
+    between = _GROUP_GAP if row.group > 1 else 0
     for i, cell in enumerate(row.cells):
-        yield LABEL_WIDTH + i * (side + GAP) + i // row.group * between, cell
+        yield _LABEL_WIDTH + i * (side + GAP) + i // row.group * between, cell
 
 
 def _width(row: Row, side: int) -> int:
-    return max((left for left, _ in _places(row, side)), default=LABEL_WIDTH - side) + side + GAP
+    return max((left for left, _ in _places(row, side)), default=_LABEL_WIDTH - side) + side + GAP
 
 
 def _height(row: Row, side: int, fonts: _Fonts) -> int:
     lines = len(_wrapped(row.label, fonts.small)) + bool(row.note)
-    return max(side + LINE, lines * LINE) + GAP + 4
+    return max(side + _LINE, lines * _LINE) + GAP + 4
 
 
 def _draw_label(draw: ImageDraw.ImageDraw, row: Row, top: int, fonts: _Fonts) -> None:
     if row.note:
-        note = _cut(row.note, fonts.small, LABEL_WIDTH - 2 * GAP)
+        note = _cut(row.note, fonts.small, _LABEL_WIDTH - 2 * GAP)
         draw.text((GAP, top), note, QUIET, fonts.small)
-        top += LINE
+        top += _LINE
     for i, line in enumerate(_wrapped(row.label, fonts.small)):
-        draw.text((GAP, top + i * LINE), line, INK, fonts.small)
+        draw.text((GAP, top + i * _LINE), line, INK, fonts.small)
 
 
 def _draw_cell(
@@ -246,7 +246,7 @@ def _draw_cell(
     draw.text((left, top + side + 3), _cut(cell.words, font, side), ink, font)
 
 
-def _wrapped(text: str, font: _Font, width: int = LABEL_WIDTH - 2 * GAP) -> list[str]:
+def _wrapped(text: str, font: _Font, width: int = _LABEL_WIDTH - 2 * GAP) -> list[str]:
     lines: list[str] = []
     for part in text.split("\n"):
         lines.append("")
