@@ -32,7 +32,7 @@ class LocoGroup(CommandGroup):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command line and exit with its code."""
-        terminal = Terminal(launched_team())
+        terminal = Terminal(launched_team(os.environ))
         with only_first_process_prints(terminal.team):
             try:
                 kwargs |= {"obj": terminal, "standalone_mode": False}  # alone Typer prints errors

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from loco_cli.cli import groups as g
 from loco_cli.cli import options as o
+from loco_cli.cli import request as g
 from loco_cli.cli.console import Terminal, plain, table
-from loco_cli.cli.request import build_time, command_line, recipe_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,7 +55,7 @@ def edit(
 
     Example: loco edit remove_style --output edited
     """
-    asked = recipe_of(
+    asked = g.recipe_of(
         recipe,
         model=concept.model,
         to=concept.to,
@@ -76,10 +75,10 @@ def edit(
         result.output,
         not no_stamp,
         result.force,
-        command_line(),
+        g.command_line(),
         save_recipe,
         as_form,
-        build_time(epoch),
+        g.build_time(epoch),
     )
     plan = command.plan(asked, options)
     terminal.warn(*borrowed_encoders(plan.edit.located.name, plan.borrowed))

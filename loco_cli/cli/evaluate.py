@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 
-from loco_cli.cli import groups as g
 from loco_cli.cli import options as o
+from loco_cli.cli import request as g
 from loco_cli.cli.console import Terminal, plain, table
-from loco_cli.cli.request import command_line, recipe_of
 from loco_cli.errors import RequestError
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def evaluate(
     """
     if base and model and base != model:
         raise RequestError("`--base` and `--model` both say what was edited", "give one of them")
-    asked = recipe_of(
+    asked = g.recipe_of(
         recipe,
         model=base or model,
         settings=running.settings,
@@ -76,7 +75,7 @@ def evaluate(
     from loco_cli.report.sentences import figures_sentence, strength_words
 
     limits = {} if fail_under is None else parse_limits(fail_under)
-    options = command.EvaluateOptions(edited, result.output, limits, result.force, command_line())
+    options = command.EvaluateOptions(edited, result.output, limits, result.force, g.command_line())
     plan = command.plan(asked, options)
     if result.dry_run:
         show_plan(terminal, plan.document())

@@ -8,8 +8,8 @@ from rich.color import Color
 from rich.style import Style
 from rich.text import Text
 
-from loco_cli.cli import groups as g
 from loco_cli.cli import options as o
+from loco_cli.cli import request as g
 from loco_cli.cli.console import Terminal, plain
 
 if TYPE_CHECKING:

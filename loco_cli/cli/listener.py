@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 
 from loco_cli.cli.console import Terminal, plain, safe
-from loco_cli.cli.scores import heading, scores_table
+from loco_cli.cli.results import heading, scores_table
 from loco_cli.events import EditPreview, Events, Progress
 from loco_cli.localization import Localization
 from loco_cli.plan import Plan

@@ -1,33 +1,15 @@
 """`loco localize`: find the layers that hold a concept."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
+from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from loco_cli.cli import groups as g
 from loco_cli.cli import options as o
-from loco_cli.cli import traces
-from loco_cli.cli.console import Terminal, plain
-from loco_cli.cli.request import command_line, recipe_of
-from loco_cli.cli.scores import found_parts
+from loco_cli.cli import request as g
+from loco_cli.cli.console import Terminal
+from loco_cli.cli.results import localize_parts
 from loco_cli.methods import LOCALIZE_METHODS, LOCOGEN, LocalizeMethodName, in_words
-
-if TYPE_CHECKING:
-    from loco_cli.commands import localize as localize_workflow
-    from loco_cli.commands import trace as trace_workflow
-    from loco_cli.models.session import RunOptions
-    from loco_cli.recipe import Recipe
-
-
-class _Named(TypedDict):
-    """Layers and neurons that the command line names itself."""
-
-    layers: Sequence[int] | None
-    neurons: int | None
 
 
 @g.spread
@@ -131,7 +113,7 @@ def localize(
 
     Example: loco localize "van gogh style" --output found
     """
-    recipe = recipe_of(
+    recipe = g.recipe_of(
         concept,
         model=asked.model,
         to=asked.to,
@@ -149,72 +131,24 @@ def localize(
         **running.overrides("localize"),
     )
     terminal: Terminal = ctx.obj
-    from loco_cli.cli.listener import show_plan
-    from loco_cli.commands import plans
+    from loco_cli.cli.listener import reporting, show_plan
+    from loco_cli.commands import localize as command
     from loco_cli.report.sentences import cost_words
 
-    named: _Named = {"layers": where.named(), "neurons": neurons}
-    plan = plans.localize(
-        recipe, result.output, force=result.force, batch_size=computing.batch_size, **named
-    )
+    asked_for = (where.named(), neurons, computing.batch_size)
+    options = command.LocalizeOptions(result.output, result.force, g.command_line(), *asked_for)
+    plan = command.plan(recipe, options)
     if result.dry_run:
-        show_plan(terminal, plan)
+        show_plan(terminal, plan.document())
         return
+    if plan.finds_states and plan.localize:
+        terminal.say(f"tracing takes at most {cost_words(plan.localize)}")
     machine = replace(computing.machine(running), team=terminal.team)
-    found: localize_workflow.LocalizeResult | trace_workflow.TraceResult
-    if LOCALIZE_METHODS[recipe.localize.method].finds != "states":
-        found, parts = _sweep(terminal, recipe, machine, result, named)
-    else:
-        if plan.localize:
-            terminal.say(f"tracing takes at most {cost_words(plan.localize)}")
-        found, parts = _trace(terminal, recipe, machine, result)
-    terminal.show(found.to_json(), *parts)
+    with reporting(terminal) as events:
+        found = command.run(plan, machine, events)
+    terminal.show(found.to_json(), *localize_parts(found, recipe.localize.wanted))
     if found.files:
         terminal.say(f"wrote {', '.join(map(str, found.files))}")
-
-
-def _sweep(
-    terminal: Terminal, recipe: "Recipe", machine: "RunOptions", result: g.Result, named: _Named
-) -> "tuple[localize_workflow.LocalizeResult, list[Text | Table]]":
-    from loco_cli.cli.listener import reporting
-    from loco_cli.commands import localize as workflow
-
-    with reporting(terminal) as events:
-        found = workflow.run(
-            recipe,
-            machine,
-            result.output,
-            **named,
-            force=result.force,
-            command=command_line(),
-            events=events,
-        )
-    parts: list[Text | Table] = []
-    for one in found.localizations:
-        parts += [*found_parts(one), *map(plain, workflow.conclusion(one, recipe.localize.wanted))]
-    return found, parts
-
-
-def _trace(
-    terminal: Terminal, recipe: "Recipe", machine: "RunOptions", result: g.Result
-) -> "tuple[trace_workflow.TraceResult, list[Text | Table]]":
-    from loco_cli.cli.listener import reporting
-    from loco_cli.commands import trace as workflow
-
-    with reporting(terminal) as events:
-        found = workflow.run(
-            recipe,
-            machine,
-            result.output,
-            force=result.force,
-            command=command_line(),
-            events=events,
-        )
-    parts: list[Text | Table] = []
-    for one in found.traces:
-        parts += [traces.heading(one), traces.states_table(one)]
-        parts += map(plain, workflow.conclusion(one))
-    return found, parts
 
 
 def _width(text: str | None) -> int | str | None:

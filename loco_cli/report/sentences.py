@@ -7,7 +7,7 @@ from loco_cli.errors import printable, size_words
 from loco_cli.evaluation import Evaluation
 from loco_cli.events import EditPreview
 from loco_cli.layers import LayerSet
-from loco_cli.localization import Localization
+from loco_cli.localization import KNOWN_SCALE, Localization
 from loco_cli.manifest import EditRecord, Manifest, Strength
 from loco_cli.methods import LOCALIZE_METHODS
 from loco_cli.plan import Plan, PlannedRuns
@@ -194,6 +194,104 @@ def search_costs(localize: PlannedRuns | None, strength: PlannedRuns | None) -> 
 def cost_words(runs: PlannedRuns) -> str:
     """Return a cost: "272 pictures, 10880 UNet evaluations"."""
     return f"{runs.n_pictures} pictures, {runs.unet_evaluations} UNet evaluations"
+
+
+def localization_sentences(found: Localization, wanted: float | None = None) -> tuple[str, ...]:
+    """
+    Return what a localization says, in sentences.
+
+    One that found nothing says so, and one that found less than the effect `wanted`.
+    """
+    span = abs(found.original_score - found.target_score)
+    noise = max((score.stderr for score in found.scores), default=0.0)
+    if span == 0 or span < 2 * noise:
+        return (
+            f"swapping every layer hardly changes the score ({found.original_score:.3f} to "
+            f"{found.target_score:.3f}): the model, or the scorer, does not know this concept",
+        )
+    where = f"{layer_words(found.layer_set)} ({range_words(found.layer_set)})"
+    share = f"{found.effect or 0.0:.0%} of what swapping all layers does"
+    paths = tuple(f"layer {layer.layer} is {layer.module_path}" for layer in found.layers)
+    details = (*paths, *_how_sure(found), *_how_vague(found, wanted), *_past_the_layers(found))
+    if found.neurons:
+        whole = found.neurons.layer_effect or 0.0
+        n, n_all = len(found.neurons.channels), 2 * len(found.layers)
+        return (
+            f"holding {n} channels of {n_all} projections in {where} makes {share}; "
+            f"swapping these layers whole makes {whole:.0%}",
+            *details,
+        )
+    if found.ranking is None and len(found.scores) == 1:
+        return (f"swapping {where} makes {share}{_give_or_take(found)}", *details)
+    lacking = shortfall(found, wanted)
+    if lacking:
+        return (lacking, *details)
+    how_far = _give_or_take(found) if found.window else ""
+    return (f"the concept lies in {where}: swapping there makes {share}{how_far}", *details)
+
+
+def _give_or_take(found: Localization) -> str:
+    chosen = next((one for one in found.scores if one.layer_set == found.layer_set), None)
+    if chosen is None or chosen.n < 2:
+        return ""
+    return f", give or take {chosen.stderr / abs(found.original_score - found.target_score):.0%}"
+
+
+def _how_sure(found: Localization) -> tuple[str, ...]:
+    """Return what a search that leaves windows out can say for itself."""
+    if found.ranking is None:
+        return ()
+    if LOCALIZE_METHODS[found.method].ranks:
+        return (
+            "of the layers to which the subject adds most these do most; "
+            "`--method locogen` tries more",
+        )
+    n_layers, n_tried = len(found.ranking), len(found.scores)
+    if found.window:
+        return _how_small(found)
+    tried = f"{n_tried} ranges were tried of those that {n_layers} layers have"
+    if found.margin is None:
+        return (f"{tried}; `--search exhaustive` tries all",)
+    ahead = f"the best is {found.margin:.1f} standard errors ahead of the next as wide"
+    return (f"{tried}, {ahead}; `--search exhaustive` tries all",)
+
+
+def _how_vague(found: Localization, wanted: float | None) -> tuple[str, ...]:
+    """Return a sentence where what all layers do, and so every share of it, is not well known."""
+    taken, error = accepted_below_target(found, wanted), found.scale_error or 0.0
+    if taken:
+        return (f"{taken}; more `--seeds` tell more",)
+    if error <= KNOWN_SCALE:
+        return ()
+    return (
+        f"what swapping all layers does differs from seed to seed, so that shares are known to "
+        f"within {error:.0%} of themselves; more `--seeds` tell more",
+    )
+
+
+def _how_small(found: Localization) -> tuple[str, ...]:
+    """Return what a search of sets can say for its size."""
+    tried = f"{len(found.scores)} sets were tried"
+    fewer = [
+        one.effect or 0.0
+        for one in found.scores
+        if len(one.layer_set) == len(found.layers) - 1 and set(one.layer_set) < set(found.layer_set)
+    ]
+    if len(fewer) < len(found.layers):
+        return (f"{tried}; a smaller one may be enough",)
+    return (f"{tried}; without any one of these layers it is {max(fewer):.0%} at most",)
+
+
+def _past_the_layers(found: Localization) -> tuple[str, ...]:
+    """Return whether the prompt was swapped where a model pools it, past keys and values."""
+    if found.pooled_swapped is None:
+        return ()
+    if found.pooled_swapped:
+        return ("the pooled prompt, which `add_embedding` reads, was swapped with every range",)
+    return (
+        "keys and values alone were swapped: the pooled prompt, which `add_embedding` reads, "
+        "stayed as it was (`--pooled` swaps it as well)",
+    )
 
 
 def edit_doubts(found: Sequence[Localization], settings: LocalizeSettings) -> tuple[str, ...]:

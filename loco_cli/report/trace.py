@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
+from loco_cli.families import registry
 from loco_cli.interventions import UNET
 from loco_cli.report.html import render_page
 from loco_cli.report.sentences import listed, percent
@@ -21,6 +22,7 @@ _DARK, _LIGHT = (31, 30, 28), (255, 255, 255)
 _Colour = tuple[int, int, int]
 _LABELS, _WIDE, _NARROW, _TALL = 130, 74, 26, 20  # pixels: row labels, cells, their height
 _MAX_WIDE = 16  # columns that are wide enough for their words
+_MIN_RESTORED = 0.5  # share of what the noise takes under which no state is named the concept's
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def grids_of(trace: Trace) -> tuple[_Grid, ...]:
 
 
 def state_words(score: TraceScore) -> str:
-    """Return a state as a sentence has it: "self-attention of block 0 at the last subject token".
+    """
+    Return a state as a sentence has it: "self-attention of block 0 at the last subject token".
 
     The UNet's go by their number: "resnet 7".
     """
@@ -77,6 +80,37 @@ def state_words(score: TraceScore) -> str:
         return f"{score.kind} {score.index} of the unet"
     token = score.token if score.token == "padding" else f"the {score.token} token"
     return f"{score.kind} of block {score.index} of the {score.component} at {token}"
+
+
+def trace_sentences(found: Trace) -> tuple[str, ...]:
+    """Return what a trace says, in sentences; one that found nothing says so."""
+    span = f"{found.clean_score:.3f} to {found.corrupted_score:.3f}"
+    if not found.is_harmed:
+        return (
+            f"noise on the subject hardly changes the score ({span}): raise `--noise`, or the "
+            "model, or the scorer, does not know this concept",
+        )
+    best = found.best()
+    share = found.share(best) or 0.0
+    gives = f"gives back {share:.0%} of what the noise takes ({span})"
+    details = (f"it is {best.component} {best.module_path}", *_among_cross_attentions(found))
+    if share < _MIN_RESTORED:
+        first = f"no single state holds the concept: the best, {state_words(best)}, {gives}"
+        return (first, *details)
+    return (f"{state_words(best)} {gives}", *details)
+
+
+def _among_cross_attentions(found: Trace) -> tuple[str, ...]:
+    """Return which of the UNet's cross-attentions, where an edit is made, restores most."""
+    crossed = [one for one in found.ranked() if one.kind == "cross-attention"]
+    # a resnet hands on the whole stream, so do residual attentions: some restore by themselves
+    if not crossed or registry.family(found.model.family).has_residual_attention:
+        return ()
+    best = crossed[0]
+    return (
+        f"of the cross-attentions, where edits are made, layer {best.index} gives back most: "
+        f"{found.share(best) or 0.0:.0%}, {best.module_path}",
+    )
 
 
 def render_trace_report(traced: Sequence[TraceRun], *, command: Sequence[str] = ()) -> str:

@@ -5,10 +5,12 @@ import json
 import pytest
 
 from loco_cli.commands import localize
+from loco_cli.commands.localize import LocalizeOptions
 from loco_cli.errors import OutputExists
 from loco_cli.localization import ConceptName, LayerName, Localization, ModelName, WindowScore
 from loco_cli.models.session import RunOptions
 from loco_cli.recipe import load_recipe
+from loco_cli.report.sentences import localization_sentences
 from tests.listeners import Heard
 
 RECIPE = """
@@ -58,7 +60,12 @@ def test_one_concept_is_one_document(tmp_path):
     """
     Document, sheet and report are written, and the file is what the command would print.
     """
-    found = localize.run(recipe_of(1), CPU, tmp_path / "found", command=("loco", "localize"))
+    found = localize.run(
+        localize.plan(
+            recipe_of(1), LocalizeOptions(tmp_path / "found", command=("loco", "localize"))
+        ),
+        CPU,
+    )
 
     assert [path.name for path in found.files] == ["localization.json", "sheet.png", "report.html"]
     document = json.loads((tmp_path / "found" / "localization.json").read_text())
@@ -72,7 +79,7 @@ def test_several_concepts_are_a_document_of_documents():
     """
     A recipe with several edits gives `loco.localizations/1`, and nothing is written unasked.
     """
-    found = localize.run(recipe_of(2), CPU)
+    found = localize.run(localize.plan(recipe_of(2)), CPU)
 
     document = found.to_json()
     assert document["schema"] == "loco.localizations/1"
@@ -91,7 +98,7 @@ def test_an_output_that_exists_is_found_before_the_model_loads(tmp_path):
     (tmp_path / "sheet.png").write_bytes(b"mine")
 
     with pytest.raises(OutputExists, match=r"sheet.png` exists"):
-        localize.run(recipe_of(1), CPU, tmp_path, events=heard.events)
+        localize.run(localize.plan(recipe_of(1), LocalizeOptions(tmp_path)), CPU, heard.events)
 
     assert heard.progressed == []
     assert (tmp_path / "sheet.png").read_bytes() == b"mine"
@@ -101,7 +108,7 @@ def test_a_window_that_holds_the_concept_is_named():
     """
     A window that does most of what all layers do is said to hold the concept, with its modules.
     """
-    first, *paths = localize.conclusion(localization([(7, 0.79), (8, 0.25)]))
+    first, *paths = localization_sentences(localization([(7, 0.79), (8, 0.25)]))
 
     assert first == (
         "the concept lies in layer 8 (layer_range: [8, 9]): "
@@ -114,7 +121,7 @@ def test_a_best_window_that_is_weak_is_no_winner():
     """
     Where no window does half of what all layers do, the command says so.
     """
-    first, *_ = localize.conclusion(localization([(7, 0.79), (8, 0.65)]))
+    first, *_ = localization_sentences(localization([(7, 0.79), (8, 0.65)]))
 
     assert first.startswith("no layer range holds `monet`: the best, layer 8 (")
     assert "makes 25% of what" in first
@@ -126,8 +133,8 @@ def test_an_effect_that_was_missed_is_told():
     """
     found = localization([(7, 0.79), (8, 0.38)])
 
-    missed, *_ = localize.conclusion(found, 0.9)
-    reached, *_ = localize.conclusion(found, 0.7)
+    missed, *_ = localization_sentences(found, 0.9)
+    reached, *_ = localization_sentences(found, 0.7)
 
     assert missed == (
         "no layer range reaches `localize.effect`, which is 90%: the best, layer 8 "
@@ -146,7 +153,7 @@ def test_it_is_said_what_became_of_the_pooled_prompt(pooled, said):
     """
     found = localization([(7, 0.79), (8, 0.25)]).model_copy(update={"pooled_swapped": pooled})
 
-    _, first, *rest = localize.conclusion(found)
+    _, first, *rest = localization_sentences(found)
 
     assert first == "layer 8 is m8"
     assert len(rest) == (pooled is not None)
@@ -160,15 +167,15 @@ def test_a_vague_scale_is_told():
     found = localization([(0, 0.75), (1, 0.3)])
     vague = found.model_copy(update={"scale_error": 0.1})
 
-    said = " ".join(localize.conclusion(vague, wanted=vague.effect))
-    taken = " ".join(localize.conclusion(vague, wanted=vague.effect + 0.05))
+    said = " ".join(localization_sentences(vague, wanted=vague.effect))
+    taken = " ".join(localization_sentences(vague, wanted=vague.effect + 0.05))
 
     assert "the concept lies in layer 1" in said
     assert "known to within 10% of themselves" in said
     assert "not clearly short of" not in said
     assert "not clearly short of" in taken
     assert "no layer range" not in taken
-    assert "seed to seed" not in " ".join(localize.conclusion(found, wanted=0.9))
+    assert "seed to seed" not in " ".join(localization_sentences(found, wanted=0.9))
 
 
 def test_a_concept_that_is_not_known_is_said_to_be_so():
@@ -177,6 +184,6 @@ def test_a_concept_that_is_not_known_is_said_to_be_so():
     """
     found = localization([(7, 0.79), (8, 0.65)], original=0.8, target=0.75, stderr=0.05)
 
-    (sentence,) = localize.conclusion(found)
+    (sentence,) = localization_sentences(found)
 
     assert "swapping every layer hardly changes the score (0.800 to 0.750)" in sentence

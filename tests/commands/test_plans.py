@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from loco_cli.commands import edit, evaluate, generate, plans
+from loco_cli.commands import edit, evaluate, generate, localize
 from loco_cli.commands.evaluate import EvaluateOptions
 from loco_cli.commands.generate import GenerateOptions
+from loco_cli.commands.localize import LocalizeOptions
 from loco_cli.errors import OutputExists, RequestError
 from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe import load_recipe, recipe_from_text
@@ -70,7 +71,7 @@ def test_auto_widths_are_priced_at_most():
     """
     settings = "localize: {width: auto, seeds: 1, search: exhaustive}\n"
 
-    plan = plans.localize(recipe_of("{layer_range: auto}", settings))
+    plan = localize.plan(recipe_of("{layer_range: auto}", settings)).document()
 
     assert plan.localize.n_pictures == (2 + 16 + 15 + 14 + 13) * 4
 
@@ -79,7 +80,7 @@ def test_a_fast_search_is_priced_at_most():
     """
     A fast search of all widths costs less than half of the sweep at worst, its ranking with it.
     """
-    plan = plans.localize(recipe_of("{layer_range: auto}"))
+    plan = localize.plan(recipe_of("{layer_range: auto}")).document()
 
     n_pictures = plan.localize.n_pictures
     assert n_pictures < (2 + 16 + 15 + 14 + 13) * 4 * 4 / 2
@@ -150,7 +151,9 @@ def test_plans_name_no_absolute_path(here):
     """
     Paths in a plan are relative to where the command runs.
     """
-    plan = plans.localize(recipe_from_text("van gogh style"), here / "found")
+    plan = localize.plan(
+        recipe_from_text("van gogh style"), LocalizeOptions(here / "found")
+    ).document()
 
     assert plan.output == "found"
     assert not plan.path.startswith("/")
@@ -211,4 +214,4 @@ def test_a_localization_goes_apart_from_its_model(tiny, method):
     recipe = recipe_of(rest=f"localize: {{method: {method}}}\n")
 
     with pytest.raises(OutputExists, match=r"lies inside `.*`, which is only read"):
-        plans.localize(recipe, tiny.path / "found", force=True)
+        localize.plan(recipe, LocalizeOptions(tiny.path / "found", force=True)).document()

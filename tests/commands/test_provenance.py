@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from loco_cli.commands import edit, evaluate, plans
+from loco_cli.commands import edit, evaluate, localize
 from loco_cli.errors import LocoError
 from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe import (
@@ -82,7 +82,7 @@ def test_every_key_has_a_value_to_try():
 
 def localization(recipe):
     """Return the plan of a localization."""
-    return plans.localize(recipe)
+    return localize.plan(recipe).document()
 
 
 def edition(recipe):

@@ -4,13 +4,15 @@ import json
 
 import pytest
 
-from loco_cli.commands import edit, trace
+from loco_cli.commands import edit, localize
+from loco_cli.commands.localize import LocalizeOptions
 from loco_cli.errors import OutputExists, RequestError
 from loco_cli.localization import ConceptName, ModelName
 from loco_cli.localizing import causal_trace
 from loco_cli.models.session import RunOptions
 from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe import load_recipe
+from loco_cli.report.trace import trace_sentences
 from loco_cli.trace import Trace, TraceScore
 from tests.listeners import Heard
 
@@ -72,7 +74,10 @@ def test_a_trace_is_a_document_a_sheet_and_a_page(tmp_path, tiny, component):
     """
     recipe = recipe_of(component)
 
-    found = trace.run(recipe, CPU, tmp_path / "found", command=("loco", "localize"))
+    found = localize.run(
+        localize.plan(recipe, LocalizeOptions(tmp_path / "found", command=("loco", "localize"))),
+        CPU,
+    )
 
     assert [path.name for path in found.files] == ["localization.json", "sheet.png", "report.html"]
     document = json.loads((tmp_path / "found" / "localization.json").read_text())
@@ -91,7 +96,7 @@ def test_what_stands_before_the_subject_scores_as_corrupted(tmp_path):
     """
     Behind a causal encoder nothing before the subject gives anything back, exactly.
     """
-    (found,) = trace.run(recipe_of(), CPU).traces
+    (found,) = localize.run(localize.plan(recipe_of()), CPU).traces
 
     tokens = [one.token for one in found.scores if one.index == 0 and one.kind == "mlp"]
     assert tokens == [
@@ -113,12 +118,12 @@ def test_the_best_cross_attention_is_named():
 
     found = traced(crossed, stream)
 
-    *_, last = trace.conclusion(found)
+    *_, last = trace_sentences(found)
     assert last == (
         "of the cross-attentions, where edits are made, layer 9 gives back most: 80%, m9"
     )
     family = ModelName(name="deepfloyd", family="if")
-    assert len(trace.conclusion(found.model_copy(update={"model": family}))) == 2
+    assert len(trace_sentences(found.model_copy(update={"model": family}))) == 2
 
 
 def test_an_edit_cannot_be_made_where_a_trace_points(tmp_path):
@@ -139,7 +144,7 @@ def test_an_output_that_exists_is_found_before_the_model_loads(tmp_path):
     (tmp_path / "sheet.png").write_bytes(b"mine")
 
     with pytest.raises(OutputExists, match=r"sheet.png` exists"):
-        trace.run(recipe_of(), CPU, tmp_path, events=heard.events)
+        localize.run(localize.plan(recipe_of(), LocalizeOptions(tmp_path)), CPU, heard.events)
 
     assert heard.progressed == []
 
@@ -160,4 +165,4 @@ def test_a_trace_says_what_it_found(found, said):
     """
     One sentence: the state, or that there is none, or that the noise did too little.
     """
-    assert trace.conclusion(found)[0].startswith(said)
+    assert trace_sentences(found)[0].startswith(said)

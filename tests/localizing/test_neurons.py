@@ -2,8 +2,7 @@
 
 import pytest
 
-from loco_cli.commands import plans
-from loco_cli.commands.localize import conclusion
+from loco_cli.commands import localize as command
 from loco_cli.editing.methods import solve
 from loco_cli.editing.neurons import rank_neurons
 from loco_cli.errors import RequestError
@@ -13,6 +12,7 @@ from loco_cli.models.encoders import encoder_of
 from loco_cli.models.session import RunOptions
 from loco_cli.recipe import recipe_from_text
 from loco_cli.report.html import render_localization_report
+from loco_cli.report.sentences import localization_sentences
 from tests.pipelines import FAMILIES, located
 
 MACHINE = RunOptions(device="cpu", scorer="tiny")
@@ -47,10 +47,12 @@ def test_neurons_are_found_and_held_in_every_family(name):
         path for path in dict.fromkeys(one.module_path for one in channels) for _ in range(5)
     ]
     assert found.scores[0].score != found.original_score
-    assert found.unet_evaluations == plans.localize(recipe).pictures.unet_evaluations
+    assert found.unet_evaluations == command.plan(recipe).document().pictures.unet_evaluations
     assert len(swept.pictures) == 3 * len(SOURCES)
     known = found.model_copy(update={"original_score": 1.0})  # a small model knows nothing
-    assert conclusion(known)[0].startswith("holding 20 channels of 4 projections in layers 8 and 9")
+    assert localization_sentences(known)[0].startswith(
+        "holding 20 channels of 4 projections in layers 8 and 9"
+    )
     page = render_localization_report([swept])
     assert f"Holding {len(channels)} channels of them at their plain mean" in page
     assert "Swapping" not in page
@@ -78,7 +80,7 @@ def test_without_layers_they_are_found_first(tiny):
     """
     recipe = recipe_of(tiny, edit={"layer_range": "auto"}, width=15, search="exhaustive")
 
-    plan = plans.localize(recipe)
+    plan = command.plan(recipe).document()
     (swept,) = neurons.run(SearchContext.load(tiny, MACHINE), recipe)
 
     assert swept.localization.width == 15
@@ -100,4 +102,4 @@ def test_what_cannot_be_listed_is_refused(tiny, localize, edit, message):
     A plan refuses what the listing would.
     """
     with pytest.raises(RequestError, match=message):
-        plans.localize(recipe_of(tiny, edit=edit, **localize))
+        command.plan(recipe_of(tiny, edit=edit, **localize)).document()

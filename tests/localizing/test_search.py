@@ -2,11 +2,11 @@
 
 import pytest
 
-from loco_cli.commands import localize as workflow
-from loco_cli.commands import plans
+from loco_cli.commands import localize as command
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.session import RunOptions, load_scorer
 from loco_cli.recipe import recipe_from_text
+from loco_cli.report.sentences import localization_sentences
 from tests.searches import localize
 
 SOURCES = ("a painting in the style of {subject}", "a picture by {subject}")
@@ -77,7 +77,7 @@ def test_it_costs_no_more_than_was_said(swept):
     """
     The plan's price is an upper bound.
     """
-    priced = plans.localize(recipe_of(width=2)).localize
+    priced = command.plan(recipe_of(width=2)).document().localize
 
     assert swept.localization.unet_evaluations <= priced.unet_evaluations
 
@@ -93,7 +93,7 @@ def test_it_says_what_it_left_out(swept):
     """
     A search that did not try everything says so, and how to.
     """
-    said = "\n".join(workflow.conclusion(swept.localization))
+    said = "\n".join(localization_sentences(swept.localization))
 
     assert "ranges were tried of those that 16 layers have" in said
     assert "`--search exhaustive` tries all" in said
@@ -133,4 +133,4 @@ def test_the_subject_adds_most_where_it_was_planted(bench, text, to, source, key
     assert len(found.scores) <= 4
     n_pictures = sum(one.n for one in found.scores) + 2
     assert found.unet_evaluations == n_pictures * 4 * 2 + 4
-    assert "of the layers to which the subject adds most" in "".join(workflow.conclusion(found))
+    assert "of the layers to which the subject adds most" in "".join(localization_sentences(found))

@@ -2,14 +2,13 @@
 
 import pytest
 
-from loco_cli.commands import localize as workflow
 from loco_cli.errors import RequestError
 from loco_cli.localizing import locogen
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions
 from loco_cli.recipe import recipe_from_text
-from loco_cli.report.sentences import noncontiguous
+from loco_cli.report.sentences import localization_sentences, noncontiguous
 from tests.searches import localize
 
 
@@ -61,7 +60,7 @@ def test_the_set_can_spare_no_layer(found):
 
     assert len(fewer) == len(chosen)
     assert max(one.effect for one in fewer) < 0.9
-    assert "without any one of these layers" in "\n".join(workflow.conclusion(found))
+    assert "without any one of these layers" in "\n".join(localization_sentences(found))
 
 
 def test_the_document_names_a_set_that_does_not_touch(found):

@@ -5,7 +5,7 @@ import torch
 from diffusers.models.attention import Attention, FeedForward
 from diffusers.models.resnet import ResnetBlock2D
 
-from loco_cli.commands import plans
+from loco_cli.commands import localize
 from loco_cli.errors import RequestError
 from loco_cli.interventions import TracedBatch
 from loco_cli.localizing import causal_trace
@@ -146,7 +146,7 @@ def test_a_plan_speaks_of_states():
     """
     The words of a dry run say what is sought.
     """
-    words = plan_lines(plans.localize(recipe_of()))
+    words = plan_lines(localize.plan(recipe_of()).document())
 
     assert words[1].endswith("states to be found")
     assert words[-1] == "  find the states: at most 34 pictures, 136 UNet evaluations"

@@ -5,8 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from loco_cli.commands import localize as workflow
-from loco_cli.commands import plans
+from loco_cli.commands import localize as command
 from loco_cli.errors import ConceptError, RequestError
 from loco_cli.interventions import Run, SwapPrompt
 from loco_cli.localizing.runs import SearchContext
@@ -71,7 +70,7 @@ def test_the_plan_is_the_price(swept, tiny):
     """
     recipe = recipe_of()
 
-    priced = plans.localize(recipe).localize
+    priced = command.plan(recipe).document().localize
 
     assert priced.n_pictures == 5 * 2
     assert swept.localization.unet_evaluations == priced.unet_evaluations == 5 * 2 * 1 * 2
@@ -160,7 +159,7 @@ def test_a_subject_that_is_cut_off_is_refused_before_the_model_loads():
     recipe = recipe_from_text("very " * 90 + "van gogh style")
 
     with pytest.raises(ConceptError, match="is cut off in"):
-        workflow.run(recipe, RunOptions(device="cpu"), events=heard.events)
+        command.run(command.plan(recipe), RunOptions(device="cpu"), heard.events)
 
     assert heard.progressed == []
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from typer.testing import CliRunner
 
-from loco_cli.cli import groups as g
+from loco_cli.cli import request as g
 from loco_cli.cli.console import Terminal
 from loco_cli.cli.evaluate import evaluate
 from loco_cli.cli.generate import generate

@@ -1,4 +1,4 @@
-"""What a localization found, as a table with a bar for each effect."""
+"""Localizations and traces as tables, with a bar for each effect."""
 
 from typing import TYPE_CHECKING
 
@@ -8,11 +8,30 @@ from rich.text import Text
 from loco_cli.cli.console import plain, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from loco_cli.commands.localize import LocalizeResult
     from loco_cli.localization import Localization, Neuron, Neurons
+    from loco_cli.trace import Trace
 
-BAR_WIDTH = 24
+_BAR_WIDTH = 24
+_TRACE_BAR_WIDTH = 14
+_N_STATES = 12
+
+
+def localize_parts(found: "LocalizeResult", wanted: float | None) -> "Iterator[Text | Table]":
+    """Yield all that a terminal shows of a result, where layers should have the effect `wanted`."""
+    from loco_cli.report.sentences import localization_sentences
+    from loco_cli.report.trace import trace_sentences
+
+    for one in found.localizations:
+        yield from (heading(one), scores_table(one))
+        if one.neurons:
+            yield _neurons_table(one.neurons)
+        yield from map(plain, localization_sentences(one, wanted))
+    for trace in found.traces:
+        yield from (_trace_heading(trace), _states_table(trace))
+        yield from map(plain, trace_sentences(trace))
 
 
 def heading(found: "Localization") -> Text:
@@ -42,13 +61,7 @@ def scores_table(found: "Localization", n_best: int | None = None) -> Table:
     return shown
 
 
-def found_parts(found: "Localization") -> list[Text | Table]:
-    """Return all that a localization found: its heading, its scores, its neurons if it has some."""
-    listed = [neurons_table(found.neurons)] if found.neurons else []
-    return [heading(found), scores_table(found), *listed]
-
-
-def neurons_table(found: "Neurons", n_best: int = 8) -> Table:
+def _neurons_table(found: "Neurons", n_best: int = 8) -> Table:
     """Return the strongest channels of each projection."""
     shown = table("neurons", "z", "channels of largest |z|")
     by_path: dict[str, list[Neuron]] = {}
@@ -65,6 +78,37 @@ def neurons_table(found: "Neurons", n_best: int = 8) -> Table:
     return shown
 
 
+def _trace_heading(found: "Trace") -> Text:
+    """Return a line that says what was traced, and with how much."""
+    concept = found.concept
+    return plain(
+        f"{concept.kind} `{concept.subject}` in {found.model.name}, {found.component}: "
+        f"{len(found.prompts)} prompts, {len(found.seeds)} seeds, {found.steps} steps, "
+        f"clean {found.clean_score:.3f}, corrupted {found.corrupted_score:.3f}",
+        "bold",
+    )
+
+
+def _states_table(found: "Trace") -> Table:
+    """Return the states that restore most, with the share of what the noise takes as a bar."""
+    shown = table("state", "token", "score", "± stderr", "effect", "± stderr", "")
+    has_several = len({one.component for one in found.scores}) > 1
+    for rank, one in enumerate(found.ranked()[:_N_STATES]):
+        share = min(max(found.share(one) or 0.0, 0.0), 1.0)
+        where = f"{one.component} " if has_several else ""
+        shown.add_row(
+            plain(f"{where}{one.kind} {one.index}"),
+            plain(one.token or ""),
+            f"{one.score:.3f}",
+            f"{one.stderr:.3f}",
+            f"{one.indirect_effect:+.3f}",
+            f"{one.indirect_effect_stderr:.3f}",
+            Text("█" * round(share * _TRACE_BAR_WIDTH), "bright_black" if rank else "dark_orange"),
+            style="" if rank else "bold",
+        )
+    return shown
+
+
 def _as_option(layers: "Sequence[int]") -> str:
     """Return a set of layers as `--layers` takes it."""
     from loco_cli.report.sentences import layer_span  # records, a tenth of a second of `--help`
@@ -73,6 +117,6 @@ def _as_option(layers: "Sequence[int]") -> str:
 
 
 def _bar(effect: float, is_chosen: bool) -> Text:
-    filled = round(min(max(effect, 0.0), 1.0) * BAR_WIDTH)
+    filled = round(min(max(effect, 0.0), 1.0) * _BAR_WIDTH)
     bar = Text("█" * filled, "dark_orange" if is_chosen else "bright_black")
     return bar.append(" ◀ chosen" if is_chosen else "", "bold")
