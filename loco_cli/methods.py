@@ -19,7 +19,7 @@ class EditMethod:
     encoder. `auto_ridge` is the ridge of `ridge: auto`, and `ladder` has the ridges that a measured
     strength tries, gentlest first, none where there is no strength to measure; both are spelled as
     in a recipe. `settings` are the keys of a recipe's `edit` that no other method reads. `module`
-    has a function `solve`.
+    has functions `check`, `tensors` and `solve`, whose form is in `editing.methods`.
     """
 
     name: str

@@ -3,9 +3,11 @@ Tests of the registries of methods.
 """
 
 from importlib import import_module
+from inspect import signature
 
 import pytest
 
+from loco_cli.editing.methods import EditModule
 from loco_cli.methods import EDIT_METHODS, LOCALIZE_METHODS, in_words
 from loco_cli.recipe import EditSettings
 from loco_cli.recipe.values import parse_ridge
@@ -14,9 +16,15 @@ from loco_cli.recipe.values import parse_ridge
 @pytest.mark.parametrize("method", EDIT_METHODS.values(), ids=EDIT_METHODS)
 def test_every_editing_method_has_its_module(method):
     """
-    The module that a row names solves, and what only it reads are keys of a recipe's `edit`.
+    The module that a row names has the functions of its form, each with the same parameters.
+
+    What only the method reads are keys of a recipe's `edit`.
     """
-    assert callable(import_module(method.module).solve)
+    module = import_module(method.module)
+
+    for name in ("check", "tensors", "solve"):
+        form = list(signature(getattr(EditModule, name)).parameters)
+        assert ["self", *signature(getattr(module, name)).parameters] == form
     assert set(method.settings) <= set(EditSettings.model_fields)
 
 

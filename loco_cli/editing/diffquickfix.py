@@ -24,34 +24,80 @@ that hold it already.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from loco_cli.editing.deltas import Change, Solved, edit_record
-from loco_cli.editing.keys import encode_problem
-from loco_cli.editing.methods import first_out_projection
+from loco_cli.editing.methods import TensorKey
 from loco_cli.editing.preserve import preserve_set, preserved_prompts
-from loco_cli.encoders.clip import ClipShape
-from loco_cli.encoders.encode import CheckpointEncoder, EncoderPart
+from loco_cli.errors import RequestError, printable
 from loco_cli.layers import LayerSet
 from loco_cli.models.locate import LocatedModel
 from loco_cli.recipe import Recipe
+
+if TYPE_CHECKING:
+    from loco_cli.editing.deltas import Solved
+    from loco_cli.encoders.encode import CheckpointEncoder, EncoderPart
+
+_LEAVE_OUT = "or use `--method locoedit`"
+
+
+def check(located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet] | None) -> None:
+    """Raise RequestError where no first self-attention of CLIP's can be edited, as asked."""
+    method, encoders = recipe.edit.method, located.spec.context.encoders
+    if recipe.edit.layer_range != "auto":
+        raise RequestError(
+            f"method `{method}` edits the text encoder, and no layers of the UNet",
+            f"leave the layers out (`--set edit.layer_range=auto`), {_LEAVE_OUT}",
+        )
+    if any(encoder.kind != "clip" for encoder in encoders):
+        raise RequestError(
+            f"method `{method}` rests on a causal state that CLIP's text encoder has; that of "
+            f"`{located.name}` is T5, which looks both ways, and the papers found none in it",
+            "use `--method locoedit`",
+        )
+    if not located.has_encoders:
+        raise RequestError(
+            f"method `{method}` edits the text encoder, and `{printable(located.path)}` has "
+            "none of "
+            "its own",
+            f"give the whole checkpoint, {_LEAVE_OUT}",
+        )
+    if len(encoders) > 1 and recipe.edit.encoders != "all":
+        raise RequestError(
+            f"`{located.name}` has {len(encoders)} text encoders, in which the papers found no "
+            f"single causal state that method `{method}` could edit",
+            f"edit all of them with `--set edit.encoders=all`, {_LEAVE_OUT}",
+        )
+
+
+def tensors(
+    located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet]
+) -> tuple[TensorKey, ...]:
+    """Return the projection by which each encoder's first self-attention writes its answer."""
+    return tuple(
+        (encoder.component, f"{encoder.self_attention(0)}.{encoder.out_projection[0]}.weight")
+        for encoder in located.spec.context.encoders
+    )
 
 
 def solve(
     located: LocatedModel,
     recipe: Recipe,
     layers_of: Sequence[LayerSet],
-    encoder: CheckpointEncoder,
-) -> Solved:
+    encoder: "CheckpointEncoder",
+) -> "Solved":
     """Return the solved edit of a recipe: all of its edits together, in each text encoder apart."""
+    from loco_cli.editing.deltas import Change, Solved, edit_record  # torch lives behind this line
+    from loco_cli.editing.keys import encode_problem
+
     preserved = preserve_set(located.spec, recipe, encoder)
     prompts = preserved_prompts(located.spec, recipe, preserved)
     problems = [encode_problem(recipe, prompts, _up_to_out_proj(part)) for part in encoder.parts]
     everything = range(len(recipe.edits))
     solutions = [problem.solve(everything) for problem in problems]
     changes = tuple(
-        Change(part.component, first_out_projection(part), solution, problem.drift_probe())
-        for part, solution, problem in zip(
-            located.spec.context.encoders, solutions, problems, strict=True
+        Change(component, name, solution, problem.drift_probe())
+        for (component, name), solution, problem in zip(
+            tensors(located, recipe, layers_of), solutions, problems, strict=True
         )
     )
     records = tuple(
@@ -71,7 +117,10 @@ def solve(
     return Solved(changes, records, preserved)
 
 
-def _up_to_out_proj(part: EncoderPart) -> CheckpointEncoder:
+def _up_to_out_proj(part: "EncoderPart") -> "CheckpointEncoder":
     """Return an encoder that stops before the first `out_proj`; that reads its states."""
+    from loco_cli.encoders.clip import ClipShape
+    from loco_cli.encoders.encode import CheckpointEncoder
+
     assert isinstance(part.shape, ClipShape)
     return CheckpointEncoder([replace(part, shape=replace(part.shape, states="mixed"))])

@@ -24,30 +24,57 @@ Basu et al. 2024, arXiv:2405.01008, section 4.
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from loco_cli.editing.contexts import Contexts
-from loco_cli.editing.deltas import Change, Solved, edit_record
-from loco_cli.editing.keys import Problem, Read, edits_by_layer, encode_problem
+from loco_cli.editing.methods import TensorKey, check_prompt_keys, layer_tensors
 from loco_cli.editing.preserve import fully_padded_prompts, preserve_set, preserved_prompts
-from loco_cli.editing.ridge import Solution, solve_keys
-from loco_cli.encoders.encode import TextEncoder
+from loco_cli.errors import RequestError
 from loco_cli.families.spec import Pooling
 from loco_cli.layers import LayerSet
 from loco_cli.models.locate import LocatedModel
 from loco_cli.recipe import Recipe
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loco_cli.editing.contexts import Contexts
+    from loco_cli.editing.deltas import Change, Solved
+    from loco_cli.editing.keys import Problem, Read
+    from loco_cli.editing.ridge import Solution
+    from loco_cli.encoders.encode import TextEncoder
+
+
+def check(located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet] | None) -> None:
+    """Raise RequestError where nothing pools a prompt that is to be edited."""
+    if recipe.edit.pooled and located.spec.context.pooling is None:
+        raise RequestError(
+            f"`{located.name}` pools no prompt by weights of its UNet",
+            "leave `edit.pooled` out",
+        )
+    check_prompt_keys(located, recipe)
+
+
+def tensors(
+    located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet]
+) -> tuple[TensorKey, ...]:
+    """Return keys and values of the layers, and the maps of a pooling that is to be edited."""
+    network, pooling = located.spec.network, located.spec.context.pooling
+    pooled = pooling.tensor_names() if pooling and recipe.edit.pooled else ()
+    return (*layer_tensors(located, layers_of), *((network, name) for name in pooled))
+
 
 def solve(
-    located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet], encoder: TextEncoder
-) -> Solved:
+    located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet], encoder: "TextEncoder"
+) -> "Solved":
     """
     Return the solved edit of a recipe whose edits touch the given layers, one set for each edit.
 
     Edits are solved together in every layer that they share.
     """
+    from loco_cli.editing.contexts import Contexts  # torch lives behind this line
+    from loco_cli.editing.deltas import Change, Solved, edit_record
+    from loco_cli.editing.keys import edits_by_layer, encode_problem
+
     contexts, spec, edits_of = Contexts(located), located.spec, edits_by_layer(layers_of)
     preserved = preserve_set(spec, recipe, encoder)
     prompts_of = {
@@ -86,10 +113,10 @@ def solve(
 
 
 def _missing(
-    problem_in: Mapping[int, Problem],
+    problem_in: "Mapping[int, Problem]",
     edit: int,
-    solution_of: Mapping[int, Solution],
-    contexts: Contexts,
+    solution_of: "Mapping[int, Solution]",
+    contexts: "Contexts",
 ) -> float:
     """Return the largest share of an edit's own change that is missing in one of its layers."""
     different = {id(solution): layer for layer, solution in solution_of.items()}
@@ -100,8 +127,10 @@ def _missing(
 
 
 def _solutions(
-    problem_in: Mapping[int, Problem], edits_of: Mapping[int, tuple[int, ...]], contexts: Contexts
-) -> dict[int, Solution]:
+    problem_in: "Mapping[int, Problem]",
+    edits_of: Mapping[int, tuple[int, ...]],
+    contexts: "Contexts",
+) -> "dict[int, Solution]":
     """
     Return the solution of each layer that changes.
 
@@ -117,15 +146,19 @@ def _solutions(
     return solution_of
 
 
-def _pooled_changes(problem: Problem, contexts: Contexts, pooling: Pooling) -> tuple[Change, ...]:
+def _pooled_changes(
+    problem: "Problem", contexts: "Contexts", pooling: Pooling
+) -> "tuple[Change, ...]":
     """Return the changes of the pooling's maps."""
+    from loco_cli.editing.deltas import Change
+
     read, mean_bias = contexts.of_pooling(pooling)
     solution, probe = _solve_pooled(problem, read, mean_bias), problem.drift_probe(read)
     network = contexts.located.spec.network
     return tuple(Change(network, name, solution, probe) for name in pooling.tensor_names())
 
 
-def _solve_pooled(problem: Problem, read: Read, mean_bias: Tensor) -> Solution:
+def _solve_pooled(problem: "Problem", read: "Read", mean_bias: "Tensor") -> "Solution":
     """
     Return the solution of all edits together for the maps of a pooling.
 
@@ -133,8 +166,11 @@ def _solve_pooled(problem: Problem, read: Read, mean_bias: Tensor) -> Solution:
     their mean. The mean of every source prompt moves, whichever of its tokens do; that of every
     preserved prompt stays.
     """
+    import torch
 
-    def mean(states: Tensor) -> Tensor:  # [1, d_states]
+    from loco_cli.editing.ridge import solve_keys
+
+    def mean(states: "Tensor") -> "Tensor":  # [1, d_states]
         return read(states).mean(0, keepdim=True) + mean_bias
 
     rows = [problem.rows(edit, read) for edit in range(len(problem.pairs))]

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 from loco_cli.checkpoint.reader import TensorSlot
-from loco_cli.editing.methods import first_out_projection
+from loco_cli.editing.methods import TensorKey, module_of
 from loco_cli.layers import LayerSet
 from loco_cli.localization import LocalizationRun
 from loco_cli.manifest import Strength
-from loco_cli.methods import EDIT_METHODS
 from loco_cli.models.locate import LocatedModel
 from loco_cli.plan import PlannedEdit
 from loco_cli.recipe import Recipe
@@ -36,17 +35,9 @@ class ModelEdit:
         return self.recipe.title or self.recipe.name
 
     @property
-    def tensors(self) -> tuple[tuple[str, str], ...]:
-        """Component and diffusers' name of each tensor that changes, as far as layers are known."""
-        spec = self.located.spec
-        if EDIT_METHODS[self.recipe.edit.method].site == "text-encoder":
-            encoders = spec.context.encoders
-            return tuple((encoder.component, first_out_projection(encoder)) for encoder in encoders)
-        layers = sorted({layer for layers in self.layers_of or () for layer in layers})
-        names = [name for layer in layers for name in spec.layers[layer].tensor_names()]
-        if self.recipe.edit.pooled and spec.context.pooling:
-            names += spec.context.pooling.tensor_names()
-        return tuple((spec.network, name) for name in names)
+    def tensors(self) -> tuple[TensorKey, ...]:
+        """The tensors that change, as far as the layers are known."""
+        return module_of(self.recipe.edit).tensors(self.located, self.recipe, self.layers_of or ())
 
     @property
     def slots(self) -> tuple[TensorSlot, ...]:

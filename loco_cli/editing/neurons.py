@@ -31,34 +31,80 @@ Basu et al. 2024, arXiv:2405.01008, the section on neurons.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from loco_cli.checkpoint.reader import read_tensor
-from loco_cli.editing.contexts import Contexts
-from loco_cli.editing.deltas import Change, DriftProbe, Solved, edit_record
-from loco_cli.editing.keys import Aligned, Problem, edits_by_layer, encode_problem
+from loco_cli.editing.methods import TensorKey, check_prompt_keys, layer_tensors
 from loco_cli.editing.preserve import fully_padded_prompts, preserve_set, preserved_prompts
-from loco_cli.editing.ridge import find_directions
-from loco_cli.encoders.encode import TextEncoder
-from loco_cli.errors import EditError
+from loco_cli.errors import RequestError
 from loco_cli.interventions import FixChannels
 from loco_cli.layers import LayerSet
 from loco_cli.models.locate import LocatedModel
 from loco_cli.recipe import AUTO_NEURONS, Recipe
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loco_cli.editing.contexts import Contexts
+    from loco_cli.editing.contrast import Contrast
+    from loco_cli.editing.deltas import Change, DriftProbe, Solved
+    from loco_cli.editing.keys import Aligned, Problem
+    from loco_cli.encoders.encode import TextEncoder
+
+
+def check(located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet] | None) -> None:
+    """Raise RequestError where neurons cannot be held in the layers of an edit."""
+    check_prompt_keys(located, recipe)
+    check_neurons(located, recipe, layers_of)
+
+
+def check_neurons(
+    located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet] | None
+) -> None:
+    """
+    Raise RequestError where neurons are asked for that no layer of an edit has.
+
+    While the layers are still to be found, any of the model may be one of them.
+    """
+    asked = recipe.edit.neurons
+    for entry in recipe.edits:
+        if len(entry.edit_pairs) < 2:
+            raise RequestError(
+                f"neurons of `{entry.subject}` are ranked by their spread over prompts, and there "
+                "is one source prompt",
+                "give more under `source`",
+            )
+    spec, everywhere = located.spec, tuple(range(located.spec.n_layers))
+    for layer in sorted({layer for layers in layers_of or (everywhere,) for layer in layers}):
+        d_out = min(projection.d_out for projection in spec.layers[layer].projections)
+        if asked != "auto" and asked > d_out:
+            raise RequestError(
+                f"{asked} neurons are asked for, layer {layer} of `{located.name}` has {d_out} in "
+                "each projection",
+                "ask for fewer with `--neurons`, or name the layers",
+            )
+
+
+def tensors(
+    located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet]
+) -> tuple[TensorKey, ...]:
+    """Return keys and values of the layers."""
+    return layer_tensors(located, layers_of)
+
 
 def solve(
-    located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet], encoder: TextEncoder
-) -> Solved:
+    located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet], encoder: "TextEncoder"
+) -> "Solved":
     """
     Return the solved edit of a recipe whose edits touch the given layers, one set for each edit.
 
     Edits are solved together in every layer that they share, each with channels of its own.
     """
+    from loco_cli.editing.contexts import Contexts  # torch lives behind this line
+    from loco_cli.editing.deltas import Solved, edit_record
+    from loco_cli.editing.keys import edits_by_layer
+
     contexts, spec, edits_of = Contexts(located), located.spec, edits_by_layer(layers_of)
     preserved = preserve_set(spec, recipe, encoder)
     prompts_of = {
@@ -97,9 +143,11 @@ class RankedNeurons:
 
 
 def rank_neurons(
-    located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet], encoder: TextEncoder
+    located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet], encoder: "TextEncoder"
 ) -> tuple[tuple[RankedNeurons, ...], ...]:
     """Return for each edit the channels that it would hold in its layers, strongest first."""
+    from loco_cli.editing.contexts import Contexts
+
     contexts = Contexts(located)
     problem = _encode(recipe, (), encoder, contexts, fully_padded_prompts(recipe, ()))
     ranked: list[tuple[RankedNeurons, ...]] = []
@@ -110,114 +158,27 @@ def rank_neurons(
 
 
 @dataclass(frozen=True)
-class Contrast:
-    """
-    A state of each prompt with a concept, [n, d_text], and of each prompt without it.
-    """
-
-    concept: Tensor
-    plain: Tensor
-
-    @classmethod
-    def of(cls, pairs: Sequence[Aligned], position: str) -> "Contrast":
-        """Return the states that tell a concept from its plain prompts, of which one is too few."""
-        if len(pairs) < 2:
-            raise EditError(
-                "one source prompt has no spread to rank neurons by", "give more under `source`"
-            )
-        concept, plain = [], []
-        for pair in pairs:
-            at = pair.subject[-1] if position == "last-subject" else len(pair.source) - 1
-            concept.append(pair.source[at])
-            plain.append(pair.target[pair.answer(at) if position == "last-subject" else -1])
-        return cls(torch.stack(concept), torch.stack(plain))
-
-    def z_scores(self, weight: Tensor) -> Tensor:  # [d_out, d_text] -> [d_out]
-        """
-        Return the z-score of every channel of a projection.
-
-        It is 0 where nothing differs, large and finite where all does.
-        """
-        concept, plain = _answers(self.concept, weight), _answers(self.plain, weight)
-        difference = concept.mean(0) - plain.mean(0)
-        variances = [part.var(0, correction=0) / len(part) for part in (concept, plain)]
-        error = (variances[0] + variances[1]).sqrt()
-        least = torch.finfo(error.dtype).eps * difference.abs()  # of answers that never vary
-        return (difference / torch.maximum(error, least)).nan_to_num(0.0)
-
-    def means(self, weight: Tensor) -> Tensor:  # [d_out, d_text] -> [d_out]
-        """Return every channel's mean over the plain prompts, any bias left out."""
-        return _answers(self.plain, weight).mean(0)
-
-
-@dataclass(frozen=True)
-class Held:
-    """
-    An edit of one projection: the chosen channels of each concept, solved together.
-
-    `contrasts`, `chosen` and `keys` go by concept; `directions` are of all keys. A channel that
-    only another concept's edit takes keeps its answers to the keys of this one.
-    """
-
-    contrasts: tuple[Contrast, ...]
-    chosen: tuple[Tensor, ...]  # [n] each
-    keys: tuple[Tensor, ...]  # [m_c, d_text] each
-    directions: Tensor  # [m, d_text]
-
-    @classmethod
-    def of(
-        cls,
-        weight: Tensor,  # [d_out, d_text]
-        contrasts: Sequence[Contrast],
-        keys: Sequence[Tensor],  # [m_c, d_text] each
-        directions: Tensor,  # [m, d_text]
-        n: int,
-    ) -> "Held":
-        """Return the edit of the n strongest channels that a projection has for each concept."""
-        chosen = tuple(strongest(contrast.z_scores(weight), n) for contrast in contrasts)
-        return cls(tuple(contrasts), chosen, tuple(keys), directions)
-
-    @cached_property
-    def triangle(self) -> Tensor:  # [m, m] or [d_text, m]
-        """The triangular factor of the directions."""
-        return torch.linalg.qr(self.directions.T)[1]
-
-    def change(self, weight: Tensor) -> tuple[Tensor, Tensor]:  # [d_out, m], [m, d_text]
-        """Return the change of the projection in two factors, float64; other rows are zero."""
-        parts = zip(self.contrasts, self.chosen, self.keys, strict=True)
-        return torch.cat([_lacking(weight, *part) for part in parts], dim=1), self.directions
-
-    def residual(self, weight: Tensor) -> float:
-        """Return the share of what the chosen channels lack that the change leaves missing."""
-        lacking, _ = self.change(weight)
-        made = lacking @ self.directions @ torch.cat(self.keys).double().T
-        return float((made - lacking).norm() / lacking.norm())
-
-
-def strongest(z: Tensor, n: int) -> Tensor:  # [d_out] -> [n]
-    """Return the n channels of largest |z|, strongest first, the first of equals."""
-    if not 1 <= n <= len(z):
-        raise EditError(f"{n} neurons are asked for, a projection has {len(z)}")
-    return z.abs().argsort(descending=True, stable=True)[:n]
-
-
-@dataclass(frozen=True)
 class _SolvedLayer:
     """A layer solved: its changes, its ridge, how many channels, the largest residual."""
 
-    changes: tuple[Change, ...]
+    changes: "tuple[Change, ...]"
     ridge: float
     n_neurons: int
     residual: float
 
 
 def _solve_layers(
-    problem: Problem,
-    problem_in: Mapping[int, Problem],
+    problem: "Problem",
+    problem_in: "Mapping[int, Problem]",
     edits_of: Mapping[int, tuple[int, ...]],
-    contexts: Contexts,
+    contexts: "Contexts",
 ) -> dict[int, _SolvedLayer]:
     """Return each layer that changes, solved; layers of the same edits share their directions."""
+    import torch
+
+    from loco_cli.editing.contrast import Contrast
+    from loco_cli.editing.ridge import find_directions
+
     recipe = problem.recipe
     directions: dict[tuple[tuple[int, ...], int | None], tuple[Tensor, float]] = {}
     solved: dict[int, _SolvedLayer] = {}
@@ -238,15 +199,18 @@ def _solve_layers(
 
 
 def _solve_layer(
-    contexts: Contexts,
+    contexts: "Contexts",
     recipe: Recipe,
     layer: int,
-    contrasts: Sequence[Contrast],
-    keys: Sequence[Tensor],
-    probe: DriftProbe,
-    directions: Tensor,
+    contrasts: "Sequence[Contrast]",
+    keys: "Sequence[Tensor]",
+    probe: "DriftProbe",
+    directions: "Tensor",
     ridge: float,
 ) -> _SolvedLayer:
+    from loco_cli.editing.contrast import Held
+    from loco_cli.editing.deltas import Change
+
     changes, residuals, spec = [], [], contexts.located.spec
     for name in spec.layers[layer].tensor_names():
         weight = read_tensor(contexts.reader.slot(name))
@@ -258,8 +222,10 @@ def _solve_layer(
 
 
 def _ranked(
-    contexts: Contexts, recipe: Recipe, layer: int, pairs: Sequence[Aligned]
+    contexts: "Contexts", recipe: Recipe, layer: int, pairs: "Sequence[Aligned]"
 ) -> Iterator[RankedNeurons]:
+    from loco_cli.editing.contrast import Contrast, strongest
+
     spec, read = contexts.located.spec.layers[layer], contexts.of_layer(layer)
     contrast = Contrast.of([pair.read(read) for pair in pairs], recipe.edit.position)
     for projection in spec.projections:
@@ -276,10 +242,12 @@ def _ranked(
 def _encode(
     recipe: Recipe,
     preserved: Sequence[str],
-    encoder: TextEncoder,
-    contexts: Contexts,
+    encoder: "TextEncoder",
+    contexts: "Contexts",
     padded: Collection[str],
-) -> Problem:
+) -> "Problem":
+    from loco_cli.editing.keys import encode_problem
+
     # a norm over all tokens needs all of them, and so does a contrast at the last position
     all_padded = contexts.is_per_layer or recipe.edit.position == "last"
     encoded = encode_problem(recipe, preserved, encoder, padded=True if all_padded else padded)
@@ -290,16 +258,3 @@ def _n_neurons(recipe: Recipe, d_out: int) -> int:
     """Return how many channels of a projection of `d_out` are held."""
     asked = recipe.edit.neurons
     return max(1, round(AUTO_NEURONS * d_out)) if asked == "auto" else asked
-
-
-def _lacking(
-    weight: Tensor, contrast: Contrast, chosen: Tensor, keys: Tensor
-) -> Tensor:  # [d_out, m_c]
-    """Return the distance of chosen channels from their plain mean at every key, else zero."""
-    lacking = torch.zeros(len(weight), len(keys), dtype=torch.float64)
-    lacking[chosen] = (contrast.means(weight)[:, None] - _answers(keys, weight).T)[chosen]
-    return lacking
-
-
-def _answers(states: Tensor, weight: Tensor) -> Tensor:  # [n, d_text] -> [n, d_out]
-    return states.double() @ weight.double().T

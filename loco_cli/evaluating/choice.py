@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from loco_cli.editing.methods import check_method, named_layers
+from loco_cli.editing.methods import check_edit, named_layers
 from loco_cli.editing.model_edit import ModelEdit
 from loco_cli.errors import RequestError
 from loco_cli.events import SILENT, Events
@@ -27,7 +27,7 @@ def plan_model_edit(located: LocatedModel, recipe: Recipe) -> ModelEdit:
     Raises what an edit of these weights would raise, wherever it goes, before its first picture.
     """
     _ = located.texts  # before layers are looked for, which can take hours
-    check_method(located, recipe)
+    check_edit(located, recipe)
     _check_strength(located, recipe)
     layers_of = named_layers(located, recipe)
     if layers_of is None:

@@ -7,7 +7,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from loco_cli.concept import PromptPair
-from loco_cli.editing.methods import check_neurons, layers_named
+from loco_cli.editing.methods import layers_named
+from loco_cli.editing.neurons import check_neurons
 from loco_cli.errors import MachineError
 from loco_cli.interventions import FixChannels, Run, SwapPrompt
 from loco_cli.layers import LayerSet

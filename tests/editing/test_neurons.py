@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from loco_cli.checkpoint.reader import read_tensor
+from loco_cli.editing.contrast import Contrast, Held, strongest
 from loco_cli.editing.deltas import new_weights
 from loco_cli.editing.keys import Aligned
 from loco_cli.editing.methods import solve
-from loco_cli.editing.neurons import Contrast, Held, strongest
 from loco_cli.editing.ridge import find_directions
 from loco_cli.errors import EditError
 from loco_cli.outputs.lora import adapt

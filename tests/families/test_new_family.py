@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from loco_cli import families
 from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.cli.app import app
-from loco_cli.editing.methods import check_method
+from loco_cli.editing.methods import check_edit
 from loco_cli.errors import CheckpointError, RequestError
 from loco_cli.families import registry
 from loco_cli.families.spec import TextInput
@@ -233,7 +233,7 @@ def test_keys_of_a_run_are_not_edited(model, tmp_path):
     layers = tuple(replace(layer, text=text) for layer in located.spec.layers)
 
     with pytest.raises(RequestError, match="exist only during a run"):
-        check_method(
+        check_edit(
             replace(located, spec=replace(located.spec, layers=layers)),
             load_recipe(recipe.read_text(), "recipe.yaml"),
         )
