@@ -51,15 +51,15 @@ def choose(edit: ModelEdit, machine: RunOptions, events: Events = SILENT) -> Mod
     """
     if edit.layers_of is not None and not edit.recipe.edit.is_measured:
         return edit
-    bench = SearchContext.load(edit.located, machine, events)
+    context = SearchContext.load(edit.located, machine, events)
     if edit.layers_of is None:
         finder = layer_finder_of(edit.recipe.localize)
-        runs = finder.run(bench, edit.recipe, may_scatter=True)
+        runs = finder.run(context, edit.recipe, may_scatter=True)
         for one in runs:
             events.localized(one.localization)
         layers_of = tuple(one.localization.layer_set for one in runs)
         edit = replace(edit, layers_of=layers_of, localizations=runs)
-    return _measured(bench, edit) if edit.recipe.edit.is_measured else edit
+    return _measured(context, edit) if edit.recipe.edit.is_measured else edit
 
 
 def widened(layers: LayerSet, found: Localization, n_layers: int) -> LayerSet:
@@ -75,7 +75,7 @@ def widened(layers: LayerSet, found: Localization, n_layers: int) -> LayerSet:
     return LayerSet((*layers, *left[:N_MORE]))
 
 
-def _measured(bench: SearchContext, edit: ModelEdit) -> ModelEdit:
+def _measured(context: SearchContext, edit: ModelEdit) -> ModelEdit:
     """Return an edit whose strength, and so perhaps wider layers, are decided by pictures."""
     from loco_cli.evaluating import judge, strength
 
@@ -89,11 +89,11 @@ def _measured(bench: SearchContext, edit: ModelEdit) -> ModelEdit:
         )
 
     judging = judge.EvaluationContext(
-        bench.located,
-        bench.pipeline,
-        judge.Scorers(bench.scorer, bench.scorer),
-        bench.batch_size,
-        bench.events,
+        context.located,
+        context.pipeline,
+        judge.Scorers(context.scorer, context.scorer),
+        context.batch_size,
+        context.events,
         stage="choosing the strength, pictures",
     )
     climbed = strength.measure(judging, edit.recipe, edit.layers_of, widen)

@@ -1,4 +1,4 @@
-"""Generate before and after an edit, score and recognise, and count."""
+"""Pictures before and after an edit: drawn, scored, recognised and counted."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -40,7 +40,7 @@ Verdicts = Mapping[Question, Sequence[JudgedImage]]  # a picture for each seed
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What is asked of an edit, and how it is drawn: every question once with every seed."""
+    """The questions that an edit is asked, and how they are drawn: each once with every seed."""
 
     questions: tuple[Question, ...]
     seeds: tuple[int, ...]
@@ -49,7 +49,7 @@ class EvaluationPlan:
 
     @classmethod
     def of(cls, spec: ModelSpec, recipe: Recipe) -> "EvaluationPlan":
-        """Return the exam of a recipe, in prompts and seeds that chose nothing."""
+        """Return the plan of a recipe's evaluation, in prompts and seeds that chose nothing."""
         settings = recipe.evaluate
         sampling = spec.sampling(settings.steps, settings.guidance)
         return cls(questions(spec, recipe), evaluate_seeds(settings.seeds), *sampling)
@@ -64,7 +64,7 @@ class EvaluationPlan:
 
 @dataclass(frozen=True)
 class Scorers:
-    """Who looks at the pictures: the scorer, and a judge that chose nothing."""
+    """The models that look at the pictures: the scorer, and a judge that chose nothing."""
 
     scorer: ClipScorer
     judge: ClipScorer
@@ -91,14 +91,14 @@ class Scorers:
 @dataclass(frozen=True)
 class EvaluationContext:
     """
-    What edits of one model are judged on: the model, loaded, and who looks at its pictures.
+    The machinery that judges edits of one model: the loaded model, and those that score pictures.
 
-    What it draws before an edit is drawn once, however many edits are held against it.
+    The model's own pictures are drawn once, however many edits are held against them.
     """
 
     located: LocatedModel
     pipeline: Pipeline
-    judges: Scorers
+    scorers: Scorers
     batch_size: int
     events: Events = SILENT
     stage: str = "pictures"  # what progress calls them
@@ -106,47 +106,47 @@ class EvaluationContext:
 
     @classmethod
     def load(
-        cls, located: LocatedModel, machine: RunOptions, events: Events = SILENT
+        cls, located: LocatedModel, options: RunOptions, events: Events = SILENT
     ) -> "EvaluationContext":
-        """Return the bench of a model, everything loaded."""
-        scorer = load_scorer(located, machine)
-        judges = Scorers(scorer, load_judge(located, machine, scorer))
-        pipeline = load_model(located, machine, events)
-        batch_size = choose_batch_size(machine.batch_size, pipeline)
-        return cls(located, pipeline, judges, batch_size, events)
+        """Return the context of a model, everything loaded."""
+        scorer = load_scorer(located, options)
+        scorers = Scorers(scorer, load_judge(located, options, scorer))
+        pipeline = load_model(located, options, events)
+        batch_size = choose_batch_size(options.batch_size, pipeline)
+        return cls(located, pipeline, scorers, batch_size, events)
 
-    def before(self, exam: EvaluationPlan) -> list[Tensor]:  # each [3, h, w]
-        """Return the model's own pictures, in the order of the exam's runs."""
-        keys = [(run, exam.steps, exam.guidance) for run in exam.runs]
+    def before(self, plan: EvaluationPlan) -> list[Tensor]:  # each [3, h, w]
+        """Return the model's own pictures, in the order of the plan's runs."""
+        keys = [(run, plan.steps, plan.guidance) for run in plan.runs]
         missing = [key for key in keys if key not in self.drawn]
         if missing:
             runs = [run for run, _, _ in missing]
-            self.drawn.update(zip(missing, self._draw(exam, runs, "before"), strict=True))
+            self.drawn.update(zip(missing, self._draw(plan, runs, "before"), strict=True))
         return [self.drawn[key] for key in keys]
 
-    def judge_held(self, exam: EvaluationPlan, fixed: tuple[FixChannels, ...]) -> Judged:
+    def judge_held(self, plan: EvaluationPlan, fixed: tuple[FixChannels, ...]) -> Judged:
         """Return the evaluation of channels that are held while pictures are made."""
-        before = self.before(exam)
-        runs = [replace(run, fixed=fixed) for run in exam.runs]
-        return judged(exam, before, self._draw(exam, runs, "after"), self.judges)
+        before = self.before(plan)
+        runs = [replace(run, fixed=fixed) for run in plan.runs]
+        return judge_pictures(plan, before, self._draw(plan, runs, "after"), self.scorers)
 
-    def judge(self, exam: EvaluationPlan, solved: Solved) -> Judged:
+    def judge(self, plan: EvaluationPlan, solved: Solved) -> Judged:
         """Return the evaluation of a solved edit, which is made in memory and taken back."""
-        before = self.before(exam)
+        before = self.before(plan)
         with edited_pipeline(self.pipeline, self.located, solved) as edited:
-            after = replace(self, pipeline=edited)._draw(exam, exam.runs, "after")
-        return judged(exam, before, after, self.judges)
+            after = replace(self, pipeline=edited)._draw(plan, plan.runs, "after")
+        return judge_pictures(plan, before, after, self.scorers)
 
-    def look(self, exam: EvaluationPlan, edited: Pipeline | None = None) -> Verdicts:
+    def look(self, plan: EvaluationPlan, edited: Pipeline | None = None) -> Verdicts:
         """Return the verdicts on an edited pipeline's pictures, or on the model's own."""
-        before = after = self.before(exam)
+        before = after = self.before(plan)
         if edited is not None:
-            after = replace(self, pipeline=edited)._draw(exam, exam.runs, "after")
-        return looked_at(exam, before, after, self.judges)
+            after = replace(self, pipeline=edited)._draw(plan, plan.runs, "after")
+        return _verdicts_of(plan, before, after, self.scorers)
 
-    def _draw(self, exam: EvaluationPlan, runs: Sequence[Run], when: str) -> list[Tensor]:
+    def _draw(self, plan: EvaluationPlan, runs: Sequence[Run], when: str) -> list[Tensor]:
         return _pictures(
-            self.pipeline, exam, runs, self.batch_size, f"{self.stage} {when}", self.events
+            self.pipeline, plan, runs, self.batch_size, f"{self.stage} {when}", self.events
         )
 
 
@@ -154,27 +154,27 @@ def evaluate(
     located: LocatedModel,
     recipe: Recipe,
     edited: LocatedModel | Lora | Solved | tuple[FixChannels, ...],
-    machine: RunOptions,
+    options: RunOptions,
     events: Events = SILENT,
 ) -> Judged:
     """
     Return the evaluation of an edited checkpoint, a LoRA, an edit made in memory, or held channels.
     """
-    exam = EvaluationPlan.of(located.spec, recipe)
-    bench = EvaluationContext.load(located, machine, events)
+    plan = EvaluationPlan.of(located.spec, recipe)
+    context = EvaluationContext.load(located, options, events)
     if isinstance(edited, Solved):
-        return bench.judge(exam, edited)
+        return context.judge(plan, edited)
     if isinstance(edited, tuple):
-        return bench.judge_held(exam, edited)
-    before, judges, batch_size = bench.before(exam), bench.judges, bench.batch_size
+        return context.judge_held(plan, edited)
+    before, scorers, batch_size = context.before(plan), context.scorers, context.batch_size
     if isinstance(edited, Lora):
-        with with_lora(bench.pipeline, edited.parts) as pipeline:
-            after = _pictures(pipeline, exam, exam.runs, batch_size, "pictures after", events)
-        return judged(exam, before, after, judges)
-    del bench  # one model in memory at a time
-    pipeline = load_model(edited, machine, events)
-    after = _pictures(pipeline, exam, exam.runs, batch_size, "pictures after", events)
-    return judged(exam, before, after, judges)
+        with with_lora(context.pipeline, edited.parts) as pipeline:
+            after = _pictures(pipeline, plan, plan.runs, batch_size, "pictures after", events)
+        return judge_pictures(plan, before, after, scorers)
+    del context  # one model in memory at a time
+    pipeline = load_model(edited, options, events)
+    after = _pictures(pipeline, plan, plan.runs, batch_size, "pictures after", events)
+    return judge_pictures(plan, before, after, scorers)
 
 
 @contextmanager
@@ -207,48 +207,48 @@ def edited_pipeline(
 
 def _pictures(
     pipeline: Pipeline,
-    exam: EvaluationPlan,
+    plan: EvaluationPlan,
     runs: Sequence[Run],
     batch_size: int,
     stage: str,
     events: Events,
 ) -> list[Tensor]:
-    total = len(runs) * count_steps(pipeline, exam.steps)
+    total = len(runs) * count_steps(pipeline, plan.steps)
     images = sample(
         pipeline,
         runs,
-        steps=exam.steps,
-        guidance=exam.guidance,
+        steps=plan.steps,
+        guidance=plan.guidance,
         batch_size=batch_size,
         tick=events.ticker(stage, total),
     )
     return list(images)
 
 
-def judged(
-    exam: EvaluationPlan, before: Sequence[Tensor], after: Sequence[Tensor], judges: Scorers
+def judge_pictures(
+    plan: EvaluationPlan, before: Sequence[Tensor], after: Sequence[Tensor], scorers: Scorers
 ) -> Judged:
     """Return the evaluation of pictures [3, h, w] before and after, in the order of the runs."""
-    verdicts = looked_at(exam, before, after, judges)
+    verdicts = _verdicts_of(plan, before, after, scorers)
     keys = [
         (question, seed, verdict)
         for question, images in verdicts.items()
-        for seed, verdict in zip(exam.seeds, images, strict=True)
+        for seed, verdict in zip(plan.seeds, images, strict=True)
     ]
     pictures = tuple(
         _picture(*key, old, new) for key, old, new in zip(keys, before, after, strict=True)
     )
-    return Judged(document_of(verdicts, exam.seeds), pictures)
+    return Judged(evaluation_of(verdicts, plan.seeds), pictures)
 
 
-def looked_at(
-    exam: EvaluationPlan, before: Sequence[Tensor], after: Sequence[Tensor], judges: Scorers
+def _verdicts_of(
+    plan: EvaluationPlan, before: Sequence[Tensor], after: Sequence[Tensor], scorers: Scorers
 ) -> Verdicts:
     """Return the verdicts on pictures [3, h, w] before and after, in the order of the runs."""
     pairs = iter(zip(before, after, strict=True))
     return {
-        question: [judges.look(question, *next(pairs)) for _ in exam.seeds]
-        for question in exam.questions
+        question: [scorers.look(question, *next(pairs)) for _ in plan.seeds]
+        for question in plan.questions
     }
 
 
@@ -270,7 +270,7 @@ def _picture(
     )
 
 
-def document_of(images: Verdicts, seeds: Sequence[int]) -> Evaluation:
+def evaluation_of(images: Verdicts, seeds: Sequence[int]) -> Evaluation:
     """Return the evaluation of verdicts."""
     forget = [
         ForgetImages(question.edit, question.kind or "object", question.prompt, tuple(judged))

@@ -1,8 +1,8 @@
 """
-How strong an edit has to be, by its pictures: the first rung that reaches the recipe's target.
+The strength of an edit, measured on pictures: the first rung that reaches the recipe's target.
 
 Prompts and seeds are none that find layers, solve or evaluate. The scorer looks at the pictures, as
-where layers are looked for: the judge of an evaluation has chosen nothing.
+it does where layers are looked for, so that the judge of an evaluation has chosen nothing.
 """
 
 from collections import defaultdict
@@ -16,8 +16,8 @@ from loco_cli.evaluating.judge import (
     EvaluationContext,
     EvaluationPlan,
     Verdicts,
-    document_of,
     edited_pipeline,
+    evaluation_of,
 )
 from loco_cli.evaluating.ladder import Widen, climb, trial_sampling
 from loco_cli.evaluating.questions import Question, validation
@@ -31,16 +31,16 @@ from loco_cli.recipe import Recipe
 
 
 def measure(
-    bench: EvaluationContext, recipe: Recipe, layers_of: tuple[LayerSet, ...], widen: Widen
+    context: EvaluationContext, recipe: Recipe, layers_of: tuple[LayerSet, ...], widen: Widen
 ) -> Strength:
     """
     Return the strength of a recipe's edit, which is made in memory on every rung and taken back.
 
     `widen` says which layers come after those given, the same where none do.
     """
-    trials = Trials.of(bench, recipe)
-    target, exams = recipe.edit.target, (*trials.halves, trials.keep)
-    prompts = tuple(dict.fromkeys(one.prompt for exam in exams for one in exam.questions))
+    trials = Trials.of(context, recipe)
+    target, plans = recipe.edit.target, (*trials.halves, trials.keep)
+    prompts = tuple(dict.fromkeys(one.prompt for plan in plans for one in plan.questions))
     strength = Strength(
         target=target, seeds=STRENGTH_SEEDS, steps=trials.keep.steps, prompts=prompts
     )
@@ -55,14 +55,14 @@ def measure(
 @dataclass(frozen=True)
 class Trials:
     """
-    What edits of different strength are asked: what to forget in two halves, and what to keep.
+    The questions for edits of different strength: those to forget in two halves, and those to keep.
 
     Every prompt is drawn once: an edit that fails a prompt fails it with other seeds too.
 
     `hoped` are, half by half, the verdicts of the best edit that there could be.
     """
 
-    bench: EvaluationContext
+    context: EvaluationContext
     recipe: Recipe
     encoder: CheckpointEncoder
     halves: tuple[EvaluationPlan, ...]
@@ -70,9 +70,9 @@ class Trials:
     hoped: tuple[Verdicts, ...]
 
     @classmethod
-    def of(cls, bench: EvaluationContext, recipe: Recipe) -> "Trials":
+    def of(cls, context: EvaluationContext, recipe: Recipe) -> "Trials":
         """Return the trials of a recipe; the model's own pictures are drawn and looked at."""
-        spec = bench.located.spec
+        spec = context.located.spec
         sampling, asked = trial_sampling(spec, recipe), validation(spec, recipe)
         forget = tuple(question for question in asked if question.edit is not None)
         keep = tuple(question for question in asked if question.edit is None)
@@ -80,9 +80,9 @@ class Trials:
             EvaluationPlan(forget[i :: len(STRENGTH_SEEDS)], (seed,), *sampling)
             for i, seed in enumerate(STRENGTH_SEEDS)
         )
-        hoped = tuple(_at_best(bench.look(half)) for half in halves)
-        keep_exam = EvaluationPlan(keep, STRENGTH_SEEDS[:1], *sampling)
-        return cls(bench, recipe, encoder_of(bench.located), halves, keep_exam, hoped)
+        hoped = tuple(_at_best(context.look(half)) for half in halves)
+        keep_plan = EvaluationPlan(keep, STRENGTH_SEEDS[:1], *sampling)
+        return cls(context, recipe, encoder_of(context.located), halves, keep_plan, hoped)
 
     @property
     def are_known(self) -> bool:
@@ -93,17 +93,17 @@ class Trials:
         self, layers_of: tuple[LayerSet, ...], ridge: str, is_finished: bool = False
     ) -> StrengthTrial:
         """Return what an edit does; it is given up where it cannot reach the target any more."""
-        bench, target = self.bench, self.recipe.edit.target
+        context, target = self.context, self.recipe.edit.target
         recipe = with_ridge(self.recipe, ridge)
-        solved = solve(bench.located, recipe, layers_of, self.encoder)
+        solved = solve(context.located, recipe, layers_of, self.encoder)
         seen: list[Verdicts] = []
-        with edited_pipeline(bench.pipeline, bench.located, solved) as edited:
+        with edited_pipeline(context.pipeline, context.located, solved) as edited:
             for i, half in enumerate(self.halves):
-                seen.append(bench.look(half, edited))
+                seen.append(context.look(half, edited))
                 at_best = _trial(layers_of, ridge, (*seen, *self.hoped[i + 1 :]))
                 if not (is_finished or at_best.forgets(target)):
                     return self._with_short(_trial(layers_of, ridge, seen), seen)
-            seen.append(bench.look(self.keep, edited))
+            seen.append(context.look(self.keep, edited))
         return self._with_short(_trial(layers_of, ridge, seen), seen)
 
     def _with_short(self, trial: StrengthTrial, seen: Iterable[Verdicts]) -> StrengthTrial:
@@ -134,4 +134,4 @@ def _figures(seen: Iterable[Verdicts]) -> Evaluation:
     for one in seen:
         for question, some in one.items():
             images[question] += some
-    return document_of(images, STRENGTH_SEEDS)
+    return evaluation_of(images, STRENGTH_SEEDS)

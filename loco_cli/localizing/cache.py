@@ -1,14 +1,14 @@
 """
-Finished runs, kept under the cache of this platform, so that a stopped search goes on.
+The cache of finished runs, in the cache folder of this platform, so that a stopped search goes on.
 
-A run is a file of its own, written beside its place and then moved there: two programs at once
-write the same thing, and one that is killed leaves nothing half done. Its name is the digest of all
-that it depends on: the model's files and the scorer's, prompts, layers, seed, steps, guidance,
+Each run is a file. It is written beside its place and then moved there: two programs at once write
+the same bytes, and one that is killed leaves no half of a file. The name is the digest of all that
+a run depends on: the files of the model and of the scorer, prompts, layers, seed, steps, guidance,
 precision, device, and the version of loco.
 
-To read all of a model for its digest would take longer than many a search. A file stands for its
-name, size, time of change, and what is found in `N_SAMPLES` places of it: whoever changes weights
-and sets size and time back as they were has to leave these places alone as well to be missed.
+To read a whole model for its digest would take longer than many searches. A file is represented by
+its name, size, time of change, and samples from 16 places. Changed weights are missed only where
+size and time were set back and none of the samples has changed.
 """
 
 import base64
@@ -29,20 +29,20 @@ from loco_cli import __version__
 from loco_cli.checkpoint.staging import replace_file
 from loco_cli.models.locate import LocatedModel
 
-LIMIT_BYTES = 512 * 2**20  # of all runs that are kept; those that nobody asked for longest go first
-_ONE_LIMIT_BYTES = 64 * 2**20  # a picture is much smaller
+_LIMIT_BYTES = 512 * 2**20  # for all runs; the least recently used are removed first
+_FILE_LIMIT_BYTES = 64 * 2**20  # a picture is much smaller
 _PNG = b"\x89PNG\r\n\x1a\n"
-N_SAMPLES, SAMPLE_BYTES = 16, 64 * 2**10
+_N_SAMPLES, _SAMPLE_BYTES = 16, 64 * 2**10
 
 
 def runs_folder() -> Path:
-    """Return where finished runs are kept."""
+    """Return the folder of finished runs."""
     return platformdirs.user_cache_path("loco", appauthor=False) / "runs"
 
 
 @dataclass(frozen=True)
 class CachedRun:
-    """What is kept of a run: its score, and of the first run of a prompt its picture."""
+    """A finished run: its score, and for the first run of a prompt its picture."""
 
     score: float
     png: bytes | None = None
@@ -57,21 +57,21 @@ class RunCache:
 
     @classmethod
     def of(cls, located: LocatedModel, scorer: Path, device: str) -> "RunCache":
-        """Return what is kept for a model, its scorer, and a device with its precision."""
+        """Return the cache for a model, its scorer, and a device with its precision."""
         parts = [
             (entry.path, entry.source)
             for entry in located.checkpoint.entries
             if not located.checkpoint.is_folder or _is_of_model(entry.path)
         ]
-        judged = [(path.name, path) for path in sorted(scorer.iterdir()) if path.is_file()]
-        digests = [fingerprint(parts), fingerprint(judged)]
+        scorer_files = [(path.name, path) for path in sorted(scorer.iterdir()) if path.is_file()]
+        digests = [fingerprint(parts), fingerprint(scorer_files)]
         return cls(runs_folder(), _digest([__version__, device, *digests]))
 
     def find(self, *of: Any) -> Any:
-        """Return what is kept under these words and numbers, None where nothing whole is."""
+        """Return the value stored under a key of words and numbers, None where none is whole."""
         path = self._path(of)
         try:
-            is_small = path.stat().st_size <= _ONE_LIMIT_BYTES
+            is_small = path.stat().st_size <= _FILE_LIMIT_BYTES
             found = json.loads(path.read_text("utf-8")) if is_small else None
         except (OSError, ValueError, RecursionError):
             return None
@@ -80,14 +80,14 @@ class RunCache:
         return found
 
     def keep(self, value: Any, *of: Any) -> None:
-        """Keep a value; where nothing can be written nothing is."""
+        """Store a value; a folder that cannot be written to is no error."""
         path = self._path(of)
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, json.dumps(value).encode(), is_private=True)
 
     def find_run(self, *of: Any, needs_picture: bool) -> CachedRun | None:
-        """Return a run that is kept, None also where its picture is needed and was not."""
+        """Return a stored run, None also where its picture is needed and was not stored."""
         found = self.find("run", *of)
         if not isinstance(found, dict) or not _is_number(found.get("score")):
             return None
@@ -95,13 +95,13 @@ class RunCache:
         return None if needs_picture and png is None else CachedRun(found["score"], png)
 
     def find_numbers(self, *of: Any, n: int) -> list[float] | None:
-        """Return so many numbers, None where they are not kept."""
+        """Return a stored list of `n` numbers, None where there is none."""
         found = self.find(*of)
         is_whole = isinstance(found, list) and len(found) == n and all(map(_is_number, found))
         return found if is_whole else None
 
     def keep_run(self, run: CachedRun, *of: Any) -> None:
-        """Keep a run."""
+        """Store a run."""
         picture = {} if run.png is None else {"png": base64.b64encode(run.png).decode()}
         self.keep({"score": run.score, **picture}, "run", *of)
 
@@ -112,7 +112,7 @@ class RunCache:
 
 @dataclass(frozen=True)
 class CacheSize:
-    """How much is kept: `CacheSize(folder, n_runs=288, n_bytes=1_200_000)`."""
+    """The size of the cache: `CacheSize(folder, n_runs=288, n_bytes=1_200_000)`."""
 
     folder: Path
     n_runs: int
@@ -120,31 +120,31 @@ class CacheSize:
 
     def to_json(self) -> dict[str, Any]:
         """Return `loco.cache/1`."""
-        sizes = {"runs": self.n_runs, "bytes": self.n_bytes, "limit_bytes": LIMIT_BYTES}
+        sizes = {"runs": self.n_runs, "bytes": self.n_bytes, "limit_bytes": _LIMIT_BYTES}
         return {"schema": "loco.cache/1", "folder": self.folder.name, **sizes}
 
     def in_words(self) -> str:
         """Return a sentence."""
-        size = f"{self.n_bytes / 1e6:.1f} MB of at most {LIMIT_BYTES / 1e6:.0f} MB"
+        size = f"{self.n_bytes / 1e6:.1f} MB of at most {_LIMIT_BYTES / 1e6:.0f} MB"
         return f"{self.n_runs} runs, {size} in {self.folder}"
 
 
 def measure() -> CacheSize:
-    """Return how much is kept."""
+    """Return the size of the cache."""
     sizes = [n_bytes for _, n_bytes, _ in _files()]
     return CacheSize(runs_folder(), len(sizes), sum(sizes))
 
 
 def clear() -> CacheSize:
-    """Remove all that is kept, and return what it was."""
+    """Empty the cache, and return the size that it had."""
     size = measure()
     if size.folder.exists():
         shutil.rmtree(size.folder)
     return size
 
 
-def trim(limit: int = LIMIT_BYTES) -> None:
-    """Remove what nobody asked for longest, until no more than `limit` bytes are kept."""
+def trim(limit: int = _LIMIT_BYTES) -> None:
+    """Remove the least recently used runs until at most `limit` bytes are left."""
     files = sorted(_files())
     n_bytes = sum(size for _, size, _ in files)
     for _, size, path in files:
@@ -163,16 +163,16 @@ def fingerprint(files: Iterable[tuple[str, Path]]) -> str:
 def _look(path: Path) -> tuple[int, int, str]:
     found, samples = path.stat(), hashlib.sha256()
     with path.open("rb") as file:
-        if found.st_size <= N_SAMPLES * SAMPLE_BYTES:
+        if found.st_size <= _N_SAMPLES * _SAMPLE_BYTES:
             return found.st_size, 0, hashlib.sha256(file.read()).hexdigest()
-        for i in range(N_SAMPLES):
-            file.seek(i * (found.st_size - SAMPLE_BYTES) // (N_SAMPLES - 1))
-            samples.update(file.read(SAMPLE_BYTES))
+        for i in range(_N_SAMPLES):
+            file.seek(i * (found.st_size - _SAMPLE_BYTES) // (_N_SAMPLES - 1))
+            samples.update(file.read(_SAMPLE_BYTES))
     return found.st_size, found.st_mtime_ns, samples.hexdigest()
 
 
 def _files() -> list[tuple[float, int, Path]]:
-    """Return time, size and path of every run that is kept; one that just went is left out."""
+    """Return time, size and path of every run; one that vanishes meanwhile is left out."""
     found = []
     for path in runs_folder().glob("*/*.json"):
         with suppress(OSError):

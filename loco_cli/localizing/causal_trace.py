@@ -106,7 +106,7 @@ def run(
 
 
 @dataclass(frozen=True)
-class TraceTrial:
+class _TraceTrial:
     """A run, and which state and place it restores; None where it is clean or corrupted."""
 
     run: TracedRun
@@ -116,28 +116,28 @@ class TraceTrial:
 
 def plan_trials(
     prompts: Sequence[TracedPrompt], seeds: Sequence[int], states: Sequence[State], level: float
-) -> tuple[TraceTrial, ...]:
+) -> tuple[_TraceTrial, ...]:
     """
     Return the trials of each prompt and seed: clean, corrupted, and every state restored.
 
     A state that cannot differ between clean and corrupted is restored by restoring nothing, so
     that its run is the corrupted one.
     """
-    trials: list[TraceTrial] = []
+    trials: list[_TraceTrial] = []
     for prompt in prompts:
         for seed in seeds:
             noise = Corrupt(prompt.subject, level, seed)
-            trials += [TraceTrial(TracedRun(prompt.text, seed))]
-            trials += [TraceTrial(TracedRun(prompt.text, seed, noise))]
+            trials += [_TraceTrial(TracedRun(prompt.text, seed))]
+            trials += [_TraceTrial(TracedRun(prompt.text, seed, noise))]
             trials += [
-                TraceTrial(TracedRun(prompt.text, seed, noise, restore), state, place)
+                _TraceTrial(TracedRun(prompt.text, seed, noise, restore), state, place)
                 for state in states
                 for place, restore in _restores(prompt, state)
             ]
     return tuple(trials)
 
 
-def batches_of(trials: Sequence[TraceTrial], size: int) -> Iterator[TracedBatch]:
+def batches_of(trials: Sequence[_TraceTrial], size: int) -> Iterator[TracedBatch]:
     """
     Yield the runs of the trials, each once, with at most `size` of a prompt and seed at a time.
 
@@ -157,11 +157,11 @@ def batches_of(trials: Sequence[TraceTrial], size: int) -> Iterator[TracedBatch]
 
 
 def rank(
-    trials: Sequence[TraceTrial], score_of: Mapping[TracedRun, float]
+    trials: Sequence[_TraceTrial], score_of: Mapping[TracedRun, float]
 ) -> tuple[TraceScore, ...]:
     """Return the score of every state and place, states in their order, places in the prompt's."""
-    corrupted = {(run.prompt, run.seed): score_of[run] for run in corrupted_runs(trials)}
-    groups: dict[State, dict[tuple[int, int], list[TraceTrial]]] = {}
+    corrupted = {(run.prompt, run.seed): score_of[run] for run in _corrupted_runs(trials)}
+    groups: dict[State, dict[tuple[int, int], list[_TraceTrial]]] = {}
     for trial in trials:
         if trial.state is not None:
             rank = trial.place.rank if trial.place else (0, 0)
@@ -173,19 +173,19 @@ def rank(
     )
 
 
-def clean_runs(trials: Sequence[TraceTrial]) -> tuple[TracedRun, ...]:
+def _clean_runs(trials: Sequence[_TraceTrial]) -> tuple[TracedRun, ...]:
     """Return the runs that nothing is done to, one for each prompt and seed."""
     return tuple(trial.run for trial in trials if trial.run.corrupt is None)
 
 
-def corrupted_runs(trials: Sequence[TraceTrial]) -> tuple[TracedRun, ...]:
+def _corrupted_runs(trials: Sequence[_TraceTrial]) -> tuple[TracedRun, ...]:
     """Return the runs in which nothing is restored, one for each prompt and seed."""
     return tuple(one.run for one in trials if one.state is None and one.run.corrupt is not None)
 
 
 def _score(
     state: State,
-    trials: Sequence[TraceTrial],
+    trials: Sequence[_TraceTrial],
     score_of: Mapping[TracedRun, float],
     corrupted: Mapping[tuple[str, int], float],
 ) -> TraceScore:
@@ -233,7 +233,7 @@ def _level(settings: LocalizeSettings) -> float:
 
 def _trials(
     located: LocatedModel, entry: EditEntry, settings: LocalizeSettings
-) -> tuple[TraceTrial, ...]:
+) -> tuple[_TraceTrial, ...]:
     """Return the trials of one concept: its source prompts, every seed, every state."""
     return plan_trials(
         traced_prompts(located, entry),
@@ -265,7 +265,7 @@ class _Drawn:
 
 
 def _draw(
-    context: SearchContext, trials: Sequence[TraceTrial], subject: str, sampling: tuple[int, float]
+    context: SearchContext, trials: Sequence[_TraceTrial], subject: str, sampling: tuple[int, float]
 ) -> _Drawn:
     """Return the score of every run, each drawn once."""
     from loco_cli.sampling.sample import count_steps, to_png  # diffusers lives behind this line
@@ -296,14 +296,14 @@ def _document(
     context: SearchContext,
     entry: EditEntry,
     settings: LocalizeSettings,
-    trials: Sequence[TraceTrial],
+    trials: Sequence[_TraceTrial],
     drawn: _Drawn,
 ) -> Trace:
     concept, located = entry.concept, context.located
     steps, guidance = located.spec.sampling(settings.steps, settings.guidance)
-    clean, _, clean_error = mean_and_errors([drawn.score_of[run] for run in clean_runs(trials)])
+    clean, _, clean_error = mean_and_errors([drawn.score_of[run] for run in _clean_runs(trials)])
     corrupted, _, corrupted_error = mean_and_errors(
-        [drawn.score_of[run] for run in corrupted_runs(trials)]
+        [drawn.score_of[run] for run in _corrupted_runs(trials)]
     )
     return Trace(
         model=ModelName(name=located.name, family=located.spec.family.name),
@@ -326,7 +326,7 @@ def _document(
 
 
 def _strips(
-    trials: Sequence[TraceTrial], drawn: _Drawn, best: TraceScore
+    trials: Sequence[_TraceTrial], drawn: _Drawn, best: TraceScore
 ) -> tuple[TracedStrip, ...]:
     """Return clean, corrupted and best restored pictures of every prompt, first seed."""
     chosen = {
@@ -339,7 +339,7 @@ def _strips(
         and (trial.place.label if trial.place else None) == best.token
     }
     strips = []
-    clean_and_corrupted = zip(clean_runs(trials), corrupted_runs(trials), strict=True)
+    clean_and_corrupted = zip(_clean_runs(trials), _corrupted_runs(trials), strict=True)
     for clean, corrupted in clean_and_corrupted:
         if clean.seed == 0:
             runs = [clean, corrupted, *filter(None, [chosen.get(clean.prompt)])]

@@ -75,10 +75,10 @@ def run(
     may_scatter: bool = False,
 ) -> tuple[LocalizationRun, ...]:
     """Return the layers of each concept."""
-    return find_layers(context, recipe, find_range, rank_layers, may_scatter=may_scatter)
+    return find_layers(context, recipe, _find_range, _rank_layers, may_scatter=may_scatter)
 
 
-def find_range(runs: RunRecorder) -> LocalizationRun:
+def _find_range(runs: RunRecorder) -> LocalizationRun:
     """
     Return the layers to which the subject adds most and that are enough; no window is swept.
 
@@ -87,7 +87,7 @@ def find_range(runs: RunRecorder) -> LocalizationRun:
     if runs.settings.width == runs.board.n_layers:
         return locogen.sweep(runs)  # of a single window there is nothing to rank
     search = FastSearch(runs)
-    sizes = rank_layers(search)
+    sizes = _rank_layers(search)
     search.measure_full_swap()
     for window in likely_windows(sizes, search.widths):
         search.score_to({window: 2 * len(runs.pairs)})
@@ -97,7 +97,7 @@ def find_range(runs: RunRecorder) -> LocalizationRun:
     return search.result(best.layers, sizes)
 
 
-def rank_layers(search: FastSearch) -> list[float]:
+def _rank_layers(search: FastSearch) -> list[float]:
     """Return the size of what the subject adds in each layer, a mean over the prompts."""
     import torch
 
@@ -137,11 +137,6 @@ def likely_windows(contributions: Sequence[float], widths: Sequence[int]) -> tup
     )
 
 
-def max_windows(widths: Sequence[int]) -> int:
-    """Return how many windows are tried at most: `max_windows((1, 2, 4)) == 5`."""
-    return _N_NARROWEST - 1 + len(widths)
-
-
 def subject_mask(
     offsets: Sequence[tuple[int, int]],  # of every token, in characters of the prompt
     start: int,  # where the subject begins
@@ -156,7 +151,7 @@ def _n_range_images(settings: LocalizeSettings, n_layers: int, n_prompts: int) -
     n_pairs, windows = n_prompts * settings.seeds, windows_of(settings.width, n_layers)
     if settings.width == n_layers:
         return len(candidates_of(windows, n_layers)) * n_pairs
-    n_windows = max_windows(widths_of(settings.width))
+    n_windows = _N_NARROWEST - 1 + len(widths_of(settings.width))
     return 2 * n_pairs + n_prompts * min(2, settings.seeds) * n_windows
 
 

@@ -79,27 +79,27 @@ def run(
 ) -> tuple[LocalizationRun, ...]:
     """Return the layers of each concept, or the score of those given."""
     if not layers_of:
-        return find_layers(context, recipe, find_range, rank_layers, may_scatter=may_scatter)
+        return find_layers(context, recipe, _find_range, _rank_layers, may_scatter=may_scatter)
     # of a single candidate all is tried
     settings = recipe.localize.model_copy(update={"search": "exhaustive"})
     runs = [RunRecorder.of(context, entry, settings) for entry in recipe.edits]
-    found = tuple(map(score_layers, runs, layers_of))
+    found = tuple(map(_score_layers, runs, layers_of))
     if context.cache and context.team.is_first:
         trim()
     return found
 
 
-def find_range(runs: RunRecorder) -> LocalizationRun:
+def _find_range(runs: RunRecorder) -> LocalizationRun:
     """Return the range of layers of a concept, by the fast search or by the exhaustive sweep."""
     if not _is_ranked(runs.settings, runs.board.n_layers):
         return sweep(runs)
     search = FastSearch(runs)
-    shares = rank_layers(search)
+    shares = _rank_layers(search)
     best = search.find_best(shares)
     return search.result(best.layers, shares)
 
 
-def rank_layers(search: FastSearch) -> list[float]:
+def _rank_layers(search: FastSearch) -> list[float]:
     """Return how large a share of the full swap each layer makes, a mean over the prompts."""
     from loco_cli.sampling.probe import attribute  # diffusers lives behind this line
 
@@ -125,7 +125,7 @@ def sweep(runs: RunRecorder) -> LocalizationRun:
     return runs.result(scores, chosen, (original, target), time.monotonic() - started)
 
 
-def score_layers(runs: RunRecorder, layers: LayerSet) -> LocalizationRun:
+def _score_layers(runs: RunRecorder, layers: LayerSet) -> LocalizationRun:
     """Return the score of given layers, on every prompt and seed; none are looked for."""
     started, board = time.monotonic(), runs.board
     _make(runs, [layers])

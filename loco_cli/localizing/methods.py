@@ -28,7 +28,7 @@ Named = tuple[LayerSet, ...] | None  # layers for each edit, None where they are
 Cost = tuple[PlannedRuns | None, PlannedRuns | None]
 
 
-class LocalizeModule(Protocol):
+class _Module(Protocol):
     """The module of a method."""
 
     def check(self, located: LocatedModel, recipe: Recipe, layers_of: Named = None) -> None:
@@ -61,12 +61,12 @@ class LocalizeModule(Protocol):
         """Return a `LocalizationRun`, or of causal tracing a `TraceRun`, for each edit."""
 
 
-def module_of(settings: LocalizeSettings) -> LocalizeModule:
+def module_of(settings: LocalizeSettings) -> _Module:
     """Return the module of the method that the settings name."""
-    return cast(LocalizeModule, import_module(LOCALIZE_METHODS[settings.method].module))
+    return cast(_Module, import_module(LOCALIZE_METHODS[settings.method].module))
 
 
-def layer_finder_of(settings: LocalizeSettings) -> LocalizeModule:
+def layer_finder_of(settings: LocalizeSettings) -> _Module:
     """Return the module of a method that finds layers; raises RequestError for other methods."""
     finds = LOCALIZE_METHODS[settings.method].finds
     if finds == "states":

@@ -73,7 +73,7 @@ def _n_runs_to_know(board: Scoreboard, n_prompts: int, n_all: int) -> int:
 
 
 @dataclass
-class Tried:
+class _Tried:
     """Sets and their effects on a few runs, each measured once, `MAX_SETS` at most."""
 
     measure: Measure
@@ -105,12 +105,12 @@ def smallest(
     check: Measure,  # on all of them
 ) -> LayerSet:
     """Return a set whose effect on all runs is at least `wanted`, as small as was found."""
-    tried = Tried(screen)
-    path = descend(ranking, wanted, tried)
+    tried = _Tried(screen)
+    path = _descend(ranking, wanted, tried)
     return _confirmed(path, tried, wanted, check)
 
 
-def descend(ranking: Sequence[float], wanted: float, tried: Tried) -> tuple[LayerSet, ...]:
+def _descend(ranking: Sequence[float], wanted: float, tried: _Tried) -> tuple[LayerSet, ...]:
     """Return ever smaller sets that are enough on a few runs, all layers first."""
     path = [LayerSet(range(len(ranking)))]
     path += _leading(ranking, wanted, tried)
@@ -126,7 +126,7 @@ def descend(ranking: Sequence[float], wanted: float, tried: Tried) -> tuple[Laye
             return tuple(path)
 
 
-def _leading(ranking: Sequence[float], wanted: float, tried: Tried) -> list[LayerSet]:
+def _leading(ranking: Sequence[float], wanted: float, tried: _Tried) -> list[LayerSet]:
     """Return what the ranking favours, where so much of it is enough."""
     order = sorted(range(len(ranking)), key=lambda layer: -ranking[layer])
     found: list[LayerSet] = []
@@ -142,7 +142,7 @@ def _leading(ranking: Sequence[float], wanted: float, tried: Tried) -> list[Laye
     return found
 
 
-def _without_idle(layers: LayerSet, size: int, wanted: float, tried: Tried) -> LayerSet | None:
+def _without_idle(layers: LayerSet, size: int, wanted: float, tried: _Tried) -> LayerSet | None:
     """Return `layers` without as many of its groups as may go, None where none may."""
     groups = [LayerSet(layers[i : i + size]) for i in range(0, len(layers), size)]
     if len(groups) < 2 or len(groups) > tried.n_left:
@@ -156,7 +156,7 @@ def _without_idle(layers: LayerSet, size: int, wanted: float, tried: Tried) -> L
     return _without(layers, order[:n_idle])
 
 
-def _most(high: int, made: Callable[[int], LayerSet], wanted: float, tried: Tried) -> int:
+def _most(high: int, made: Callable[[int], LayerSet], wanted: float, tried: _Tried) -> int:
     """Return the largest number found, up to `high`, whose set is enough; that of 1 is."""
     low = 1
     while low < high and tried.n_left >= _N_PROBES:
@@ -170,7 +170,7 @@ def _most(high: int, made: Callable[[int], LayerSet], wanted: float, tried: Trie
     return low
 
 
-def _confirmed(path: Sequence[LayerSet], tried: Tried, wanted: float, check: Measure) -> LayerSet:
+def _confirmed(path: Sequence[LayerSet], tried: _Tried, wanted: float, check: Measure) -> LayerSet:
     """Return the first that is enough on all runs: smaller, found, one layer more, or larger."""
     found, *larger = reversed(path)
 
@@ -192,7 +192,7 @@ def _confirmed(path: Sequence[LayerSet], tried: Tried, wanted: float, check: Mea
     return confirmed or path[0]
 
 
-def _nearly(found: LayerSet, tried: Tried, wanted: float) -> list[LayerSet]:
+def _nearly(found: LayerSet, tried: _Tried, wanted: float) -> list[LayerSet]:
     """Return what is a layer smaller and nearly enough, the best first."""
     near = [
         (effect, one)

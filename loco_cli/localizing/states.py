@@ -74,15 +74,15 @@ def states_of(located: LocatedModel, component: Component) -> tuple[State, ...]:
     """Return the states of a model in execution order; of several encoders one after another."""
     names = located.checkpoint.names
     if component == UNET:
-        return unet_states(names(located.spec.network), located.spec.module_paths)
+        return _unet_states(names(located.spec.network), located.spec.module_paths)
     return tuple(
         state
         for encoder in located.spec.context.encoders
-        for state in encoder_states(encoder, names(encoder.component))
+        for state in _encoder_states(encoder, names(encoder.component))
     )
 
 
-def unet_states(tensors: Iterable[str], text_layers: Sequence[str]) -> tuple[State, ...]:
+def _unet_states(tensors: Iterable[str], text_layers: Sequence[str]) -> tuple[State, ...]:
     """Return attentions, feed-forwards and resnets of a UNet's tensors, in execution order."""
     found: dict[str, StateKind] = {}
     for name in tensors:
@@ -97,7 +97,7 @@ def unet_states(tensors: Iterable[str], text_layers: Sequence[str]) -> tuple[Sta
     )
 
 
-def encoder_states(encoder: TextEncoderSpec, tensors: Iterable[str]) -> tuple[State, ...]:
+def _encoder_states(encoder: TextEncoderSpec, tensors: Iterable[str]) -> tuple[State, ...]:
     """Return self-attention and MLP of every block of a text encoder's tensors."""
     known, (out, _) = set(tensors), encoder.out_projection
     blocks = takewhile(

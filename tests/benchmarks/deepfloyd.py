@@ -219,7 +219,7 @@ def reach(bench: EvaluationContext, source: str, target: str) -> dict[str, float
     for name, (prompt, swap) in swaps.items():
         runs = [Run(prompt, seed, swap) for seed in REACH_SEEDS]
         images = torch.stack(list(_draw(bench, runs)))
-        called = bench.judges.judge.best_label(images, [source, target])
+        called = bench.scorers.judge.best_label(images, [source, target])
         found[name] = fmean(called)
     return found
 

@@ -117,7 +117,7 @@ def layers_for(
     is_width = where.startswith("width-")
     if where not in ("found", "set") and not is_width:
         return LayerSet.parse(where), None
-    sweeping = SearchContext(bench.located, bench.pipeline, bench.judges.scorer, bench.batch_size)
+    sweeping = SearchContext(bench.located, bench.pipeline, bench.scorers.scorer, bench.batch_size)
     settings = LocalizeSettings(seeds=n_seeds, window="set" if where == "set" else None)
     if is_width:
         settings = settings.model_copy(update={"width": int(where.removeprefix("width-"))})

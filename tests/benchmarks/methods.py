@@ -89,7 +89,9 @@ class Editing:
         choice = Choice(recipe, tuple(self.layers(method, entry) for entry in group))
         if not recipe.edit.is_measured:
             return choice
-        drawing = SearchContext(self.located, bench.pipeline, bench.judges.scorer, bench.batch_size)
+        drawing = SearchContext(
+            self.located, bench.pipeline, bench.scorers.scorer, bench.batch_size
+        )
         return measured(drawing, choice, [self.localization(entry) for entry in group])
 
     def solved(self, method: Method, choice: Choice) -> Solved:

@@ -123,8 +123,8 @@ def test_a_bench_draws_a_model_once(recipe, in_memory, tiny, pipeline, encoder):
     """
     heard = Heard()
     scorer = load_scorer(tiny, CPU)
-    judges = Scorers(scorer, load_judge(tiny, CPU, scorer))
-    bench = EvaluationContext(tiny, pipeline, judges, batch_size=8, events=heard.events)
+    scorers = Scorers(scorer, load_judge(tiny, CPU, scorer))
+    bench = EvaluationContext(tiny, pipeline, scorers, batch_size=8, events=heard.events)
     whole = EvaluationPlan.of(tiny.spec, recipe)
     exam = replace(whole, questions=whole.questions[:4])
 

@@ -33,8 +33,8 @@ def load_bench(located: LocatedModel) -> EvaluationContext:
     machine = RunOptions(device="cpu")
     pipeline = load_model(located, machine)
     judge = load_scorer(located, replace(machine, scorer=str(find_scorer("tiny").parent / "judge")))
-    judges = Scorers(load_scorer(located, machine), judge)
-    return EvaluationContext(located, pipeline, judges, choose_batch_size("auto", pipeline))
+    scorers = Scorers(load_scorer(located, machine), judge)
+    return EvaluationContext(located, pipeline, scorers, choose_batch_size("auto", pipeline))
 
 
 def recognised(
@@ -47,10 +47,10 @@ def recognised(
     images = sample(
         bench.pipeline, runs, steps=spec.steps, guidance=spec.guidance, batch_size=bench.batch_size
     )
-    side = bench.judges.judge.side
+    side = bench.scorers.judge.side
     larger = functional.interpolate(torch.stack(list(images)), (side, side), mode="bicubic")
     scenes = [scene for scene, _ in asked]
-    towers = {"scorer": bench.judges.scorer, "judge": bench.judges.judge}
+    towers = {"scorer": bench.scorers.scorer, "judge": bench.scorers.judge}
     return {name: recognition(tower, larger.clamp(0, 1), scenes) for name, tower in towers.items()}
 
 

@@ -30,7 +30,7 @@ def bench():
 def called(bench, prompt, labels):
     """Return which of the labels each picture of a prompt is called by."""
     return [
-        bench.judges.judge.best_label(image[None], labels)[0]
+        bench.scorers.judge.best_label(image[None], labels)[0]
         for image in draw(bench, [prompt], SEEDS)
     ]
 

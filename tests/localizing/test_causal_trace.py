@@ -5,8 +5,6 @@ import pytest
 from loco_cli.interventions import Corrupt, Restore, TracedRun
 from loco_cli.localizing.causal_trace import (
     batches_of,
-    clean_runs,
-    corrupted_runs,
     plan_trials,
     rank,
 )
@@ -56,9 +54,11 @@ def test_each_seed_begins_clean_and_corrupted():
     trials = plan_trials([PROMPT], (0, 1), (ATTENTION,), level=3.0)
 
     assert len(trials) == 2 * (2 + len(PLACES))
-    assert clean_runs(trials) == tuple(TracedRun(PROMPT.text, seed) for seed in (0, 1))
+    clean = [one.run for one in trials if one.run.corrupt is None]
+    assert clean == [TracedRun(PROMPT.text, seed) for seed in (0, 1)]
     noises = [Corrupt((4, 5), 3.0, seed) for seed in (0, 1)]
-    assert [run.corrupt for run in corrupted_runs(trials)] == noises
+    corrupted = [one.run for one in trials if one.state is None and one.run.corrupt]
+    assert [run.corrupt for run in corrupted] == noises
 
 
 def test_what_cannot_differ_is_not_drawn_again():
@@ -68,7 +68,7 @@ def test_what_cannot_differ_is_not_drawn_again():
     trials = plan_trials([PROMPT], (0,), (ATTENTION,), level=3.0)
     before = [one.run for one in trials if one.place and one.place.positions[0] < 4]
 
-    assert set(before) == set(corrupted_runs(trials))
+    assert set(before) == {trials[1].run}
     assert len({one.run for one in trials}) == len(trials) - len(before)
 
 
@@ -84,7 +84,7 @@ def test_the_clean_run_rides_with_the_unet_s(size, drawn):
 
     assert [len(batch.drawn) for batch in batches] == drawn
     assert [run for batch in batches for run in batch.runs] == [one.run for one in trials]
-    assert all(batch.encoded[0] == clean_runs(trials)[0] for batch in batches)
+    assert all(batch.encoded[0] == trials[0].run for batch in batches)
 
 
 def test_encoder_states_cost_no_clean_run():

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from loco_cli.localizing import sets
-from loco_cli.localizing.sets import MAX_SETS, Tried
+from loco_cli.localizing.sets import MAX_SETS
 
 
 def needs(*layers):
@@ -139,9 +139,7 @@ def test_what_the_ranking_favours_saves_the_rest():
     """
     good = [1.0 * (layer in (8, 9)) for layer in range(16)]
 
-    told = Tried(lambda some: [needs(8, 9)(one) for one in some])
-    untold = Tried(lambda some: [needs(8, 9)(one) for one in some])
-    sets.descend(good, 0.9, told)
-    sets.descend([-share for share in good], 0.9, untold)
+    _, told, _ = searched(needs(8, 9), good)
+    _, untold, _ = searched(needs(8, 9), [-share for share in good])
 
-    assert len(told.effects) < len(untold.effects) / 2
+    assert len(told) < len(untold) / 2
