@@ -59,7 +59,7 @@ def choose(edit: ModelEdit, machine: RunOptions, events: Events = SILENT) -> Mod
             events.localized(one.localization)
         layers_of = tuple(one.localization.layer_set for one in runs)
         edit = replace(edit, layers_of=layers_of, localizations=runs)
-    return _measured(context, edit) if edit.recipe.edit.is_measured else edit
+    return measure_strength(context, edit) if edit.recipe.edit.is_measured else edit
 
 
 def widened(layers: LayerSet, found: Localization, n_layers: int) -> LayerSet:
@@ -75,7 +75,7 @@ def widened(layers: LayerSet, found: Localization, n_layers: int) -> LayerSet:
     return LayerSet((*layers, *left[:N_MORE]))
 
 
-def _measured(context: SearchContext, edit: ModelEdit) -> ModelEdit:
+def measure_strength(context: SearchContext, edit: ModelEdit) -> ModelEdit:
     """Return an edit whose strength, and so perhaps wider layers, are decided by pictures."""
     from loco_cli.evaluating import judge, strength
 

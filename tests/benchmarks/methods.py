@@ -25,12 +25,14 @@ import torch
 from loco_cli.checkpoint.reader import read_tensor
 from loco_cli.editing.deltas import NewWeight, Solved, new_weights
 from loco_cli.editing.methods import solve
+from loco_cli.editing.model_edit import ModelEdit
 from loco_cli.encoders.encode import CheckpointEncoder
-from loco_cli.evaluating.choice import Choice, measured
+from loco_cli.evaluating.choice import measure_strength
 from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan
 from loco_cli.evaluating.questions import Question
 from loco_cli.families.spec import ModelSpec
-from loco_cli.localization import Localization
+from loco_cli.layers import LayerSet
+from loco_cli.localization import Localization, LocalizationRun
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import LocatedModel, locate
@@ -84,19 +86,20 @@ class Editing:
 
     def chosen(
         self, bench: EvaluationContext, method: Method, group: Sequence[EditEntry], recipe: Recipe
-    ) -> Choice:
+    ) -> ModelEdit:
         """Return layers and strength for some concepts, by pictures where the method asks so."""
-        choice = Choice(recipe, tuple(self.layers(method, entry) for entry in group))
+        layers_of = tuple(LayerSet(self.layers(method, entry)) for entry in group)
         if not recipe.edit.is_measured:
-            return choice
+            return ModelEdit(self.located, recipe, layers_of)
+        found = tuple(LocalizationRun(self.localization(entry)) for entry in group)
         drawing = SearchContext(
             self.located, bench.pipeline, bench.scorers.scorer, bench.batch_size
         )
-        return measured(drawing, choice, [self.localization(entry) for entry in group])
+        return measure_strength(drawing, ModelEdit(self.located, recipe, layers_of, found))
 
-    def solved(self, method: Method, choice: Choice) -> Solved:
+    def solved(self, method: Method, edit: ModelEdit) -> Solved:
         """Return the edit of some concepts by a method."""
-        asked = (self.located, choice.recipe, choice.layers_of, self.encoder)
+        asked = (self.located, edit.solved_recipe, edit.layers_of, self.encoder)
         return published.solve(method.formula, *asked) if method.formula else solve(*asked)
 
     def localization(self, entry: EditEntry) -> Localization:
@@ -176,8 +179,8 @@ def measure(
     located, method = bench.located, METHODS[name]
     recipe = recipe_of(group, located.name, method.settings)
     started = time.monotonic()
-    choice = editing.chosen(bench, method, group, recipe)
-    solved = editing.solved(method, choice)
+    edit = editing.chosen(bench, method, group, recipe)
+    solved = editing.solved(method, edit)
     weights = new_weights(located, solved)
     seconds = time.monotonic() - started
     forget, keep = exams_of(located.spec, recipe, n_seeds)
@@ -187,7 +190,7 @@ def measure(
         subjects=tuple(entry.subject for entry in group),
         kinds=tuple(entry.kind for entry in group),
         n_seeds=n_seeds,
-        layers=choice.layers_of,
+        layers=edit.layers_of,
         share_changed=editing.share_changed(weights),
         seconds=round(seconds, 3),
         **marks_of(forget, bench.judge(forget, solved)),
