@@ -47,7 +47,7 @@ class FileEdit:
         """Return all that comes before the data, with an empty place for the digest."""
         if self.what is None:
             return read_header_bytes(self.file.source)
-        return stamped_header(self.file.header, self.what)
+        return _stamped_header(self.file.header, self.what)
 
     @property
     def shift(self) -> int:
@@ -87,7 +87,7 @@ class FileEdit:
         """Write the digest of the manifest into `target`, if the file is to have a stamp."""
         if self.what is None:
             return
-        head = stamped_header(self.file.header, self.what, digest)
+        head = _stamped_header(self.file.header, self.what, digest)
         assert len(head) == len(self.head)
         with target.open("r+b") as file:
             file.write(head)
@@ -113,7 +113,7 @@ def plan_edits(
     return tuple(FileEdit(file, found, what) for file, found in own if found)
 
 
-def stamped_header(header: Header, what: str, digest: str = _BLANK_DIGEST) -> bytes:
+def _stamped_header(header: Header, what: str, digest: str = _BLANK_DIGEST) -> bytes:
     """
     Return the bytes before the data of an edited file, for a base with this header.
 

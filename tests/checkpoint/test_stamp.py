@@ -1,19 +1,31 @@
 """What an edited file says of itself."""
 
+from pathlib import Path
+
 import pytest
 
 from loco_cli import __version__
 from loco_cli.checkpoint.clone import BLOCK_BYTES
-from loco_cli.checkpoint.edits import stamped_header
+from loco_cli.checkpoint.edits import FileEdit
+from loco_cli.checkpoint.files import CheckpointFile
 from loco_cli.checkpoint.header import Header, TensorInfo, parse_header
 
 TENSORS = {"w": TensorInfo("w", "U8", (5,), 0, 5)}
 STAMP = {"loco.version": __version__, "loco.manifest": "ab" * 32}
 
 
-def stamped(metadata, data_start=64, what="Remove snoopy"):
+def edit_of(metadata, data_start=64, what="Remove snoopy"):
+    """Return the edit of a file with this metadata, which replaces nothing."""
     header = Header(TENSORS, metadata, data_start, data_start + 5)
-    raw = stamped_header(header, what, "ab" * 32)
+    return FileEdit(CheckpointFile("w", Path("w"), header), (), what)
+
+
+def stamped(edit, folder):
+    """Return what comes before the data of an edited file, raw and parsed."""
+    target = folder / "w"
+    target.write_bytes(edit.head)
+    edit.stamp(target, "ab" * 32)
+    raw = target.read_bytes()
     return raw, parse_header("w", raw[8:], len(raw) + 5)
 
 
@@ -35,29 +47,29 @@ def stamped(metadata, data_start=64, what="Remove snoopy"):
         ({"loco.manifest": "cd" * 32, "loco.version": "0"}, {}),
     ],
 )
-def test_keeps_what_is_still_true(before, after):
+def test_keeps_what_is_still_true(before, after, tmp_path):
     """
     Metadata is kept, titles say what was done, and what holds of the base alone is gone.
     """
-    assert stamped(before)[1].metadata == {**after, **STAMP}
+    assert stamped(edit_of(before), tmp_path)[1].metadata == {**after, **STAMP}
 
 
 @pytest.mark.parametrize("data_start", [8, 64, 1000, 4096, 70_000])
-def test_moves_the_data_by_whole_blocks(data_start):
+def test_moves_the_data_by_whole_blocks(data_start, tmp_path):
     """
     Tensors keep their order and places, and the data its alignment to blocks.
     """
-    raw, header = stamped({"format": "pt"}, data_start)
+    raw, header = stamped(edit_of({"format": "pt"}, data_start), tmp_path)
 
     assert header.tensors == TENSORS
     assert (header.data_start - data_start) % BLOCK_BYTES == 0
     assert raw[8:10] == b'{"'
 
 
-def test_has_one_length_for_every_digest():
+def test_has_one_length_for_every_digest(tmp_path):
     """
     The place of the stamp is known before the digest is.
     """
-    header = Header(TENSORS, {"modelspec.title": "SD"}, 64, 69)
+    edit = edit_of({"modelspec.title": "SD"})
 
-    assert len(stamped_header(header, "x")) == len(stamped_header(header, "x", "f" * 64))
+    assert len(edit.head) == len(stamped(edit, tmp_path)[0])
