@@ -9,7 +9,7 @@ import pytest
 
 from loco_cli.editing.methods import EditModule
 from loco_cli.methods import EDIT_METHODS, LOCALIZE_METHODS, in_words
-from loco_cli.recipe import EditSettings
+from loco_cli.recipe.record import EditSettings
 from loco_cli.recipe.values import parse_ridge
 
 

@@ -21,7 +21,8 @@ from loco_cli.commands import edit
 from loco_cli.families import registry
 from loco_cli.models.session import RunOptions
 from loco_cli.outputs.paths import EditOptions
-from loco_cli.recipe import Override, read_recipe
+from loco_cli.recipe.catalog import read_recipe
+from loco_cli.recipe.load import Override
 from tests.families.layouts import write_folder
 from tests.families.original import original_tensors, write_file
 from tests.families.small import small_model

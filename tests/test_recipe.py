@@ -8,25 +8,25 @@ from hypothesis import strategies as st
 
 from loco_cli.errors import ConceptError, RecipeError, RequestError, UnknownName
 from loco_cli.families import registry
-from loco_cli.recipe import (
-    EditEntry,
-    EditSettings,
-    EvaluateSettings,
-    LocalizeSettings,
+from loco_cli.recipe.catalog import entries, read_recipe, user_folder
+from loco_cli.recipe.load import (
     Override,
-    Ridge,
-    entries,
     load_recipe,
-    read_recipe,
     recipe_from_text,
     recipe_schema,
     render_recipe,
     render_starter,
     slug,
-    user_folder,
 )
-from loco_cli.recipe.record import RecipeDocument
+from loco_cli.recipe.record import (
+    EditEntry,
+    EditSettings,
+    EvaluateSettings,
+    LocalizeSettings,
+    RecipeDocument,
+)
 from loco_cli.recipe.tree import MAX_BYTES
+from loco_cli.recipe.values import Ridge
 
 MINIMAL = """\
 loco: 1

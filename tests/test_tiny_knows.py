@@ -24,7 +24,7 @@ from loco_cli.interventions import Run
 from loco_cli.localization import Localization
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.session import RunOptions, load_judge, load_scorer
-from loco_cli.recipe import recipe_from_text
+from loco_cli.recipe.load import recipe_from_text
 from loco_cli.sampling.sample import choose_batch_size, sample
 from tests.searches import localize
 

@@ -38,7 +38,7 @@ def _batch_size(text: str) -> int | None:
 
 def recipe_names(incomplete: str) -> list[str]:
     """Return the names of the catalog that begin so, for the shell to complete."""
-    from loco_cli.recipe import entries
+    from loco_cli.recipe.catalog import entries
 
     return [entry.name for entry in entries() if entry.name.startswith(incomplete)]
 

@@ -111,7 +111,7 @@ def check_recipe(
     Example: loco recipes check remove_style --set subject=monet
     """
     from loco_cli.commands import recipes as workflow
-    from loco_cli.recipe import render_recipe
+    from loco_cli.recipe.load import render_recipe
 
     terminal: Terminal = ctx.obj
     checked = workflow.check_recipe(recipe, settings or ())
@@ -127,7 +127,7 @@ def show_schema(
 
     Example: loco recipes schema > recipe.schema.json
     """
-    from loco_cli.recipe import recipe_schema
+    from loco_cli.recipe.load import recipe_schema
 
     terminal: Terminal = ctx.obj
     terminal.show_json(recipe_schema())
@@ -142,8 +142,8 @@ def _catalog_table(listed: "tuple[ListedRecipe, ...]") -> Table:
         found.add_row(
             plain(f"{one.name} *" if one.origin == "yours" else one.name, style),
             plain(", ".join(one.kinds)),
-            plain(one.recipe.model if one.recipe else ""),
-            plain(one.title, style),
+            plain(one.model or ""),
+            plain(one.problem or one.title or "", style),
         )
     if any(one.origin == "yours" for one in listed):
         found.caption = "* your own"

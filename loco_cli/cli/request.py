@@ -23,7 +23,7 @@ from loco_cli.layers import LayerSet
 
 if TYPE_CHECKING:
     from loco_cli.models.session import RunOptions
-    from loco_cli.recipe import Recipe
+    from loco_cli.recipe.record import Recipe
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,8 @@ def recipe_of(
 
     `options` are named after recipe keys, `localize_seeds=4` for `localize.seeds`; None is unset.
     """
-    from loco_cli.recipe import Override, read_recipe  # a third of a second, not for `--help`
+    from loco_cli.recipe.catalog import read_recipe  # a third of a second, not for `--help`
+    from loco_cli.recipe.load import Override
 
     given = {
         f"--{name.partition('_')[2].replace('_', '-')}": (name.replace("_", ".", 1), value)

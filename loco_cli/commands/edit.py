@@ -16,7 +16,8 @@ from loco_cli.models.tokenizers import check_subjects
 from loco_cli.outputs.guards import check_file
 from loco_cli.outputs.paths import EditOptions, OutputPaths, check_output, needed_bytes
 from loco_cli.plan import Plan, PlannedRuns, relative_path
-from loco_cli.recipe import Recipe, render_recipe
+from loco_cli.recipe.load import render_recipe
+from loco_cli.recipe.record import Recipe
 from loco_cli.report.sentences import edit_doubts, edit_limits
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from loco_cli.outputs.base import check_made_from
 from loco_cli.outputs.guards import check_folder
 from loco_cli.outputs.paths import read_manifest
 from loco_cli.plan import Plan, PlannedRuns, relative_path
-from loco_cli.recipe import Recipe
+from loco_cli.recipe.record import Recipe
 from loco_cli.report.sentences import too_weak
 
 if TYPE_CHECKING:

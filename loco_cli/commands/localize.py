@@ -18,7 +18,7 @@ from loco_cli.models.session import RunOptions
 from loco_cli.models.tokenizers import check_subjects
 from loco_cli.outputs.guards import check_folder
 from loco_cli.plan import Plan, PlannedEdit, PlannedRuns, relative_path
-from loco_cli.recipe import Recipe
+from loco_cli.recipe.record import Recipe
 from loco_cli.report.html import render_localization_report
 from loco_cli.report.sheet import render_localization_sheet
 from loco_cli.report.trace import render_trace_report, render_trace_sheet

@@ -5,43 +5,42 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from loco_cli import recipe as room
-from loco_cli.checkpoint.staging import replace_file
 from loco_cli.errors import LocoError, MachineError, OutputExists, RequestError
-from loco_cli.recipe import CatalogEntry, Override, Recipe
+from loco_cli.recipe import catalog
+from loco_cli.recipe.catalog import CatalogEntry
+
+if TYPE_CHECKING:
+    from loco_cli.recipe.record import Recipe
 
 _NAME = re.compile(r"[A-Za-z0-9][\w-]*")
 
 
 @dataclass(frozen=True)
 class ListedRecipe:
-    """A line of the catalog; a recipe that does not load carries its problem instead."""
+    """
+    A line of the catalog: `ListedRecipe("remove_style", "shipped", "Remove ...", ("style",))`.
+
+    A recipe that does not load carries its problem instead.
+    """
 
     name: str
     origin: str
-    recipe: Recipe | None
+    title: str | None = None
+    kinds: tuple[str, ...] = ()
+    model: str | None = None
+    tags: tuple[str, ...] = ()
     problem: str | None = None
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds of its edits, each once, in order."""
-        return tuple(dict.fromkeys(edit.kind for edit in self.recipe.edits)) if self.recipe else ()
-
-    @property
-    def title(self) -> str:
-        """What it does, or what is wrong with it."""
-        return self.problem or (self.recipe and self.recipe.title) or ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as an entry of `loco.recipes/1`."""
         return {
             "name": self.name,
-            "title": self.recipe.title if self.recipe else None,
+            "title": self.title,
             "kinds": list(self.kinds),
-            "model": self.recipe.model if self.recipe else None,
-            "tags": list(self.recipe.tags) if self.recipe else [],
+            "model": self.model,
+            "tags": list(self.tags),
             "origin": self.origin,
             "problem": self.problem,
         }
@@ -49,17 +48,19 @@ class ListedRecipe:
 
 def list_recipes() -> tuple[ListedRecipe, ...]:
     """Return the catalog; a broken recipe of the user's does not hide the others."""
-    return tuple(_listed(entry) for entry in room.entries())
+    return tuple(_listed(entry) for entry in catalog.entries())
 
 
-def show_recipe(name: str) -> Recipe:
+def show_recipe(name: str) -> "Recipe":
     """Return the recipe of a catalog name; raises UnknownName or RecipeError."""
-    return room.find(name).load()
+    return catalog.find(name).load()
 
 
-def check_recipe(argument: str, settings: Sequence[str] = ()) -> Recipe:
+def check_recipe(argument: str, settings: Sequence[str] = ()) -> "Recipe":
     """Return a recipe with `--set` settings resolved; raises what is wrong with it."""
-    return room.read_recipe(argument, overrides=[Override.parse(text) for text in settings])
+    from loco_cli.recipe.load import Override
+
+    return catalog.read_recipe(argument, overrides=[Override.parse(text) for text in settings])
 
 
 def new_recipe(name: str, output: Path | None = None, *, force: bool = False) -> Path:
@@ -69,8 +70,8 @@ def new_recipe(name: str, output: Path | None = None, *, force: bool = False) ->
             f"`{name}` is no name for a recipe",
             "use letters, digits, `_` and `-`, as in `remove_monet`",
         )
-    path = output or room.user_folder() / f"{name}.yaml"
-    taken = next((entry for entry in room.entries() if entry.name == name), None)
+    path = output or catalog.user_folder() / f"{name}.yaml"
+    taken = next((entry for entry in catalog.entries() if entry.name == name), None)
     if output is None and taken and not force:
         raise OutputExists(
             f"recipe `{name}` is in the catalog ({taken.origin})",
@@ -82,7 +83,9 @@ def new_recipe(name: str, output: Path | None = None, *, force: bool = False) ->
         path.parent.mkdir(parents=True, exist_ok=True)
     elif not path.parent.is_dir():
         raise RequestError(f"there is no folder `{path.parent}` to write into", "create it first")
-    _write_whole(path, room.render_starter(name, shlex.quote(str(output)) if output else name))
+    from loco_cli.recipe.load import render_starter
+
+    _write_whole(path, render_starter(name, shlex.quote(str(output)) if output else name))
     return path
 
 
@@ -91,7 +94,7 @@ def recipes_document(recipes: Sequence[ListedRecipe]) -> dict[str, Any]:
     return {"schema": "loco.recipes/1", "recipes": [recipe.to_json() for recipe in recipes]}
 
 
-def recipe_document(recipe: Recipe) -> dict[str, Any]:
+def recipe_document(recipe: "Recipe") -> dict[str, Any]:
     """Return `loco.recipe/1`: the text verbatim, and what it says with defaults and overrides."""
     return {
         "schema": "loco.recipe/1",
@@ -104,6 +107,8 @@ def recipe_document(recipe: Recipe) -> dict[str, Any]:
 
 
 def _write_whole(path: Path, text: str) -> None:
+    from loco_cli.checkpoint.staging import replace_file
+
     try:
         replace_file(path, text.encode())
     except OSError as error:
@@ -112,7 +117,16 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 def _listed(entry: CatalogEntry) -> ListedRecipe:
+    """Return the line of an entry; a shipped recipe is sound, and its keys are enough."""
     try:
-        return ListedRecipe(entry.name, entry.origin, entry.load())
+        found = entry.read().values if entry.origin == "shipped" else entry.load().document()
     except LocoError as error:
-        return ListedRecipe(entry.name, entry.origin, None, error.message)
+        return ListedRecipe(entry.name, entry.origin, problem=error.message)
+    return ListedRecipe(
+        entry.name,
+        entry.origin,
+        found.get("title"),
+        tuple(dict.fromkeys(edit["kind"] for edit in found["edits"])),
+        found["model"],
+        tuple(found.get("tags", ())),
+    )

@@ -30,7 +30,7 @@ from loco_cli.errors import EditError
 from loco_cli.layers import LayerSet
 from loco_cli.manifest import Drift, EditRecord, TensorEdit
 from loco_cli.models.locate import LocatedModel
-from loco_cli.recipe import EditEntry, Recipe
+from loco_cli.recipe.record import EditEntry, Recipe
 
 # a copy of a tensor, its new weight in the slot's dtype, and how far that is from the base's
 NewWeight = tuple[TensorSlot, Tensor, TensorEdit]

@@ -31,7 +31,7 @@ from loco_cli.editing.preserve import preserve_set, preserved_prompts
 from loco_cli.errors import RequestError, printable
 from loco_cli.layers import LayerSet
 from loco_cli.models.locate import LocatedModel
-from loco_cli.recipe import Recipe
+from loco_cli.recipe.record import Recipe
 
 if TYPE_CHECKING:
     from loco_cli.editing.deltas import Solved

@@ -25,7 +25,7 @@ from loco_cli.encoders.encode import EncodedPrompt, TextEncoder
 from loco_cli.errors import EditError
 from loco_cli.layers import LayerSet
 from loco_cli.protocol.everyday import drift_prompts
-from loco_cli.recipe import Recipe
+from loco_cli.recipe.record import Recipe
 
 Read = Callable[[Tensor], Tensor]  # the states that all tensors are given -> those that one reads
 

@@ -32,7 +32,7 @@ from loco_cli.errors import RequestError
 from loco_cli.families.spec import Pooling
 from loco_cli.layers import LayerSet
 from loco_cli.models.locate import LocatedModel
-from loco_cli.recipe import Recipe
+from loco_cli.recipe.record import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,7 +20,7 @@ from loco_cli.errors import RequestError
 from loco_cli.layers import LayerSet
 from loco_cli.methods import EDIT_METHODS, EditMethod, in_words
 from loco_cli.models.locate import LocatedModel
-from loco_cli.recipe import EditSettings, Recipe
+from loco_cli.recipe.record import EditSettings, Recipe
 
 if TYPE_CHECKING:
     from loco_cli.editing.deltas import Solved

@@ -9,7 +9,7 @@ from loco_cli.localization import LocalizationRun
 from loco_cli.manifest import Strength
 from loco_cli.models.locate import LocatedModel
 from loco_cli.plan import PlannedEdit
-from loco_cli.recipe import Recipe
+from loco_cli.recipe.record import Recipe
 from loco_cli.recipe.values import parse_ridge
 
 

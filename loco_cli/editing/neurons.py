@@ -41,7 +41,7 @@ from loco_cli.errors import RequestError
 from loco_cli.interventions import FixChannels
 from loco_cli.layers import LayerSet
 from loco_cli.models.locate import LocatedModel
-from loco_cli.recipe import AUTO_NEURONS, Recipe
+from loco_cli.recipe.record import AUTO_NEURONS, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor

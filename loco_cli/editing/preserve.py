@@ -16,7 +16,7 @@ from loco_cli.concept import KINDS, Concept, ConceptKind, same_name
 from loco_cli.families.spec import ModelSpec
 from loco_cli.protocol.everyday import EverydaySplit, split_everyday
 from loco_cli.protocol.wordings import EDIT, PRESERVE, bare_name, fill
-from loco_cli.recipe import Recipe
+from loco_cli.recipe.record import Recipe
 
 if TYPE_CHECKING:
     from loco_cli.encoders.encode import TextEncoder

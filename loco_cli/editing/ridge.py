@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from loco_cli.errors import EditError
-from loco_cli.recipe import Ridge
+from loco_cli.recipe.values import Ridge
 
 # of the largest singular value: embeddings are float32, and below this a direction is rounding
 _RANK_TOLERANCE = 1e-6

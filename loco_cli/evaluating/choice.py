@@ -15,7 +15,7 @@ from loco_cli.methods import EDIT_METHODS
 from loco_cli.models.locate import LocatedModel, check_parts, check_steps
 from loco_cli.models.session import RunOptions
 from loco_cli.plan import PlannedRuns
-from loco_cli.recipe import EditSettings, Recipe
+from loco_cli.recipe.record import EditSettings, Recipe
 
 N_MORE = 2  # layers that a set is widened by, as many as a range is
 

@@ -19,7 +19,7 @@ from loco_cli.interventions import FixChannels, Run
 from loco_cli.models.locate import LocatedModel
 from loco_cli.models.session import RunOptions, load_judge, load_model, load_scorer
 from loco_cli.protocol.seeds import evaluate_seeds
-from loco_cli.recipe import Recipe
+from loco_cli.recipe.record import Recipe
 from loco_cli.sampling.clip_score import ClipScorer
 from loco_cli.sampling.conditioning import PromptReader
 from loco_cli.sampling.pipeline import Pipeline

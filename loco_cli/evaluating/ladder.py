@@ -18,7 +18,7 @@ from loco_cli.layers import LayerSet
 from loco_cli.manifest import StrengthTrial
 from loco_cli.methods import EDIT_METHODS
 from loco_cli.plan import PlannedRuns
-from loco_cli.recipe import Recipe
+from loco_cli.recipe.record import Recipe
 
 N_WIDER = 2  # times that layers are widened
 N_FINISHED = 3  # of the rungs that were given up, where none is enough

@@ -27,7 +27,7 @@ from loco_cli.editing.preserve import (
 )
 from loco_cli.families.spec import ModelSpec
 from loco_cli.protocol.wordings import FORGET, KEEP, VALIDATE, bare_name, fill, without_style
-from loco_cli.recipe import EditEntry, Recipe
+from loco_cli.recipe.record import EditEntry, Recipe
 
 UNRELATED = "unrelated prompts"  # what they are called in the place of a concept
 N_KEPT = 8  # concepts that an edit's strength is chosen by, evenly of those to keep

@@ -27,7 +27,7 @@ from loco_cli.manifest import Strength, StrengthTrial
 from loco_cli.methods import EDIT_METHODS
 from loco_cli.models.encoders import encoder_of
 from loco_cli.protocol.seeds import STRENGTH_SEEDS
-from loco_cli.recipe import Recipe
+from loco_cli.recipe.record import Recipe
 
 
 def measure(

@@ -40,7 +40,7 @@ from loco_cli.localizing.states import (
 from loco_cli.models.locate import LocatedModel, check_steps
 from loco_cli.plan import PlannedRuns
 from loco_cli.protocol.seeds import localize_seeds
-from loco_cli.recipe import EditEntry, LocalizeSettings, Recipe
+from loco_cli.recipe.record import EditEntry, LocalizeSettings, Recipe
 from loco_cli.trace import (
     Component,
     Trace,

@@ -36,7 +36,7 @@ from loco_cli.localizing.runs import (
 from loco_cli.localizing.search import FastSearch
 from loco_cli.models.locate import LocatedModel
 from loco_cli.models.tokenizers import tokenizers_of
-from loco_cli.recipe import LocalizeSettings, Recipe
+from loco_cli.recipe.record import LocalizeSettings, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor

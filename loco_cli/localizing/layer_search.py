@@ -10,7 +10,7 @@ from loco_cli.localizing.runs import RunRecorder, SearchContext, candidates_of
 from loco_cli.localizing.search import FastSearch
 from loco_cli.models.locate import LocatedModel
 from loco_cli.plan import PlannedRuns
-from loco_cli.recipe import LocalizeSettings, Recipe
+from loco_cli.recipe.record import LocalizeSettings, Recipe
 
 
 def find_layers(

@@ -18,7 +18,7 @@ from loco_cli.layers import LayerSet, sliding_windows
 from loco_cli.methods import LOCALIZE_METHODS, LocalizeMethod
 from loco_cli.models.locate import LocatedModel, check_parts, check_steps
 from loco_cli.plan import PlannedRuns
-from loco_cli.recipe import LocalizeSettings, Recipe
+from loco_cli.recipe.record import LocalizeSettings, Recipe
 
 if TYPE_CHECKING:
     from loco_cli.localizing.runs import SearchContext

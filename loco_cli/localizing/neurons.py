@@ -33,7 +33,7 @@ from loco_cli.methods import FIND_NEURONS, LOCOGEN
 from loco_cli.models.locate import LocatedModel
 from loco_cli.plan import PlannedRuns
 from loco_cli.protocol.seeds import localize_seeds
-from loco_cli.recipe import EditEntry, Recipe
+from loco_cli.recipe.record import EditEntry, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -26,7 +26,7 @@ from loco_cli.localizing.scoreboard import Scoreboard
 from loco_cli.models.locate import LocatedModel
 from loco_cli.models.session import RunOptions, find_scorer, load_model, load_scorer
 from loco_cli.protocol.seeds import localize_seeds
-from loco_cli.recipe import EditEntry, LocalizeSettings
+from loco_cli.recipe.record import EditEntry, LocalizeSettings
 from loco_cli.sampling.processes import Team
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from loco_cli.families.spec import TextEncoderSpec
 from loco_cli.interventions import UNET
 from loco_cli.models.locate import LocatedModel
 from loco_cli.models.tokenizers import tokenizers_of
-from loco_cli.recipe import EditEntry
+from loco_cli.recipe.record import EditEntry
 from loco_cli.trace import Component, StateKind
 
 # what tells a module of the UNet by its tensors

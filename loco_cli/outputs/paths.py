@@ -14,7 +14,7 @@ from loco_cli.errors import OutputExists, RequestError, VerificationError, print
 from loco_cli.manifest import Manifest
 from loco_cli.models.locate import LocatedModel
 from loco_cli.outputs.guards import check_outside_sources, sources_of
-from loco_cli.recipe import Recipe
+from loco_cli.recipe.record import Recipe
 
 _MANIFEST_LIMIT_BYTES = 64 << 20
 _SUFFIX = ".safetensors"

@@ -11,7 +11,7 @@ from loco_cli.localization import KNOWN_SCALE, Localization
 from loco_cli.manifest import EditRecord, Manifest, Strength
 from loco_cli.methods import LOCALIZE_METHODS
 from loco_cli.plan import Plan, PlannedRuns
-from loco_cli.recipe import LocalizeSettings
+from loco_cli.recipe.record import LocalizeSettings
 
 _NONE = "–"
 HALF = 0.5  # a share of the full swap's effect under which no range is named the concept's

@@ -23,7 +23,8 @@ from loco_cli.localization import Localization, WindowScore
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, load_model, load_scorer
-from loco_cli.recipe import EditEntry, LocalizeSettings, slug
+from loco_cli.recipe.load import slug
+from loco_cli.recipe.record import EditEntry, LocalizeSettings
 from loco_cli.sampling.sample import choose_batch_size
 from tests.benchmarks.world import add_options, chosen_entries
 from tests.searches import localize

@@ -31,7 +31,7 @@ from loco_cli.interventions import Run, SwapPrompt
 from loco_cli.layers import LayerSet
 from loco_cli.models.encoders import encoder_of
 from loco_cli.protocol.wordings import Kind
-from loco_cli.recipe import EditEntry, Recipe
+from loco_cli.recipe.record import EditEntry, Recipe
 from loco_cli.sampling.sample import sample
 from tests.benchmarks.edits import exam_of, line, recipe_of, trials_of
 from tests.benchmarks.outcome import (

@@ -37,7 +37,8 @@ from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions
 from loco_cli.protocol.wordings import Kind, fill
-from loco_cli.recipe import EditEntry, LocalizeSettings, Override, Recipe, load_recipe, slug
+from loco_cli.recipe.load import Override, load_recipe, slug
+from loco_cli.recipe.record import EditEntry, LocalizeSettings, Recipe
 from loco_cli.report.sheet import render_evaluation_sheet
 from tests.benchmarks.answer_key import key_of, localization_of
 from tests.benchmarks.outcome import (

@@ -35,7 +35,7 @@ from loco_cli.localizing.scoreboard import Estimate
 from loco_cli.localizing.search import FastSearch
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, load_model
-from loco_cli.recipe import EditEntry, LocalizeSettings
+from loco_cli.recipe.record import EditEntry, LocalizeSettings
 from loco_cli.sampling.processes import Team
 from loco_cli.sampling.sample import choose_batch_size, sample
 from tests.families.layouts import write_folder

@@ -37,7 +37,8 @@ from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import LocatedModel, locate
 from loco_cli.models.session import RunOptions
-from loco_cli.recipe import EditEntry, Override, Recipe, load_recipe
+from loco_cli.recipe.load import Override, load_recipe
+from loco_cli.recipe.record import EditEntry, Recipe
 from tests.benchmarks import published
 from tests.benchmarks.answer_key import known_localization
 from tests.benchmarks.marks import Measured, append_row, kept_marks, marks_of, read_rows, table

@@ -28,7 +28,7 @@ from loco_cli.editing.keys import Aligned, encode_problem
 from loco_cli.editing.preserve import preserve_set
 from loco_cli.encoders.encode import TextEncoder
 from loco_cli.models.locate import LocatedModel
-from loco_cli.recipe import Recipe
+from loco_cli.recipe.record import Recipe
 
 
 @dataclass(frozen=True)

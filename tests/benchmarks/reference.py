@@ -14,7 +14,7 @@ from torch import Tensor
 
 from loco_cli.concept import PromptPair
 from loco_cli.layers import sliding_windows
-from loco_cli.recipe import EditEntry
+from loco_cli.recipe.record import EditEntry
 from loco_cli.sampling.clip_score import ClipScorer
 from loco_cli.sampling.pipeline import Pipeline
 

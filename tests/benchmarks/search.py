@@ -29,7 +29,7 @@ from loco_cli.localization import Localization
 from loco_cli.localizing.runs import RunRecorder, SearchContext
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, load_model, load_scorer
-from loco_cli.recipe import EditEntry, LocalizeSettings
+from loco_cli.recipe.record import EditEntry, LocalizeSettings
 from loco_cli.sampling.sample import choose_batch_size
 from tests.benchmarks import reference
 from tests.benchmarks.answer_key import key_of, known_localization, parse_width

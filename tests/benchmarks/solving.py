@@ -21,7 +21,7 @@ from loco_cli.editing.ridge import solve_keys
 from loco_cli.families import registry
 from loco_cli.families.spec import ModelSpec
 from loco_cli.protocol.wordings import EDIT
-from loco_cli.recipe import Ridge
+from loco_cli.recipe.values import Ridge
 from tests.published import ridge_update
 
 N_KEYS = len(EDIT["style"])

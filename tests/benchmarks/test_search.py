@@ -7,7 +7,7 @@ from loco_cli.concept import PromptPair
 from loco_cli.interventions import Run, SwapPrompt
 from loco_cli.localizing import fast
 from loco_cli.localizing.runs import widths_of
-from loco_cli.recipe import LocalizeSettings
+from loco_cli.recipe.record import LocalizeSettings
 from loco_cli.sampling.sample import sample_batch
 from tests.benchmarks import growth, reference, search
 from tests.benchmarks.search import Sought

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from loco_cli.families import known
-from loco_cli.recipe import EditEntry
+from loco_cli.recipe.record import EditEntry
 
 Thing = TypeVar("Thing")
 

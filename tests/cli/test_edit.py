@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
-from loco_cli.recipe import load_recipe
+from loco_cli.recipe.load import load_recipe
 
 BESIDE = ("loco.json", "loco.yaml")  # a LoRA
 

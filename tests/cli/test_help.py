@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
 from loco_cli.families import registry
-from loco_cli.recipe import entries
+from loco_cli.recipe.catalog import entries
 
 
 def commands():

@@ -7,7 +7,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
-from loco_cli.recipe import LocalizeSettings
+from loco_cli.recipe.record import LocalizeSettings
 
 QUICK = [
     *("--prompt", "a house by {subject}", "--search", "exhaustive"),

@@ -4,7 +4,8 @@ import pytest
 from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
-from loco_cli.recipe import load_recipe, recipe_schema, user_folder
+from loco_cli.recipe.catalog import entries, user_folder
+from loco_cli.recipe.load import load_recipe, recipe_schema
 
 
 def loco(*arguments):
@@ -33,6 +34,20 @@ def test_list_as_json_is_one_document():
     entry = next(one for one in document["recipes"] if one["name"] == "many_edits")
     assert entry["kinds"] == ["style", "object", "fact"]
     assert (entry["model"], entry["origin"], entry["problem"]) == ("tiny", "shipped", None)
+
+
+def test_list_says_what_recipes_are():
+    """
+    A shipped recipe, of which a list reads the keys alone, is listed as its record has it.
+    """
+    listed = {one["name"]: one for one in json.loads(loco("list", "--json").stdout)["recipes"]}
+
+    assert listed.keys() == {entry.name for entry in entries()}
+    for entry in entries():
+        recipe, line = entry.load(), listed[entry.name]
+        assert (line["title"], line["model"]) == (recipe.title, recipe.model)
+        assert line["tags"] == list(recipe.tags)
+        assert line["kinds"] == list(dict.fromkeys(edit.kind for edit in recipe.edits))
 
 
 def test_a_broken_recipe_does_not_hide_the_others():

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
 from loco_cli.families import registry
-from loco_cli.recipe import entries
+from loco_cli.recipe.catalog import entries
 
 RECIPES = {entry.name: entry.load() for entry in entries()}
 OF_TINY = [name for name, recipe in RECIPES.items() if recipe.model == "tiny"]

@@ -12,7 +12,7 @@ from loco_cli.localizing import locogen
 from loco_cli.models.locate import locate
 from loco_cli.outputs.guards import check_file, check_folder
 from loco_cli.outputs.paths import EditOptions
-from loco_cli.recipe import load_recipe
+from loco_cli.recipe.load import load_recipe
 
 STYLE = "{kind: style, subject: van gogh}"
 OBJECT = "{kind: object, subject: snoopy, to: a dog}"

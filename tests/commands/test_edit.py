@@ -17,7 +17,8 @@ from loco_cli.interventions import Run
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, load_model
 from loco_cli.outputs.paths import EditOptions
-from loco_cli.recipe import Ridge, load_recipe, recipe_from_text
+from loco_cli.recipe.load import load_recipe, recipe_from_text
+from loco_cli.recipe.values import Ridge
 from loco_cli.report.sentences import preview_sentences
 from loco_cli.sampling.sample import sample_batch
 from tests.checkpoints import tree_bytes

@@ -18,7 +18,7 @@ from loco_cli.evaluation import Evaluation
 from loco_cli.models.session import RunOptions, load_judge, load_scorer
 from loco_cli.outputs.paths import EditOptions
 from loco_cli.protocol.everyday import N_JUDGED
-from loco_cli.recipe import load_recipe
+from loco_cli.recipe.load import load_recipe
 from loco_cli.report.sentences import figures_sentence
 from loco_cli.sampling.sample import sample, to_png
 from tests.checkpoints import sd1_weights, write_folder

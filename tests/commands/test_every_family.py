@@ -10,7 +10,7 @@ from loco_cli.commands.generate import GenerateOptions
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.session import RunOptions, load_scorer
 from loco_cli.outputs.paths import EditOptions
-from loco_cli.recipe import recipe_from_text
+from loco_cli.recipe.load import recipe_from_text
 from tests.listeners import Heard
 from tests.pipelines import FAMILIES, located, running
 from tests.searches import localize

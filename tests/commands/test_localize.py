@@ -9,7 +9,7 @@ from loco_cli.commands.localize import LocalizeOptions
 from loco_cli.errors import OutputExists
 from loco_cli.localization import ConceptName, LayerName, Localization, ModelName, WindowScore
 from loco_cli.models.session import RunOptions
-from loco_cli.recipe import load_recipe
+from loco_cli.recipe.load import load_recipe
 from loco_cli.report.sentences import localization_sentences
 from tests.listeners import Heard
 

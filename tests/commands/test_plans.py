@@ -10,7 +10,7 @@ from loco_cli.commands.generate import GenerateOptions
 from loco_cli.commands.localize import LocalizeOptions
 from loco_cli.errors import OutputExists, RequestError
 from loco_cli.outputs.paths import EditOptions
-from loco_cli.recipe import load_recipe, recipe_from_text
+from loco_cli.recipe.load import load_recipe, recipe_from_text
 from loco_cli.report.sentences import plan_lines, search_costs
 
 

@@ -8,13 +8,8 @@ import pytest
 from loco_cli.commands import edit, evaluate, localize
 from loco_cli.errors import LocoError
 from loco_cli.outputs.paths import EditOptions
-from loco_cli.recipe import (
-    EditSettings,
-    EvaluateSettings,
-    LocalizeSettings,
-    Override,
-    load_recipe,
-)
+from loco_cli.recipe.load import Override, load_recipe
+from loco_cli.recipe.record import EditSettings, EvaluateSettings, LocalizeSettings
 
 SECTIONS = {"localize": LocalizeSettings, "edit": EditSettings, "evaluate": EvaluateSettings}
 VALUES = {

@@ -11,7 +11,7 @@ from loco_cli.localization import ConceptName, ModelName
 from loco_cli.localizing import causal_trace
 from loco_cli.models.session import RunOptions
 from loco_cli.outputs.paths import EditOptions
-from loco_cli.recipe import load_recipe
+from loco_cli.recipe.load import load_recipe
 from loco_cli.report.trace import trace_sentences
 from loco_cli.trace import Trace, TraceScore
 from tests.listeners import Heard

@@ -5,7 +5,7 @@ import torch
 
 from loco_cli.editing.deltas import DriftProbe, shorten
 from loco_cli.editing.ridge import solve_keys
-from loco_cli.recipe import Ridge
+from loco_cli.recipe.values import Ridge
 
 
 def random(*shape, seed=0):

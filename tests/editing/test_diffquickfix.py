@@ -24,7 +24,7 @@ from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, load_model
 from loco_cli.models.tokenizers import tokenizers_of
 from loco_cli.outputs.paths import EditOptions
-from loco_cli.recipe import load_recipe
+from loco_cli.recipe.load import load_recipe
 from loco_cli.report.sentences import plan_lines, preview_sentences
 from loco_cli.sampling.sample import sample_batch
 from loco_cli.sampling.weights import replaced_weights, with_lora

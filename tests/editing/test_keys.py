@@ -5,7 +5,7 @@ import torch
 
 from loco_cli.editing.keys import Aligned, Problem
 from loco_cli.errors import EditError
-from loco_cli.recipe import recipe_from_text
+from loco_cli.recipe.load import recipe_from_text
 
 
 def states(*numbers):

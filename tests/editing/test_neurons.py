@@ -12,7 +12,8 @@ from loco_cli.editing.methods import solve
 from loco_cli.editing.ridge import find_directions
 from loco_cli.errors import EditError
 from loco_cli.outputs.lora import adapt
-from loco_cli.recipe import Ridge, load_recipe
+from loco_cli.recipe.load import load_recipe
+from loco_cli.recipe.values import Ridge
 
 N, D_OUT, D_TEXT = 3, 8, 32
 STYLE = "{kind: style, subject: van gogh, to: painting}"

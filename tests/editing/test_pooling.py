@@ -11,7 +11,8 @@ from loco_cli.evaluating.judge import edited_pipeline
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.session import RunOptions
 from loco_cli.outputs.paths import EditOptions
-from loco_cli.recipe import Ridge, recipe_from_text
+from loco_cli.recipe.load import recipe_from_text
+from loco_cli.recipe.values import Ridge
 from tests.pipelines import located, running
 
 SOURCE, TARGET = "a photo of van gogh", "a photo of a cat"

@@ -23,7 +23,7 @@ from loco_cli.encoders.tokenizer import load_clip_tokenizer
 from loco_cli.evaluating.questions import kept_concepts
 from loco_cli.families import registry
 from loco_cli.protocol.everyday import N_PRESERVED, bank, drift_prompts
-from loco_cli.recipe import load_recipe
+from loco_cli.recipe.load import load_recipe
 
 FACT = "{kind: fact, subject: the british monarch, was: queen elizabeth, to: king charles}"
 

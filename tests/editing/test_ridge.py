@@ -5,7 +5,7 @@ import torch
 
 from loco_cli.editing.ridge import solve_keys
 from loco_cli.errors import EditError
-from loco_cli.recipe import Ridge
+from loco_cli.recipe.values import Ridge
 from tests.published import ridge_update
 
 

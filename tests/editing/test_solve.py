@@ -14,7 +14,7 @@ from loco_cli.errors import EditError
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import locate
 from loco_cli.protocol.everyday import drift_prompts
-from loco_cli.recipe import load_recipe
+from loco_cli.recipe.load import load_recipe
 from loco_cli.sampling.weights import replaced_weights
 from tests.families.layouts import write_folder
 from tests.families.small import small_model

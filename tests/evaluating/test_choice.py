@@ -17,7 +17,7 @@ from loco_cli.localization import Localization
 from loco_cli.manifest import StrengthTrial
 from loco_cli.models.session import RunOptions, load_scorer
 from loco_cli.protocol.seeds import STRENGTH_SEEDS
-from loco_cli.recipe import load_recipe, recipe_from_text
+from loco_cli.recipe.load import load_recipe, recipe_from_text
 
 KINDS = ("van gogh style", "a cat", "the british monarch fact")
 ONE = """

@@ -6,7 +6,7 @@ from loco_cli.editing.preserve import edited_names
 from loco_cli.evaluating.questions import UNRELATED, kept_concepts, questions
 from loco_cli.protocol.everyday import N_JUDGED, drift_prompts
 from loco_cli.protocol.wordings import FORGET, KEEP, bare_name
-from loco_cli.recipe import load_recipe
+from loco_cli.recipe.load import load_recipe
 
 STYLE = "{kind: style, subject: van gogh, aliases: [vincent]}"
 OBJECT = "{kind: object, subject: snoopy, to: dog}"

@@ -23,7 +23,7 @@ from loco_cli.families import registry
 from loco_cli.families.spec import TextInput
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import locate
-from loco_cli.recipe import load_recipe
+from loco_cli.recipe.load import load_recipe
 from tests.checkpoints import tree_bytes
 from tests.families.in_memory import published_form
 from tests.families.layouts import F16, write_folder

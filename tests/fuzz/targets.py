@@ -24,8 +24,8 @@ from loco_cli.manifest import Manifest
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import locate
 from loco_cli.outputs.paths import OutputPaths
-from loco_cli.recipe import Override, load_recipe
 from loco_cli.recipe.catalog import shipped_folder
+from loco_cli.recipe.load import Override, load_recipe
 from tests.checkpoints import sd1_weights, write_folder, write_single_file
 from tests.edits import edit
 

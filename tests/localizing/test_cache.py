@@ -12,7 +12,7 @@ from loco_cli.localizing import cache as kept
 from loco_cli.localizing.cache import CachedRun, RunCache
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, find_scorer
-from loco_cli.recipe import recipe_from_text
+from loco_cli.recipe.load import recipe_from_text
 from tests.listeners import Heard
 from tests.searches import find_layers
 

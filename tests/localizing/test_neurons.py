@@ -10,7 +10,7 @@ from loco_cli.localizing import neurons
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.session import RunOptions
-from loco_cli.recipe import recipe_from_text
+from loco_cli.recipe.load import recipe_from_text
 from loco_cli.report.html import render_localization_report
 from loco_cli.report.sentences import localization_sentences
 from tests.pipelines import FAMILIES, located

@@ -7,7 +7,8 @@ import pytest
 
 from loco_cli.layers import LayerSet
 from loco_cli.localizing.runs import RunRecorder
-from loco_cli.recipe import LocalizeSettings, recipe_from_text
+from loco_cli.recipe.load import recipe_from_text
+from loco_cli.recipe.record import LocalizeSettings
 
 
 def runs_of(n_prompts, n_seeds):

@@ -5,7 +5,7 @@ import pytest
 from loco_cli.commands import localize as command
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.session import RunOptions, load_scorer
-from loco_cli.recipe import recipe_from_text
+from loco_cli.recipe.load import recipe_from_text
 from loco_cli.report.sentences import localization_sentences
 from tests.searches import localize
 

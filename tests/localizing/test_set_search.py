@@ -7,7 +7,7 @@ from loco_cli.localizing import locogen
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions
-from loco_cli.recipe import recipe_from_text
+from loco_cli.recipe.load import recipe_from_text
 from loco_cli.report.sentences import localization_sentences, noncontiguous
 from tests.searches import localize
 

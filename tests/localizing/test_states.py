@@ -10,7 +10,8 @@ from loco_cli.errors import RequestError
 from loco_cli.interventions import TracedBatch
 from loco_cli.localizing import causal_trace
 from loco_cli.localizing.states import states_of, traced_prompts
-from loco_cli.recipe import Override, read_recipe
+from loco_cli.recipe.catalog import read_recipe
+from loco_cli.recipe.load import Override
 from loco_cli.report.sentences import plan_lines
 from loco_cli.sampling.traced import in_memory, sample_traced
 from tests.pipelines import FAMILIES, located, running

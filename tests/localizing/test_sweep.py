@@ -10,7 +10,7 @@ from loco_cli.errors import ConceptError, RequestError
 from loco_cli.interventions import Run, SwapPrompt
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.session import RunOptions, load_scorer
-from loco_cli.recipe import recipe_from_text
+from loco_cli.recipe.load import recipe_from_text
 from loco_cli.sampling.clip_score import ClipScorer
 from loco_cli.sampling.sample import sample_batch
 from tests.listeners import Heard

@@ -25,7 +25,8 @@ from loco_cli.evaluating.judge import EvaluationPlan
 from loco_cli.families import registry
 from loco_cli.models.session import RunOptions
 from loco_cli.outputs.paths import EditOptions
-from loco_cli.recipe import Ridge, load_recipe, recipe_from_text
+from loco_cli.recipe.load import load_recipe, recipe_from_text
+from loco_cli.recipe.values import Ridge
 from loco_cli.sampling.weights import with_lora
 from tests.checkpoints import tree_bytes
 from tests.families.layouts import write_folder

@@ -10,7 +10,7 @@ from loco_cli.families import registry
 from loco_cli.protocol.everyday import bank, split_everyday
 from loco_cli.protocol.seeds import MAX_SEEDS, STRENGTH_SEEDS, evaluate_seeds, localize_seeds
 from loco_cli.protocol.wordings import EDIT, FORGET, KEEP, LOCALIZE, PRESERVE, VALIDATE
-from loco_cli.recipe import entries
+from loco_cli.recipe.catalog import entries
 
 RECIPES = {entry.name: entry.load() for entry in entries()}
 
