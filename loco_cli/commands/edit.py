@@ -40,11 +40,6 @@ class EditPlan:
     localize: PlannedRuns | None
     strength: PlannedRuns | None
 
-    @property
-    def borrowed(self) -> str | None:
-        """The model whose text encoders read the prompts; None if the edited model does."""
-        return self.edit.located.borrowed
-
     def document(self) -> Plan:
         """Return the plan as `--dry-run` prints it."""
         located, recipe = self.edit.located, self.edit.recipe
