@@ -171,7 +171,7 @@ class Evaluation(Record):
             "kept": _of_concepts(keep),
         }
         figures = {name: _mean(groups) for name, groups in shares.items()}
-        intervals = {name: interval(groups) for name, groups in shares.items() if groups}
+        intervals = {name: _interval(groups) for name, groups in shares.items() if groups}
         if len(intervals) == len(shares):
             ends = zip(*intervals.values(), strict=True)
             low, high = (statistics.harmonic_mean(end) for end in ends)
@@ -180,7 +180,7 @@ class Evaluation(Record):
             forget=tuple(ForgetRow.of(one) for one in forget),
             keep=tuple(KeepRow.of(one) for one in keep),
             **figures,
-            harmonic_mean=harmonic_mean(tuple(figures.values())),
+            harmonic_mean=_harmonic_mean(tuple(figures.values())),
             seeds=tuple(seeds),
             intervals=intervals,
         )
@@ -209,13 +209,13 @@ class Evaluation(Record):
         )
 
 
-def harmonic_mean(figures: Sequence[float | None]) -> float | None:
+def _harmonic_mean(figures: Sequence[float | None]) -> float | None:
     """Return the harmonic mean of shares: 0 where one is 0, None where one is None."""
     known = [figure for figure in figures if figure is not None]
     return statistics.harmonic_mean(known) if len(known) == len(figures) else None
 
 
-def interval(groups: Sequence[Sequence[bool]]) -> _Interval:
+def _interval(groups: Sequence[Sequence[bool]]) -> _Interval:
     """
     Return the 95 % interval of a mean of shares, one for each group of images; none is empty.
 

@@ -8,8 +8,8 @@ from loco_cli.evaluation import (
     ForgetImages,
     JudgedImage,
     KeepImages,
-    harmonic_mean,
-    interval,
+    _harmonic_mean,
+    _interval,
     parse_limits,
 )
 
@@ -104,14 +104,14 @@ def test_a_share_has_wilsons_interval(groups, low, high):
     """
     Ten of ten are no proof of all; equal groups together tell as much as one of their size.
     """
-    assert interval(groups) == pytest.approx((low, high), abs=1e-4)
+    assert _interval(groups) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_a_small_group_widens_the_interval():
     """
     Groups weigh alike, so that one with few images makes their mean uncertain.
     """
-    even, odd = interval([[True] * 8] * 2), interval([[True] * 15, [True]])
+    even, odd = _interval([[True] * 8] * 2), _interval([[True] * 15, [True]])
 
     assert odd[0] < even[0]
 
@@ -159,10 +159,10 @@ def test_harmonic_mean_punishes_the_lowest():
     """
     The harmonic mean is 0 where one figure is 0, and None where one is None.
     """
-    assert harmonic_mean((1.0, 1.0, 1.0)) == 1
-    assert harmonic_mean((1.0, 0.5, 0.5)) == pytest.approx(0.6)
-    assert harmonic_mean((1.0, 0.0, 1.0)) == 0
-    assert harmonic_mean((1.0, None, 1.0)) is None
+    assert _harmonic_mean((1.0, 1.0, 1.0)) == 1
+    assert _harmonic_mean((1.0, 0.5, 0.5)) == pytest.approx(0.6)
+    assert _harmonic_mean((1.0, 0.0, 1.0)) == 0
+    assert _harmonic_mean((1.0, None, 1.0)) is None
 
 
 def test_document_has_the_keys_of_the_interface_in_order():

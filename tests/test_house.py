@@ -176,6 +176,21 @@ def test_no_room_is_a_house_of_its_own():
     assert n_lines <= 0.15 * rooms.total(), f"{room}: {n_lines} of {rooms.total()} lines"
 
 
+def test_few_names_are_public():
+    """
+    A thousand lines have at most 25 classes and functions for other modules.
+    """
+    kinds = ast.FunctionDef | ast.ClassDef
+    public = [
+        node.name
+        for path in MODULES
+        for node in tree_of(path).body
+        if isinstance(node, kinds) and not node.name.startswith("_")
+    ]
+
+    assert len(public) <= 25 * sum(map(lines_of, MODULES)) / 1000
+
+
 def test_no_name_is_dead():
     """
     The package uses every class, function, method and constant that it defines.

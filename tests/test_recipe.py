@@ -11,12 +11,12 @@ from loco_cli.families import registry
 from loco_cli.recipe.catalog import entries, read_recipe, user_folder
 from loco_cli.recipe.load import (
     Override,
+    _slug,
     load_recipe,
     recipe_from_text,
     recipe_schema,
     render_recipe,
     render_starter,
-    slug,
 )
 from loco_cli.recipe.record import (
     EditEntry,
@@ -417,7 +417,7 @@ def test_a_name_is_fit_for_a_file(text, expected):
     """
     A name made of words has no separators, spaces or capitals, and is never empty.
     """
-    assert slug(text) == expected
+    assert _slug(text) == expected
 
 
 @pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry.name)

@@ -15,8 +15,8 @@ from loco_cli.evaluating.judge import (
     EvaluationContext,
     EvaluationPlan,
     Scorers,
+    _judge_pictures,
     edited_pipeline,
-    judge_pictures,
 )
 from loco_cli.evaluating.questions import questions
 from loco_cli.families import registry
@@ -178,7 +178,7 @@ def test_a_wrong_edit_is_caught(bench, encoder, layers, times, below):
         evaluation = bench.judge(exam, replace(solved, changes=changes)).evaluation
     else:
         before = bench.before(exam)
-        evaluation = judge_pictures(exam, before, before, bench.scorers).evaluation
+        evaluation = _judge_pictures(exam, before, before, bench.scorers).evaluation
 
     limits = {"forgotten": 0.95, "became": 0.95, "kept": 0.95}
     said = {sentence.split("`")[1] for sentence in evaluation.below(limits)}

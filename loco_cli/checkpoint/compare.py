@@ -30,7 +30,7 @@ _BLOCK_ELEMENTS = 1 << 18
 
 
 @dataclass(frozen=True)
-class Pair:
+class _Pair:
     """
     Two copies of one tensor; None where a side has none.
 
@@ -42,7 +42,7 @@ class Pair:
     is_by_file: bool = False
 
 
-def pair_slots(a: Checkpoint, b: Checkpoint) -> tuple[Pair, ...]:
+def pair_slots(a: Checkpoint, b: Checkpoint) -> tuple[_Pair, ...]:
     """
     Return every tensor of both, paired, in the order of A's files, then what only B has.
 
@@ -63,10 +63,10 @@ def pair_slots(a: Checkpoint, b: Checkpoint) -> tuple[Pair, ...]:
     return (*by_file, *by_name)
 
 
-def _pairs_by_file(a: Checkpoint, b: Checkpoint) -> tuple[Pair, ...]:
+def _pairs_by_file(a: Checkpoint, b: Checkpoint) -> tuple[_Pair, ...]:
     theirs = {(slot.file if b.is_folder else "", slot.tensor): slot for slot in _whole_tensors(b)}
     mine = (((slot.file if a.is_folder else "", slot.tensor), slot) for slot in _whole_tensors(a))
-    return tuple(Pair(slot, theirs[key], is_by_file=True) for key, slot in mine if key in theirs)
+    return tuple(_Pair(slot, theirs[key], is_by_file=True) for key, slot in mine if key in theirs)
 
 
 def _whole_tensors(checkpoint: Checkpoint) -> Iterator[TensorSlot]:
@@ -99,32 +99,32 @@ def _rest(
 
 def _pairs_by_name(
     a: list[TensorSlot], b: list[TensorSlot], *, with_copies: bool
-) -> Iterator[Pair]:
+) -> Iterator[_Pair]:
     pairs = []
     for slot in list(a):
         partner = next((other for other in b if other.dtype == slot.dtype), None)
         if partner:
-            pairs.append(Pair(slot, partner))
+            pairs.append(_Pair(slot, partner))
             a, b = [x for x in a if x is not slot], [x for x in b if x is not partner]
     if not pairs and a and b:
-        pairs.append(Pair(a[0], b[0]))
+        pairs.append(_Pair(a[0], b[0]))
         a, b = a[1:], b[1:]
     yield from pairs
     if with_copies or not pairs:
-        yield from (Pair(slot, None) for slot in a)
-        yield from (Pair(None, slot) for slot in b)
+        yield from (_Pair(slot, None) for slot in a)
+        yield from (_Pair(None, slot) for slot in b)
 
 
 @dataclass(frozen=True)
 class Compared:
     """A pair and how it differs; `status` is None where both are identical."""
 
-    pair: Pair
+    pair: _Pair
     status: Status | None
     change: "Change | None" = None
 
 
-def compare_pairs(pairs: Sequence[Pair]) -> Iterator[Compared]:
+def compare_pairs(pairs: Sequence[_Pair]) -> Iterator[Compared]:
     """
     Yield every pair in its order, compared.
 
@@ -136,7 +136,7 @@ def compare_pairs(pairs: Sequence[Pair]) -> Iterator[Compared]:
         for _ in range(_N_THREADS):
             idle.put(stack.enter_context(_Ranges()))
 
-        def compare(pair: Pair) -> Compared:
+        def compare(pair: _Pair) -> Compared:
             ranges = idle.get()
             try:
                 return _compare(pair, ranges)
@@ -175,7 +175,7 @@ def _cut(value: str | None, limit: int = 200) -> str | None:
     return f"{value[:limit]}… ({len(value)} characters)"
 
 
-def _compare(pair: Pair, bytes_of: "_Ranges") -> Compared:
+def _compare(pair: _Pair, bytes_of: "_Ranges") -> Compared:
     a, b = pair.a, pair.b
     if b is None:
         return Compared(pair, "only_in_a")
@@ -194,7 +194,7 @@ def _compare(pair: Pair, bytes_of: "_Ranges") -> Compared:
     )
 
 
-def _is_same_shape(pair: Pair, a: TensorSlot, b: TensorSlot) -> bool:
+def _is_same_shape(pair: _Pair, a: TensorSlot, b: TensorSlot) -> bool:
     if pair.is_by_file:
         return a.shape == b.shape
     # one layout's 1x1 convolution [c, c, 1, 1] is the other's linear map [c, c]

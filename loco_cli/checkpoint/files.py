@@ -107,7 +107,7 @@ def weights_left_out(files: tuple[Entry, ...]) -> tuple[str, ...]:
     )
 
 
-def read_indexes(files: tuple[Entry, ...]) -> dict[str, dict[str, str]]:
+def _read_indexes(files: tuple[Entry, ...]) -> dict[str, dict[str, str]]:
     """
     Return what each shard index says: index path → tensor name → path of the file that holds it.
 
@@ -261,7 +261,7 @@ def _check_network(
 
 def _check_indexes(entries: tuple[Entry, ...], files: tuple[CheckpointFile, ...]) -> None:
     headers = {file.path: file.header for file in files}
-    for index, holders in read_indexes(entries).items():
+    for index, holders in _read_indexes(entries).items():
         for tensor, file in holders.items():
             if file not in headers or tensor not in headers[file].tensors:
                 raise CheckpointError(

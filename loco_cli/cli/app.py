@@ -33,7 +33,7 @@ class LocoGroup(CommandGroup):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command line and exit with its code."""
         terminal = Terminal(launched_team(os.environ))
-        with only_first_process_prints(terminal.team):
+        with _only_first_process_prints(terminal.team):
             try:
                 kwargs |= {"obj": terminal, "standalone_mode": False}  # alone Typer prints errors
                 sys.exit(super().main(*args, **kwargs))
@@ -101,7 +101,7 @@ app.add_typer(cache.app, name="cache")
 
 
 @contextmanager
-def only_first_process_prints(team: "Team") -> Iterator[None]:
+def _only_first_process_prints(team: "Team") -> Iterator[None]:
     """While open, of several processes one is heard."""
     if team.is_first:
         yield

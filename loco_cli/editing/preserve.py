@@ -51,7 +51,7 @@ def preserve_set(spec: ModelSpec, recipe: Recipe, encoder: "TextEncoder") -> tup
     return tuple(
         (kind, entry)
         for entry in recipe.preserve
-        for kind in kinds_of(spec, recipe, entry) or (None,)
+        for kind in _kinds_of(spec, recipe, entry) or (None,)
     )
 
 
@@ -139,11 +139,11 @@ def listed(spec: ModelSpec, recipe: Recipe, kind: ConceptKind) -> tuple[Names, .
     return tuple(
         (entry, *_known_as(spec, kind, entry))
         for entry in entries
-        if kind in kinds_of(spec, recipe, entry)
+        if kind in _kinds_of(spec, recipe, entry)
     )
 
 
-def kinds_of(spec: ModelSpec, recipe: Recipe, entry: str) -> tuple[ConceptKind, ...]:
+def _kinds_of(spec: ModelSpec, recipe: Recipe, entry: str) -> tuple[ConceptKind, ...]:
     """
     Return the kinds that an entry of the preserve list is a name of; none where it is a prompt.
 

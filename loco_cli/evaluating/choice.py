@@ -59,10 +59,10 @@ def choose(edit: ModelEdit, machine: RunOptions, events: Events = SILENT) -> Mod
             events.localized(one.localization)
         layers_of = tuple(one.localization.layer_set for one in runs)
         edit = replace(edit, layers_of=layers_of, localizations=runs)
-    return measure_strength(context, edit) if edit.recipe.edit.is_measured else edit
+    return _measure_strength(context, edit) if edit.recipe.edit.is_measured else edit
 
 
-def widened(layers: LayerSet, found: Localization, n_layers: int) -> LayerSet:
+def _widened(layers: LayerSet, found: Localization, n_layers: int) -> LayerSet:
     """
     Return the layers to try where no edit in these is enough.
 
@@ -75,7 +75,7 @@ def widened(layers: LayerSet, found: Localization, n_layers: int) -> LayerSet:
     return LayerSet((*layers, *left[:N_MORE]))
 
 
-def measure_strength(context: SearchContext, edit: ModelEdit) -> ModelEdit:
+def _measure_strength(context: SearchContext, edit: ModelEdit) -> ModelEdit:
     """Return an edit whose strength, and so perhaps wider layers, are decided by pictures."""
     from loco_cli.evaluating import judge, strength
 
@@ -84,7 +84,7 @@ def measure_strength(context: SearchContext, edit: ModelEdit) -> ModelEdit:
 
     def widen(layers_of: tuple[LayerSet, ...], short: Sequence[int]) -> tuple[LayerSet, ...]:
         return tuple(
-            widened(layers, found[i].localization, n_layers) if found and i in short else layers
+            _widened(layers, found[i].localization, n_layers) if found and i in short else layers
             for i, layers in enumerate(layers_of)
         )
 

@@ -128,14 +128,14 @@ class EvaluationContext:
         """Return the evaluation of channels that are held while pictures are made."""
         before = self.before(plan)
         runs = [replace(run, fixed=fixed) for run in plan.runs]
-        return judge_pictures(plan, before, self._draw(plan, runs, "after"), self.scorers)
+        return _judge_pictures(plan, before, self._draw(plan, runs, "after"), self.scorers)
 
     def judge(self, plan: EvaluationPlan, solved: Solved) -> Judged:
         """Return the evaluation of a solved edit, which is made in memory and taken back."""
         before = self.before(plan)
         with edited_pipeline(self.pipeline, self.located, solved) as edited:
             after = replace(self, pipeline=edited)._draw(plan, plan.runs, "after")
-        return judge_pictures(plan, before, after, self.scorers)
+        return _judge_pictures(plan, before, after, self.scorers)
 
     def look(self, plan: EvaluationPlan, edited: Pipeline | None = None) -> Verdicts:
         """Return the verdicts on an edited pipeline's pictures, or on the model's own."""
@@ -170,11 +170,11 @@ def evaluate(
     if isinstance(edited, Lora):
         with with_lora(context.pipeline, edited.parts) as pipeline:
             after = _pictures(pipeline, plan, plan.runs, batch_size, "pictures after", events)
-        return judge_pictures(plan, before, after, scorers)
+        return _judge_pictures(plan, before, after, scorers)
     del context  # one model in memory at a time
     pipeline = load_model(edited, options, events)
     after = _pictures(pipeline, plan, plan.runs, batch_size, "pictures after", events)
-    return judge_pictures(plan, before, after, scorers)
+    return _judge_pictures(plan, before, after, scorers)
 
 
 @contextmanager
@@ -225,7 +225,7 @@ def _pictures(
     return list(images)
 
 
-def judge_pictures(
+def _judge_pictures(
     plan: EvaluationPlan, before: Sequence[Tensor], after: Sequence[Tensor], scorers: Scorers
 ) -> Judged:
     """Return the evaluation of pictures [3, h, w] before and after, in the order of the runs."""

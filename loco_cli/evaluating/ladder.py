@@ -61,7 +61,7 @@ def climb(
     return _best(tried, attempt, target)
 
 
-def max_images(n_forget: int, n_keep: int, n_rungs: int, *, is_widened: bool) -> int:
+def _max_images(n_forget: int, n_keep: int, n_rungs: int, *, is_widened: bool) -> int:
     """Return how many pictures a climb makes, those before the edit with them."""
     n_all = n_rungs * (1 + N_WIDER) if is_widened else n_rungs
     whole = n_forget + n_keep
@@ -86,7 +86,7 @@ def cost_of_strength(edit: ModelEdit) -> PlannedRuns | None:
         return None
     asked = validation(spec, recipe)
     n_forget = sum(question.edit is not None for question in asked)
-    n_pictures = max_images(
+    n_pictures = _max_images(
         n_forget,
         len(asked) - n_forget,
         len(EDIT_METHODS[recipe.edit.method].ladder),

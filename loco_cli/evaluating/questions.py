@@ -34,7 +34,7 @@ N_KEPT = 8  # concepts that an edit's strength is chosen by, evenly of those to 
 
 
 @dataclass(frozen=True)
-class Labels:
+class _Labels:
     """
     What a picture of a prompt may be called: the first text is the prompt itself, which is right.
 
@@ -64,7 +64,7 @@ class Question:
     concept: str
     kind: ConceptKind | None
     edit: int | None
-    labels: Labels | None
+    labels: _Labels | None
 
 
 def questions(spec: ModelSpec, recipe: Recipe) -> tuple[Question, ...]:
@@ -78,7 +78,7 @@ def questions(spec: ModelSpec, recipe: Recipe) -> tuple[Question, ...]:
     forget += [_asked_to_forget(spec, recipe, prompt) for prompt in recipe.evaluate.forget]
     keep = [
         _to_keep(spec, recipe, kind, name, fill(template, "subject", name), template)
-        for kind, name in kept_concepts(spec, recipe)
+        for kind, name in _kept_concepts(spec, recipe)
         for template in KEEP[kind]
     ]
     keep += [_asked_to_keep(spec, recipe, prompt) for prompt in recipe.evaluate.keep]
@@ -98,7 +98,7 @@ def validation(spec: ModelSpec, recipe: Recipe) -> tuple[Question, ...]:
         for index, concept in enumerate(recipe.concepts)
         for template, name in zip(VALIDATE[concept.kind], cycle(concept.names), strict=False)
     ]
-    concepts = kept_concepts(spec, recipe)
+    concepts = _kept_concepts(spec, recipe)
     n = min(N_KEPT, len(concepts))
     keep = []
     for i, (kind, name) in enumerate(concepts[k * len(concepts) // n] for k in range(n)):
@@ -107,7 +107,7 @@ def validation(spec: ModelSpec, recipe: Recipe) -> tuple[Question, ...]:
     return tuple(dict.fromkeys((*forget, *keep)))
 
 
-def kept_concepts(spec: ModelSpec, recipe: Recipe) -> tuple[tuple[ConceptKind, str], ...]:
+def _kept_concepts(spec: ModelSpec, recipe: Recipe) -> tuple[tuple[ConceptKind, str], ...]:
     """
     Return the concepts that an edit must keep: neighbours, the preserve list, a few of other kinds.
 
@@ -124,7 +124,7 @@ def kept_concepts(spec: ModelSpec, recipe: Recipe) -> tuple[tuple[ConceptKind, s
     return tuple(kept)
 
 
-def labels_of(
+def _labels_of(
     spec: ModelSpec,
     recipe: Recipe,
     kind: ConceptKind,
@@ -134,7 +134,7 @@ def labels_of(
     concept: Concept | None = None,
     *,
     is_swap: bool = False,
-) -> Labels:
+) -> _Labels:
     """
     Return the labels of a prompt, which is `template` about a thing under one of its `names`.
 
@@ -151,18 +151,18 @@ def labels_of(
         plain = concept.to if concept and not is_swap else str(DEFAULT_TO[kind])
         texts.append(without_style(template, plain))
     if concept is None:
-        return Labels(tuple(dict.fromkeys(texts)))
+        return _Labels(tuple(dict.fromkeys(texts)))
     swapped = fill(template, "subject", concept.to)
     target = swapped if is_swap else default_target(concept, template)
     unique = tuple(dict.fromkeys((*texts, target)))
-    return Labels(unique, unique.index(target))
+    return _Labels(unique, unique.index(target))
 
 
 def _to_forget(spec: ModelSpec, recipe: Recipe, index: int, prompt: str, template: str) -> Question:
     concept = recipe.concepts[index]
     names = names_of(concept)
     is_swap = _is_swap(recipe.edits[index])
-    labels = labels_of(
+    labels = _labels_of(
         spec, recipe, concept.kind, prompt, template, names, concept, is_swap=is_swap
     )
     return Question(prompt, concept.subject, concept.kind, index, labels)
@@ -178,7 +178,7 @@ def _is_swap(entry: EditEntry) -> bool:
 def _to_keep(
     spec: ModelSpec, recipe: Recipe, kind: ConceptKind, name: str, prompt: str, template: str
 ) -> Question:
-    labels = labels_of(spec, recipe, kind, prompt, template, (name,))
+    labels = _labels_of(spec, recipe, kind, prompt, template, (name,))
     return Question(prompt, name, kind, None, labels)
 
 

@@ -38,7 +38,7 @@ def measure(
 
     `widen` says which layers come after those given, the same where none do.
     """
-    trials = Trials.of(context, recipe)
+    trials = _Trials.of(context, recipe)
     target, plans = recipe.edit.target, (*trials.halves, trials.keep)
     prompts = tuple(dict.fromkeys(one.prompt for plan in plans for one in plan.questions))
     strength = Strength(
@@ -53,7 +53,7 @@ def measure(
 
 
 @dataclass(frozen=True)
-class Trials:
+class _Trials:
     """
     The questions for edits of different strength: those to forget in two halves, and those to keep.
 
@@ -70,7 +70,7 @@ class Trials:
     hoped: tuple[Verdicts, ...]
 
     @classmethod
-    def of(cls, context: EvaluationContext, recipe: Recipe) -> "Trials":
+    def of(cls, context: EvaluationContext, recipe: Recipe) -> "_Trials":
         """Return the trials of a recipe; the model's own pictures are drawn and looked at."""
         spec = context.located.spec
         sampling, asked = trial_sampling(spec, recipe), validation(spec, recipe)

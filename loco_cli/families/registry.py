@@ -27,7 +27,7 @@ CLIP_MERGES = _CONFIGS / "clip" / "merges.txt"
 
 
 @dataclass(frozen=True)
-class Known:
+class _Known:
     """
     The families of the package and their models, by name, in the order of lists.
 
@@ -42,7 +42,7 @@ class Known:
     key_ends: tuple[str, ...]
 
 
-def known() -> Known:
+def known() -> _Known:
     """Return all families and models; each module of the package is read once."""
     return _read(tuple(package.__path__))
 
@@ -142,7 +142,7 @@ def config_folder(spec: ModelSpec) -> Path | None:
 
 
 @lru_cache(maxsize=8)
-def _read(folders: tuple[str, ...]) -> Known:
+def _read(folders: tuple[str, ...]) -> _Known:
     """Return what the modules in the folders of the package give."""
     modules = [
         import_module(f"{package.__name__}.{module.name}") for module in iter_modules(folders)
@@ -158,7 +158,7 @@ def _read(folders: tuple[str, ...]) -> Known:
     )
     networks = tuple(dict.fromkeys(family.network for family in families))
     encoders = (encoder.component for spec in models for encoder in spec.context.encoders)
-    return Known(
+    return _Known(
         families={family.name: family for family in families},
         models={spec.name: spec for spec in models},
         networks=networks,

@@ -35,7 +35,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _N_SAMPLES, _SAMPLE_BYTES = 16, 64 * 2**10
 
 
-def runs_folder() -> Path:
+def _runs_folder() -> Path:
     """Return the folder of finished runs."""
     return platformdirs.user_cache_path("loco", appauthor=False) / "runs"
 
@@ -64,8 +64,8 @@ class RunCache:
             if not located.checkpoint.is_folder or _is_of_model(entry.path)
         ]
         scorer_files = [(path.name, path) for path in sorted(scorer.iterdir()) if path.is_file()]
-        digests = [fingerprint(parts), fingerprint(scorer_files)]
-        return cls(runs_folder(), _digest([__version__, device, *digests]))
+        digests = [_fingerprint(parts), _fingerprint(scorer_files)]
+        return cls(_runs_folder(), _digest([__version__, device, *digests]))
 
     def find(self, *of: Any) -> Any:
         """Return the value stored under a key of words and numbers, None where none is whole."""
@@ -111,8 +111,8 @@ class RunCache:
 
 
 @dataclass(frozen=True)
-class CacheSize:
-    """The size of the cache: `CacheSize(folder, n_runs=288, n_bytes=1_200_000)`."""
+class _CacheSize:
+    """The size of the cache: `_CacheSize(folder, n_runs=288, n_bytes=1_200_000)`."""
 
     folder: Path
     n_runs: int
@@ -129,13 +129,13 @@ class CacheSize:
         return f"{self.n_runs} runs, {size} in {self.folder}"
 
 
-def measure() -> CacheSize:
+def measure() -> _CacheSize:
     """Return the size of the cache."""
     sizes = [n_bytes for _, n_bytes, _ in _files()]
-    return CacheSize(runs_folder(), len(sizes), sum(sizes))
+    return _CacheSize(_runs_folder(), len(sizes), sum(sizes))
 
 
-def clear() -> CacheSize:
+def clear() -> _CacheSize:
     """Empty the cache, and return the size that it had."""
     size = measure()
     if size.folder.exists():
@@ -155,7 +155,7 @@ def trim(limit: int = _LIMIT_BYTES) -> None:
         n_bytes -= size
 
 
-def fingerprint(files: Iterable[tuple[str, Path]]) -> str:
+def _fingerprint(files: Iterable[tuple[str, Path]]) -> str:
     """Return a digest of named files, large ones by their size, time and samples."""
     return _digest([[name, *_look(path)] for name, path in sorted(files)])
 
@@ -174,7 +174,7 @@ def _look(path: Path) -> tuple[int, int, str]:
 def _files() -> list[tuple[float, int, Path]]:
     """Return time, size and path of every run; one that vanishes meanwhile is left out."""
     found = []
-    for path in runs_folder().glob("*/*.json"):
+    for path in _runs_folder().glob("*/*.json"):
         with suppress(OSError):
             status = path.stat()
             found.append((status.st_mtime, status.st_size, path))

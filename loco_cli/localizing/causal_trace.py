@@ -87,7 +87,7 @@ def cost(
     for entry in recipe.edits:
         trials = _trials(located, entry, settings)
         n_images += len({trial.run for trial in trials})
-        batches = batches_of(trials, batch_size or _SMALLEST_BATCH)
+        batches = _batches_of(trials, batch_size or _SMALLEST_BATCH)
         n_drawn += sum(len(batch.drawn) for batch in batches)
     sampling = located.spec.sampling(settings.steps, settings.guidance)
     n_evaluations = PlannedRuns.of(n_drawn, sampling).unet_evaluations
@@ -114,7 +114,7 @@ class _TraceTrial:
     place: TokenSpan | None = None
 
 
-def plan_trials(
+def _plan_trials(
     prompts: Sequence[TracedPrompt], seeds: Sequence[int], states: Sequence[State], level: float
 ) -> tuple[_TraceTrial, ...]:
     """
@@ -137,7 +137,7 @@ def plan_trials(
     return tuple(trials)
 
 
-def batches_of(trials: Sequence[_TraceTrial], size: int) -> Iterator[TracedBatch]:
+def _batches_of(trials: Sequence[_TraceTrial], size: int) -> Iterator[TracedBatch]:
     """
     Yield the runs of the trials, each once, with at most `size` of a prompt and seed at a time.
 
@@ -156,7 +156,7 @@ def batches_of(trials: Sequence[_TraceTrial], size: int) -> Iterator[TracedBatch
             waiting = waiting[n:]
 
 
-def rank(
+def _rank(
     trials: Sequence[_TraceTrial], score_of: Mapping[TracedRun, float]
 ) -> tuple[TraceScore, ...]:
     """Return the score of every state and place, states in their order, places in the prompt's."""
@@ -164,8 +164,8 @@ def rank(
     groups: dict[State, dict[tuple[int, int], list[_TraceTrial]]] = {}
     for trial in trials:
         if trial.state is not None:
-            rank = trial.place.rank if trial.place else (0, 0)
-            groups.setdefault(trial.state, {}).setdefault(rank, []).append(trial)
+            order = trial.place.rank if trial.place else (0, 0)
+            groups.setdefault(trial.state, {}).setdefault(order, []).append(trial)
     return tuple(
         _score(state, at_place, score_of, corrupted)
         for state, places in groups.items()
@@ -235,7 +235,7 @@ def _trials(
     located: LocatedModel, entry: EditEntry, settings: LocalizeSettings
 ) -> tuple[_TraceTrial, ...]:
     """Return the trials of one concept: its source prompts, every seed, every state."""
-    return plan_trials(
+    return _plan_trials(
         traced_prompts(located, entry),
         localize_seeds(settings.seeds),
         states_of(located, _component(settings)),
@@ -276,7 +276,7 @@ def _draw(
     n_runs = len({trial.run for trial in trials})
     drawn, n_samples = _Drawn({}, {}, 0), 0
     tick = context.events.ticker(f"tracing {subject}", n_runs * n_steps)
-    for batch in batches_of(trials, context.batch_size):
+    for batch in _batches_of(trials, context.batch_size):
         images = sample_traced(context.pipeline, batch, steps=steps, guidance=guidance, tick=tick)
         scores = context.scorer.scores(images, [run.prompt for run in batch.runs])
         n_samples += len(batch.drawn)
@@ -310,7 +310,7 @@ def _document(
         concept=ConceptName(kind=concept.kind, subject=concept.subject, to=concept.to),
         component=_component(settings),
         noise=_level(settings),
-        scores=rank(trials, drawn.score_of),
+        scores=_rank(trials, drawn.score_of),
         clean_score=clean,
         clean_stderr=clean_error,
         corrupted_score=corrupted,

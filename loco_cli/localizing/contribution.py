@@ -4,7 +4,7 @@ Contribution: rank the layers by what the subject's tokens add to the picture, w
     symbol    here             what
     A, V      of a layer       attention of the picture's positions to the tokens, and their values
     W_o       of a layer       the projection of all heads' sums, its bias left out
-    tok       `subject_mask`   the subject's tokens and all behind them
+    tok       `_subject_mask`   the subject's tokens and all behind them
 
 A layer's contribution is the mean over positions, steps and prompts of |W_o (A[:, tok] V[tok])|,
 in one generation per prompt. Windows are tried in the order of their sums, until one has the effect
@@ -89,7 +89,7 @@ def _find_range(runs: RunRecorder) -> LocalizationRun:
     search = FastSearch(runs)
     sizes = _rank_layers(search)
     search.measure_full_swap()
-    for window in likely_windows(sizes, search.widths):
+    for window in _likely_windows(sizes, search.widths):
         search.score_to({window: 2 * len(runs.pairs)})
         best = search.board.best()
         if best.effect >= search.board.enough:
@@ -112,13 +112,13 @@ def _rank_layers(search: FastSearch) -> list[float]:
             tokens = tokenizer.read(trial.run.prompt)
             start, _ = last_mention(tokens.text, runs.concept.subject)
             n_tokens = len(pipeline.reader.read(trial.run.prompt).states)
-            masks.append(subject_mask(tokens.offsets, start, n_tokens))
+            masks.append(_subject_mask(tokens.offsets, start, n_tokens))
         return contribute(pipeline, path, torch.tensor(masks), len(path.steps))
 
     return search.measure_originals("contribution", measure, 1, runs.steps)
 
 
-def likely_windows(contributions: Sequence[float], widths: Sequence[int]) -> tuple[LayerSet, ...]:
+def _likely_windows(contributions: Sequence[float], widths: Sequence[int]) -> tuple[LayerSet, ...]:
     """
     Return the windows to try, likely ones first: three of the first width, one of every other.
 
@@ -137,7 +137,7 @@ def likely_windows(contributions: Sequence[float], widths: Sequence[int]) -> tup
     )
 
 
-def subject_mask(
+def _subject_mask(
     offsets: Sequence[tuple[int, int]],  # of every token, in characters of the prompt
     start: int,  # where the subject begins
     n_tokens: int,

@@ -74,7 +74,7 @@ def around(layers: LayerSet, width: int, n_layers: int) -> tuple[LayerSet, ...]:
     return tuple(LayerSet.window(i, i + width) for i in range(low, high - width + 1))
 
 
-def neighbours(layers: LayerSet, n_layers: int, *, is_auto: bool) -> tuple[LayerSet, ...]:
+def _neighbours(layers: LayerSet, n_layers: int, *, is_auto: bool) -> tuple[LayerSet, ...]:
     """Return the windows one layer beside this one and, for `width: auto`, those one narrower."""
     width = len(layers)
     found = [w for w in around(layers, width, n_layers) if w != layers]
@@ -140,7 +140,7 @@ def windows_needing_runs(
     if board.is_auto and n_full < n_all and board.is_scale_in_doubt(best):
         n_wanted[board.everything] = more(n_full)
     if may_compare and best.n >= min(n_prompts, n_all):
-        for window in neighbours(best.layers, board.n_layers, is_auto=board.is_auto):
+        for window in _neighbours(best.layers, board.n_layers, is_auto=board.is_auto):
             if len(board.values.get(window, ())) < min(N_FIRST_RUNS, n_all):
                 n_wanted[window] = min(N_FIRST_RUNS, n_all)
     return n_wanted

@@ -117,9 +117,9 @@ def sweep(runs: RunRecorder) -> LocalizationRun:
     for width in widths_of(settings.width):
         windows += sliding_windows(board.n_layers, width)
         _make(runs, windows)
-        original, target, scores = rank(board.values, windows, board.n_layers)
+        original, target, scores = _rank(board.values, windows, board.n_layers)
         wanted = board.enough if settings.width == "auto" else None
-        chosen = choose(scores, better_for(runs.concept.kind), wanted=wanted)
+        chosen = _choose(scores, better_for(runs.concept.kind), wanted=wanted)
         if wanted and chosen.effect is not None and chosen.effect >= wanted:
             break
     return runs.result(scores, chosen, (original, target), time.monotonic() - started)
@@ -129,11 +129,11 @@ def _score_layers(runs: RunRecorder, layers: LayerSet) -> LocalizationRun:
     """Return the score of given layers, on every prompt and seed; none are looked for."""
     started, board = time.monotonic(), runs.board
     _make(runs, [layers])
-    original, target, scores = rank(board.values, [layers], board.n_layers)
+    original, target, scores = _rank(board.values, [layers], board.n_layers)
     return runs.result(scores, scores[0], (original, target), time.monotonic() - started)
 
 
-def rank(
+def _rank(
     values: Mapping[LayerSet, Sequence[float]],  # scores of every candidate
     windows: Sequence[LayerSet],
     n_layers: int,
@@ -147,7 +147,7 @@ def rank(
     return original, target, scores
 
 
-def choose(scores: Sequence[WindowScore], better: Better, *, wanted: float | None) -> WindowScore:
+def _choose(scores: Sequence[WindowScore], better: Better, *, wanted: float | None) -> WindowScore:
     """
     Return the chosen score: the best, or the best of the narrowest that reach the effect `wanted`.
 

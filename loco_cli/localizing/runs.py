@@ -51,7 +51,7 @@ class SwapTrial:
     caption: str
 
 
-def plan_trials(
+def _plan_trials(
     candidates: Sequence[LayerSet],
     pairs: Sequence[PromptPair],
     seeds: Sequence[int],
@@ -212,7 +212,7 @@ class RunRecorder:
         return [
             trial
             for pair, seed in runs
-            for trial in plan_trials(candidates, (pair,), (seed,), kind, with_pooled=with_pooled)
+            for trial in _plan_trials(candidates, (pair,), (seed,), kind, with_pooled=with_pooled)
         ]
 
     def originals(self) -> list[SwapTrial]:

@@ -48,7 +48,7 @@ def find_set(
     chosen = search.everything
     if board.is_known:
         n_few = _n_runs_to_know(board, len(runs.pairs), n_all)
-        chosen = smallest(
+        chosen = _smallest(
             ranking,
             runs.settings.effect,
             screen=lambda sets: _effects(search, sets, n_few),
@@ -97,7 +97,7 @@ def max_images(n_prompts: int, n_pairs: int) -> int:
     return MAX_SETS * min(2 * n_prompts, n_pairs) + (2 + MAX_CHECKED) * n_pairs
 
 
-def smallest(
+def _smallest(
     ranking: Sequence[float],  # one per layer, the larger the likelier
     wanted: float,
     *,

@@ -113,7 +113,7 @@ def _encoder_states(encoder: TextEncoderSpec, tensors: Iterable[str]) -> tuple[S
     )
 
 
-def places_of(subject: Sequence[int], start: int, end: int, limit: int) -> tuple[TokenSpan, ...]:
+def _places_of(subject: Sequence[int], start: int, end: int, limit: int) -> tuple[TokenSpan, ...]:
     """
     Return every position of a prompt by its name, in order, padding as one.
 
@@ -148,7 +148,7 @@ def traced_prompts(located: LocatedModel, entry: EditEntry) -> tuple[TracedPromp
         subject = tokens.positions_of(pair.subject)
         if not subject:
             raise RequestError(f"prompt `{pair.source}` holds no token of `{pair.subject}`")
-        places = places_of(subject, tokenizers[0].start, tokens.end, limit)
+        places = _places_of(subject, tokenizers[0].start, tokens.end, limit)
         is_causal = all(encoder.is_causal for encoder in encoders)
         prompts.append(TracedPrompt(pair.source, subject, places, is_causal))
     return tuple(prompts)

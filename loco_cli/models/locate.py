@@ -23,8 +23,8 @@ _HUB_HINT = "give the path of a folder or `.safetensors` file"
 
 
 @dataclass(frozen=True)
-class ModelPath:
-    """Where a model is: `ModelPath("sd15", Path("/cache/..."), "39593d5")`, a folder or a file."""
+class _ModelPath:
+    """Where a model is: `_ModelPath("sd15", Path("/cache/..."), "39593d5")`, a folder or a file."""
 
     name: str
     path: Path
@@ -142,7 +142,7 @@ def locate(model: str, *, with_pickles: bool = False) -> LocatedModel:
     """
     place = find(model)
     checkpoint = open_checkpoint(place.path, with_pickles=with_pickles)
-    spec = spec_of(checkpoint)
+    spec = _spec_of(checkpoint)
     named = _named(model)
     if named:
         _check_is(checkpoint, spec, named)
@@ -150,16 +150,16 @@ def locate(model: str, *, with_pickles: bool = False) -> LocatedModel:
     return LocatedModel(place.name, spec, checkpoint, place.revision)
 
 
-def find(model: str) -> ModelPath:
+def find(model: str) -> _ModelPath:
     """Return where a model is, whatever its architecture; nothing of it is read."""
     if model in registry.names():
         return _by_alias(known_model(model))
     path = _expanded(model)
     if is_path(model):
-        return ModelPath(path.stem if path.suffix in _SUFFIXES else path.absolute().name, path)
+        return _ModelPath(path.stem if path.suffix in _SUFFIXES else path.absolute().name, path)
     if "/" in model:
         root = _from_hub(model, tuple(one.component for one in registry.known().networks))
-        return ModelPath(model, root, root.name)
+        return _ModelPath(model, root, root.name)
     or_else = ", or give a folder, a `.safetensors` file or a hub id"
     raise registry.unknown_model(model, or_else)
 
@@ -171,7 +171,7 @@ def is_path(model: str) -> bool:
     return bool(model) and (is_spelled or model.count("/") > 1 or _exists(path))
 
 
-def spec_of(checkpoint: Checkpoint) -> ModelSpec:
+def _spec_of(checkpoint: Checkpoint) -> ModelSpec:
     """
     Return what is known of a checkpoint's architecture.
 
@@ -182,7 +182,7 @@ def spec_of(checkpoint: Checkpoint) -> ModelSpec:
         checkpoint.slots(checkpoint.network, name)[0].canonical_shape[0]
         for name in family.width_tensors
     ]
-    spec = registry.spec_for(family, widths, checkpoint.d_text, **declared(checkpoint))
+    spec = registry.spec_for(family, widths, checkpoint.d_text, **_declared(checkpoint))
     for name, shape in spec.tensor_shapes().items():
         found = checkpoint.slots(checkpoint.network, name)[0].canonical_shape
         if found != shape:
@@ -193,7 +193,7 @@ def spec_of(checkpoint: Checkpoint) -> ModelSpec:
     return spec
 
 
-def declared(checkpoint: Checkpoint) -> dict[str, str | None]:
+def _declared(checkpoint: Checkpoint) -> dict[str, str | None]:
     """Return the words of metadata and scheduler by which models of one shape are told apart."""
     metadata = [file.header.metadata for file in checkpoint.files]
     architecture, prediction = (
@@ -259,16 +259,16 @@ def _check_is(checkpoint: Checkpoint, spec: ModelSpec, named: ModelSpec) -> None
     )
 
 
-def _by_alias(spec: ModelSpec) -> ModelPath:
+def _by_alias(spec: ModelSpec) -> _ModelPath:
     shipped = registry.shipped_folder(spec)
     if shipped:
-        return ModelPath(spec.name, shipped)
+        return _ModelPath(spec.name, shipped)
     where = str(spec.hub_id)
     if is_path(where):
-        return ModelPath(spec.name, _expanded(where))
+        return _ModelPath(spec.name, _expanded(where))
     elsewhere = f"{_HUB_HINT}, or name another place for `{spec.name}` in `{places_file()}`"
     root = _from_hub(where, (spec.network,), elsewhere)
-    return ModelPath(spec.name, root, root.name)
+    return _ModelPath(spec.name, root, root.name)
 
 
 def _lenders(path: Path, spec: ModelSpec) -> Iterator[LocatedModel]:
@@ -290,7 +290,7 @@ def _read(name: str, path: Path) -> LocatedModel | None:
     """Return the model at `path`, None where it cannot be read."""
     try:
         checkpoint = open_checkpoint(path)
-        return LocatedModel(name, spec_of(checkpoint), checkpoint)
+        return LocatedModel(name, _spec_of(checkpoint), checkpoint)
     except LocoError:
         return None
 

@@ -90,7 +90,7 @@ class _EditedLora:
                 manifest was written.
         """
         edit, final, options = self.edit, self.final, self.options
-        adapter = adapt(edit.located, solved)
+        adapter = _adapt(edit.located, solved)
         base = base_record(edit.located.checkpoint, self.hashing.digests())
         record = ManifestBuilder(edit, options, solved, adapter.edits)
         events.previewed(record.preview)
@@ -114,7 +114,7 @@ class _EditedLora:
         return EditResult(final, manifest)
 
 
-def adapt(located: LocatedModel, solved: Solved) -> _Adapter:
+def _adapt(located: LocatedModel, solved: Solved) -> _Adapter:
     """
     Return the factors of a solved edit, float32, and what they make of the base's tensors.
 

@@ -118,7 +118,7 @@ class EditOptions:
 
     def paths(self, located: LocatedModel, recipe: Recipe) -> OutputPaths:
         """Return the names of everything that will be written, default output included."""
-        output = self.output or default_output(located.name, recipe.name)
+        output = self.output or _default_output(located.name, recipe.name)
         is_folder = located.checkpoint.is_folder and self.form == "checkpoint"
         return OutputPaths.of(output, is_folder)
 
@@ -132,7 +132,7 @@ class FoundManifest:
     digest: str
 
 
-def default_output(model: str, recipe: str) -> Path:
+def _default_output(model: str, recipe: str) -> Path:
     """Return `./<model>-<recipe>`, of each the last part of its path or id, without a suffix."""
     return Path(f"{_plain(model)}-{_plain(recipe)}")
 

@@ -67,19 +67,19 @@ def split_everyday(
     have their use already.
     """
     drift = drift_prompts(edited)
-    judged = unrelated_prompts(near, N_JUDGED, but=(*listed, *drift))
-    preserved = unrelated_prompts(near, N_PRESERVED, but=(*listed, *drift, *judged))
+    judged = _unrelated_prompts(near, N_JUDGED, but=(*listed, *drift))
+    preserved = _unrelated_prompts(near, N_PRESERVED, but=(*listed, *drift, *judged))
     preserved = _naming_none(preserved, tested)
     return EverydaySplit(preserved, drift, _about_others(judged, preserved))
 
 
 def drift_prompts(edited: Collection[str], preserved: Collection[str] = ()) -> tuple[str, ...]:
     """Return the prompts on which an edit's drift is measured, about nothing that it preserves."""
-    return _about_others(unrelated_prompts(edited, N_DRIFT), preserved)
+    return _about_others(_unrelated_prompts(edited, N_DRIFT), preserved)
 
 
 @cache
-def bank() -> tuple[str, ...]:
+def _bank() -> tuple[str, ...]:
     """Return all prompts: every thing in its first place, then every thing in its next."""
     return tuple(
         f"a photo of {'an' if thing[0] in 'aeiou' else 'a'} {thing} "
@@ -89,7 +89,7 @@ def bank() -> tuple[str, ...]:
     )
 
 
-def unrelated_prompts(
+def _unrelated_prompts(
     names: Collection[str], n: int = N_DRIFT, *, but: Collection[str] = ()
 ) -> tuple[str, ...]:
     """
@@ -97,7 +97,7 @@ def unrelated_prompts(
 
     Prompts that are in `but` are left out; about the same thing in another place there may be some.
     """
-    left = [prompt for prompt in _naming_none(bank(), names) if prompt not in but]
+    left = [prompt for prompt in _naming_none(_bank(), names) if prompt not in but]
     return tuple(dict.fromkeys(left[i * _STRIDE % len(left)] for i in range(min(n, len(left)))))
 
 
@@ -114,7 +114,7 @@ def _about_others(prompts: Collection[str], things: Collection[str]) -> tuple[st
 
     A causal encoder reads what begins alike as the same: "a photo of a train" is in both.
     """
-    thing_of = {prompt: i % len(_things()) for i, prompt in enumerate(bank())}
+    thing_of = {prompt: i % len(_things()) for i, prompt in enumerate(_bank())}
     taken = {thing_of[one] for one in things if one in thing_of}
     return tuple(one for one in prompts if thing_of[one] not in taken)
 

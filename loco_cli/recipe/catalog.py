@@ -45,7 +45,7 @@ class CatalogEntry:
         return load_recipe(_read_text(self.path), str(self.path), overrides, name=self.name)
 
 
-def shipped_folder() -> Path:
+def _shipped_folder() -> Path:
     """Return the folder of shipped recipes: in the package, or beside it in a source checkout."""
     package = Path(__file__).parents[1]
     installed = package / "_recipes"
@@ -60,7 +60,7 @@ def user_folder() -> Path:
 def entries() -> tuple[CatalogEntry, ...]:
     """Return the catalog, sorted by name."""
     found: dict[str, CatalogEntry] = {}
-    folders: dict[_Origin, Path] = {"shipped": shipped_folder(), "yours": user_folder()}
+    folders: dict[_Origin, Path] = {"shipped": _shipped_folder(), "yours": user_folder()}
     for origin, folder in folders.items():
         for path in sorted(folder.glob("*")) if folder.is_dir() else ():
             if path.suffix in _SUFFIXES and path.is_file():

@@ -162,10 +162,10 @@ def recipe_from_text(
     entry |= {"target": list(targets)} if targets else {}
     title = f"{concept.subject} to {concept.to}" if concept.to else f"remove {concept.subject}"
     file_text = _render_document({"loco": 1, "title": title, "edits": [entry]})
-    return load_recipe(file_text, f"{subject} {found}", overrides, name=slug(f"{subject} {found}"))
+    return load_recipe(file_text, f"{subject} {found}", overrides, name=_slug(f"{subject} {found}"))
 
 
-def slug(text: str) -> str:
+def _slug(text: str) -> str:
     """Return `text` as a file name: lower case, with `-` for whatever is no letter or digit."""
     return re.sub(r"[\W_]+", "-", text.casefold()).strip("-") or "recipe"
 

@@ -57,7 +57,7 @@ def range_words(layers: Sequence[int]) -> str:
     return f"layer_range: {list(found.range)}" if found.range else f"layers: {list(found)}"
 
 
-def shortfall(found: Localization, wanted: float | None) -> str | None:
+def _shortfall(found: Localization, wanted: float | None) -> str | None:
     """Return a sentence where the layers found do too little, or less than the effect `wanted`."""
     where = f"{layer_words(found.layer_set)} ({range_words(found.layer_set)})"
     does = f"the best, {where}, makes {found.effect or 0:.0%} of what swapping all layers does"
@@ -68,7 +68,7 @@ def shortfall(found: Localization, wanted: float | None) -> str | None:
     return None
 
 
-def accepted_below_target(found: Localization, wanted: float | None) -> str | None:
+def _accepted_below_target(found: Localization, wanted: float | None) -> str | None:
     """Return a sentence where less than `wanted` was taken, as far as the scale is known."""
     if wanted is None or found.does(wanted) or not found.is_enough(wanted):
         return None
@@ -79,7 +79,7 @@ def accepted_below_target(found: Localization, wanted: float | None) -> str | No
     )
 
 
-def noncontiguous(found: Localization, wanted: float) -> str | None:
+def _noncontiguous(found: Localization, wanted: float) -> str | None:
     """Return a sentence where no range was enough, and layers were found that do not touch."""
     if found.window is None or found.layer_range:
         return None
@@ -223,7 +223,7 @@ def localization_sentences(found: Localization, wanted: float | None = None) -> 
         )
     if found.ranking is None and len(found.scores) == 1:
         return (f"swapping {where} makes {share}{_give_or_take(found)}", *details)
-    lacking = shortfall(found, wanted)
+    lacking = _shortfall(found, wanted)
     if lacking:
         return (lacking, *details)
     how_far = _give_or_take(found) if found.window else ""
@@ -258,7 +258,7 @@ def _how_sure(found: Localization) -> tuple[str, ...]:
 
 def _how_vague(found: Localization, wanted: float | None) -> tuple[str, ...]:
     """Return a sentence where what all layers do, and so every share of it, is not well known."""
-    taken, error = accepted_below_target(found, wanted), found.scale_error or 0.0
+    taken, error = _accepted_below_target(found, wanted), found.scale_error or 0.0
     if taken:
         return (f"{taken}; more `--seeds` tell more",)
     if error <= KNOWN_SCALE:
@@ -296,10 +296,10 @@ def _past_the_layers(found: Localization) -> tuple[str, ...]:
 
 def edit_doubts(found: Sequence[Localization], settings: LocalizeSettings) -> tuple[str, ...]:
     """Return a sentence for each localization that did not find enough, or not in a range."""
-    said = [shortfall(one, settings.wanted) for one in found]
-    said += [accepted_below_target(one, settings.wanted) for one in found]
+    said = [_shortfall(one, settings.wanted) for one in found]
+    said += [_accepted_below_target(one, settings.wanted) for one in found]
     if settings.window is None:
-        said += [noncontiguous(one, settings.effect) for one in found]
+        said += [_noncontiguous(one, settings.effect) for one in found]
     return tuple(sentence for sentence in said if sentence)
 
 

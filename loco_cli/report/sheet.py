@@ -124,16 +124,16 @@ def render_localization_sheet(sweeps: Sequence[LocalizationRun]) -> bytes:
     """Return the windows of every concept as one PNG."""
     found = [sweep.localization for sweep in sweeps]
     concepts = ", ".join(f"{one.concept.kind} {one.concept.subject}" for one in found)
-    rows = [row for sweep in sweeps for row in localization_rows(sweep)]
+    rows = [row for sweep in sweeps for row in _localization_rows(sweep)]
     return render_sheet(f"{concepts} in {found[0].model.name}", rows)
 
 
 def render_evaluation_sheet(evaluation: Evaluation, pairs: Iterable[BeforeAfter]) -> bytes:
     """Return every prompt before and after as one PNG."""
-    return render_sheet(figures_line(evaluation), evaluation_rows(evaluation, pairs))
+    return render_sheet(_figures_line(evaluation), _evaluation_rows(evaluation, pairs))
 
 
-def localization_rows(swept: LocalizationRun) -> list[Row]:
+def _localization_rows(swept: LocalizationRun) -> list[Row]:
     """Return a row per prompt pair: the original, each window of the chosen width, all layers."""
     width = len(swept.localization.layer_set)
     concept = f"{swept.localization.concept.kind} {swept.localization.concept.subject}"
@@ -146,14 +146,14 @@ def localization_rows(swept: LocalizationRun) -> list[Row]:
     return rows
 
 
-def evaluation_rows(evaluation: Evaluation, pairs: Iterable[BeforeAfter]) -> list[Row]:
+def _evaluation_rows(evaluation: Evaluation, pairs: Iterable[BeforeAfter]) -> list[Row]:
     """Return a row per prompt, before and after in turn, one seed beside the other."""
     forget, keep = ask_again(evaluation, pairs)
     rows = [_asked_row(one, "to forget") for one in forget]
     return rows + [_asked_row(one, "to keep") for one in keep]
 
 
-def figures_line(evaluation: Evaluation) -> str:
+def _figures_line(evaluation: Evaluation) -> str:
     """Return the figures of an evaluation in a line, for a sheet's title."""
     return ", ".join(f"{name} {percent(figure)}" for name, figure in evaluation.figures.items())
 

@@ -46,7 +46,7 @@ class _Grid:
     cells: tuple[tuple[_Shade | None, ...], ...]  # by row, then by column
 
 
-def grids_of(trace: Trace) -> tuple[_Grid, ...]:
+def _grids_of(trace: Trace) -> tuple[_Grid, ...]:
     """
     Return the grids of a trace.
 
@@ -70,7 +70,7 @@ def grids_of(trace: Trace) -> tuple[_Grid, ...]:
     )
 
 
-def state_words(score: TraceScore) -> str:
+def _state_words(score: TraceScore) -> str:
     """
     Return a state as a sentence has it: "self-attention of block 0 at the last subject token".
 
@@ -95,9 +95,9 @@ def trace_sentences(found: Trace) -> tuple[str, ...]:
     gives = f"gives back {share:.0%} of what the noise takes ({span})"
     details = (f"it is {best.component} {best.module_path}", *_among_cross_attentions(found))
     if share < _MIN_RESTORED:
-        first = f"no single state holds the concept: the best, {state_words(best)}, {gives}"
+        first = f"no single state holds the concept: the best, {_state_words(best)}, {gives}"
         return (first, *details)
-    return (f"{state_words(best)} {gives}", *details)
+    return (f"{_state_words(best)} {gives}", *details)
 
 
 def _among_cross_attentions(found: Trace) -> tuple[str, ...]:
@@ -122,8 +122,8 @@ def render_trace_report(traced: Sequence[TraceRun], *, command: Sequence[str] = 
         "trace.html",
         title=title,
         traced=traced,
-        grids_of=grids_of,
-        state_words=state_words,
+        grids_of=_grids_of,
+        state_words=_state_words,
         command=command,
     )
 
@@ -139,7 +139,7 @@ def render_trace_sheet(traced: Sequence[TraceRun]) -> bytes:
         ]
         title = f"{concept.kind} {concept.subject} in {trace.model.name}, {trace.component}"
         parts += [Image.open(io.BytesIO(render_sheet(title, rows)))]
-        parts += [_draw_grid(grid) for grid in grids_of(trace)]
+        parts += [_draw_grid(grid) for grid in _grids_of(trace)]
     width, height = max(part.width for part in parts), sum(part.height for part in parts)
     sheet = Image.new("RGB", (width, height), PAPER)
     top = 0
@@ -175,7 +175,7 @@ def _shade(trace: Trace, score: TraceScore, top: float, best: TraceScore) -> _Sh
     goal = _GAIN if effect > 0 else _LOSS
     red, green, blue = (round(a + (b - a) * strength) for a, b in zip(_NEUTRAL, goal, strict=True))
     title = (
-        f"{state_words(score)} ({score.module_path}): score {score.score:.3f} "
+        f"{_state_words(score)} ({score.module_path}): score {score.score:.3f} "
         f"± {score.stderr:.3f}, {effect:+.3f} ± {score.indirect_effect_stderr:.3f} "
         f"over corrupted, {percent(trace.share(score))} given back"
     )

@@ -78,7 +78,7 @@ def choose_device(device: str) -> str:
     return device
 
 
-def choose_dtype(dtype: str, device: str) -> torch.dtype:
+def _choose_dtype(dtype: str, device: str) -> torch.dtype:
     """Return the dtype that `auto` means on a device: float32 on a CPU, float16 elsewhere."""
     if dtype == "auto":
         return torch.float32 if device == "cpu" else torch.float16
@@ -110,7 +110,7 @@ def load_pipeline(
     """
     where = choose_device(device)
     options = {
-        "dtype": choose_dtype(dtype, where),
+        "dtype": _choose_dtype(dtype, where),
         "local_files_only": True,
         **spec.family.pipeline_options,
     }

@@ -35,7 +35,7 @@ def sample_traced(
     """Return the picture of each run of a batch, in order; raises MachineError without memory."""
     encoded, drawn = batch.encoded, batch.drawn
     places = torch.tensor([encoded.index(run) for run in drawn])
-    arguments = {name: given[places] for name, given in encode_traced(pipeline, encoded).items()}
+    arguments = {name: given[places] for name, given in _encode_traced(pipeline, encoded).items()}
     is_guided = pipeline.is_guided(guidance)
     if is_guided:
         arguments |= pipeline.reader.negative(len(drawn))
@@ -54,7 +54,7 @@ def sample_traced(
 
 
 @torch.no_grad()
-def encode_traced(pipeline: Pipeline, runs: Sequence[TracedRun]) -> dict[str, Tensor]:
+def _encode_traced(pipeline: Pipeline, runs: Sequence[TracedRun]) -> dict[str, Tensor]:
     """
     Return what the pipeline's own encoders make of runs of one prompt, as its arguments.
 
@@ -66,7 +66,7 @@ def encode_traced(pipeline: Pipeline, runs: Sequence[TracedRun]) -> dict[str, Te
         for encoder, noise in zip(encoders, noises, strict=True):
             module = getattr(pipe, encoder.component)
             restored = {
-                in_memory(module, path): rows
+                _in_memory(module, path): rows
                 for path, rows in _restored(runs, encoder.component).items()
             }
             hooks.enter_context(blur_rows(_token_embedding(pipe, encoder), noise))
@@ -82,7 +82,7 @@ def encode_traced(pipeline: Pipeline, runs: Sequence[TracedRun]) -> dict[str, Te
     return {name: one.to(pipeline.network.dtype) for name, one in given}
 
 
-def in_memory(module: nn.Module, path: str) -> str:
+def _in_memory(module: nn.Module, path: str) -> str:
     """Return the path of a part as the loaded module has it, which may lack `text_model.`."""
     # transformers 5 leaves the first part of the names of a CLIPTextModel out
     return path if hasattr(module, path.partition(".")[0]) else path.partition(".")[2]
@@ -92,7 +92,7 @@ def _token_embedding(pipe: Any, encoder: TextEncoderSpec) -> nn.Module:
     # where T5 has its table twice, the encoder's own is read
     module = getattr(pipe, encoder.component)
     path = encoder.token_tables[-1].removesuffix(".weight")
-    found: nn.Module = module.get_submodule(in_memory(module, path))
+    found: nn.Module = module.get_submodule(_in_memory(module, path))
     return found
 
 

@@ -23,7 +23,7 @@ from loco_cli.localization import Localization, WindowScore
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, load_model, load_scorer
-from loco_cli.recipe.load import slug
+from loco_cli.recipe.load import _slug
 from loco_cli.recipe.record import EditEntry, LocalizeSettings
 from loco_cli.sampling.sample import choose_batch_size
 from tests.benchmarks.world import add_options, chosen_entries
@@ -128,7 +128,7 @@ def parse_width(text: str) -> int | str:
 
 
 def _path(folder: Path, model: str, entry: EditEntry) -> Path:
-    return folder / f"{model}-{entry.kind}-{slug(entry.subject)}.json"
+    return folder / f"{model}-{entry.kind}-{_slug(entry.subject)}.json"
 
 
 if __name__ == "__main__":

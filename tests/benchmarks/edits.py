@@ -28,7 +28,7 @@ from loco_cli.editing.methods import solve
 from loco_cli.editing.preserve import names_of, preserved_prompts
 from loco_cli.encoders.encode import TextEncoder
 from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Judged
-from loco_cli.evaluating.questions import Question, kept_concepts, labels_of
+from loco_cli.evaluating.questions import Question, _kept_concepts, _labels_of
 from loco_cli.families.spec import ModelSpec
 from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization
@@ -37,7 +37,7 @@ from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions
 from loco_cli.protocol.wordings import Kind, fill
-from loco_cli.recipe.load import Override, load_recipe, slug
+from loco_cli.recipe.load import Override, _slug, load_recipe
 from loco_cli.recipe.record import EditEntry, LocalizeSettings, Recipe
 from loco_cli.report.sheet import render_evaluation_sheet
 from tests.benchmarks.answer_key import key_of, localization_of
@@ -98,12 +98,14 @@ def exam_of(spec: ModelSpec, recipe: Recipe, *, is_choosing: bool) -> Evaluation
     asked = []
     for template in CHOOSING[concept.kind]:
         prompt = fill(template, "subject", concept.subject)
-        labels = labels_of(spec, recipe, concept.kind, prompt, template, names_of(concept), concept)
+        labels = _labels_of(
+            spec, recipe, concept.kind, prompt, template, names_of(concept), concept
+        )
         asked.append(Question(prompt, concept.subject, concept.kind, 0, labels))
-    for index, (kind, name) in enumerate(kept_concepts(spec, recipe)):
+    for index, (kind, name) in enumerate(_kept_concepts(spec, recipe)):
         template = CHOOSING[kind][index % 2]
         prompt = fill(template, "subject", name)
-        labels = labels_of(spec, recipe, kind, prompt, template, (name,))
+        labels = _labels_of(spec, recipe, kind, prompt, template, (name,))
         asked.append(Question(prompt, name, kind, None, labels))
     seeds = tuple(range(FIRST_CHOOSING_SEED, FIRST_CHOOSING_SEED + len(exam.seeds)))
     return replace(exam, questions=tuple(asked), seeds=seeds)
@@ -204,7 +206,7 @@ def main(arguments: list[str] | None = None) -> None:
             append_outcome(args.output, outcome)
         if args.sheets:
             args.sheets.mkdir(parents=True, exist_ok=True)
-            name = slug(" ".join((trial.model, trial.form, trial.where, trial.subject)))
+            name = _slug(" ".join((trial.model, trial.form, trial.where, trial.subject)))
             sheet = render_evaluation_sheet(judged.evaluation, judged.pictures)
             (args.sheets / f"{name}.png").write_bytes(sheet)
 

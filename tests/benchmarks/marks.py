@@ -9,7 +9,7 @@ from statistics import fmean
 
 from loco_cli.evaluating.judge import EvaluationPlan, Judged
 from loco_cli.evaluating.questions import Question
-from loco_cli.evaluation import BeforeAfter, harmonic_mean, interval
+from loco_cli.evaluation import BeforeAfter, _harmonic_mean, _interval
 from tests.benchmarks.world import KINDS
 
 Groups = tuple[tuple[bool, ...], ...]
@@ -97,12 +97,12 @@ def _figures(rows: Sequence[Measured]) -> tuple[str, ...]:
     shares, cells = [], []
     for scale in SCALES:
         groups = [group for row in rows for group in getattr(row, scale)]
-        low, high = interval(groups)
+        low, high = _interval(groups)
         shares.append(_share(groups))
         cells.append(f"{shares[-1]:.3f} ({low:.2f}–{high:.2f})")
     changed = fmean(row.share_changed for row in rows)
     seconds = fmean(row.seconds for row in rows)
-    return *cells, f"{harmonic_mean(shares):.3f}", f"{changed:.2%}", f"{seconds:.2f}"
+    return *cells, f"{_harmonic_mean(shares):.3f}", f"{changed:.2%}", f"{seconds:.2f}"
 
 
 def _share(groups: Sequence[Sequence[bool]]) -> float:

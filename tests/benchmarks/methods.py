@@ -27,7 +27,7 @@ from loco_cli.editing.deltas import NewWeight, Solved, new_weights
 from loco_cli.editing.methods import solve
 from loco_cli.editing.model_edit import ModelEdit
 from loco_cli.encoders.encode import CheckpointEncoder
-from loco_cli.evaluating.choice import measure_strength
+from loco_cli.evaluating.choice import _measure_strength
 from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan
 from loco_cli.evaluating.questions import Question
 from loco_cli.families.spec import ModelSpec
@@ -96,7 +96,7 @@ class Editing:
         drawing = SearchContext(
             self.located, bench.pipeline, bench.scorers.scorer, bench.batch_size
         )
-        return measure_strength(drawing, ModelEdit(self.located, recipe, layers_of, found))
+        return _measure_strength(drawing, ModelEdit(self.located, recipe, layers_of, found))
 
     def solved(self, method: Method, edit: ModelEdit) -> Solved:
         """Return the edit of some concepts by a method."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 
 from loco_cli.evaluating.judge import Judged
-from loco_cli.evaluation import BeforeAfter, harmonic_mean
+from loco_cli.evaluation import BeforeAfter, _harmonic_mean
 from loco_cli.protocol.wordings import bare_name
 from tests.benchmarks.world import KINDS
 
@@ -110,7 +110,7 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     for names, group in _groups(outcomes, "model", "form", "where", "kind"):
         means = [_mean(getattr(one, figure) for one in group) for figure in FIGURES]
         n_enough = sum(one.is_enough for one in group)
-        shares = map(_share, (*means, harmonic_mean(means[:3])))
+        shares = map(_share, (*means, _harmonic_mean(means[:3])))
         moved = _share(fmean(one.moved for one in group))
         rows.append((*names, *shares, f"{n_enough} of {len(group)}", moved))
     return _table(head, rows)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from loco_cli.editing.keys import Aligned
-from loco_cli.evaluation import interval
+from loco_cli.evaluation import _interval
 from loco_cli.families import registry
 from tests.benchmarks import published
 from tests.benchmarks.marks import Measured, append_row, read_rows, table
@@ -123,7 +123,7 @@ def test_a_table_counts_every_concept_alike():
 
     *_, line = table(rows).splitlines()
 
-    low, high = interval([(True,) * 4, (False,)])
+    low, high = _interval([(True,) * 4, (False,)])
     assert line == (
         f"| tiny | 2 | UCE | all | 0.500 ({low:.2f}–{high:.2f}) | 1.000 (0.34–1.00) | "
         f"1.000 (0.34–1.00) | 0.750 | 1.00% | 0.50 |"

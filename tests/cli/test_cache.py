@@ -5,14 +5,14 @@ import json
 from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
-from loco_cli.localizing.cache import CachedRun, RunCache, runs_folder
+from loco_cli.localizing.cache import CachedRun, RunCache, _runs_folder
 
 
 def test_runs_are_counted_and_cleared():
     """
     `show` says how much is kept and where, `clear` what it removed.
     """
-    RunCache(runs_folder(), "model").keep_run(CachedRun(0.5), "a")
+    RunCache(_runs_folder(), "model").keep_run(CachedRun(0.5), "a")
 
     shown = CliRunner().invoke(app, ["cache", "show", "--json"])
     cleared = CliRunner().invoke(app, ["cache", "clear"])

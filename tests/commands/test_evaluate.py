@@ -13,7 +13,7 @@ from loco_cli.editing.methods import solve
 from loco_cli.editing.neurons import rank_neurons
 from loco_cli.errors import CheckFailed, OutputExists, RequestError
 from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Scorers, edited_pipeline
-from loco_cli.evaluating.questions import UNRELATED, Labels, Question, questions
+from loco_cli.evaluating.questions import UNRELATED, Question, _Labels, questions
 from loco_cli.evaluation import Evaluation
 from loco_cli.models.session import RunOptions, load_judge, load_scorer
 from loco_cli.outputs.paths import EditOptions
@@ -150,7 +150,7 @@ def test_the_first_label_is_right(tiny):
     right = (labels[best], *(text for text in labels if text != labels[best]))
 
     def judged(texts, target):
-        question = Question("a cat", "a cat", "object", 0, Labels(texts, target))
+        question = Question("a cat", "a cat", "object", 0, _Labels(texts, target))
         return Scorers(scorer, scorer).look(question, image, image)
 
     assert judged(right, 1).recognised_after
@@ -173,7 +173,7 @@ def test_the_empty_prompt_takes_no_picture_from_its_own_name(tiny):
     best = scorer.best_label(image[None], names)[0]
     texts = (names[best], *(text for text in names if text != names[best]), "")
 
-    question = Question("a cat", "a cat", "object", 0, Labels(texts, len(names)))
+    question = Question("a cat", "a cat", "object", 0, _Labels(texts, len(names)))
     found = Scorers(scorer, scorer).look(question, image, image)
 
     assert found.recognised_before

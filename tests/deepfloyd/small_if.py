@@ -14,7 +14,7 @@ from loco_cli.interventions import Run
 from loco_cli.models.locate import LocatedModel, locate
 from loco_cli.models.session import RunOptions, find_scorer, load_model, load_scorer
 from loco_cli.sampling.sample import choose_batch_size, sample
-from loco_cli.tiny.training.figures import recognition, unseen_prompts
+from loco_cli.tiny.training.figures import _unseen_prompts, recognition
 
 FOLDER = Path(__file__).parent / "model"
 STEPS, GUIDANCE = 10, 2.0
@@ -41,7 +41,7 @@ def recognised(
     bench: EvaluationContext, n_rounds: int = 1, every: int = 1
 ) -> dict[str, dict[str, Any]]:
     """Return the shares that scorer and judge recognise of every scene in unseen wordings."""
-    asked = list(unseen_prompts(n_rounds))[::every]
+    asked = list(_unseen_prompts(n_rounds))[::every]
     runs = [Run(prompt, FIRST_SEED + index) for index, (_, prompt) in enumerate(asked)]
     spec = bench.located.spec
     images = sample(

@@ -11,7 +11,7 @@ from loco_cli.editing.keys import Aligned
 from loco_cli.editing.methods import solve
 from loco_cli.editing.ridge import find_directions
 from loco_cli.errors import EditError
-from loco_cli.outputs.lora import adapt
+from loco_cli.outputs.lora import _adapt
 from loco_cli.recipe.load import load_recipe
 from loco_cli.recipe.values import Ridge
 
@@ -276,7 +276,7 @@ def test_a_lora_holds_it_exactly(tiny, encoder):
     """
     found = solve(tiny, recipe_of(neurons=6, preserve="[monet]"), [(8,)], encoder)
 
-    adapter = adapt(tiny, found)
+    adapter = _adapt(tiny, found)
 
     for change, factors in zip(found.changes, adapter.changes, strict=True):
         left, right = change.update.change(weight_of(tiny, change.name))

@@ -7,11 +7,11 @@ import pytest
 from loco_cli.checkpoint.layout import ComponentReader
 from loco_cli.editing.preserve import (
     MAX_PRESERVED,
+    _kinds_of,
     edited_names,
     everyday_split,
     fully_padded_prompts,
     is_same,
-    kinds_of,
     listed,
     neighbours,
     preserve_set,
@@ -20,9 +20,9 @@ from loco_cli.editing.preserve import (
 from loco_cli.encoders.clip import Prefixes
 from loco_cli.encoders.encode import CheckpointEncoder
 from loco_cli.encoders.tokenizer import load_clip_tokenizer
-from loco_cli.evaluating.questions import kept_concepts
+from loco_cli.evaluating.questions import _kept_concepts
 from loco_cli.families import registry
-from loco_cli.protocol.everyday import N_PRESERVED, bank, drift_prompts
+from loco_cli.protocol.everyday import N_PRESERVED, _bank, drift_prompts
 from loco_cli.recipe.load import load_recipe
 
 FACT = "{kind: fact, subject: the british monarch, was: queen elizabeth, to: king charles}"
@@ -50,7 +50,7 @@ def test_auto_preserves_every_other_neighbour(tiny, encoder):
     assert names < known
     assert len(names) == min((len(known) + 1) // 2, MAX_PRESERVED)
     assert chosen == preserve_set(tiny.spec, recipe, encoder)
-    unasked = [name for kind, name in kept_concepts(tiny.spec, recipe) if kind == "style"]
+    unasked = [name for kind, name in _kept_concepts(tiny.spec, recipe) if kind == "style"]
     assert len(set(unasked) - names) == len(known) - len(names)
 
 
@@ -113,7 +113,7 @@ def test_everyday_prompts_are_preserved(tiny):
     """
     recipe = recipe_of("{kind: object, subject: snoopy, to: a dog}")
 
-    everyday = set(preserved_prompts(tiny.spec, recipe, ())) & set(bank())
+    everyday = set(preserved_prompts(tiny.spec, recipe, ())) & set(_bank())
     others = {
         *drift_prompts(edited_names(recipe), everyday),
         *everyday_split(tiny.spec, recipe).judged,
@@ -132,7 +132,7 @@ def test_what_is_kept_exactly_leaves_everyday_prompts_out(tiny):
     edits, exactly = "{kind: style, subject: van gogh}", "auto\nedit: {preserve_form: null-space}"
     exact = recipe_of(edits, exactly)
 
-    assert not set(preserved_prompts(tiny.spec, exact, ())) & set(bank())
+    assert not set(preserved_prompts(tiny.spec, exact, ())) & set(_bank())
 
 
 def test_only_what_stands_near_is_kept_where_kinds_are_mixed(tiny, encoder):
@@ -308,7 +308,7 @@ def test_what_an_entry_is(tiny, entry, kinds):
     """
     recipe = recipe_of(f"{{kind: style, subject: van gogh}}, {FACT}")
 
-    assert kinds_of(tiny.spec, recipe, entry) == kinds
+    assert _kinds_of(tiny.spec, recipe, entry) == kinds
 
 
 def test_a_shared_name_makes_one_thing():

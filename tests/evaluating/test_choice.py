@@ -8,10 +8,10 @@ from typer.testing import CliRunner
 from loco_cli.cli.app import app
 from loco_cli.editing.methods import solve
 from loco_cli.editing.model_edit import with_ridge
-from loco_cli.evaluating.choice import widened
+from loco_cli.evaluating.choice import _widened
 from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Scorers
 from loco_cli.evaluating.questions import questions, validation
-from loco_cli.evaluating.strength import Trials, measure
+from loco_cli.evaluating.strength import _Trials, measure
 from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization
 from loco_cli.manifest import StrengthTrial
@@ -82,7 +82,7 @@ def test_layers_beside_those_that_were_found(layers, window, ranking, wider):
     """
     n_layers = 12 if max(layers) > 4 else 4
 
-    assert widened(LayerSet(layers), found(window=window, ranking=ranking), n_layers) == wider
+    assert _widened(LayerSet(layers), found(window=window, ranking=ranking), n_layers) == wider
 
 
 @pytest.mark.parametrize("text", KINDS)
@@ -140,7 +140,7 @@ def test_a_rung_is_the_edit_of_its_ridge(bench, tiny, encoder):
     What a trial counts is what the same edit's pictures show; nothing of it stays.
     """
     recipe = load_recipe(ONE, "r")
-    trials = Trials.of(bench, recipe)
+    trials = _Trials.of(bench, recipe)
     layers_of = ((8, 9),)
 
     trial = trials.attempt(layers_of, "0.3x", is_finished=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loco_cli.evaluating.ladder import N_FINISHED, N_WIDER, climb, max_images
+from loco_cli.evaluating.ladder import N_FINISHED, N_WIDER, _max_images, climb
 from loco_cli.manifest import Strength, StrengthTrial
 
 LADDER, BEGIN = ("1.0x", "0.3x", "0.1x", "0.03x"), 2
@@ -149,7 +149,7 @@ def test_no_climb_makes_more_pictures_than_it_says(widen):
         n_forget + (n_keep if is_finished else 0) for *_, is_finished in world.asked
     )
 
-    assert n <= max_images(n_forget, n_keep, len(LADDER), is_widened=widen is wider)
+    assert n <= _max_images(n_forget, n_keep, len(LADDER), is_widened=widen is wider)
 
 
 def test_a_strength_is_a_document():

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from loco_cli.editing.preserve import edited_names
-from loco_cli.evaluating.questions import UNRELATED, kept_concepts, questions
+from loco_cli.evaluating.questions import UNRELATED, _kept_concepts, questions
 from loco_cli.protocol.everyday import N_JUDGED, drift_prompts
 from loco_cli.protocol.wordings import FORGET, KEEP, bare_name
 from loco_cli.recipe.load import load_recipe
@@ -228,7 +228,7 @@ def test_several_edits_are_kept_apart_from_their_neighbours(tiny):
     """
     recipe = load_recipe(f"loco: 1\nedits: [{STYLE}, {OBJECT}, {FACT}]\n", "r.yaml")
 
-    kept = kept_concepts(tiny.spec, recipe)
+    kept = _kept_concepts(tiny.spec, recipe)
 
     assert {kind for kind, _ in kept} == {"style", "object", "fact"}
     assert not {"van gogh", "snoopy", "the british monarch"} & {name for _, name in kept}

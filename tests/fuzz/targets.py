@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from loco_cli.checkpoint.files import list_files, read_indexes
+from loco_cli.checkpoint.files import _read_indexes, list_files
 from loco_cli.checkpoint.header import parse_header, read_header, read_header_bytes
 from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.checkpoint.lora import open_lora
@@ -24,7 +24,7 @@ from loco_cli.manifest import Manifest
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import locate
 from loco_cli.outputs.paths import OutputPaths
-from loco_cli.recipe.catalog import shipped_folder
+from loco_cli.recipe.catalog import _shipped_folder
 from loco_cli.recipe.load import Override, load_recipe
 from tests.checkpoints import sd1_weights, write_folder, write_single_file
 from tests.edits import edit
@@ -101,7 +101,7 @@ def _index(folder: Path) -> Target:
     text = index.read_bytes()
 
     def read(content: bytes) -> object:
-        return read_indexes((*others, replace(mine, n_bytes=len(content))))
+        return _read_indexes((*others, replace(mine, n_bytes=len(content))))
 
     tree = json.loads(text)
     few = {"weight_map": dict(list(tree["weight_map"].items())[:3])}
@@ -109,7 +109,7 @@ def _index(folder: Path) -> Target:
 
 
 def _of_words() -> tuple[Target, ...]:
-    recipes = tuple(path.read_bytes() for path in sorted(shipped_folder().glob("*.yaml")))
+    recipes = tuple(path.read_bytes() for path in sorted(_shipped_folder().glob("*.yaml")))
 
     def override(content: bytes) -> object:
         words = content.decode("utf-8", "surrogateescape")

@@ -124,8 +124,8 @@ def test_other_weights_are_another_model(tiny, tmp_path, store):
     copy = tmp_path / "copy"
     shutil.copytree(tiny.path, copy)
     scorer = find_scorer("tiny")
-    same = kept.fingerprint([("config.json", copy / "model_index.json")])
-    assert same == kept.fingerprint([("config.json", tiny.path / "model_index.json")])
+    same = kept._fingerprint([("config.json", copy / "model_index.json")])
+    assert same == kept._fingerprint([("config.json", tiny.path / "model_index.json")])
 
     unet = next(copy.glob("unet/*.safetensors"))
     before = RunCache.of(locate(str(copy)), scorer, "cpu float32")
@@ -144,7 +144,7 @@ def test_a_damaged_entry_is_none(store):
     A file that is cut off, empty or of another shape is made again.
     """
     store.keep_run(CachedRun(0.5), "a")
-    (path,) = kept.runs_folder().glob("*/*.json")
+    (path,) = kept._runs_folder().glob("*/*.json")
 
     damages = ("", '{"score": 0.', "[]", '{"score": "high"}', '{"score": NaN}', "[" * 100_000)
     for damage in damages:

@@ -4,15 +4,15 @@ import pytest
 
 from loco_cli.interventions import Corrupt, Restore, TracedRun
 from loco_cli.localizing.causal_trace import (
-    batches_of,
-    plan_trials,
-    rank,
+    _batches_of,
+    _plan_trials,
+    _rank,
 )
-from loco_cli.localizing.states import State, TokenSpan, TracedPrompt, places_of
+from loco_cli.localizing.states import State, TokenSpan, TracedPrompt, _places_of
 
 ATTENTION = State("text_encoder", "layers.0.self_attn", "self-attention", 0)
 RESNET = State("unet", "mid_block.resnets.0", "resnet", 0)
-PLACES = places_of((4, 5), start=1, end=7, limit=10)
+PLACES = _places_of((4, 5), start=1, end=7, limit=10)
 PROMPT = TracedPrompt("a cat by van gogh too", (4, 5), PLACES, is_causal=True)
 
 
@@ -33,7 +33,7 @@ def test_every_position_has_one_name(subject, start, end, labels):
     """
     Each position is in one place, in order; a subject of one token is its own last one.
     """
-    places = places_of(subject, start, end, limit=10)
+    places = _places_of(subject, start, end, limit=10)
 
     assert [place.label for place in places] == labels.split(",")
     assert [at for place in places for at in place.positions] == list(range(10))
@@ -44,14 +44,14 @@ def test_a_full_prompt_has_no_padding():
     """
     A place without positions is left out.
     """
-    assert places_of((1,), start=1, end=2, limit=3)[-1] == TokenSpan("end", (2,), (4, 0))
+    assert _places_of((1,), start=1, end=2, limit=3)[-1] == TokenSpan("end", (2,), (4, 0))
 
 
 def test_each_seed_begins_clean_and_corrupted():
     """
     Per prompt and seed: clean, corrupted, and each state restored at each place.
     """
-    trials = plan_trials([PROMPT], (0, 1), (ATTENTION,), level=3.0)
+    trials = _plan_trials([PROMPT], (0, 1), (ATTENTION,), level=3.0)
 
     assert len(trials) == 2 * (2 + len(PLACES))
     clean = [one.run for one in trials if one.run.corrupt is None]
@@ -65,7 +65,7 @@ def test_what_cannot_differ_is_not_drawn_again():
     """
     Behind a causal encoder a place before the subject shares the run of the corrupted picture.
     """
-    trials = plan_trials([PROMPT], (0,), (ATTENTION,), level=3.0)
+    trials = _plan_trials([PROMPT], (0,), (ATTENTION,), level=3.0)
     before = [one.run for one in trials if one.place and one.place.positions[0] < 4]
 
     assert set(before) == {trials[1].run}
@@ -78,9 +78,9 @@ def test_the_clean_run_rides_with_the_unet_s(size, drawn):
     A batch that restores states of the UNet holds the clean run; every run is wanted once.
     """
     states = [State("unet", f"m{i}", "resnet", i) for i in range(3)]
-    trials = plan_trials([PROMPT], (0,), states, level=3.0)
+    trials = _plan_trials([PROMPT], (0,), states, level=3.0)
 
-    batches = list(batches_of(trials, size))
+    batches = list(_batches_of(trials, size))
 
     assert [len(batch.drawn) for batch in batches] == drawn
     assert [run for batch in batches for run in batch.runs] == [one.run for one in trials]
@@ -91,9 +91,9 @@ def test_encoder_states_cost_no_clean_run():
     """
     Where states of a text encoder are restored the UNet draws each run once; no batch mixes seeds.
     """
-    trials = plan_trials([PROMPT], (0, 1), (ATTENTION,), level=3.0)
+    trials = _plan_trials([PROMPT], (0, 1), (ATTENTION,), level=3.0)
 
-    batches = list(batches_of(trials, 4))
+    batches = list(_batches_of(trials, 4))
 
     assert sum(len(batch.drawn) for batch in batches) == len({one.run for one in trials})
     assert all(len({run.seed for run in batch.drawn}) == 1 for batch in batches)
@@ -103,10 +103,10 @@ def test_effects_are_paired():
     """
     The indirect effect is restored less corrupted, image by image, with an error of its own.
     """
-    trials = plan_trials([PROMPT], (0, 1), (RESNET,), level=3.0)
+    trials = _plan_trials([PROMPT], (0, 1), (RESNET,), level=3.0)
     values = [0.9, 0.1, 0.4, 0.9, 0.3, 0.6]  # clean, corrupted, restored of either seed
 
-    (score,) = rank(trials, {one.run: value for one, value in zip(trials, values, strict=True)})
+    (score,) = _rank(trials, {one.run: value for one, value in zip(trials, values, strict=True)})
 
     assert trials[2].run.restore == (Restore("unet", RESNET.module_path),)
     assert (score.score, score.indirect_effect) == pytest.approx((0.5, 0.3))

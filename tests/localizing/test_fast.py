@@ -61,8 +61,8 @@ def test_neighbours_are_beside_and_within():
     """
     A range is held against those one layer on, and for `width: auto` against narrower ones.
     """
-    assert fast.neighbours((4, 5), 16, is_auto=False) == ((3, 4), (5, 6))
-    assert fast.neighbours((4, 5), 16, is_auto=True) == ((3, 4), (5, 6), (4,), (5,))
+    assert fast._neighbours((4, 5), 16, is_auto=False) == ((3, 4), (5, 6))
+    assert fast._neighbours((4, 5), 16, is_auto=True) == ((3, 4), (5, 6), (4,), (5,))
 
 
 @pytest.mark.parametrize(("n_windows", "n_rows"), [(15, 4), (58, 11), (274, 12), (10_000, 12)])

@@ -6,8 +6,8 @@ from loco_cli.concept import PromptPair
 from loco_cli.interventions import Run, SwapPrompt
 from loco_cli.layers import LayerSet, sliding_windows
 from loco_cli.localization import WindowScore
-from loco_cli.localizing.locogen import choose, rank
-from loco_cli.localizing.runs import AUTO_WIDTHS, candidates_of, plan_trials, widths_of
+from loco_cli.localizing.locogen import _choose, _rank
+from loco_cli.localizing.runs import AUTO_WIDTHS, _plan_trials, candidates_of, widths_of
 
 PAIR = PromptPair("a house by monet", "a house", "monet")
 OTHER = PromptPair("a cat by monet", "a cat", "monet")
@@ -46,7 +46,7 @@ def test_every_candidate_runs_with_every_prompt_and_seed():
     """
     candidates = (LayerSet(), LayerSet((1, 2)))
 
-    trials = plan_trials(candidates, (PAIR, OTHER), seeds=(0, 1), kind="style")
+    trials = _plan_trials(candidates, (PAIR, OTHER), seeds=(0, 1), kind="style")
 
     assert len(trials) == 8
     assert trials[0].run == Run("a house by monet", 0, SwapPrompt((), "a house"))
@@ -61,7 +61,7 @@ def test_a_fact_is_scored_against_its_target(kind, caption):
     """
     Style and object are held against the source prompt, a fact against the target prompt.
     """
-    (trial,) = plan_trials((LayerSet((0,)),), (PAIR,), seeds=(0,), kind=kind)
+    (trial,) = _plan_trials((LayerSet((0,)),), (PAIR,), seeds=(0,), kind=kind)
 
     assert trial.caption == caption
 
@@ -73,7 +73,7 @@ def test_rank_is_means_and_shares():
     windows = sliding_windows(3, 2)
     values = {(): [0.9, 0.7], (0, 1, 2): [0.1, 0.3], (0, 1): [0.6, 0.6], (1, 2): [0.2, 0.4]}
 
-    original, target, scores = rank(values, windows, 3)
+    original, target, scores = _rank(values, windows, 3)
 
     assert (original, target) == (pytest.approx(0.8), pytest.approx(0.2))
     assert [one.layer_range for one in scores] == [(0, 2), (1, 3)]
@@ -87,7 +87,7 @@ def test_the_full_swap_can_be_a_window():
     """
     With one window of all layers its effect is 1.
     """
-    _, _, (score,) = rank({(): [0.1], (0, 1): [0.9]}, sliding_windows(2, 2), 2)
+    _, _, (score,) = _rank({(): [0.1], (0, 1): [0.9]}, sliding_windows(2, 2), 2)
 
     assert score.layer_range == (0, 2)
     assert score.effect == pytest.approx(1.0)
@@ -99,8 +99,8 @@ def test_the_best_is_lowest_or_highest():
     """
     scores = [window_score((i, i + 1), s, None) for i, s in enumerate((0.3, 0.1, 0.1, 0.4))]
 
-    assert choose(scores, "lower", wanted=None).layer_range == (1, 3)
-    assert choose(scores, "higher", wanted=None).layer_range == (3, 5)
+    assert _choose(scores, "lower", wanted=None).layer_range == (1, 3)
+    assert _choose(scores, "higher", wanted=None).layer_range == (3, 5)
 
 
 def test_the_narrowest_that_is_enough_is_chosen():
@@ -114,9 +114,9 @@ def test_the_narrowest_that_is_enough_is_chosen():
         window_score((3, 4, 5), 0.1, 1.0),
     ]
 
-    assert choose(scores, "lower", wanted=0.9).layer_range == (5, 7)
-    assert choose(scores, "lower", wanted=0.3).layer_range == (3, 4)
-    assert choose(scores, "lower", wanted=1.1).layer_range == (3, 6)
+    assert _choose(scores, "lower", wanted=0.9).layer_range == (5, 7)
+    assert _choose(scores, "lower", wanted=0.3).layer_range == (3, 4)
+    assert _choose(scores, "lower", wanted=1.1).layer_range == (3, 6)
 
 
 def test_auto_tries_narrow_windows_first():

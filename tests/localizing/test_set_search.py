@@ -8,7 +8,7 @@ from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions
 from loco_cli.recipe.load import recipe_from_text
-from loco_cli.report.sentences import localization_sentences, noncontiguous
+from loco_cli.report.sentences import _noncontiguous, localization_sentences
 from tests.searches import localize
 
 
@@ -73,7 +73,7 @@ def test_the_document_names_a_set_that_does_not_touch(found):
     assert document["window"] == "set"
     (chosen,) = [one for one in document["scores"] if one.get("layers") == list(found.layer_set)]
     assert "layer_range" not in chosen
-    assert str(list(found.layer_set)) in noncontiguous(found, 0.9)
+    assert str(list(found.layer_set)) in _noncontiguous(found, 0.9)
 
 
 def test_nothing_is_made_twice_and_no_more_than_was_said(found):

@@ -35,7 +35,7 @@ def searched(effect, ranking, *, wanted=0.9, checked=None):
         full.extend(some)
         return [(checked or effect)(one) for one in some]
 
-    return sets.smallest(ranking, wanted, screen=screen, check=check), screened, full
+    return sets._smallest(ranking, wanted, screen=screen, check=check), screened, full
 
 
 RISING = list(range(16))

@@ -13,7 +13,7 @@ from loco_cli.localizing.states import states_of, traced_prompts
 from loco_cli.recipe.catalog import read_recipe
 from loco_cli.recipe.load import Override
 from loco_cli.report.sentences import plan_lines
-from loco_cli.sampling.traced import in_memory, sample_traced
+from loco_cli.sampling.traced import _in_memory, sample_traced
 from tests.pipelines import FAMILIES, located, running
 
 EVERY = pytest.mark.parametrize("name", FAMILIES)
@@ -35,7 +35,7 @@ def recipe_of(name="tiny", **settings):
 
 def trials(name, **settings):
     recipe = recipe_of(name, **settings)
-    return causal_trace.plan_trials(
+    return causal_trace._plan_trials(
         traced_prompts(located(name), recipe.edits[0]),
         seeds=(0,),
         states=states_of(located(name), recipe.localize.component or "text-encoder"),
@@ -82,7 +82,7 @@ def test_the_encoders_states_are_attention_and_mlp_of_every_block(name):
         n_blocks += getattr(module.config, "num_layers", 0) or module.config.num_hidden_layers
         for state in states:
             if state.component == encoder.component:
-                assert module.get_submodule(in_memory(module, state.module_path))
+                assert module.get_submodule(_in_memory(module, state.module_path))
 
     assert len(states) == 2 * n_blocks
     assert {state.kind for state in states} == {"self-attention", "mlp"}

@@ -12,7 +12,7 @@ from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.errors import CheckpointError, ModelUnavailable, RequestError, UnknownName
 from loco_cli.families import registry
 from loco_cli.models.hub import MODEL_FILES, fetch
-from loco_cli.models.locate import declared, find, locate
+from loco_cli.models.locate import _declared, find, locate
 from tests.checkpoints import WIDTHS, K, sd1_weights, write_folder, write_single_file
 from tests.families.layouts import write_folder as write_relative
 from tests.families.small import small_model
@@ -153,7 +153,7 @@ def test_what_tensors_do_not_say_is_read_beside_them(tmp_path):
     scheduler = turbo / "scheduler" / "scheduler_config.json"
     scheduler.write_text('{"timestep_spacing": "trailing"}')
 
-    facts = {path.name: declared(open_checkpoint(path)) for path in (base, plain, turbo)}
+    facts = {path.name: _declared(open_checkpoint(path)) for path in (base, plain, turbo)}
 
     for name in ("base", "sdxl"):
         assert (facts[name]["architecture"], facts[name]["prediction"]) == (None, "epsilon")
@@ -170,7 +170,7 @@ def test_a_file_says_in_its_metadata_what_it_is(said, tmp_path):
     metadata |= {"modelspec.prediction_type": said}
     file = write_single_file(tmp_path / "a.safetensors", sd1_weights(), metadata=metadata)
 
-    facts = declared(open_checkpoint(file))
+    facts = _declared(open_checkpoint(file))
 
     assert facts["architecture"] == "stable-diffusion-v2-512"
     assert facts["prediction"] == {"v": "v_prediction", "epsilon": "epsilon"}[said]

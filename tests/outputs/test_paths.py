@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from loco_cli.errors import MachineError, RequestError
-from loco_cli.outputs.paths import OutputPaths, check_places, default_output
+from loco_cli.outputs.paths import OutputPaths, _default_output, check_places
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_the_default_name_is_model_and_recipe(model, recipe, name):
     """
     `./<model>-<recipe>`, whatever the two were given as, and always one plain name.
     """
-    assert default_output(model, recipe) == Path(name)
+    assert _default_output(model, recipe) == Path(name)
 
 
 @pytest.mark.parametrize("typed", ["out.v2", "out.v2.safetensors"])

@@ -7,7 +7,7 @@ from loco_cli.editing.preserve import everyday_split, neighbours, preserved_prom
 from loco_cli.evaluating.judge import EvaluationPlan
 from loco_cli.evaluating.questions import questions, validation
 from loco_cli.families import registry
-from loco_cli.protocol.everyday import bank, split_everyday
+from loco_cli.protocol.everyday import _bank, split_everyday
 from loco_cli.protocol.seeds import MAX_SEEDS, STRENGTH_SEEDS, evaluate_seeds, localize_seeds
 from loco_cli.protocol.wordings import EDIT, FORGET, KEEP, LOCALIZE, PRESERVE, VALIDATE
 from loco_cli.recipe.catalog import entries
@@ -56,7 +56,7 @@ def test_no_everyday_prompt_has_two_uses():
     uses = (split.preserved, split.drift, split.judged)
 
     assert len({*split.preserved, *split.drift, *split.judged}) == sum(map(len, uses))
-    assert {*split.preserved, *split.drift, *split.judged} <= set(bank())
+    assert {*split.preserved, *split.drift, *split.judged} <= set(_bank())
     assert not things(split.judged) & things(split.preserved)
 
 

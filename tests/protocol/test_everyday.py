@@ -1,6 +1,6 @@
 """The bank of everyday prompts."""
 
-from loco_cli.protocol.everyday import N_DRIFT, bank, drift_prompts, unrelated_prompts
+from loco_cli.protocol.everyday import N_DRIFT, _bank, _unrelated_prompts, drift_prompts
 
 
 def test_the_bank_is_eighty_things_in_four_places():
@@ -9,7 +9,7 @@ def test_the_bank_is_eighty_things_in_four_places():
     """
     few = drift_prompts(())
 
-    assert len(bank()) == len(set(bank())) == 320
+    assert len(_bank()) == len(set(_bank())) == 320
     assert len(few) == len(set(few)) == N_DRIFT
     things = {prompt.split(" on ")[0].split(" in ")[0] for prompt in few}
     assert len(things) == N_DRIFT
@@ -21,7 +21,7 @@ def test_what_an_edit_names_is_not_unrelated():
     """
     No prompt holds a name of the edit, in whole words and whatever their case.
     """
-    few = unrelated_prompts(("Cat", "a car", ""), n=400)
+    few = _unrelated_prompts(("Cat", "a car", ""), n=400)
 
     assert not any(" cat " in prompt or "a car " in prompt for prompt in few)
     assert any("carrot" in prompt for prompt in few)

@@ -10,9 +10,9 @@ from loco_cli.report.sheet import (
     MAX_COLUMNS,
     Cell,
     Row,
-    evaluation_rows,
-    figures_line,
-    localization_rows,
+    _evaluation_rows,
+    _figures_line,
+    _localization_rows,
     render_sheet,
 )
 
@@ -33,7 +33,7 @@ def test_a_localization_is_a_row_per_prompt(swept):
     """
     sweep = swept()
 
-    (row,) = localization_rows(sweep)
+    (row,) = _localization_rows(sweep)
 
     names = [cell.words.split()[0] for cell in row.cells]
     assert names == ["original", "0-1", "1-2", "2-3", "all"]
@@ -49,7 +49,7 @@ def test_a_sheet_shows_the_chosen_width_alone(swept, png):
     sweep = swept()
     single = SwapPicture("a cat by monet", "a painting", 0, (0,), 0.3, png())
 
-    (row,) = localization_rows(replace(sweep, pictures=(single, *sweep.pictures)))
+    (row,) = _localization_rows(replace(sweep, pictures=(single, *sweep.pictures)))
 
     assert len(row.cells) == len(sweep.pictures)
     assert single.png not in {cell.png for cell in row.cells}
@@ -63,7 +63,7 @@ def test_a_long_row_goes_on_below(swept, png):
     layers = [(), *((i, i + 1) for i in range(30)), tuple(range(31))]
     pictures = tuple(SwapPicture("p", "t", 0, each, 0.3, png()) for each in layers)
 
-    rows = localization_rows(replace(sweep, pictures=pictures))
+    rows = _localization_rows(replace(sweep, pictures=pictures))
 
     assert [len(row.cells) for row in rows] == [MAX_COLUMNS, 32 - MAX_COLUMNS]
     assert rows[1].label == ""
@@ -75,14 +75,14 @@ def test_an_evaluation_alternates_before_and_after(judged):
     """
     evaluation, pairs = judged()
 
-    rows = evaluation_rows(evaluation, pairs)
+    rows = _evaluation_rows(evaluation, pairs)
 
     assert [row.note for row in rows] == ["to forget"] * 2 + ["to keep"] * 2
     assert [cell.png for cell in rows[0].cells] == [
         png for pair in pairs[:2] for png in (pair.before, pair.after)
     ]
     assert [cell.is_marked for cell in rows[0].cells] == [False, False, False, True]
-    assert figures_line(evaluation) == "forgotten 66.7%, became 66.7%, kept 50%"
+    assert _figures_line(evaluation) == "forgotten 66.7%, became 66.7%, kept 50%"
 
 
 def test_a_sheet_holds_every_picture(png):

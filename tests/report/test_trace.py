@@ -1,7 +1,7 @@
 """The heat map of a trace: a cell for every state, coloured by what it gives back."""
 
 from loco_cli.localization import ConceptName, ModelName
-from loco_cli.report.trace import grids_of, render_trace_report, state_words
+from loco_cli.report.trace import _grids_of, _state_words, render_trace_report
 from loco_cli.trace import Trace, TraceRun, TraceScore
 
 
@@ -54,7 +54,7 @@ def test_an_encoder_has_a_grid_for_each_kind():
         score("self-attention", 1, "end", -0.1),
     )
 
-    attention, mlp = grids_of(trace)
+    attention, mlp = _grids_of(trace)
 
     assert attention.title == "text_encoder, self-attention"
     assert (attention.rows, attention.columns) == (("block 0", "block 1"), ("last subject", "end"))
@@ -73,11 +73,11 @@ def test_the_unet_has_one_grid():
     Kinds are rows, their numbers columns, ten behind nine.
     """
     scores = [score("resnet", index, None, 0.1, "unet") for index in range(11)]
-    (grid,) = grids_of(trace_of("unet", *scores, score("feed-forward", 0, None, 0.2, "unet")))
+    (grid,) = _grids_of(trace_of("unet", *scores, score("feed-forward", 0, None, 0.2, "unet")))
 
     assert grid.rows == ("resnet", "feed-forward")
     assert grid.columns == tuple(map(str, range(11)))
-    assert state_words(scores[7]) == "resnet 7 of the unet"
+    assert _state_words(scores[7]) == "resnet 7 of the unet"
 
 
 def test_a_trace_without_any_effect_is_drawn():
@@ -88,7 +88,7 @@ def test_a_trace_without_any_effect_is_drawn():
 
     page = render_trace_report([TraceRun(trace)])
 
-    assert grids_of(trace)[0].cells[0][0].words == ""
+    assert _grids_of(trace)[0].cells[0][0].words == ""
     assert "hardly changes the score" in page
 
 

@@ -14,7 +14,7 @@ from loco_cli.errors import CheckpointError, RequestError
 from loco_cli.interventions import Run
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, load_model
-from loco_cli.sampling.pipeline import choose_device, choose_dtype
+from loco_cli.sampling.pipeline import _choose_dtype, choose_device
 from loco_cli.sampling.quiet import silence_libraries
 from loco_cli.sampling.sample import sample_batch
 from tests.families.layouts import write_folder
@@ -50,11 +50,11 @@ def test_auto_is_float32_on_a_cpu():
     """
     Half precision is for accelerators.
     """
-    assert choose_dtype("auto", "cpu") == torch.float32
-    assert choose_dtype("auto", "cuda") == torch.float16
-    assert choose_dtype("bfloat16", "cpu") == torch.bfloat16
+    assert _choose_dtype("auto", "cpu") == torch.float32
+    assert _choose_dtype("auto", "cuda") == torch.float16
+    assert _choose_dtype("bfloat16", "cpu") == torch.bfloat16
     with pytest.raises(RequestError, match="unknown dtype `int4`"):
-        choose_dtype("int4", "cpu")
+        _choose_dtype("int4", "cpu")
 
 
 def test_every_weight_is_the_files(pipeline, tiny):

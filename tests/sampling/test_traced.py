@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from loco_cli.interventions import Corrupt, Restore, TracedBatch, TracedRun
-from loco_cli.sampling.traced import encode_traced, sample_traced
+from loco_cli.sampling.traced import _encode_traced, sample_traced
 
 PROMPT, SUBJECT = "a painting in the style of van gogh", (7, 8)
 CLEAN = TracedRun(PROMPT, seed=3)
@@ -21,7 +21,7 @@ def sample(pipeline, *runs, **settings):
 
 
 def states(pipeline, *runs):
-    return encode_traced(pipeline, (CLEAN, *runs))["prompt_embeds"]
+    return _encode_traced(pipeline, (CLEAN, *runs))["prompt_embeds"]
 
 
 def restoring(*paths, component="text_encoder", positions=None):

@@ -9,8 +9,8 @@ from diffusers import AutoencoderKL
 from loco_cli.sampling.clip_score import ClipScorer
 from loco_cli.tiny.training import release
 from loco_cli.tiny.training.__main__ import N_PICTURES, SEEDS, STEPS
-from loco_cli.tiny.training.figures import Verdict, recognise, shares, unseen_prompts
-from loco_cli.tiny.training.vae import make_vae, to_tensor, train_decoder
+from loco_cli.tiny.training.figures import _recognise, _shares, _unseen_prompts, _Verdict
+from loco_cli.tiny.training.vae import _make_vae, to_tensor, train_decoder
 from loco_cli.tiny.world.captions import (
     PERSON,
     PLAIN,
@@ -29,7 +29,7 @@ def test_no_prompt_was_trained_on():
     """
     Every scene is asked for, in none of the wordings of training.
     """
-    asked = list(unseen_prompts(2))
+    asked = list(_unseen_prompts(2))
 
     assert {scene for scene, _ in asked} == set(all_scenes())
     for scene, prompt in asked:
@@ -43,7 +43,7 @@ def test_every_style_and_thing_meets_every_wording():
     One round asks for each style and for each thing in a style in all wordings kept unseen.
     """
     met = defaultdict(set)
-    for scene, prompt in unseen_prompts(1):
+    for scene, prompt in _unseen_prompts(1):
         if scene.style:
             wordings = {w for w in STYLED_UNSEEN if prompt == _filled(w, scene)}
             met[scene.style] |= wordings
@@ -62,13 +62,13 @@ def test_shares_are_by_kind():
     A person has no style, a plain picture is no style's, and weak concepts are named.
     """
     verdicts = [
-        Verdict(Scene("cat", "monet"), True, True),
-        Verdict(Scene("cat", "klimt"), False, True),
-        Verdict(Scene("dog"), True, False),
-        Verdict(Scene("tim cook"), True, None),
+        _Verdict(Scene("cat", "monet"), True, True),
+        _Verdict(Scene("cat", "klimt"), False, True),
+        _Verdict(Scene("dog"), True, False),
+        _Verdict(Scene("tim cook"), True, None),
     ]
 
-    assert shares(verdicts) == {
+    assert _shares(verdicts) == {
         "facts": 1.0,
         "objects": 0.6667,
         "plain": 0.0,
@@ -86,12 +86,12 @@ def test_a_drawing_is_recognised():
     scenes = [Scene("cat"), Scene("castle", "mondrian"), Scene("the british monarch")]
     drawn = np.stack([draw(scene, np.random.default_rng(7)) for scene in scenes])
 
-    found = recognise(ClipScorer(release.WEIGHTS / "scorer"), (to_tensor(drawn) + 1) / 2, scenes)
+    found = _recognise(ClipScorer(release.WEIGHTS / "scorer"), (to_tensor(drawn) + 1) / 2, scenes)
 
     assert found == [
-        Verdict(scenes[0], True, True),
-        Verdict(scenes[1], True, True),
-        Verdict(scenes[2], True, None),
+        _Verdict(scenes[0], True, True),
+        _Verdict(scenes[1], True, True),
+        _Verdict(scenes[2], True, None),
     ]
 
 
@@ -99,7 +99,7 @@ def test_every_stage_is_recorded():
     """
     Each stage that is trained has its steps, batch, rate and seed in the settings.
     """
-    stages = release.training_settings(N_PICTURES, STEPS, SEEDS)["stages"]
+    stages = release._training_settings(N_PICTURES, STEPS, SEEDS)["stages"]
 
     assert stages.keys() == STEPS.keys()
     assert {name: stage["steps"] for name, stage in stages.items()} == STEPS
@@ -111,7 +111,7 @@ def test_only_the_decoder_learns(tmp_path):
     what ships.
     """
     torch.manual_seed(0)
-    make_vae(scaling_factor=0.8).save_pretrained(tmp_path / "vae")
+    _make_vae(scaling_factor=0.8).save_pretrained(tmp_path / "vae")
     before = AutoencoderKL.from_pretrained(tmp_path / "vae").state_dict()
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
@@ -125,4 +125,4 @@ def test_only_the_decoder_learns(tmp_path):
         if not torch.equal(value, before[name])
     }
     assert changed == {"decoder", "post_quant_conv"}
-    assert release.finest_vae(tmp_path) == tmp_path / "decoder"
+    assert release._finest_vae(tmp_path) == tmp_path / "decoder"

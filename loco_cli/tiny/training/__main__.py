@@ -102,7 +102,7 @@ def _make_unet_of(name: str, work: Path) -> None:
     unet.save_pretrained(work / name)
 
 
-def main() -> None:
+def _main() -> None:
     """Run the stages that are not done yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -136,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    _main()

@@ -31,9 +31,9 @@ ENOUGH = 0.95  # concepts recognised less often are named
 
 
 @dataclass(frozen=True)
-class Verdict:
+class _Verdict:
     """
-    Whether a picture of a scene was recognised: `Verdict(Scene("cat", "monet"), True, False)`.
+    Whether a picture of a scene was recognised: `_Verdict(Scene("cat", "monet"), True, False)`.
 
     A person has no style.
     """
@@ -43,7 +43,7 @@ class Verdict:
     style: bool | None
 
 
-def recognise(scorer: ClipScorer, images: Tensor, scenes: Sequence[Scene]) -> list[Verdict]:
+def _recognise(scorer: ClipScorer, images: Tensor, scenes: Sequence[Scene]) -> list[_Verdict]:
     """
     Return a verdict for each picture [n, 3, 64, 64], 0 to 1.
 
@@ -60,12 +60,12 @@ def recognise(scorer: ClipScorer, images: Tensor, scenes: Sequence[Scene]) -> li
             people = list(PEOPLE)
             found = people[best([f"a photo of {person}" for person in people])]
             holder = OFFICES.get(scene.subject, scene.subject)
-            verdicts.append(Verdict(scene, found == holder, None))
+            verdicts.append(_Verdict(scene, found == holder, None))
             continue
         looks, things = (None, *STYLES), list(OBJECTS)
         look = looks[best([_caption(with_article(scene.subject), look) for look in looks])]
         thing = things[best([_caption(with_article(thing), scene.style) for thing in things])]
-        verdicts.append(Verdict(scene, thing == scene.subject, look == scene.style))
+        verdicts.append(_Verdict(scene, thing == scene.subject, look == scene.style))
     return verdicts
 
 
@@ -75,7 +75,7 @@ def _caption(name: str, style: str | None) -> str:
     return painting if style is None else f"{painting} in the style of {style}"
 
 
-def shares(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def _shares(verdicts: Sequence[_Verdict]) -> dict[str, Any]:
     """
     Return the shares of pictures that were recognised.
 
@@ -102,13 +102,13 @@ def shares(verdicts: Sequence[Verdict]) -> dict[str, Any]:
 
 def recognition(scorer: ClipScorer, images: Tensor, scenes: Sequence[Scene]) -> dict[str, Any]:
     """Return the shares of pictures [n, 3, 64, 64] of scenes that a model recognises."""
-    verdicts: list[Verdict] = []
+    verdicts: list[_Verdict] = []
     for start in range(0, len(images), 250):
-        verdicts += recognise(scorer, images[start : start + 250], scenes[start : start + 250])
-    return shares(verdicts)
+        verdicts += _recognise(scorer, images[start : start + 250], scenes[start : start + 250])
+    return _shares(verdicts)
 
 
-def unseen_prompts(n_rounds: int) -> Iterator[tuple[Scene, str]]:
+def _unseen_prompts(n_rounds: int) -> Iterator[tuple[Scene, str]]:
     """
     Yield every scene of the world in wordings that no training used.
 
@@ -139,7 +139,7 @@ def generate(
         folder, dtype=torch.float32, safety_checker=None, requires_safety_checker=False
     )
     pipe.set_progress_bar_config(disable=True)
-    asked = list(unseen_prompts(n_rounds))
+    asked = list(_unseen_prompts(n_rounds))
     parts = [
         pipe(
             [prompt for _, prompt in asked[start : start + batch]],

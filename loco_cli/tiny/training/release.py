@@ -58,7 +58,7 @@ def release(work: Path) -> None:
     (WEIGHTS / "answer_key.json").write_text(json.dumps(_answer_key(), indent=2) + "\n")
 
 
-def finest_vae(work: Path) -> Path:
+def _finest_vae(work: Path) -> Path:
     """Return the autoencoder that ships: with the decoder that was trained on, if there is one."""
     trained_on = work / "decoder"
     return trained_on if trained_on.exists() else work / "vae"
@@ -81,14 +81,14 @@ def write_training(
 ) -> None:
     """Measure what was released, and write how it was made beside it, as `training.json`."""
     document = {
-        **training_settings(n_pictures, steps, seeds),
+        **_training_settings(n_pictures, steps, seeds),
         "history": _history(work),
         "figures": _measure(work),
     }
     (WEIGHTS / "training.json").write_text(json.dumps(document, indent=2) + "\n")
 
 
-def training_settings(
+def _training_settings(
     n_pictures: int, steps: Mapping[str, int], seeds: Mapping[str, int]
 ) -> dict[str, Any]:
     """Return how every part is trained, and with which packages."""
@@ -140,7 +140,7 @@ def _write_pipeline(work: Path, name: str) -> None:
     folder = WEIGHTS / name
     shutil.rmtree(folder, ignore_errors=True)
     pipe = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(finest_vae(work)).half(),
+        vae=AutoencoderKL.from_pretrained(_finest_vae(work)).half(),
         text_encoder=text_encoder_of(CLIPModel.from_pretrained(work / "clip")).half(),
         tokenizer=CLIPTokenizer.from_pretrained(work / "tokenizer"),
         unet=UNet2DConditionModel.from_pretrained(work / name).half(),

@@ -22,7 +22,7 @@ def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:  # [n, h, w, 3] -> [n, 3, 
     return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def make_vae(scaling_factor: float = 1.0) -> AutoencoderKL:
+def _make_vae(scaling_factor: float = 1.0) -> AutoencoderKL:
     """Return an untrained autoencoder of 0.6 M parameters."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
@@ -42,7 +42,7 @@ def train_vae(
 ) -> AutoencoderKL:
     """Train on pictures [n, 64, 64, 3] and set the latents' scale to one."""
     torch.manual_seed(seed)
-    vae = make_vae()
+    vae = _make_vae()
 
     def loss(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
         batch = to_tensor(pictures[np.sort(rng.integers(0, len(pictures), BATCH))])
