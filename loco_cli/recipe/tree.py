@@ -155,7 +155,7 @@ def _compose(text: str, where: str) -> yaml.Node | None:
     """Return the root node of a text, None where it holds nothing; raises RecipeError."""
     # libyaml takes tabs that PyYAML refuses, and words its errors otherwise
     if "\t" not in text:
-        with suppress(yaml.YAMLError):
+        with suppress(yaml.YAMLError, UnicodeEncodeError):
             return _compose_with(_FastLoader, text, where)
     try:
         return _compose_with(RecipeLoader, text, where)

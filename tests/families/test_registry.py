@@ -29,6 +29,16 @@ def test_an_unknown_model_names_the_known_ones():
     assert all(name in caught.value.hint for name in registry.names())
 
 
+def test_an_unknown_family_names_the_known_ones():
+    """
+    A document's family that no module describes is refused with those that are.
+    """
+    with pytest.raises(UnknownName, match="unknown family `sd9`") as caught:
+        registry.family("sd9")
+
+    assert caught.value.hint == "choose one of sd1, sd2, sdxl, if"
+
+
 def test_only_models_that_ship_have_a_folder():
     """
     A model comes with the package or from the hub, never both.
