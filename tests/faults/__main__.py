@@ -19,7 +19,8 @@ import torch
 
 # imported before the forks, or every one of them would take the seconds again
 import loco_cli.commands.edit
-import loco_cli.commands.undo  # noqa: F401 for the forks
+import loco_cli.commands.undo
+import loco_cli.editing.locoedit  # noqa: F401 for the forks, which may read no file of the package
 from tests.faults import disks
 from tests.faults.rounds import FAULTS, Rounds, Tally
 from tests.faults.scenes import SCENES, Bases
