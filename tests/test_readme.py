@@ -1,16 +1,25 @@
 """
-Every command block of the README is run.
+Every command block of the README and of the manual is run.
 
-`.ci/run` runs the two marked `demo` and `tests`, each in a bare clone. The others are run here, as
-they stand, in a folder where the demo has been: those that need a real model (`dry`) on a small
-checkpoint in its place, and with `--dry-run`; the walk-through of SDXL (`sdxl`) on a small file.
+`.ci/run` runs the two of the README that are marked `demo` and `tests`, each in a bare clone. The
+others are run here, a page's one after another in a folder where the demo has been:
+
+    no mark      as they stand
+    dry          with `--dry-run`, those that need a real model on a small checkpoint in its place
+    sdxl         the walk-through of SDXL, on a small file
+    pickle       on a small pickled checkpoint
+    elsewhere    nowhere, for they need a network or an accelerator; their options are checked
+
+Files that commands read, such as a recipe, are written from the page's blocks marked `file`.
 """
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
-from pathlib import Path
+from functools import cache
 
 import pytest
 import torch
@@ -26,15 +35,11 @@ from loco_cli.recipe.load import Override
 from tests.families.layouts import write_folder
 from tests.families.original import original_tensors, write_file
 from tests.families.small import small_model
+from tests.pages import PAGES, README, ROOT, blocks_of, commands_of, files_of
 
-ROOT = Path(__file__).parents[1]
-BLOCK = re.compile(r"(?:^<!-- run: (?P<mark>\w+) -->\n)?^```bash\n(?P<code>.*?)^```$", re.M | re.S)
-BLOCKS = [
-    (found["mark"] or "after", found["code"])
-    for found in BLOCK.finditer((ROOT / "README.md").read_text("utf-8"))
-]
 IN_A_CLONE = ("demo", "tests")  # run by `.ci/run`
-# what `.venv/bin/loco` is here: the entry point, with other words in place of some
+HERE = ("after", "dry", "sdxl", "pickle")
+# what `loco` is here: the entry point, with other words in place of some
 LOCO = """#!{python}
 import sys
 sys.path.insert(0, {root!r})
@@ -42,110 +47,190 @@ from loco_cli.cli.app import main
 sys.argv[1:] = [{small!r}.get(word, word) for word in sys.argv[1:]] + {more!r}
 main()
 """
+PYTHON = '#!/bin/sh\nexec {python} "$@"\n'
 
 
-def marked(mark):
-    """Return the blocks of a mark as parameters, named after their first line."""
-    return [pytest.param(code, id=code.splitlines()[0]) for name, code in BLOCKS if name == mark]
+def pages_with(mark):
+    """Return the pages that have a command block under a mark, as parameters."""
+    return [pytest.param(page, id=page.stem) for page in PAGES if commands_of(page, mark)]
 
 
-@pytest.fixture
-def here(tmp_path):
-    """A folder with a `loco` to run and an edited `tiny`, as the demo leaves it."""
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A folder with an edited `tiny`, as the demo leaves it; it is only read."""
+    folder = tmp_path_factory.mktemp("demo")
     recipe = read_recipe("remove_style", overrides=[Override("edit.layers", [8, 9], "--layers")])
-    edit.run(edit.plan(recipe, EditOptions(tmp_path / "edited")), RunOptions(device="cpu"))
-    return tmp_path
+    edit.run(recipe, EditOptions(folder / "edited"), RunOptions(device="cpu"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Small checkpoints of the shape of known models, each written when it is first asked for."""
+    folder = tmp_path_factory.mktemp("models")
+    return cache(lambda name: write_folder(folder / name, small_model(name), torch.float16))
 
 
 def run_block(folder, code, *, small=None, more=()):
-    """Run a block as a shell does that stops at the first failure."""
-    loco = folder / ".venv" / "bin" / "loco"
-    loco.parent.mkdir(parents=True)
+    """Run a block as a shell does that stops at the first failure; its output if it fails."""
+    programs = folder / ".venv" / "bin"
+    programs.mkdir(parents=True, exist_ok=True)
     words = {"python": sys.executable, "root": str(ROOT), "small": small or {}, "more": list(more)}
-    loco.write_text(LOCO.format(**words))
-    loco.chmod(0o755)
-    shell = ["bash", "-euo", "pipefail", "-c", code]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(
-        shell, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    for name, script in {"loco": LOCO, "python": PYTHON}.items():
+        (programs / name).write_text(script.format(**words))
+        (programs / name).chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", code],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    return "" if done.returncode == 0 else f"{code}\n{done.stdout}{done.stderr}"
+
+
+def run_blocks(folder, page, mark, **how):
+    """Run the blocks of a page under a mark, in order, and return what failed."""
+    for name, text in files_of(page).items():
+        (folder / name).write_text(text)
+    return [
+        failed for code in commands_of(page, mark) if (failed := run_block(folder, code, **how))
+    ]
+
+
+def loco_lines(page):
+    """Return the words of every `loco` command on a page, behind the name."""
+    for block in blocks_of(page):
+        joined = block.code.replace("\\\n", " ") if block.run else ""
+        for line in re.split(r"\n|&&|\||;", joined):
+            words = shlex.split(line, comments=True) if re.match(r"\s*loco\s", line) else []
+            if words:
+                yield tuple(words[1:])
 
 
 def test_every_block_is_run_by_somebody():
     """
-    No block is in another language or under an unknown mark, and the two of a bare clone stand
-    once each.
+    No command stands under an unknown mark, and the two of a bare clone stand in the README once.
     """
-    marks = [mark for mark, _ in BLOCKS]
-    fences = re.findall(r"^```(\w*)$", (ROOT / "README.md").read_text("utf-8"), re.M)
+    marks = {page: [block.run for block in blocks_of(page) if block.run] for page in PAGES}
+    known = {*IN_A_CLONE, *HERE, "elsewhere"}
 
-    assert fences == ["bash", ""] * len(BLOCKS)
-    assert set(marks) <= {*IN_A_CLONE, "after", "dry", "sdxl"}
+    assert {mark for found in marks.values() for mark in found} <= known
     for mark in IN_A_CLONE:
-        assert marks.count(mark) == 1
+        assert [page for page in PAGES for one in marks[page] if one == mark] == [README]
         assert f"run_block {mark}" in (ROOT / ".ci" / "run").read_text("utf-8")
+
+
+def test_the_commands_of_a_bare_clone_are_one_line_each():
+    """
+    Setting up and the main job is one line to copy, and so is setting up and the tests.
+    """
+    assert [len(commands_of(README, mark)[0].splitlines()) for mark in IN_A_CLONE] == [1, 1]
 
 
 def test_every_command_is_in_the_table():
     """
-    The table of commands lists what `loco --help` lists.
+    The README's table of commands lists what `loco --help` lists.
     """
-    listed = re.findall(r"^\| `loco (\w+)", (ROOT / "README.md").read_text("utf-8"), re.M)
+    listed = re.findall(r"^\| `loco (\w+)", README.read_text("utf-8"), re.M)
 
     assert sorted(listed) == sorted(get_command(app).commands)
 
 
-@pytest.mark.parametrize("code", marked("after"))
-def test_a_block_runs_after_the_demo(here, code):
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_option_exists(page):
     """
-    What the README shows beside the two marked blocks ends well, on what the demo made.
+    Each `loco` command of a page, run here or not, is one that there is, with options that it has.
     """
-    done = run_block(here, code)
+    unknown = []
+    for first, *rest in loco_lines(page):
+        command = get_command(app).commands.get(first, get_command(app))
+        if hasattr(command, "commands") and rest:
+            command, *rest = command.commands.get(rest[0]), *rest[1:]
+        known = {"--help", *(name for one in getattr(command, "params", ()) for name in one.opts)}
+        options = [word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)]
+        if command is None or not set(options) <= known:
+            unknown.append((first, *rest))
 
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert unknown == []
 
 
-@pytest.mark.parametrize("code", marked("dry"))
-def test_a_block_for_real_models_is_planned(tmp_path, code):
+@pytest.mark.parametrize("page", pages_with("after"))
+def test_the_blocks_of_a_page_run_after_the_demo(demo, tmp_path, page):
     """
-    What the README shows of models that are not shipped is a plan on a small one of their shape.
+    What a page shows ends well, on what the demo made: a minute for the longest, the tutorial.
     """
-    real = set(registry.names()) & set(code.split()) - {"tiny", "tiny-plain"}
-    small = {
-        name: str(write_folder(tmp_path / name, small_model(name), torch.float16)) for name in real
-    }
+    shutil.copytree(demo, tmp_path, dirs_exist_ok=True)
 
-    done = run_block(tmp_path, code, small=small, more=["--dry-run"])
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert real
+    assert run_blocks(tmp_path, page, "after") == []
 
 
-@pytest.mark.parametrize("code", marked("sdxl"))
-def test_the_walk_through_of_sdxl_is_walked(tmp_path, code):
+@pytest.mark.parametrize("page", pages_with("dry"))
+def test_the_blocks_for_real_models_are_planned(models, tmp_path, page):
+    """
+    What a page shows of models that are not shipped is a plan on a small one of their shape.
+    """
+    words = {word for code in commands_of(page, "dry") for word in code.split()}
+    small = {name: str(models(name)) for name in set(registry.names()) & words - {"tiny"}}
+
+    assert run_blocks(tmp_path, page, "dry", small=small, more=["--dry-run"]) == []
+
+
+@pytest.mark.parametrize("page", pages_with("sdxl"))
+def test_the_walk_through_of_sdxl_is_walked(tmp_path, page):
     """
     Every step of it is taken, on a file of the same tensors at reduced widths.
     """
     model = small_model("sdxl")
     write_file(tmp_path / "sd_xl_base_1.0.safetensors", original_tensors(model), torch.float16)
 
-    done = run_block(tmp_path, code)
+    assert run_blocks(tmp_path, page, "sdxl") == []
+    if page == README:
+        assert (tmp_path / "without-van-gogh.undo.safetensors").is_file()
+        assert (tmp_path / "van-gogh-out.loco.json").is_file()
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "without-van-gogh.undo.safetensors").is_file()
-    assert (tmp_path / "van-gogh-out.loco.json").is_file()
 
-
-def test_what_it_shows_is_there():
+@pytest.mark.parametrize("page", pages_with("pickle"))
+def test_a_pickle_becomes_a_file_that_is_edited(tmp_path, page):
     """
-    Every picture and every recipe that the README names is in the repository.
+    The way out of a `.ckpt` that a page shows leads to a checkpoint.
     """
-    text = (ROOT / "README.md").read_text("utf-8")
+    model = small_model("sd15")
+    tensors = {name: tensor.half() for name, tensor in original_tensors(model).items()}
+    torch.save({"state_dict": tensors}, tmp_path / "model.ckpt")
+
+    assert run_blocks(tmp_path, page, "pickle") == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_what_a_page_shows_is_there(page):
+    """
+    Every picture that a page shows and every recipe that it names is in the repository.
+    """
+    text = page.read_text("utf-8")
 
     for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):
-        assert (ROOT / picture).stat().st_size < 500_000
-    for recipe in re.findall(r"loco (?:edit|evaluate|recipes show) (\w+_\w+)", text):
+        assert (page.parent / picture).stat().st_size < 500_000
+    for recipe in re.findall(r"loco (?:edit|evaluate|recipes show) (\w+_\w+)(?![.\w])", text):
         assert (ROOT / "recipes" / f"{recipe}.yaml").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_recipes_of_a_page_are_sound(page, tmp_path):
+    """
+    Every recipe that a page prints as a file is read, and is what its title says it is.
+    """
+    for name, text in files_of(page).items():
+        path = tmp_path / name
+        path.write_text(text)
+
+        assert read_recipe(str(path)).concepts
 
 
 def test_what_contributors_are_sent_to_is_there():

@@ -13,6 +13,7 @@ from loco_cli import __version__
 from loco_cli.cli import cache, models, recipes
 from loco_cli.cli.console import Terminal
 from loco_cli.cli.diff import diff
+from loco_cli.cli.docs import docs
 from loco_cli.cli.edit import edit
 from loco_cli.cli.evaluate import evaluate
 from loco_cli.cli.generate import generate
@@ -95,6 +96,7 @@ app.command(cls=Command)(verify)
 app.command(cls=Command)(undo)
 app.command(cls=Command)(evaluate)
 app.command(cls=Command)(generate)
+app.command(cls=Command)(docs)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
