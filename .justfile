@@ -14,6 +14,10 @@ lint:
 fix:
     ruff check --fix && ruff format
 
+# what of the manual comes from the code
+docs:
+    python -m tests.generate_docs
+
 # the README's two commands, each from a bare clone
 ci:
     bash .ci/run

@@ -60,7 +60,7 @@ def demo(tmp_path_factory):
     """A folder with an edited `tiny`, as the demo leaves it; it is only read."""
     folder = tmp_path_factory.mktemp("demo")
     recipe = read_recipe("remove_style", overrides=[Override("edit.layers", [8, 9], "--layers")])
-    edit.run(recipe, EditOptions(folder / "edited"), RunOptions(device="cpu"))
+    edit.run(edit.plan(recipe, EditOptions(folder / "edited")), RunOptions(device="cpu"))
     return folder
 
 

@@ -1,5 +1,6 @@
 """`loco docs`: the manual, in the terminal."""
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +12,8 @@ from loco_cli.cli.options import Debug, Json, Quiet
 if TYPE_CHECKING:
     from loco_cli.commands.docs import Page
 
-_WIDTH = 100  # columns that a page takes at most; longer lines are hard to read
+_WIDTH = 100  # columns of a page at most; longer lines are hard to read
+_PICTURE = re.compile(r"!\[([^]]*)\]\([^)]*\)")
 
 
 def page_names(incomplete: str) -> list[str]:
@@ -57,9 +59,10 @@ def docs(
     from rich.constrain import Constrain
     from rich.markdown import Markdown
 
-    # a page that a link names is shown by its name, whether the terminal knows links or not
-    written = Markdown(shown.text, code_theme="ansi_dark", hyperlinks=False)
-    terminal.show(shown.to_json(), Constrain(written, _WIDTH))
+    text = _PICTURE.sub(r"Picture: \1.", shown.text)  # a terminal shows its description instead
+    # without hyperlinks a link prints the name of its page, which `loco docs` takes
+    page_in_colour = Markdown(text, code_theme="ansi_dark", hyperlinks=False)
+    terminal.show(shown.to_json(), Constrain(page_in_colour, _WIDTH))
 
 
 def _pages_table(pages: "tuple[Page, ...]") -> Table:
