@@ -18,7 +18,7 @@ from typer.main import get_command
 from loco_cli.cli.app import app
 from loco_cli.commands.recipes import list_recipes
 from loco_cli.families import registry
-from loco_cli.recipe import recipe_schema
+from loco_cli.recipe.load import recipe_schema
 from tests.pages import MANUAL
 
 _PART = re.compile(r"(?P<begin><!-- generated: (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)", re.S)
@@ -67,11 +67,10 @@ def command_pages() -> str:
 
 def recipe_catalog() -> str:
     """Return a table of the recipes that ship."""
-    shipped = [one for one in list_recipes() if one.origin == "shipped" and one.recipe]
+    shipped = [one for one in list_recipes() if one.origin == "shipped"]
     rows = [
-        _row(f"`{one.name}`", ", ".join(one.kinds), f"`{one.recipe.model}`", one.title)
+        _row(f"`{one.name}`", ", ".join(one.kinds), f"`{one.model}`", one.title or "")
         for one in shipped
-        if one.recipe
     ]
     return "\n".join(["| name | kinds | model | title |", "|---|---|---|---|", *rows])
 
