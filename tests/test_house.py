@@ -1,4 +1,4 @@
-"""The house rules that a machine can check: floors, budgets, docstrings, and what may print."""
+"""House rules: linters, import contracts, size budgets, docstrings, public and dead names."""
 
 import ast
 import re
@@ -20,11 +20,13 @@ N_LINES_OF_A_FILE = 400
 N_LINES_OF_A_FUNCTION = 40
 JUNK = {"utils", "util", "helpers", "common", "misc"}
 
-every_module = pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
-
 
 def tree_of(path):
     return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def lines_of(path):
+    return path.read_text(encoding="utf-8").splitlines()
 
 
 def functions_of(path):
@@ -52,81 +54,83 @@ def test_linters_are_content(command):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("path", [*MODULES, *TESTS], ids=lambda p: str(p.relative_to(ROOT)))
-def test_no_rule_is_ignored_without_a_reason(path):
+def places(paths, find):
+    """Return what `find` finds in each file, with the file's name before it."""
+    return [f"{path.relative_to(ROOT)}: {one}" for path in paths for one in find(path)]
+
+
+def test_no_rule_is_ignored_without_a_reason():
     """
-    Behind `noqa` or `type: ignore` stand the rule and a word on why.
+    Each `noqa` and `type: ignore` names its rule and gives a reason.
     """
     marks = re.compile(r"# (?:noqa|type: ignore)(?!(?:: |\[)[\w-]+\]? \S)")
-    lines = path.read_text(encoding="utf-8").splitlines()
 
-    assert [line for line in lines if marks.search(line)] == []
+    assert places([*MODULES, *TESTS], lambda p: filter(marks.search, lines_of(p))) == []
 
 
-@every_module
-def test_a_file_is_one_room(path):
+def test_files_and_functions_are_short():
     """
-    No file is longer than 400 lines, and none is a junk drawer.
+    No file is longer than 400 lines, no function than 40 without its docstring and signature.
     """
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= N_LINES_OF_A_FILE
-    assert path.stem not in JUNK
+
+    def long_functions(path):
+        for function in functions_of(path):
+            if function.end_lineno - _first_line_of_code(function) >= N_LINES_OF_A_FUNCTION:
+                yield function.name
+
+    assert [path for path in MODULES if len(lines_of(path)) > N_LINES_OF_A_FILE] == []
+    assert [path for path in MODULES if path.stem in JUNK] == []
+    assert places(MODULES, long_functions) == []
 
 
-@every_module
-def test_a_function_is_one_thought(path):
-    """
-    No function is longer than 40 lines, its docstring and signature left out.
-    """
-    long = {
-        function.name: function.end_lineno - _first_line_of_code(function) + 1
-        for function in functions_of(path)
-        if function.end_lineno - _first_line_of_code(function) >= N_LINES_OF_A_FUNCTION
-    }
-
-    assert long == {}
-
-
-@every_module
-def test_what_is_public_says_what_it_does(path):
+def test_public_names_have_docstrings():
     """
     Every module, and every public class and function at its top level, has a docstring.
     """
-    tree = tree_of(path)
-    named = ast.FunctionDef | ast.ClassDef
-    silent = [
-        node.name
-        for node in tree.body
-        if isinstance(node, named) and not node.name.startswith("_") and not ast.get_docstring(node)
-    ]
 
-    assert ast.get_docstring(tree) or not tree.body
-    assert silent == []
+    def undocumented(path):
+        tree = tree_of(path)
+        if tree.body and not ast.get_docstring(tree):
+            yield "the module"
+        for node in tree.body:
+            is_named = isinstance(node, ast.FunctionDef | ast.ClassDef)
+            if is_named and not node.name.startswith("_") and not ast.get_docstring(node):
+                yield node.name
+
+    assert places(MODULES, undocumented) == []
 
 
-@every_module
-def test_only_the_door_reads_the_environment(path):
+def test_only_the_entry_point_reads_the_environment():
     """
-    No module reads `os.environ`; options do, through `envvar`.
+    No module reads `os.environ`: options read it through `envvar`.
 
-    The door itself tells torch how to wait, which is heard before torch is imported or never.
+    The entry point itself sets how torch's threads wait, which torch reads once, on import.
     """
-    if path == ROOT / "loco_cli" / "cli" / "app.py":
-        return
-    names = {node.attr for node in ast.walk(tree_of(path)) if isinstance(node, ast.Attribute)}
 
-    assert not names & {"environ", "getenv"}
+    def reads(path):
+        names = {node.attr for node in ast.walk(tree_of(path)) if isinstance(node, ast.Attribute)}
+        return names & {"environ", "getenv"}
+
+    modules = [path for path in MODULES if path != ROOT / "loco_cli" / "cli" / "app.py"]
+    assert places(modules, reads) == []
 
 
-@pytest.mark.parametrize("path", TESTS, ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_test_says_its_law(path):
+def test_tests_state_their_law():
     """
-    Every test has a docstring, and none has a mock.
+    Every test has a docstring, and none uses a mock.
     """
-    tests = [one for one in functions_of(path) if one.name.startswith("test_")]
-    imports = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.ImportFrom)]
 
-    assert [one.name for one in tests if not ast.get_docstring(one)] == []
-    assert "unittest.mock" not in {node.module for node in imports}
+    def silent(path):
+        tests = [one for one in functions_of(path) if one.name.startswith("test_")]
+        return [one.name for one in tests if not ast.get_docstring(one)]
+
+    def mocks(path):
+        nodes = ast.walk(tree_of(path))
+        modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+        return modules & {"unittest.mock"}
+
+    assert places(TESTS, silent) == []
+    assert places(TESTS, mocks) == []
 
 
 def test_the_error_tree_is_drawn():
@@ -160,17 +164,13 @@ def _first_line_of_code(function):
     return body[0].lineno if body else function.end_lineno
 
 
-def lines_of(path):
-    return path.read_text(encoding="utf-8").count("\n")
-
-
 def test_no_room_is_a_house_of_its_own():
     """
     No folder of the package holds more than 15 % of its lines.
     """
     rooms = Counter()
     for path in MODULES:
-        rooms[path.relative_to(ROOT / "loco_cli").parts[0]] += lines_of(path)
+        rooms[path.relative_to(ROOT / "loco_cli").parts[0]] += len(lines_of(path))
 
     room, n_lines = rooms.most_common(1)[0]
     assert n_lines <= 0.15 * rooms.total(), f"{room}: {n_lines} of {rooms.total()} lines"
@@ -188,7 +188,7 @@ def test_few_names_are_public():
         if isinstance(node, kinds) and not node.name.startswith("_")
     ]
 
-    assert len(public) <= 25 * sum(map(lines_of, MODULES)) / 1000
+    assert len(public) <= 25 * sum(len(lines_of(path)) for path in MODULES) / 1000
 
 
 def test_no_name_is_dead():

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from loco_cli import errors
+from tests.golden import FILE_NAME, exists, read_messages
 
 ROOT = Path(__file__).parents[1]
 KINDS = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
@@ -47,12 +48,14 @@ def messages():
 
 
 def expected():
-    """Return every text of the tests, escapes of regular expressions taken out."""
+    """Return every text of the tests and of their golden files, without escapes of expressions."""
     found = set()
     for path in (ROOT / "tests").rglob("test_*.py"):
         if path != Path(__file__):
             for node in ast.walk(ast.parse(path.read_text("utf-8"))):
                 found |= {re.sub(r"\\(.)", r"\1", part) for part in parts_of(node)}
+    for path in (ROOT / "tests").rglob(FILE_NAME):
+        found.update(text for texts in read_messages(path).values() for text in texts)
     return found
 
 
@@ -88,3 +91,17 @@ def test_nothing_is_excused_that_is_not_said():
     said = [part for _, parts in messages() for part in parts]
 
     assert [key for key in UNTESTED if not any(key in part for part in said)] == []
+
+
+def test_golden_messages_have_tests():
+    """
+    Every entry of a golden file belongs to a test that exists.
+    """
+    stale = [
+        f"{path.relative_to(ROOT)}: {test}"
+        for path in (ROOT / "tests").rglob(FILE_NAME)
+        for test in read_messages(path)
+        if not exists(path, test)
+    ]
+
+    assert stale == []
