@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from loco_cli.cli.app import app
 from loco_cli.errors import RequestError
-from loco_cli.models.user_models import known_models, places_file
+from loco_cli.models.user_models import known_models, user_models_file
 from tests.checkpoints import sd1_weights, tree_bytes, write_folder, write_single_file
 from tests.edits import edit
 
@@ -216,7 +216,7 @@ def test_the_user_s_places_of_models_may_be_a_bomb():
     """
     Aliases that multiply and brackets without end are refused, as any other file is.
     """
-    place = places_file()
+    place = user_models_file()
     place.parent.mkdir(parents=True)
     lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
     lines += [

@@ -49,12 +49,12 @@ def diff(
     """
     from loco_cli.cli.listener import reporting
     from loco_cli.commands import diff as workflow
-    from loco_cli.models.locate import find
+    from loco_cli.models.locate import find_model_path
 
     # each of our threads measures a tensor; those of OpenBLAS would only be in their way
     os.putenv("OPENBLAS_NUM_THREADS", "1")
     terminal: Terminal = ctx.obj
-    paths = find(a).path, find(b).path
+    paths = find_model_path(a).path, find_model_path(b).path
     with reporting(terminal) as events:
         found = workflow.run(*paths, events)
     tables = () if found.is_same else (_tensors_table(found),)

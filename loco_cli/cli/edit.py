@@ -81,7 +81,7 @@ def edit(
         g.build_time(epoch),
     )
     plan = command.plan(asked, options)
-    terminal.warn(*borrowed_encoders(plan.edit.located.name, plan.edit.located.borrowed))
+    terminal.warn(*borrowed_encoders(plan.edit.located.name, plan.edit.located.borrowed_from))
     if result.dry_run:
         show_plan(terminal, plan.document())
         return

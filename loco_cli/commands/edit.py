@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loco_cli.checkpoint.staging import written_on_success
-from loco_cli.editing.methods import doubts, solve, unreached
+from loco_cli.editing.methods import caveats, solve, unreached_parts
 from loco_cli.editing.model_edit import ModelEdit
 from loco_cli.errors import RequestError, printable
 from loco_cli.evaluating.choice import choose, cost_of_layers, plan_model_edit
@@ -21,7 +21,7 @@ from loco_cli.recipe.record import Recipe
 from loco_cli.report.sentences import edit_doubts, edit_limits
 
 if TYPE_CHECKING:
-    from loco_cli.editing.deltas import Solved
+    from loco_cli.editing.deltas import SolvedEdit
     from loco_cli.outputs.checkpoint import EditResult
 
 
@@ -58,8 +58,8 @@ class EditPlan:
             output=relative_path(self.paths.root),
             # how long the factors of a LoRA are is known when the edit is solved
             output_bytes=needed_bytes(located.checkpoint, 0) if is_copy else None,
-            limits=unreached(located, recipe),
-            texts=located.borrowed,
+            limits=unreached_parts(located, recipe),
+            texts=located.borrowed_from,
         )
 
 
@@ -94,7 +94,7 @@ def run(plan: EditPlan, machine: RunOptions, events: Events = SILENT) -> "EditRe
     events.progress("writing", 1, 1)
     found = [run.localization for run in edit.localizations]
     events.warned(
-        *doubts(edit.located, recipe),
+        *caveats(edit.located, recipe),
         *edit_doubts(found, recipe.localize),
         *edit_limits(result.manifest),
     )
@@ -128,7 +128,7 @@ def _write_lora(edit: ModelEdit, plan: EditPlan, events: Events) -> "EditResult"
         return lora.finish(_solved(edit, events), events)
 
 
-def _solved(edit: ModelEdit, events: Events) -> "Solved":
+def _solved(edit: ModelEdit, events: Events) -> "SolvedEdit":
     from loco_cli.models.encoders import encoder_of  # torch lives behind this line
 
     events.progress("solving", 0, 1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from loco_cli.checkpoint.lora import Lora, is_lora, open_lora
 from loco_cli.checkpoint.staging import write_folder
-from loco_cli.editing.methods import doubts, solve
+from loco_cli.editing.methods import caveats, solve
 from loco_cli.editing.model_edit import ModelEdit
 from loco_cli.errors import CheckFailed, RequestError, VerificationError
 from loco_cli.evaluating.choice import choose, cost_of_layers, plan_model_edit
@@ -29,7 +29,7 @@ from loco_cli.recipe.record import Recipe
 from loco_cli.report.sentences import too_weak
 
 if TYPE_CHECKING:
-    from loco_cli.editing.deltas import Solved
+    from loco_cli.editing.deltas import SolvedEdit
     from loco_cli.evaluating.judge import Judged
     from loco_cli.interventions import FixChannels
 
@@ -141,7 +141,7 @@ def run(plan: EvaluatePlan, machine: RunOptions, events: Events = SILENT) -> Eva
         edit = choose(plan.edited, machine, events)
         strength = edit.strength
         judged = evaluate(located, recipe, _made(edit), machine, events)
-        warnings = (*doubts(located, recipe), *too_weak(strength))
+        warnings = (*caveats(located, recipe), *too_weak(strength))
     else:
         judged = evaluate(located, recipe, plan.edited, machine, events)
     files = _write_pages(options, recipe, judged, strength) if options.output else ()
@@ -192,7 +192,7 @@ def _edited(base: LocatedModel, edited: str, options: EvaluateOptions) -> Locate
     return other
 
 
-def _made(edit: ModelEdit) -> "Solved | tuple[FixChannels, ...]":
+def _made(edit: ModelEdit) -> "SolvedEdit | tuple[FixChannels, ...]":
     """Return an edit in memory, or the channels that it holds at inference."""
     from loco_cli.editing.neurons import rank_neurons
     from loco_cli.models.encoders import encoder_of

@@ -6,7 +6,7 @@ from typing import Any
 
 from loco_cli.families import registry
 from loco_cli.families.spec import Context, CrossAttention, Family, ModelSpec
-from loco_cli.models.hub import MODEL_FILES, cached
+from loco_cli.models.hub import MODEL_FILES, cached_folder
 from loco_cli.models.locate import is_path, locate
 from loco_cli.models.user_models import known_model, known_models
 
@@ -119,5 +119,5 @@ def _is_here(spec: ModelSpec) -> bool:
     where = str(spec.hub_id)
     if folder is None and is_path(where):
         return Path(where).expanduser().exists()
-    folder = folder or cached(where, MODEL_FILES)
+    folder = folder or cached_folder(where, MODEL_FILES)
     return folder is not None and any(folder.glob(f"{spec.network}/*.safetensors"))

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from loco_cli.editing.keys import Aligned
+from loco_cli.editing.keys import AlignedPair
 from loco_cli.errors import EditError
 
 
@@ -23,7 +23,7 @@ class Contrast:
     plain: Tensor
 
     @classmethod
-    def of(cls, pairs: Sequence[Aligned], position: str) -> "Contrast":
+    def of(cls, pairs: Sequence[AlignedPair], position: str) -> "Contrast":
         """Return the states that tell a concept from its plain prompts, of which one is too few."""
         if len(pairs) < 2:
             raise EditError(
@@ -55,7 +55,7 @@ class Contrast:
 
 
 @dataclass(frozen=True)
-class Held:
+class NeuronEdit:
     """
     An edit of one projection: the chosen channels of each concept, solved together.
 
@@ -76,9 +76,9 @@ class Held:
         keys: Sequence[Tensor],  # [m_c, d_text] each
         directions: Tensor,  # [m, d_text]
         n: int,
-    ) -> "Held":
+    ) -> "NeuronEdit":
         """Return the edit of the n strongest channels that a projection has for each concept."""
-        chosen = tuple(strongest(contrast.z_scores(weight), n) for contrast in contrasts)
+        chosen = tuple(top_channels(contrast.z_scores(weight), n) for contrast in contrasts)
         return cls(tuple(contrasts), chosen, tuple(keys), directions)
 
     @cached_property
@@ -89,7 +89,7 @@ class Held:
     def change(self, weight: Tensor) -> tuple[Tensor, Tensor]:  # [d_out, m], [m, d_text]
         """Return the change of the projection in two factors, float64; other rows are zero."""
         parts = zip(self.contrasts, self.chosen, self.keys, strict=True)
-        return torch.cat([_lacking(weight, *part) for part in parts], dim=1), self.directions
+        return torch.cat([_gaps(weight, *part) for part in parts], dim=1), self.directions
 
     def residual(self, weight: Tensor) -> float:
         """Return the share of what the chosen channels lack that the change leaves missing."""
@@ -98,14 +98,14 @@ class Held:
         return float((made - lacking).norm() / lacking.norm())
 
 
-def strongest(z: Tensor, n: int) -> Tensor:  # [d_out] -> [n]
+def top_channels(z: Tensor, n: int) -> Tensor:  # [d_out] -> [n]
     """Return the n channels of largest |z|, strongest first, the first of equals."""
     if not 1 <= n <= len(z):
         raise EditError(f"{n} neurons are asked for, a projection has {len(z)}")
     return z.abs().argsort(descending=True, stable=True)[:n]
 
 
-def _lacking(
+def _gaps(
     weight: Tensor, contrast: Contrast, chosen: Tensor, keys: Tensor
 ) -> Tensor:  # [d_out, m_c]
     """Return the distance of chosen channels from their plain mean at every key, else zero."""

@@ -96,9 +96,9 @@ class DriftProbe:
 
 
 @dataclass(frozen=True)
-class Change:
+class TensorChange:
     """
-    One tensor that changes, in all of its copies: `Change("unet", "...to_k.weight", update)`.
+    One tensor that changes, in all of its copies: `TensorChange("unet", "...to_k.weight", update)`.
 
     `probe` measures its drift.
     """
@@ -110,7 +110,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Solved:
+class SolvedEdit:
     """
     An edit before it is written: what is added to each tensor, and what was solved.
 
@@ -118,7 +118,7 @@ class Solved:
     tensor.
     """
 
-    changes: tuple[Change, ...]
+    changes: tuple[TensorChange, ...]
     records: tuple[EditRecord, ...]
     preserved: tuple[Preserved, ...]
     seconds: float = 0.0
@@ -152,7 +152,7 @@ def edit_record(
     )
 
 
-def new_weights(located: LocatedModel, solved: Solved) -> tuple[NewWeight, ...]:
+def new_weights(located: LocatedModel, solved: SolvedEdit) -> tuple[NewWeight, ...]:
     """
     Return every edited copy of every tensor.
 
@@ -167,7 +167,7 @@ def new_weights(located: LocatedModel, solved: Solved) -> tuple[NewWeight, ...]:
     return weights
 
 
-def iter_new_weights(located: LocatedModel, solved: Solved) -> Iterator[NewWeight]:
+def iter_new_weights(located: LocatedModel, solved: SolvedEdit) -> Iterator[NewWeight]:
     """Yield every edited copy of every tensor, in the order of the changes."""
     for change in solved.changes:
         for slot in located.checkpoint.slots(change.component, change.name):

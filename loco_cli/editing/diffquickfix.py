@@ -34,7 +34,7 @@ from loco_cli.models.locate import LocatedModel
 from loco_cli.recipe.record import Recipe
 
 if TYPE_CHECKING:
-    from loco_cli.editing.deltas import Solved
+    from loco_cli.editing.deltas import SolvedEdit
     from loco_cli.encoders.encode import CheckpointEncoder, EncoderPart
 
 _LEAVE_OUT = "or use `--method locoedit`"
@@ -84,9 +84,13 @@ def solve(
     recipe: Recipe,
     layers_of: Sequence[LayerSet],
     encoder: "CheckpointEncoder",
-) -> "Solved":
+) -> "SolvedEdit":
     """Return the solved edit of a recipe: all of its edits together, in each text encoder apart."""
-    from loco_cli.editing.deltas import Change, Solved, edit_record  # torch lives behind this line
+    from loco_cli.editing.deltas import (  # torch lives behind this line
+        SolvedEdit,
+        TensorChange,
+        edit_record,
+    )
     from loco_cli.editing.keys import encode_problem
 
     preserved = preserve_set(located.spec, recipe, encoder)
@@ -95,7 +99,7 @@ def solve(
     everything = range(len(recipe.edits))
     solutions = [problem.solve(everything) for problem in problems]
     changes = tuple(
-        Change(component, name, solution, problem.drift_probe())
+        TensorChange(component, name, solution, problem.drift_probe())
         for (component, name), solution, problem in zip(
             tensors(located, recipe, layers_of), solutions, problems, strict=True
         )
@@ -108,13 +112,13 @@ def solve(
             ridge=solutions[0].ridge,
             n_keys=len(problems[0].rows(i)[0]),
             residual=max(
-                solution.missing(*problem.rows(i))
+                solution.residual(*problem.rows(i))
                 for solution, problem in zip(solutions, problems, strict=True)
             ),
         )
         for i, entry in enumerate(recipe.edits)
     )
-    return Solved(changes, records, preserved)
+    return SolvedEdit(changes, records, preserved)
 
 
 def _up_to_out_proj(part: "EncoderPart") -> "CheckpointEncoder":

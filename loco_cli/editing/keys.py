@@ -35,7 +35,7 @@ def _as_given(states: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Aligned:
+class AlignedPair:
     """
     A prompt pair, encoded: states [n_tokens, d_text], the subject's positions, the end positions.
 
@@ -56,7 +56,7 @@ class Aligned:
         shifted = max(position, self.subject[-1]) - (self.source_end - self.target_end)
         return min(max(shifted, self.start), len(self.target) - 1)
 
-    def read(self, read: Read) -> "Aligned":
+    def read(self, read: Read) -> "AlignedPair":
         """Return the pair as a tensor reads it."""
         return replace(self, source=read(self.source), target=read(self.target))
 
@@ -71,7 +71,7 @@ class Problem:
     """
 
     recipe: Recipe
-    pairs: tuple[tuple[Aligned, ...], ...]
+    pairs: tuple[tuple[AlignedPair, ...], ...]
     preserved: Mapping[str, EncodedPrompt]
     unrelated: tuple[EncodedPrompt, ...] = ()
 
@@ -188,12 +188,12 @@ def encode_problem(
     unrelated = drift_prompts(edited_names(recipe), preserved)
     prompts = [*edited, *preserved, *unrelated]
     encoded = dict(zip(prompts, encoder.encode(prompts, padded=padded), strict=True))
-    aligned: list[list[Aligned]] = [[] for _ in pairs]
+    aligned: list[list[AlignedPair]] = [[] for _ in pairs]
     for i, pair in ((i, pair) for i, edit in enumerate(pairs) for pair in edit):
         source, target = encoded[pair.source], encoded[pair.target]
         subject = source.positions_of(pair.subject)
         ends = source.end, target.end, target.start
-        aligned[i].append(Aligned(source.states, target.states, subject, *ends))
+        aligned[i].append(AlignedPair(source.states, target.states, subject, *ends))
     return Problem(
         recipe,
         tuple(map(tuple, aligned)),

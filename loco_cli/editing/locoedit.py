@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from loco_cli.editing.contexts import Contexts
-    from loco_cli.editing.deltas import Change, Solved
+    from loco_cli.editing.deltas import SolvedEdit, TensorChange
     from loco_cli.editing.keys import Problem, Read
     from loco_cli.editing.ridge import Solution
     from loco_cli.encoders.encode import TextEncoder
@@ -65,14 +65,14 @@ def tensors(
 
 def solve(
     located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet], encoder: "TextEncoder"
-) -> "Solved":
+) -> "SolvedEdit":
     """
     Return the solved edit of a recipe whose edits touch the given layers, one set for each edit.
 
     Edits are solved together in every layer that they share.
     """
     from loco_cli.editing.contexts import Contexts  # torch lives behind this line
-    from loco_cli.editing.deltas import Change, Solved, edit_record
+    from loco_cli.editing.deltas import SolvedEdit, TensorChange, edit_record
     from loco_cli.editing.keys import edits_by_layer, encode_problem
 
     contexts, spec, edits_of = Contexts(located), located.spec, edits_by_layer(layers_of)
@@ -89,7 +89,7 @@ def solve(
     problem_in = problem.by_layer(edits_of, prompts_of)
     solution_of = _solutions(problem_in, edits_of, contexts)
     changes = tuple(
-        Change(spec.network, name, solution, problem.drift_probe(contexts.of_layer(layer)))
+        TensorChange(spec.network, name, solution, problem.drift_probe(contexts.of_layer(layer)))
         for layer, solution in solution_of.items()
         for name in spec.layers[layer].tensor_names()
     )
@@ -109,7 +109,7 @@ def solve(
     )
     if recipe.edit.pooled and spec.context.pooling:
         changes += _pooled_changes(encoded, contexts, spec.context.pooling)
-    return Solved(changes, records, preserved)
+    return SolvedEdit(changes, records, preserved)
 
 
 def _missing(
@@ -121,7 +121,7 @@ def _missing(
     """Return the largest share of an edit's own change that is missing in one of its layers."""
     different = {id(solution): layer for layer, solution in solution_of.items()}
     return max(
-        solution_of[layer].missing(*problem_in[layer].rows(edit, contexts.of_layer(layer)))
+        solution_of[layer].residual(*problem_in[layer].rows(edit, contexts.of_layer(layer)))
         for layer in different.values()
     )
 
@@ -148,14 +148,14 @@ def _solutions(
 
 def _pooled_changes(
     problem: "Problem", contexts: "Contexts", pooling: Pooling
-) -> "tuple[Change, ...]":
+) -> "tuple[TensorChange, ...]":
     """Return the changes of the pooling's maps."""
-    from loco_cli.editing.deltas import Change
+    from loco_cli.editing.deltas import TensorChange
 
     read, mean_bias = contexts.of_pooling(pooling)
     solution, probe = _solve_pooled(problem, read, mean_bias), problem.drift_probe(read)
     network = contexts.located.spec.network
-    return tuple(Change(network, name, solution, probe) for name in pooling.tensor_names())
+    return tuple(TensorChange(network, name, solution, probe) for name in pooling.tensor_names())
 
 
 def _solve_pooled(problem: "Problem", read: "Read", mean_bias: "Tensor") -> "Solution":

@@ -23,7 +23,7 @@ from loco_cli.models.locate import LocatedModel
 from loco_cli.recipe.record import EditSettings, Recipe
 
 if TYPE_CHECKING:
-    from loco_cli.editing.deltas import Solved
+    from loco_cli.editing.deltas import SolvedEdit
     from loco_cli.encoders.encode import CheckpointEncoder
 
 TensorKey = tuple[str, str]  # component and diffusers' name of a tensor
@@ -67,7 +67,7 @@ class EditModule(Protocol):
         recipe: Recipe,
         layers_of: Sequence[LayerSet],
         encoder: "CheckpointEncoder",
-    ) -> "Solved":
+    ) -> "SolvedEdit":
         """
         Return the solved edit of a recipe whose edits are in these layers, one set for each edit.
 
@@ -88,7 +88,7 @@ def check_edit(located: LocatedModel, recipe: Recipe) -> None:
             "list what to preserve, or leave `preserve_form` out",
         )
     _check_settings(EDIT_METHODS[recipe.edit.method], recipe.edit)
-    module_of(recipe.edit).check(located, recipe, named_layers(located, recipe))
+    module_of(recipe.edit).check(located, recipe, known_layers(located, recipe))
 
 
 def solve(
@@ -96,7 +96,7 @@ def solve(
     recipe: Recipe,
     layers_of: Sequence[LayerSet],
     encoder: "CheckpointEncoder",
-) -> "Solved":
+) -> "SolvedEdit":
     """Return the edit that the recipe's method solves for, with the time that it took."""
     started = time.monotonic()
     solved = module_of(recipe.edit).solve(located, recipe, layers_of, encoder)
@@ -120,7 +120,7 @@ def check_prompt_keys(located: LocatedModel, recipe: Recipe) -> None:
         )
 
 
-def named_layers(located: LocatedModel, recipe: Recipe) -> tuple[LayerSet, ...] | None:
+def known_layers(located: LocatedModel, recipe: Recipe) -> tuple[LayerSet, ...] | None:
     """
     Return the layers that recipe or papers name for each edit, None where they must be found.
 
@@ -128,10 +128,10 @@ def named_layers(located: LocatedModel, recipe: Recipe) -> tuple[LayerSet, ...] 
     """
     if EDIT_METHODS[recipe.edit.method].site == "text-encoder":
         return (LayerSet(),) * len(recipe.edits)
-    return layers_named(located, recipe)
+    return layers_from_recipe(located, recipe)
 
 
-def layers_named(located: LocatedModel, recipe: Recipe) -> tuple[LayerSet, ...] | None:
+def layers_from_recipe(located: LocatedModel, recipe: Recipe) -> tuple[LayerSet, ...] | None:
     """Return the layers that recipe or papers name for each edit, whatever its method reads."""
     named, listed = recipe.edit.layer_range, recipe.edit.layers
     if named == "auto":
@@ -157,14 +157,14 @@ def _published(located: LocatedModel, kind: str) -> LayerSet:
     return LayerSet.window(*published)
 
 
-def unreached(located: LocatedModel, recipe: Recipe) -> tuple[str, ...]:
+def unreached_parts(located: LocatedModel, recipe: Recipe) -> tuple[str, ...]:
     """Return a phrase for each part that reads the prompt past an edit: none does past encoders."""
     if EDIT_METHODS[recipe.edit.method].site == "text-encoder":
         return ()
     return located.spec.unreached(is_pooling_edited=recipe.edit.pooled)
 
 
-def doubts(located: LocatedModel, recipe: Recipe) -> tuple[str, ...]:
+def caveats(located: LocatedModel, recipe: Recipe) -> tuple[str, ...]:
     """Return a sentence where a method applies to a model, and the papers found it wanting."""
     n_encoders = len(located.spec.context.encoders)
     if EDIT_METHODS[recipe.edit.method].site == "layers" or n_encoders == 1:

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 
     from loco_cli.editing.contexts import Contexts
     from loco_cli.editing.contrast import Contrast
-    from loco_cli.editing.deltas import Change, DriftProbe, Solved
-    from loco_cli.editing.keys import Aligned, Problem
+    from loco_cli.editing.deltas import DriftProbe, SolvedEdit, TensorChange
+    from loco_cli.editing.keys import AlignedPair, Problem
     from loco_cli.encoders.encode import TextEncoder
 
 
@@ -95,14 +95,14 @@ def tensors(
 
 def solve(
     located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet], encoder: "TextEncoder"
-) -> "Solved":
+) -> "SolvedEdit":
     """
     Return the solved edit of a recipe whose edits touch the given layers, one set for each edit.
 
     Edits are solved together in every layer that they share, each with channels of its own.
     """
     from loco_cli.editing.contexts import Contexts  # torch lives behind this line
-    from loco_cli.editing.deltas import Solved, edit_record
+    from loco_cli.editing.deltas import SolvedEdit, edit_record
     from loco_cli.editing.keys import edits_by_layer
 
     contexts, spec, edits_of = Contexts(located), located.spec, edits_by_layer(layers_of)
@@ -128,7 +128,7 @@ def solve(
         for i, (entry, layers) in enumerate(zip(recipe.edits, layers_of, strict=True))
     )
     changes = tuple(change for layer in solved_layers.values() for change in layer.changes)
-    return Solved(changes, records, preserved)
+    return SolvedEdit(changes, records, preserved)
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def rank_neurons(
 class _SolvedLayer:
     """A layer solved: its changes, its ridge, how many channels, the largest residual."""
 
-    changes: "tuple[Change, ...]"
+    changes: "tuple[TensorChange, ...]"
     ridge: float
     n_neurons: int
     residual: float
@@ -208,23 +208,23 @@ def _solve_layer(
     directions: "Tensor",
     ridge: float,
 ) -> _SolvedLayer:
-    from loco_cli.editing.contrast import Held
-    from loco_cli.editing.deltas import Change
+    from loco_cli.editing.contrast import NeuronEdit
+    from loco_cli.editing.deltas import TensorChange
 
     changes, residuals, spec = [], [], contexts.located.spec
     for name in spec.layers[layer].tensor_names():
         weight = read_tensor(contexts.reader.slot(name))
         n = _n_neurons(recipe, len(weight))
-        held = Held.of(weight, contrasts, keys, directions, n)
-        changes.append(Change(spec.network, name, held, probe))
+        held = NeuronEdit.of(weight, contrasts, keys, directions, n)
+        changes.append(TensorChange(spec.network, name, held, probe))
         residuals.append(held.residual(weight))
     return _SolvedLayer(tuple(changes), ridge, n, max(residuals))
 
 
 def _ranked(
-    contexts: "Contexts", recipe: Recipe, layer: int, pairs: "Sequence[Aligned]"
+    contexts: "Contexts", recipe: Recipe, layer: int, pairs: "Sequence[AlignedPair]"
 ) -> Iterator[RankedNeurons]:
-    from loco_cli.editing.contrast import Contrast, strongest
+    from loco_cli.editing.contrast import Contrast, top_channels
 
     spec, read = contexts.located.spec.layers[layer], contexts.of_layer(layer)
     contrast = Contrast.of([pair.read(read) for pair in pairs], recipe.edit.position)
@@ -234,7 +234,7 @@ def _ranked(
         z, values = contrast.z_scores(weight), contrast.means(weight)
         if projection.has_bias:
             values = values + read_tensor(contexts.reader.slot(f"{path}.bias"))
-        chosen = strongest(z, _n_neurons(recipe, len(weight)))
+        chosen = top_channels(z, _n_neurons(recipe, len(weight)))
         fixed = FixChannels(path, tuple(chosen.tolist()), tuple(values[chosen].tolist()))
         yield RankedNeurons(layer, fixed, tuple(z[chosen].tolist()))
 

@@ -126,14 +126,14 @@ def neighbours(spec: ModelSpec, recipe: Recipe, kind: ConceptKind) -> tuple[Name
     """
     edited = [concept for concept in recipe.concepts if concept.kind == kind]
     others: list[Names] = []
-    for names in (*listed(spec, recipe, kind), *spec.known.get(kind, ())):
+    for names in (*listed_things(spec, recipe, kind), *spec.known.get(kind, ())):
         is_edited = any(concept.is_named(name) for concept in edited for name in names)
-        if not is_edited and not any(is_same(names, other) for other in others):
+        if not is_edited and not any(share_a_name(names, other) for other in others):
             others.append(names)
     return tuple(others)
 
 
-def listed(spec: ModelSpec, recipe: Recipe, kind: ConceptKind) -> tuple[Names, ...]:
+def listed_things(spec: ModelSpec, recipe: Recipe, kind: ConceptKind) -> tuple[Names, ...]:
     """Return the things of a kind in the preserve list, as they are called there first."""
     entries = recipe.preserve if isinstance(recipe.preserve, tuple) else ()
     return tuple(
@@ -158,12 +158,12 @@ def _kinds_of(spec: ModelSpec, recipe: Recipe, entry: str) -> tuple[ConceptKind,
     return tuple(dict.fromkeys(concept.kind for concept in recipe.concepts))
 
 
-def names_of(concept: Concept) -> Names:
+def all_names(concept: Concept) -> Names:
     """Return all names of a concept, its former answer among them."""
     return (*concept.names, *((concept.was,) if concept.was else ()))
 
 
-def is_same(names: Names, others: Names) -> bool:
+def share_a_name(names: Names, others: Names) -> bool:
     """Return True if two things share a name."""
     return any(same_name(mine, theirs) for mine in names for theirs in others)
 
@@ -176,7 +176,7 @@ def edited_names(recipe: Recipe) -> tuple[str, ...]:
 def everyday_split(spec: ModelSpec, recipe: Recipe) -> EverydaySplit:
     """Return the everyday prompts of a recipe's edit: preserved, for its drift, and judged."""
     concepts = recipe.concepts
-    near = [name for concept in concepts for name in (*names_of(concept), concept.to)]
+    near = [name for concept in concepts for name in (*all_names(concept), concept.to)]
     for kind in dict.fromkeys(concept.kind for concept in concepts):
         near += [name for thing in neighbours(spec, recipe, kind) for name in thing]
     tested = [thing for kind in KINDS for thing in neighbours(spec, recipe, kind)[-N_OTHER_KINDS:]]
@@ -213,5 +213,5 @@ def _nearest_first(subject: str, names: Sequence[str], encoder: "TextEncoder") -
 
 def _known_as(spec: ModelSpec, kind: ConceptKind, name: str) -> Names:
     """Return all names under which the model knows a thing, none if it does not."""
-    known = (names for names in spec.known.get(kind, ()) if is_same((name,), names))
+    known = (names for names in spec.known.get(kind, ()) if share_a_name((name,), names))
     return next(known, ())

@@ -56,7 +56,7 @@ class Solution:
         """The triangular factor of the directions, in which all projections share their rank."""
         return torch.linalg.qr(self.directions.T)[1]
 
-    def missing(self, keys: Tensor, targets: Tensor) -> float:  # [m, d_text] each
+    def residual(self, keys: Tensor, targets: Tensor) -> float:  # [m, d_text] each
         """Return the share of the shift from some keys to their targets that does not come true."""
         wanted = targets.double() - keys.double()
         moved = keys.double() @ self.directions.T @ self.shift

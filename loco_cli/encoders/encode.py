@@ -126,7 +126,7 @@ class CheckpointEncoder:
         unique = list(dict.fromkeys(prompts))
         if not unique:
             return []
-        tokens = [[part.tokenizer.read(prompt) for prompt in unique] for part in self.parts]
+        tokens = [[part.tokenizer.tokenize(prompt) for prompt in unique] for part in self.parts]
         first = tokens[0]
         if any([t.end for t in others] != [t.end for t in first] for others in tokens[1:]):
             raise CheckpointError("the tokenizers of the text encoders do not agree")

@@ -65,7 +65,7 @@ class Tokens:
 @dataclass(frozen=True)
 class PromptTokenizer:
     """
-    A tokenizer as an encoder was taught with: `tokenizer.read("a cat").ids`.
+    A tokenizer as an encoder was taught with: `tokenizer.tokenize("a cat").ids`.
 
     `limit` is how many tokens the encoder reads, `start` how many come before the first word.
     """
@@ -78,11 +78,11 @@ class PromptTokenizer:
     is_lowered: bool = False  # the pipeline lowers prompts before it tokenizes them
 
     @property
-    def n_known(self) -> int:
+    def vocabulary_size(self) -> int:
         """How many tokens there are."""
         return max(self.backend.get_vocab().values(), default=-1) + 1
 
-    def read_whole(self, prompt: str) -> Tokens:
+    def tokenize_whole(self, prompt: str) -> Tokens:
         """Return every token of a prompt, also those that an encoder does not read."""
         text = prompt.lower().strip() if self.is_lowered else prompt
         with _reading(f"the tokenizer cannot read `{shortened(prompt)}`"):
@@ -90,9 +90,9 @@ class PromptTokenizer:
             ids = tuple(encoding.ids)
             return Tokens(text, ids, tuple(encoding.offsets), ids.index(self.eos))
 
-    def read(self, prompt: str) -> Tokens:
+    def tokenize(self, prompt: str) -> Tokens:
         """Return the tokens that an encoder reads: of a long prompt the first ones, and the end."""
-        whole = self.read_whole(prompt)
+        whole = self.tokenize_whole(prompt)
         if len(whole.ids) <= self.limit:
             return whole
         ids = (*whole.ids[: self.limit - 1], self.eos)
@@ -175,21 +175,21 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings | _read_object(folder / "special_tokens_map.json")
 
 
-def check_pair(tokenizer: PromptTokenizer, pair: PromptPair) -> None:
+def check_prompt_pair(tokenizer: PromptTokenizer, pair: PromptPair) -> None:
     """
     Raise ConceptError where no token of a source prompt is the subject's, or tokens are cut off.
 
     The encoder's length may cut off what follows the subject of a source prompt; a target prompt is
     read to its end.
     """
-    source, limit = tokenizer.read_whole(pair.source), tokenizer.limit
+    source, limit = tokenizer.tokenize_whole(pair.source), tokenizer.limit
     if not source.positions_of(pair.subject):
         raise ConceptError(
             f"the tokenizer reads nothing of `{shortened(pair.subject)}` in "
             f"`{shortened(pair.source)}`",
             "write the subject in words",
         )
-    target = tokenizer.read_whole(pair.target)
+    target = tokenizer.tokenize_whole(pair.target)
     for tokens, prompt, words in (
         (source, pair.source, pair.subject),
         (target, pair.target, pair.target),

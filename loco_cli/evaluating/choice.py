@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from loco_cli.editing.methods import check_edit, named_layers
+from loco_cli.editing.methods import check_edit, known_layers
 from loco_cli.editing.model_edit import ModelEdit
 from loco_cli.errors import RequestError
 from loco_cli.events import SILENT, Events
@@ -12,7 +12,7 @@ from loco_cli.localization import Localization
 from loco_cli.localizing.methods import layer_finder_of
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.methods import EDIT_METHODS
-from loco_cli.models.locate import LocatedModel, check_parts, check_steps
+from loco_cli.models.locate import LocatedModel, check_components, check_steps
 from loco_cli.models.session import RunOptions
 from loco_cli.plan import PlannedRuns
 from loco_cli.recipe.record import EditSettings, Recipe
@@ -26,10 +26,10 @@ def plan_model_edit(located: LocatedModel, recipe: Recipe) -> ModelEdit:
 
     Raises what an edit of these weights would raise, wherever it goes, before its first picture.
     """
-    _ = located.texts  # before layers are looked for, which can take hours
+    _ = located.encoder_model  # before layers are looked for, which can take hours
     check_edit(located, recipe)
     _check_strength(located, recipe)
-    layers_of = named_layers(located, recipe)
+    layers_of = known_layers(located, recipe)
     if layers_of is None:
         layer_finder_of(recipe.localize).check(located, recipe)
     return ModelEdit(located, recipe, layers_of)
@@ -121,5 +121,5 @@ def _check_strength(located: LocatedModel, recipe: Recipe) -> None:
             f"method `{settings.method}` has no strength to measure: its neurons are held or not",
             "leave `edit.strength` out, or use `--method locoedit`",
         )
-    check_parts(located)
+    check_components(located)
     check_steps(recipe.localize.steps)

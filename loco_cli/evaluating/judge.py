@@ -9,7 +9,7 @@ from torch import Tensor
 
 from loco_cli.checkpoint.lora import Lora
 from loco_cli.checkpoint.reader import TensorSlot
-from loco_cli.editing.deltas import Solved, new_weights
+from loco_cli.editing.deltas import SolvedEdit, new_weights
 from loco_cli.errors import MachineError
 from loco_cli.evaluating.questions import Question, questions
 from loco_cli.evaluation import BeforeAfter, Evaluation, ForgetImages, JudgedImage, KeepImages
@@ -130,7 +130,7 @@ class EvaluationContext:
         runs = [replace(run, fixed=fixed) for run in plan.runs]
         return _judge_pictures(plan, before, self._draw(plan, runs, "after"), self.scorers)
 
-    def judge(self, plan: EvaluationPlan, solved: Solved) -> Judged:
+    def judge(self, plan: EvaluationPlan, solved: SolvedEdit) -> Judged:
         """Return the evaluation of a solved edit, which is made in memory and taken back."""
         before = self.before(plan)
         with edited_pipeline(self.pipeline, self.located, solved) as edited:
@@ -153,7 +153,7 @@ class EvaluationContext:
 def evaluate(
     located: LocatedModel,
     recipe: Recipe,
-    edited: LocatedModel | Lora | Solved | tuple[FixChannels, ...],
+    edited: LocatedModel | Lora | SolvedEdit | tuple[FixChannels, ...],
     options: RunOptions,
     events: Events = SILENT,
 ) -> Judged:
@@ -162,7 +162,7 @@ def evaluate(
     """
     plan = EvaluationPlan.of(located.spec, recipe)
     context = EvaluationContext.load(located, options, events)
-    if isinstance(edited, Solved):
+    if isinstance(edited, SolvedEdit):
         return context.judge(plan, edited)
     if isinstance(edited, tuple):
         return context.judge_held(plan, edited)
@@ -179,7 +179,7 @@ def evaluate(
 
 @contextmanager
 def edited_pipeline(
-    pipeline: Pipeline, located: LocatedModel, solved: Solved
+    pipeline: Pipeline, located: LocatedModel, solved: SolvedEdit
 ) -> Iterator[Pipeline]:
     """
     Give the pipeline with the edit's weights, rounded as the file would have them.

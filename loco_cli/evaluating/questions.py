@@ -19,11 +19,11 @@ from loco_cli.concept import (
 from loco_cli.editing.preserve import (
     N_OTHER_KINDS,
     Names,
+    all_names,
     everyday_split,
-    is_same,
-    listed,
-    names_of,
+    listed_things,
     neighbours,
+    share_a_name,
 )
 from loco_cli.families.spec import ModelSpec
 from loco_cli.protocol.wordings import FORGET, KEEP, VALIDATE, bare_name, fill, without_style
@@ -118,7 +118,7 @@ def _kept_concepts(spec: ModelSpec, recipe: Recipe) -> tuple[tuple[ConceptKind, 
     for kind in _edited_kinds_first(recipe):
         names = neighbours(spec, recipe, kind)
         if kind not in {concept.kind for concept in recipe.concepts}:
-            n_listed = len(listed(spec, recipe, kind))
+            n_listed = len(listed_things(spec, recipe, kind))
             names = (*names[:n_listed], *names[n_listed:][-N_OTHER_KINDS:])
         kept += [(kind, thing[0]) for thing in names]
     return tuple(kept)
@@ -142,10 +142,10 @@ def _labels_of(
     becomes another one, and not the plain picture.
     """
     becomes = (concept.to,) if concept and concept.to and (kind != "style" or is_swap) else ()
-    edited = [names_of(other) for other in recipe.concepts if other.kind == kind]
+    edited = [all_names(other) for other in recipe.concepts if other.kind == kind]
     texts = [prompt]
     for thing in (*edited, *neighbours(spec, recipe, kind)):
-        if not is_same(thing, names) and not is_same(thing, becomes):
+        if not share_a_name(thing, names) and not share_a_name(thing, becomes):
             texts.append(fill(template, "subject", thing[0]))
     if kind == "style":
         plain = concept.to if concept and not is_swap else str(DEFAULT_TO[kind])
@@ -160,7 +160,7 @@ def _labels_of(
 
 def _to_forget(spec: ModelSpec, recipe: Recipe, index: int, prompt: str, template: str) -> Question:
     concept = recipe.concepts[index]
-    names = names_of(concept)
+    names = all_names(concept)
     is_swap = _is_swap(recipe.edits[index])
     labels = _labels_of(
         spec, recipe, concept.kind, prompt, template, names, concept, is_swap=is_swap

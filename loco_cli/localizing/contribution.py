@@ -104,12 +104,12 @@ def _rank_layers(search: FastSearch) -> list[float]:
     from loco_cli.sampling.probe import contribute  # diffusers lives behind this line
 
     runs, pipeline = search.runs, search.runs.context.pipeline
-    tokenizer = tokenizers_of(runs.context.located.texts)[0]
+    tokenizer = tokenizers_of(runs.context.located.encoder_model)[0]
 
     def measure(path: "Trajectory", trials: Sequence[SwapTrial]) -> "Tensor":
         masks = []
         for trial in trials:
-            tokens = tokenizer.read(trial.run.prompt)
+            tokens = tokenizer.tokenize(trial.run.prompt)
             start, _ = last_mention(tokens.text, runs.concept.subject)
             n_tokens = len(pipeline.reader.read(trial.run.prompt).states)
             masks.append(_subject_mask(tokens.offsets, start, n_tokens))

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from loco_cli.editing.methods import layers_named
+from loco_cli.editing.methods import layers_from_recipe
 from loco_cli.errors import RequestError
 from loco_cli.layers import LayerSet, sliding_windows
 from loco_cli.methods import LOCALIZE_METHODS, LocalizeMethod
-from loco_cli.models.locate import LocatedModel, check_parts, check_steps
+from loco_cli.models.locate import LocatedModel, check_components, check_steps
 from loco_cli.plan import PlannedRuns
 from loco_cli.recipe.record import LocalizeSettings, Recipe
 
@@ -128,7 +128,7 @@ def with_named(
     recipe = recipe.model_copy(update={"edit": recipe.edit.model_copy(update=named)})
     if layers is None and method.finds != "neurons":
         return recipe, None
-    return recipe, layers_named(located, recipe)
+    return recipe, layers_from_recipe(located, recipe)
 
 
 def _unread(what: str, method: LocalizeMethod, readers: str) -> RequestError:
@@ -148,7 +148,7 @@ def check_search(located: LocatedModel, settings: LocalizeSettings) -> None:
             raise RequestError(
                 f"`--{name}` belongs to causal tracing", "add `--method causal-trace`"
             )
-    check_parts(located)
+    check_components(located)
     _check_window(settings)
     if settings.width != "auto":
         sliding_windows(located.spec.n_layers, settings.width)

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from loco_cli.concept import PromptPair
-from loco_cli.editing.methods import layers_named
+from loco_cli.editing.methods import layers_from_recipe
 from loco_cli.editing.neurons import check_neurons
 from loco_cli.errors import MachineError
 from loco_cli.interventions import FixChannels, Run, SwapPrompt
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 def check(located: LocatedModel, recipe: Recipe, layers_of: Named = None) -> None:
     """Raise where the neurons of a recipe's concepts cannot be listed as asked."""
-    _ = located.texts
-    check_neurons(located, recipe, layers_of or layers_named(located, recipe))
+    _ = located.encoder_model
+    check_neurons(located, recipe, layers_of or layers_from_recipe(located, recipe))
     check_search(located, recipe.localize)
 
 
@@ -57,7 +57,7 @@ def cost(
     batch_size: int | None = None,
 ) -> Cost:
     """Return the pictures that find the layers, if they are not named, and that hold neurons."""
-    is_named = layers_of or layers_named(located, recipe)
+    is_named = layers_of or layers_from_recipe(located, recipe)
     searched = (None, None) if is_named else locogen.cost(located, recipe)
     settings = recipe.localize
     n_pairs = sum(len(entry.localize_pairs) for entry in recipe.edits)
@@ -80,7 +80,7 @@ def run(
     from loco_cli.editing.neurons import rank_neurons  # torch lives behind this line
     from loco_cli.models.encoders import encoder_of
 
-    layers_of = layers_of or layers_named(context.located, recipe)
+    layers_of = layers_of or layers_from_recipe(context.located, recipe)
     n_before = [0] * len(recipe.edits)
     if layers_of is None:
         settings = recipe.localize.model_copy(update={"method": LOCOGEN.name})

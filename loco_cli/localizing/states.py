@@ -144,7 +144,7 @@ def traced_prompts(located: LocatedModel, entry: EditEntry) -> tuple[TracedPromp
     limit = min(tokenizer.limit for tokenizer in tokenizers)
     prompts = []
     for pair in entry.localize_pairs:
-        tokens = tokenizers[0].read(pair.source)
+        tokens = tokenizers[0].tokenize(pair.source)
         subject = tokens.positions_of(pair.subject)
         if not subject:
             raise RequestError(f"prompt `{pair.source}` holds no token of `{pair.subject}`")

@@ -23,14 +23,14 @@ def encoder_of(located: LocatedModel) -> CheckpointEncoder:
     Return the encoder of prompts to the embeddings that the UNet of this checkpoint is given.
 
     Nothing is read before the first prompt, and then a layer at a time. A UNet alone borrows the
-    encoders of another model, `located.texts`.
+    encoders of another model, `located.encoder_model`.
 
     Raises:
         EditError: the checkpoint has no text encoder, and none is on this machine.
         CheckpointError: it lacks a tensor, one has another shape than the configuration says, or
             no tokenizer can be read.
     """
-    texts = located.texts
+    texts = located.encoder_model
     context = texts.spec.context
     return CheckpointEncoder([_part(texts, encoder) for encoder in context.encoders], context.join)
 

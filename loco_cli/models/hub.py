@@ -58,7 +58,7 @@ def fetch(
     return folder
 
 
-def cached(hub_id: str, files: tuple[str, ...]) -> Path | None:
+def cached_folder(hub_id: str, files: tuple[str, ...]) -> Path | None:
     """Return the folder of what this machine's cache has of a repository, None for nothing."""
     from huggingface_hub.errors import HFValidationError
 

@@ -13,8 +13,8 @@ from loco_cli.checkpoint.pickles import PICKLE_HINT
 from loco_cli.errors import CheckpointError, EditError, LocoError, RequestError, printable
 from loco_cli.families import registry
 from loco_cli.families.spec import ModelSpec
-from loco_cli.models.hub import MODEL_FILES, cached, fetch
-from loco_cli.models.user_models import known_model, known_models, places_file
+from loco_cli.models.hub import MODEL_FILES, cached_folder, fetch
+from loco_cli.models.user_models import known_model, known_models, user_models_file
 
 MAX_STEPS = 1000  # of noise that a Stable Diffusion was trained with
 _SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
@@ -75,9 +75,9 @@ class LocatedModel:
         return {encoder.component for encoder in encoders} <= self.checkpoint.components
 
     @property
-    def borrowed(self) -> str | None:
+    def borrowed_from(self) -> str | None:
         """The name of the model whose text encoders it is read with; None if it has its own."""
-        return None if self.has_encoders else self.texts.name
+        return None if self.has_encoders else self.encoder_model.name
 
     @property
     def d_states(self) -> int:
@@ -88,7 +88,7 @@ class LocatedModel:
         return self.checkpoint.slots(self.spec.network, f"{shared[0].name}.weight")[0].shape[-1]
 
     @cached_property
-    def texts(self) -> "LocatedModel":
+    def encoder_model(self) -> "LocatedModel":
         """
         The model whose text encoders it is read with: itself, if it has them.
 
@@ -111,7 +111,7 @@ class LocatedModel:
         raise EditError(
             f"`{printable(self.path)}` has not all of its text encoders, "
             "and without them no prompt can be read",
-            f"give the whole checkpoint, or name the place of one in `{places_file()}`, "
+            f"give the whole checkpoint, or name the place of one in `{user_models_file()}`, "
             f"such as `{self.spec.family.standard}: /models/whole.safetensors`",
         )
 
@@ -140,7 +140,7 @@ def locate(model: str, *, with_pickles: bool = False) -> LocatedModel:
         UnknownName, ModelUnavailable: there is no such model, or none within reach.
         CheckpointError: what is there is no model, or not the one that the alias names.
     """
-    place = find(model)
+    place = find_model_path(model)
     checkpoint = open_checkpoint(place.path, with_pickles=with_pickles)
     spec = _spec_of(checkpoint)
     named = _named(model)
@@ -150,7 +150,7 @@ def locate(model: str, *, with_pickles: bool = False) -> LocatedModel:
     return LocatedModel(place.name, spec, checkpoint, place.revision)
 
 
-def find(model: str) -> _ModelPath:
+def find_model_path(model: str) -> _ModelPath:
     """Return where a model is, whatever its architecture; nothing of it is read."""
     if model in registry.names():
         return _by_alias(known_model(model))
@@ -220,7 +220,7 @@ def _scheduler(checkpoint: Checkpoint) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def check_parts(located: LocatedModel) -> None:
+def check_components(located: LocatedModel) -> None:
     """Raise CheckpointError where a checkpoint lacks a component that pictures need."""
     missing = [part for part in located.spec.parts if part not in located.checkpoint.components]
     if missing:
@@ -266,7 +266,7 @@ def _by_alias(spec: ModelSpec) -> _ModelPath:
     where = str(spec.hub_id)
     if is_path(where):
         return _ModelPath(spec.name, _expanded(where))
-    elsewhere = f"{_HUB_HINT}, or name another place for `{spec.name}` in `{places_file()}`"
+    elsewhere = f"{_HUB_HINT}, or name another place for `{spec.name}` in `{user_models_file()}`"
     root = _from_hub(where, (spec.network,), elsewhere)
     return _ModelPath(spec.name, root, root.name)
 
@@ -280,7 +280,7 @@ def _lenders(path: Path, spec: ModelSpec) -> Iterator[LocatedModel]:
     for one in sorted(kin, key=lambda one: one.name != spec.name):
         where = str(one.hub_id)
         here = registry.shipped_folder(one) or (
-            _expanded(where) if is_path(where) else cached(where, MODEL_FILES)
+            _expanded(where) if is_path(where) else cached_folder(where, MODEL_FILES)
         )
         if here and (found := _read(one.name, here)):
             yield found

@@ -14,7 +14,7 @@ from loco_cli.errors import RequestError
 from loco_cli.events import SILENT, Events
 from loco_cli.families import registry
 from loco_cli.models.hub import SCORER_FILES, fetch
-from loco_cli.models.locate import LocatedModel, check_parts
+from loco_cli.models.locate import LocatedModel, check_components
 from loco_cli.sampling.processes import Team
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def load_model(located: LocatedModel, machine: RunOptions, events: Events = SILE
 
     stage = f"loading {located.name}"
     events.progress(stage, 0, 1)
-    check_parts(located)
+    check_components(located)
     pipeline = load_pipeline(
         located.path,
         located.spec,

@@ -11,7 +11,7 @@ from loco_cli.checkpoint.reader import TensorSlot
 from loco_cli.concept import PromptPair
 from loco_cli.encoders.tokenizer import (
     PromptTokenizer,
-    check_pair,
+    check_prompt_pair,
     load_clip_tokenizer,
     load_tokenizer,
     read_settings,
@@ -32,7 +32,7 @@ def check_subjects(located: LocatedModel, pairs: Iterable[PromptPair]) -> None:
     tokenizers = tokenizers_of(located)
     for pair in pairs:
         for tokenizer in tokenizers:
-            check_pair(tokenizer, pair)
+            check_prompt_pair(tokenizer, pair)
 
 
 def tokenizers_of(located: LocatedModel) -> tuple[PromptTokenizer, ...]:
@@ -44,7 +44,7 @@ def tokenizers_of(located: LocatedModel) -> tuple[PromptTokenizer, ...]:
     Raises EditError where there is no encoder, CheckpointError where a tokenizer cannot be read
     or has tokens that its encoder does not know.
     """
-    texts = located.texts
+    texts = located.encoder_model
     return tuple(tokenizer_of(texts, encoder) for encoder in texts.spec.context.encoders)
 
 
@@ -64,10 +64,10 @@ def tokenizer_of(located: LocatedModel, encoder: TextEncoderSpec) -> PromptToken
             f"`{printable(located.path)}` has no tokenizer", "give the whole diffusers folder"
         )
     n_rows = token_table(located, encoder).shape[0]
-    if tokenizer.n_known > n_rows:
+    if tokenizer.vocabulary_size > n_rows:
         raise CheckpointError(
             f"the {encoder.component} of `{printable(located.path)}` knows {n_rows} tokens, "
-            f"its tokenizer {tokenizer.n_known}"
+            f"its tokenizer {tokenizer.vocabulary_size}"
         )
     return tokenizer
 

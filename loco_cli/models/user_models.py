@@ -19,7 +19,7 @@ from loco_cli.families.spec import ModelSpec
 _HINT = "write lines like `sd21: owner/repository` or `sdxl: /models/sdxl.safetensors`"
 
 
-def places_file() -> Path:
+def user_models_file() -> Path:
     """Return where the user's own places of models are written down, if they are."""
     return platformdirs.user_config_path("loco", appauthor=False) / "models.yaml"
 
@@ -36,7 +36,7 @@ def known_model(name: str) -> ModelSpec:
 
 
 def _places() -> dict[str, str]:
-    path = places_file()
+    path = user_models_file()
     if not path.is_file():
         return {}
     try:

@@ -24,7 +24,7 @@ from loco_cli.checkpoint.reader import (
     tensor_bytes,
 )
 from loco_cli.checkpoint.staging import check_space, new_file, staged_folder, write_errors
-from loco_cli.editing.deltas import Change, Solved, read_change, shorten
+from loco_cli.editing.deltas import SolvedEdit, TensorChange, read_change, shorten
 from loco_cli.editing.model_edit import ModelEdit
 from loco_cli.errors import EditError
 from loco_cli.events import Events
@@ -78,7 +78,7 @@ class _EditedLora:
     final: OutputPaths
     hashing: BaseCopy
 
-    def finish(self, solved: Solved, events: Events) -> EditResult:
+    def finish(self, solved: SolvedEdit, events: Events) -> EditResult:
         """
         Return a solved edit as a LoRA, written whole: the file, its recipe, its manifest.
 
@@ -114,7 +114,7 @@ class _EditedLora:
         return EditResult(final, manifest)
 
 
-def _adapt(located: LocatedModel, solved: Solved) -> _Adapter:
+def _adapt(located: LocatedModel, solved: SolvedEdit) -> _Adapter:
     """
     Return the factors of a solved edit, float32, and what they make of the base's tensors.
 
@@ -146,7 +146,7 @@ def _adapt(located: LocatedModel, solved: Solved) -> _Adapter:
 def _moved(
     base: Checkpoint,
     slot: TensorSlot,
-    of: Change,
+    of: TensorChange,
     solved: tuple[Tensor, Tensor],
     stored: tuple[Tensor, Tensor],
 ) -> tuple[TensorRecord, TensorEdit]:

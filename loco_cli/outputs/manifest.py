@@ -8,8 +8,8 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 
 from loco_cli import __version__
-from loco_cli.editing.deltas import Solved
-from loco_cli.editing.methods import unreached
+from loco_cli.editing.deltas import SolvedEdit
+from loco_cli.editing.methods import unreached_parts
 from loco_cli.editing.model_edit import ModelEdit
 from loco_cli.events import EditPreview
 from loco_cli.localization import LocalizationRun
@@ -33,7 +33,11 @@ class ManifestBuilder:
     """Builds the manifest, the card and the report of an edit that is being written."""
 
     def __init__(
-        self, edit: ModelEdit, options: EditOptions, solved: Solved, tensors: Sequence[TensorEdit]
+        self,
+        edit: ModelEdit,
+        options: EditOptions,
+        solved: SolvedEdit,
+        tensors: Sequence[TensorEdit],
     ) -> None:
         self.edit, self.options, self.solved, self.tensors = edit, options, solved, tensors
         self.started = time.monotonic()
@@ -51,8 +55,8 @@ class ManifestBuilder:
                 name=located.name,
                 family=located.spec.family.name,
                 revision=located.revision,
-                unreachable=unreached(located, recipe),
-                texts=located.borrowed,
+                unreachable=unreached_parts(located, recipe),
+                texts=located.borrowed_from,
             ),
             base=base,
             # how long a search took is under `seconds`: the stamp is the same whatever the machine

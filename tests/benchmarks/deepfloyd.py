@@ -22,7 +22,7 @@ from statistics import fmean
 
 import torch
 
-from loco_cli.editing.deltas import Solved, new_weights
+from loco_cli.editing.deltas import SolvedEdit, new_weights
 from loco_cli.editing.methods import solve
 from loco_cli.editing.preserve import preserved_prompts
 from loco_cli.encoders.encode import TextEncoder
@@ -182,7 +182,7 @@ def _outcome(
     trial: Trial,
     layers: tuple[int, ...],
     recipe: Recipe,
-    solved: Solved,
+    solved: SolvedEdit,
     judged: Judged,
     started: float,
 ) -> Outcome:

@@ -25,7 +25,7 @@ import torch
 
 from loco_cli.editing.deltas import new_weights
 from loco_cli.editing.methods import solve
-from loco_cli.editing.preserve import names_of, preserved_prompts
+from loco_cli.editing.preserve import all_names, preserved_prompts
 from loco_cli.encoders.encode import TextEncoder
 from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Judged
 from loco_cli.evaluating.questions import Question, _kept_concepts, _labels_of
@@ -99,7 +99,7 @@ def exam_of(spec: ModelSpec, recipe: Recipe, *, is_choosing: bool) -> Evaluation
     for template in CHOOSING[concept.kind]:
         prompt = fill(template, "subject", concept.subject)
         labels = _labels_of(
-            spec, recipe, concept.kind, prompt, template, names_of(concept), concept
+            spec, recipe, concept.kind, prompt, template, all_names(concept), concept
         )
         asked.append(Question(prompt, concept.subject, concept.kind, 0, labels))
     for index, (kind, name) in enumerate(_kept_concepts(spec, recipe)):

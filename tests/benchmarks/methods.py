@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from loco_cli.checkpoint.reader import read_tensor
-from loco_cli.editing.deltas import NewWeight, Solved, new_weights
+from loco_cli.editing.deltas import NewWeight, SolvedEdit, new_weights
 from loco_cli.editing.methods import solve
 from loco_cli.editing.model_edit import ModelEdit
 from loco_cli.encoders.encode import CheckpointEncoder
@@ -98,7 +98,7 @@ class Editing:
         )
         return _measure_strength(drawing, ModelEdit(self.located, recipe, layers_of, found))
 
-    def solved(self, method: Method, edit: ModelEdit) -> Solved:
+    def solved(self, method: Method, edit: ModelEdit) -> SolvedEdit:
         """Return the edit of some concepts by a method."""
         asked = (self.located, edit.solved_recipe, edit.layers_of, self.encoder)
         return published.solve(method.formula, *asked) if method.formula else solve(*asked)

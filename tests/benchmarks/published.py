@@ -23,8 +23,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from loco_cli.editing.deltas import Change, Solved
-from loco_cli.editing.keys import Aligned, encode_problem
+from loco_cli.editing.deltas import SolvedEdit, TensorChange
+from loco_cli.editing.keys import AlignedPair, encode_problem
 from loco_cli.editing.preserve import preserve_set
 from loco_cli.encoders.encode import TextEncoder
 from loco_cli.models.locate import LocatedModel
@@ -82,7 +82,7 @@ def solve(
     recipe: Recipe,
     layers_of: Sequence[tuple[int, ...]],
     encoder: TextEncoder,
-) -> Solved:
+) -> SolvedEdit:
     """Return the edits of a recipe in a published form, solved together in layers they share."""
     names = [name for _, name in preserve_set(located.spec, recipe, encoder)]
     encoded = encoder.encode(names) if formula.keep else []
@@ -97,11 +97,11 @@ def solve(
         keys, targets = (torch.cat(parts) for parts in zip(*rows, strict=True))
         update = Published(formula, keys, targets, kept)
         names_of = located.spec.layers[layer].tensor_names()
-        changes += [Change("unet", name, update) for name in names_of]
-    return Solved(tuple(changes), (), ())
+        changes += [TensorChange("unet", name, update) for name in names_of]
+    return SolvedEdit(tuple(changes), (), ())
 
 
-def _rows(pair: Aligned, formula: Formula) -> tuple[Tensor, Tensor]:  # [m, d] each
+def _rows(pair: AlignedPair, formula: Formula) -> tuple[Tensor, Tensor]:  # [m, d] each
     last = pair.subject[-1]
     positions = range(last, last + 1) if formula.tokens == "last" else range(len(pair.source))
     answers = [pair.answer(position) for position in positions]

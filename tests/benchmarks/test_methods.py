@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from loco_cli.editing.keys import Aligned
+from loco_cli.editing.keys import AlignedPair
 from loco_cli.evaluation import _interval
 from loco_cli.families import registry
 from tests.benchmarks import published
@@ -60,7 +60,7 @@ def test_a_published_form_reads_its_tokens(tokens, n_rows):
     The last subject token answers to the target's last word; of all tokens each to its own.
     """
     source, target = torch.arange(5.0)[:, None], 10 + torch.arange(5.0)[:, None]
-    pair = Aligned(source, target, subject=(1, 2), source_end=3, target_end=2)
+    pair = AlignedPair(source, target, subject=(1, 2), source_end=3, target_end=2)
 
     keys, targets = published._rows(pair, published.Formula(tokens, 1, 0, 0.1))
 

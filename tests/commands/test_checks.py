@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from loco_cli.commands import edit
-from loco_cli.editing.methods import named_layers
+from loco_cli.editing.methods import known_layers
 from loco_cli.errors import CheckpointError, OutputExists, RequestError
 from loco_cli.evaluating.choice import plan_model_edit
 from loco_cli.localizing import locogen
@@ -35,7 +35,7 @@ def test_layers_are_named_for_each_edit(tiny, edit, layers):
     """
     Layers of the recipe are those of every edit, the papers' are those of its kind.
     """
-    assert named_layers(tiny, recipe_of(edit, f"{STYLE}, {OBJECT}")) == layers
+    assert known_layers(tiny, recipe_of(edit, f"{STYLE}, {OBJECT}")) == layers
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def passed(located, prompts, weights=None):
         core.encoder.layers[0].self_attn.out_proj.register_forward_hook(
             lambda _, args, output, key=one.component: found.update({key: (args[0], output)})
         )
-        rows = [list(tokenizer.read(prompt).ids) for prompt in prompts]
+        rows = [list(tokenizer.tokenize(prompt).ids) for prompt in prompts]
         padded = [row + [tokenizer.pad] * (77 - len(row)) for row in rows]
         own = {f"{OUT_PROJ}.weight": weights[one.component]} if weights else {}
         with replaced_weights(module, own):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from loco_cli.editing.keys import Aligned, Problem
+from loco_cli.editing.keys import AlignedPair, Problem
 from loco_cli.errors import EditError
 from loco_cli.recipe.load import recipe_from_text
 
@@ -20,7 +20,7 @@ def aligned():
 
     The subject stands at 4 and 5, the source ends at 6, the target at 3.
     """
-    return Aligned(
+    return AlignedPair(
         source=states(10, 11, 12, 13, 14, 15, 16, 17),
         target=states(20, 21, 22, 23, 24, 25, 26, 27),
         subject=(4, 5),
@@ -62,14 +62,14 @@ def test_all_moves_the_whole_prompt(aligned):
 
 def test_the_empty_prompt_answers_with_its_end(aligned):
     """A subject that goes to nothing reads as the end token, never as the start token."""
-    empty = Aligned(aligned.source, aligned.target, aligned.subject, source_end=6, target_end=1)
+    empty = AlignedPair(aligned.source, aligned.target, aligned.subject, source_end=6, target_end=1)
 
     assert rows(empty, "subject-to-end") == [(15, 21), (16, 21), (17, 22)]
 
 
 def test_rows_in_place_are_left_out(aligned):
     """A position that already reads as its target is no key."""
-    same = Aligned(aligned.source, aligned.source, aligned.subject, 6, 6)
+    same = AlignedPair(aligned.source, aligned.source, aligned.subject, 6, 6)
 
     with pytest.raises(EditError, match="nothing to edit"):
         problem_of(same, "subject-to-end").rows(0)

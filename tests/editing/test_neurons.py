@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from loco_cli.checkpoint.reader import read_tensor
-from loco_cli.editing.contrast import Contrast, Held, strongest
+from loco_cli.editing.contrast import Contrast, NeuronEdit, strongest
 from loco_cli.editing.deltas import new_weights
-from loco_cli.editing.keys import Aligned
+from loco_cli.editing.keys import AlignedPair
 from loco_cli.editing.methods import solve
 from loco_cli.editing.ridge import find_directions
 from loco_cli.errors import EditError
@@ -33,7 +33,7 @@ def held(weight, contrasts, keys, ridge=1e-12, kept=None, n=N):
     moving = torch.cat(keys)
     kept = moving[:0] if kept is None else kept
     directions, _ = find_directions(moving, kept, None, Ridge(ridge))
-    return Held.of(weight, contrasts, keys, directions, n)
+    return NeuronEdit.of(weight, contrasts, keys, directions, n)
 
 
 def edited(weight, *problem, **settings):
@@ -74,7 +74,7 @@ def test_no_more_neurons_than_channels(n):
 def test_states_are_read_at_one_position(position, found):
     """The subject's last token answers to the target's last word, the last position to the last."""
     source = torch.arange(10.0, 16)[:, None]
-    pair = Aligned(source, source + 10, subject=(2, 3), source_end=4, target_end=3)
+    pair = AlignedPair(source, source + 10, subject=(2, 3), source_end=4, target_end=3)
 
     contrast = Contrast.of([pair, pair], position)
 
@@ -83,7 +83,7 @@ def test_states_are_read_at_one_position(position, found):
 
 def test_a_single_prompt_is_refused():
     """What has no spread has no z-score."""
-    pair = Aligned(torch.zeros(4, 1), torch.zeros(4, 1), (1,), 2, 2)
+    pair = AlignedPair(torch.zeros(4, 1), torch.zeros(4, 1), (1,), 2, 2)
 
     with pytest.raises(EditError, match="one source prompt"):
         Contrast.of([pair], "last-subject")

@@ -11,11 +11,11 @@ from loco_cli.editing.preserve import (
     edited_names,
     everyday_split,
     fully_padded_prompts,
-    is_same,
-    listed,
+    listed_things,
     neighbours,
     preserve_set,
     preserved_prompts,
+    share_a_name,
 )
 from loco_cli.encoders.clip import Prefixes
 from loco_cli.encoders.encode import CheckpointEncoder
@@ -233,7 +233,7 @@ def test_an_edit_of_a_large_model_encodes_few_positions(edit):
     tokenizer = load_clip_tokenizer({}, registry.CLIP_VOCABULARY, registry.CLIP_MERGES, 77)
     kept = preserved_prompts(spec, recipe, chosen)
     drift = drift_prompts(edited_names(recipe), kept)
-    ids = {one: tokenizer.read(one).ids for one in {*prompts, *kept, *drift}}
+    ids = {one: tokenizer.tokenize(one).ids for one in {*prompts, *kept, *drift}}
 
     whole = fully_padded_prompts(recipe, chosen)
     rows = [(*row, *[tokenizer.pad] * (77 - len(row)) * (one in whole)) for one, row in ids.items()]
@@ -289,7 +289,7 @@ def test_the_preserve_list_comes_first(tiny):
 
     assert styles[:2] == ["Hokusai", "jeremy mann"]
     assert styles.count("hokusai") == 0
-    assert firsts(listed(tiny.spec, recipe, "object")) == ["a cat"]
+    assert firsts(listed_things(tiny.spec, recipe, "object")) == ["a cat"]
 
 
 @pytest.mark.parametrize(
@@ -315,6 +315,6 @@ def test_a_shared_name_makes_one_thing():
     """
     Two things are the same where they share a name, however it is spelled.
     """
-    assert is_same(("the president", "obama"), ("Obama",))
-    assert not is_same(("a cat",), ("a dog",))
-    assert not is_same((), ("a dog",))
+    assert share_a_name(("the president", "obama"), ("Obama",))
+    assert not share_a_name(("a cat",), ("a dog",))
+    assert not share_a_name((), ("a dog",))

@@ -157,7 +157,7 @@ def test_a_relative_ridge_is_a_multiple_of_the_keys_scale():
 
     assert solution.ridge == 2.0
     # the key gets 4 / (4 + 2) of the way, so a third is missing
-    assert solution.missing(keys, torch.tensor([[0.0, 2.0]])) == pytest.approx(1 / 3)
+    assert solution.residual(keys, torch.tensor([[0.0, 2.0]])) == pytest.approx(1 / 3)
 
 
 def test_a_preserved_key_bends_as_it_is_like_a_moving_one():
@@ -218,12 +218,12 @@ def test_moving_keys_go_as_far_as_the_room_allows(crowded):
 
     wanted = (targets - keys).double()
     torch.testing.assert_close(moved_by(with_room, keys), wanted, rtol=0, atol=1e-6)
-    assert with_room.missing(keys, targets) < 1e-7
+    assert with_room.residual(keys, targets) < 1e-7
     # the least residual there can be: a projection on what two free directions reach
     free = torch.linalg.svd(more.double()).Vh[14:]
     reach, _ = torch.linalg.qr(keys.double() @ free.T)
     least = (wanted - reach @ reach.T @ wanted).norm() / wanted.norm()
-    assert without.missing(keys, targets) == pytest.approx(least.item(), abs=1e-6)
+    assert without.residual(keys, targets) == pytest.approx(least.item(), abs=1e-6)
 
 
 def test_fixed_keys_are_rows_of_unbounded_weight(crowded):

@@ -10,7 +10,7 @@ from transformers import CLIPTokenizer, T5Tokenizer
 
 from loco_cli.concept import PromptPair
 from loco_cli.encoders.tokenizer import (
-    check_pair,
+    check_prompt_pair,
     last_mention,
     load_clip_tokenizer,
     load_tokenizer,
@@ -80,10 +80,10 @@ def test_tokens_are_those_of_transformers(name, part):
 
     for prompt in PROMPTS:
         expected = theirs(prompt, truncation=True, return_offsets_mapping=True)
-        found = ours.read(prompt)
+        found = ours.tokenize(prompt)
         assert found.ids == tuple(expected.input_ids), prompt
         assert found.offsets == tuple(expected.offset_mapping), prompt
-    assert (ours.pad, ours.limit, ours.n_known) == (theirs.pad_token_id, 77, len(theirs))
+    assert (ours.pad, ours.limit, ours.vocabulary_size) == (theirs.pad_token_id, 77, len(theirs))
 
 
 def test_a_folder_has_its_own_tokenizer(tiny, tiny_tokenizer):
@@ -93,7 +93,9 @@ def test_a_folder_has_its_own_tokenizer(tiny, tiny_tokenizer):
     theirs = CLIPTokenizer.from_pretrained(tiny.path / "tokenizer")
 
     for prompt in PROMPTS:
-        assert tiny_tokenizer.read(prompt).ids == tuple(theirs(prompt, truncation=True).input_ids)
+        assert tiny_tokenizer.tokenize(prompt).ids == tuple(
+            theirs(prompt, truncation=True).input_ids
+        )
 
 
 def test_files_that_were_written_to_are_read_again(tiny, tmp_path):
@@ -103,11 +105,11 @@ def test_files_that_were_written_to_are_read_again(tiny, tmp_path):
     folder = tmp_path / "tokenizer"
     shutil.copytree(tiny.path / "tokenizer", folder)
     first = load_tokenizer(folder, "clip", 77)
-    assert load_tokenizer(folder, "clip", 77).read("a cat").ids == first.read("a cat").ids
+    assert load_tokenizer(folder, "clip", 77).tokenize("a cat").ids == first.tokenize("a cat").ids
 
     (folder / "merges.txt").write_text("#version: 0.2\n")
 
-    assert load_tokenizer(folder, "clip", 77).read("a cat").ids != first.read("a cat").ids
+    assert load_tokenizer(folder, "clip", 77).tokenize("a cat").ids != first.tokenize("a cat").ids
 
 
 def test_a_tokenizer_in_one_file_is_read(tiny, tiny_tokenizer, tmp_path):
@@ -120,7 +122,7 @@ def test_a_tokenizer_in_one_file_is_read(tiny, tiny_tokenizer, tmp_path):
 
     assert not (tmp_path / "vocab.json").exists()
     for prompt in PROMPTS:
-        assert saved.read(prompt) == tiny_tokenizer.read(prompt)
+        assert saved.tokenize(prompt) == tiny_tokenizer.tokenize(prompt)
     assert (saved.pad, saved.limit) == (tiny_tokenizer.pad, 77)
 
 
@@ -139,8 +141,8 @@ def test_learned_tokens_keep_their_numbers(tiny, tmp_path):
     ours = load_tokenizer(tmp_path, "clip", 77)
 
     prompt = "a photo of <my-cat> by monet"
-    assert ours.read(prompt).ids == tuple(theirs(prompt).input_ids)
-    assert 724 in ours.read(prompt).ids
+    assert ours.tokenize(prompt).ids == tuple(theirs(prompt).input_ids)
+    assert 724 in ours.tokenize(prompt).ids
 
 
 def test_the_map_of_special_tokens_overrules_the_settings(tiny, tmp_path):
@@ -179,7 +181,7 @@ def test_a_sentencepiece_model_is_read_without_its_library(tmp_path):
     ours = load_tokenizer(tmp_path, "t5", 77)
 
     for prompt in ("", "a cat", " Van Gogh  ", "a cat, by van!"):
-        found = ours.read(prompt)
+        found = ours.tokenize(prompt)
         expected = theirs(prompt.lower().strip(), return_offsets_mapping=True)
         assert found.ids == tuple(expected.input_ids)
         assert found.offsets == tuple(expected.offset_mapping)
@@ -235,8 +237,8 @@ def test_a_subject_that_fits_passes(tiny_tokenizer):
     """
     long = "snoopy and " + "a very nice house " * 40
 
-    check_pair(tiny_tokenizer, PromptPair("a cat", "", "cat"))
-    check_pair(tiny_tokenizer, PromptPair(long, "", "snoopy"))
+    check_prompt_pair(tiny_tokenizer, PromptPair("a cat", "", "cat"))
+    check_prompt_pair(tiny_tokenizer, PromptPair(long, "", "snoopy"))
 
 
 def test_a_subject_that_is_cut_off_is_refused(tiny_tokenizer):
@@ -246,9 +248,9 @@ def test_a_subject_that_is_cut_off_is_refused(tiny_tokenizer):
     prompt = "a very nice house " * 40 + "by van gogh"
 
     with pytest.raises(ConceptError) as caught:
-        check_pair(tiny_tokenizer, PromptPair(prompt, "", "van gogh"))
+        check_prompt_pair(tiny_tokenizer, PromptPair(prompt, "", "van gogh"))
 
-    n_tokens = len(tiny_tokenizer.read_whole(prompt).ids)
+    n_tokens = len(tiny_tokenizer.tokenize_whole(prompt).ids)
     assert caught.value.exit_code == 2
     assert caught.value.message == (
         "`van gogh` is cut off in `a very nice house a very nice house a very nice house a v...`: "
@@ -260,7 +262,7 @@ def test_a_long_prompt_keeps_its_end(tiny_tokenizer):
     """
     Of more tokens than are read the first ones stay, and the end token.
     """
-    cut = tiny_tokenizer.read("a cat " * 60)
+    cut = tiny_tokenizer.tokenize("a cat " * 60)
 
     assert len(cut.ids) == len(cut.offsets) == 77
     assert cut.ids[-1] == tiny_tokenizer.eos

@@ -201,7 +201,7 @@ def _of_tokenizers(home: Path) -> tuple[Target, ...]:
     text = load_tokenizer(whole, "clip", 77).backend.to_str()
 
     def load(content: bytes) -> object:
-        return load_tokenizer(tokens, "clip", 77).read("a cat by van gogh")
+        return load_tokenizer(tokens, "clip", 77).tokenize("a cat by van gogh")
 
     return (
         Target("tokens", (text.encode(),), load, whole_file),

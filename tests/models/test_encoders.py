@@ -74,7 +74,7 @@ def expected_states(name, path):
         missing, unexpected = module.load_state_dict(tensors, strict=False)
         assert set(missing) <= {"encoder.embed_tokens.weight"}  # tied
         assert not unexpected
-        read = [tokenizer.read(prompt).ids for prompt in PROMPTS]
+        read = [tokenizer.tokenize(prompt).ids for prompt in PROMPTS]
         ids = torch.tensor([[*row, *[tokenizer.pad] * (77 - len(row))] for row in read])
         mask = torch.arange(77) < torch.tensor([len(row) for row in read])[:, None]
         options = {"attention_mask": mask.long()} if name == "deepfloyd" else {}
@@ -204,7 +204,7 @@ def test_a_bare_unet_borrows_the_encoder_of_its_family(sd15, home, tmp_path):
     (home / "config" / "loco").mkdir(parents=True)
     (home / "config" / "loco" / "models.yaml").write_text(f"sd15: {sd15}\n")
 
-    assert locate(str(bare)).texts.name == "sd15"
+    assert locate(str(bare)).encoder_model.name == "sd15"
     for found, expected in zip(states_of(bare), states_of(sd15), strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
@@ -255,7 +255,7 @@ def test_a_unet_in_its_folder_has_the_encoder_beside_it(sd15, tmp_path):
     folder = shutil.copytree(sd15, tmp_path / "whole")
 
     for bare in (folder / "unet", *(folder / "unet").glob("*.safetensors")):
-        assert locate(str(bare)).texts.path == folder
+        assert locate(str(bare)).encoder_model.path == folder
 
 
 def cut(value):

@@ -12,7 +12,7 @@ from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.errors import CheckpointError, ModelUnavailable, RequestError, UnknownName
 from loco_cli.families import registry
 from loco_cli.models.hub import MODEL_FILES, fetch
-from loco_cli.models.locate import _declared, find, locate
+from loco_cli.models.locate import _declared, find_model_path, locate
 from tests.checkpoints import WIDTHS, K, sd1_weights, write_folder, write_single_file
 from tests.families.layouts import write_folder as write_relative
 from tests.families.small import small_model
@@ -139,7 +139,7 @@ def test_every_family_is_known_by_its_tensors(name, family, n_layers, d_text, tm
 
     assert (located.name, located.spec.name, located.spec.family.name) == ("mine", family, family)
     assert (located.spec.n_layers, located.spec.d_text) == (n_layers, d_text)
-    assert located.texts is located
+    assert located.encoder_model is located
     assert located.spec.unreachable == registry.get(name).unreachable
 
 
@@ -211,9 +211,9 @@ def test_a_user_has_places_of_his_own(tiny, home, cached):
     put_places(home, f"tiny: {tiny.path}\ntiny-plain: me/a-mirror\n")
     snapshot = cached("me/a-mirror")
 
-    assert find("tiny").path == tiny.path
+    assert find_model_path("tiny").path == tiny.path
     assert locate("tiny").name == "tiny"
-    assert find("tiny-plain").path == snapshot
+    assert find_model_path("tiny-plain").path == snapshot
     assert locate("me/a-mirror").spec.name == "tiny-plain"
 
 
@@ -267,7 +267,7 @@ def test_an_alias_comes_from_the_cache(cached):
     """
     snapshot = cached("CompVis/stable-diffusion-v1-4")
 
-    assert find("sd14").path == snapshot
+    assert find_model_path("sd14").path == snapshot
     for model in ("sd14", "CompVis/stable-diffusion-v1-4"):
         with pytest.raises(CheckpointError, match="is no `sd14`: tensor"):
             locate(model)

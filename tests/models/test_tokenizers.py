@@ -43,7 +43,7 @@ def test_a_single_file_has_the_tokenizers_of_the_package(name, tmp_path):
     found = tokenizers_of(locate(str(file)))
 
     prompt = "hello! a house by van gogh"
-    assert [one.read(prompt) for one in found] == [one.read(prompt) for one in folder]
+    assert [one.tokenize(prompt) for one in found] == [one.tokenize(prompt) for one in folder]
     assert [one.pad for one in found] == [one.pad for one in folder]
 
 
@@ -53,8 +53,8 @@ def test_tiny_as_a_file_keeps_its_own_words(tiny, tiny_file):
     """
     (folder,), (file,) = tokenizers_of(tiny), tokenizers_of(locate(str(tiny_file)))
 
-    assert file.read("a painting by van gogh") == folder.read("a painting by van gogh")
-    assert file.n_known == 724
+    assert file.tokenize("a painting by van gogh") == folder.tokenize("a painting by van gogh")
+    assert file.vocabulary_size == 724
 
 
 def test_deepfloyd_without_tokenizer_is_refused(tmp_path):
