@@ -233,7 +233,7 @@ def _read_single(entry: Entry, with_pickles: bool) -> CheckpointFile:
 
 def _pickled_parts(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     """Return the pickles of components that have no other weights."""
-    left_out, parts = weights_left_out(entries), registry.known().components
+    left_out, parts = weights_left_out(entries), registry.catalog().components
     return tuple(
         entry
         for entry in entries
@@ -250,7 +250,7 @@ def _check_network(
     """Raise CheckpointError where there are pickles, and no file that could hold the network."""
     is_pickled = any(is_pickle(entry.source) for entry in entries)
     folders = {file.path.rpartition("/")[0] for file in files}
-    networks = {network.component for network in registry.known().networks}
+    networks = {network.component for network in registry.catalog().networks}
     if is_pickled and not {"", *networks} & folders:
         raise CheckpointError(
             f"`{printable(root)}` has its UNet in a pickle only, which may run code when it "

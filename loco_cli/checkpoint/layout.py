@@ -26,9 +26,9 @@ from loco_cli.checkpoint.header import ITEM_BITS, Header, TensorInfo
 from loco_cli.checkpoint.reader import TensorSlot, finest, read_rows, read_tensor
 from loco_cli.errors import CheckpointError, RequestError, printable
 from loco_cli.families import registry
-from loco_cli.families.compvis import is_lone_ema
-from loco_cli.families.names import RowSlice, TensorAlias, clip_name, component_places
-from loco_cli.families.recognise import family_of, single_file_places
+from loco_cli.families.compvis import is_orphan_ema
+from loco_cli.families.names import RowSlice, TensorAlias, clip_name, component_aliases
+from loco_cli.families.recognise import family_of, single_file_aliases
 from loco_cli.families.spec import Family
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Checkpoint:
 
         They are in another format, or are a network or a text encoder in a folder of another name.
         """
-        known = registry.known()
+        known = registry.catalog()
         others = {
             file.path
             for file in self.files
@@ -181,7 +181,7 @@ def open_checkpoint(path: Path, *, with_pickles: bool = False) -> Checkpoint:
 
 
 def _canonical(component: str, name: str) -> str:
-    return next(component_places(component, (name,))).name
+    return next(component_aliases(component, (name,))).name
 
 
 def _slots_by_name(
@@ -190,7 +190,7 @@ def _slots_by_name(
     slots: dict[tuple[str, str], tuple[TensorSlot, ...]] = {}
     for file in files:
         folder, tensors = file.path.rpartition("/")[0], file.header.tensors
-        places = component_places(folder, tensors) if folder else single_file_places(tensors)
+        places = component_aliases(folder, tensors) if folder else single_file_aliases(tensors)
         for place in places:
             slot = _slot(file, place)
             key = (slot.component, slot.name)
@@ -233,7 +233,7 @@ def _check_rows(file: CheckpointFile, tensor: TensorInfo, rows: RowSlice) -> Non
 
 def _check_one_model(root: Path, slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
     """Raise CheckpointError where the root of a folder holds models that nothing ties together."""
-    inputs = [(network.component, network.input_tensor) for network in registry.known().networks]
+    inputs = [(network.component, network.input_tensor) for network in registry.catalog().networks]
     files = [slot.file for key in inputs for slot in slots.get(key, ())]
     if any("/" in file for file in files):
         return  # of a diffusers folder, whose publisher put the same model beside it
@@ -266,7 +266,7 @@ def _check_dtypes(family: Family, slots: dict[tuple[str, str], tuple[TensorSlot,
 
 def _check_copies(family: Family, slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
     for (component, name), copies in slots.items():
-        if is_lone_ema(component, name):
+        if is_orphan_ema(component, name):
             raise CheckpointError(
                 f"`{printable(copies[0].source)}` has the averaged copy `{printable(name)}`, "
                 "and nothing that it is a copy of",

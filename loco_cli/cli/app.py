@@ -85,7 +85,7 @@ def loco(
 ) -> None:
     """Find where a text-to-image model keeps a concept, and edit it in closed form."""
     if ctx.invoked_subcommand != "localize":
-        ctx.obj.team.check_alone(f"`loco {ctx.invoked_subcommand}`")
+        ctx.obj.team.require_single_process(f"`loco {ctx.invoked_subcommand}`")
 
 
 # one line per command, in the order of --help

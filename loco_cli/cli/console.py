@@ -92,7 +92,7 @@ class Terminal:
 
     def fail(self, error: LocoError) -> None:
         """Print an error and its way out, which other processes are told as well."""
-        self.team.tell(error)
+        self.team.report_error(error)
         self._trace(error)
         self._sentence("error", "bold red", error.message)
         if error.hint:

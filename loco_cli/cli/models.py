@@ -83,7 +83,7 @@ def _description(model: "KnownModel", text: str, projections: str) -> list[Text]
         "name": model.name,
         "title": spec.title,
         "family": spec.family.name,
-        "from": spec.hub_id or ("ships with loco" if spec.ships else "here alone"),
+        "from": spec.hub_id or ("ships with loco" if spec.is_shipped else "here alone"),
         "licence": spec.licence or "unknown",
         "here": "yes" if model.is_here else "no",
         "text": text,

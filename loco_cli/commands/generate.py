@@ -101,7 +101,7 @@ def plan(options: GenerateOptions) -> GeneratePlan:
 
 def run(plan: GeneratePlan, machine: RunOptions, events: Events = SILENT) -> GenerateResult:
     """Return a picture for every prompt and seed, prompts first; with an output, in one PNG."""
-    from loco_cli.sampling.sample import choose_batch_size, count_steps, sample, to_png
+    from loco_cli.sampling.sample import choose_batch_size, count_unet_calls, sample, to_png
 
     pipeline = load_model(plan.located, machine, events)
     runs, (steps, guidance) = plan.runs, plan.sampling
@@ -111,7 +111,7 @@ def run(plan: GeneratePlan, machine: RunOptions, events: Events = SILENT) -> Gen
         steps=steps,
         guidance=guidance,
         batch_size=choose_batch_size(machine.batch_size, pipeline),
-        tick=events.ticker("generating", len(runs) * count_steps(pipeline, steps)),
+        tick=events.ticker("generating", len(runs) * count_unet_calls(pipeline, steps)),
     )
     pictures = tuple(
         Generated(run.prompt, run.seed, to_png(image))

@@ -74,7 +74,7 @@ def tensors(
 ) -> tuple[TensorKey, ...]:
     """Return the projection by which each encoder's first self-attention writes its answer."""
     return tuple(
-        (encoder.component, f"{encoder.self_attention(0)}.{encoder.out_projection[0]}.weight")
+        (encoder.component, f"{encoder.self_attention_path(0)}.{encoder.out_projection[0]}.weight")
         for encoder in located.spec.context.encoders
     )
 

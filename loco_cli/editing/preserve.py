@@ -80,8 +80,8 @@ def preserved_prompts(
         if recipe.preserve != "auto" or kind in kinds:
             prompts += [name] if kind is None else _wordings(kind, name, recipe)
     edited = {concept.kind for concept in concepts}
-    for other in (kind for kind in spec.known if kind not in edited and kind != "style"):
-        things = [names[0] for names in spec.known[other][:_N_OTHERS]]
+    for other in (kind for kind in spec.known_concepts if kind not in edited and kind != "style"):
+        things = [names[0] for names in spec.known_concepts[other][:_N_OTHERS]]
         prompts += [fill(wording, "subject", name) for name in things for wording in PRESERVE]
     if recipe.edit.preserve_form == "ridge":
         prompts += everyday_split(spec, recipe).preserved
@@ -126,7 +126,7 @@ def neighbours(spec: ModelSpec, recipe: Recipe, kind: ConceptKind) -> tuple[Name
     """
     edited = [concept for concept in recipe.concepts if concept.kind == kind]
     others: list[Names] = []
-    for names in (*listed_things(spec, recipe, kind), *spec.known.get(kind, ())):
+    for names in (*listed_things(spec, recipe, kind), *spec.known_concepts.get(kind, ())):
         is_edited = any(concept.is_named(name) for concept in edited for name in names)
         if not is_edited and not any(share_a_name(names, other) for other in others):
             others.append(names)
@@ -213,5 +213,5 @@ def _nearest_first(subject: str, names: Sequence[str], encoder: "TextEncoder") -
 
 def _known_as(spec: ModelSpec, kind: ConceptKind, name: str) -> Names:
     """Return all names under which the model knows a thing, none if it does not."""
-    known = (names for names in spec.known.get(kind, ()) if share_a_name((name,), names))
+    known = (names for names in spec.known_concepts.get(kind, ()) if share_a_name((name,), names))
     return next(known, ())

@@ -21,10 +21,10 @@ from loco_cli.models.session import RunOptions, load_judge, load_model, load_sco
 from loco_cli.protocol.seeds import evaluate_seeds
 from loco_cli.recipe.record import Recipe
 from loco_cli.sampling.clip_score import ClipScorer
-from loco_cli.sampling.conditioning import PromptReader
+from loco_cli.sampling.conditioning import PromptEncoder
 from loco_cli.sampling.pipeline import Pipeline
-from loco_cli.sampling.sample import choose_batch_size, count_steps, sample, to_png
-from loco_cli.sampling.weights import replaced_weights, with_lora
+from loco_cli.sampling.sample import choose_batch_size, count_unet_calls, sample, to_png
+from loco_cli.sampling.weights import apply_lora, replace_weights
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def evaluate(
         return context.judge_held(plan, edited)
     before, scorers, batch_size = context.before(plan), context.scorers, context.batch_size
     if isinstance(edited, Lora):
-        with with_lora(context.pipeline, edited.parts) as pipeline:
+        with apply_lora(context.pipeline, edited.parts) as pipeline:
             after = _pictures(pipeline, plan, plan.runs, batch_size, "pictures after", events)
         return _judge_pictures(plan, before, after, scorers)
     del context  # one model in memory at a time
@@ -198,11 +198,11 @@ def edited_pipeline(
         for component in components:  # and no EMA copy
             weights = {name: new for (of, name), (_, new) in chosen.items() if of == component}
             module = getattr(pipeline.pipe, component)
-            stack.enter_context(replaced_weights(module, weights))
-        # with another encoder the prompts that were read so far read otherwise
-        is_reading_alike = components == [pipeline.spec.network]
-        reader = pipeline.reader if is_reading_alike else PromptReader(pipeline.pipe, pipeline.spec)
-        yield replace(pipeline, reader=reader)
+            stack.enter_context(replace_weights(module, weights))
+        if components == [pipeline.spec.network]:
+            yield pipeline
+        else:  # an edit of a text encoder invalidates the prompts encoded so far
+            yield replace(pipeline, prompt_encoder=PromptEncoder(pipeline.pipe, pipeline.spec))
 
 
 def _pictures(
@@ -213,7 +213,7 @@ def _pictures(
     stage: str,
     events: Events,
 ) -> list[Tensor]:
-    total = len(runs) * count_steps(pipeline, plan.steps)
+    total = len(runs) * count_unet_calls(pipeline, plan.steps)
     images = sample(
         pipeline,
         runs,

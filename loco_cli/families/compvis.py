@@ -73,7 +73,7 @@ _OPEN_CLIP_LAYER = {
 }
 
 
-def original_places(tensors: Sequence[str]) -> Iterator[TensorAlias]:
+def original_aliases(tensors: Sequence[str]) -> Iterator[TensorAlias]:
     """Yield the place of each tensor of a single file; one of another spelling keeps its name."""
     ema = _ema_names(tensors)
     n_up = 1 + max(
@@ -83,10 +83,10 @@ def original_places(tensors: Sequence[str]) -> Iterator[TensorAlias]:
         if tensor in ema:
             yield TensorAlias(UNET.ema_component, ema[tensor], tensor)
         else:
-            yield from _original_places(tensor, n_up)
+            yield from _aliases_of(tensor, n_up)
 
 
-def is_lone_ema(component: str, name: str) -> bool:
+def is_orphan_ema(component: str, name: str) -> bool:
     """Return whether a tensor averages keys or values of a UNet that is not in the file."""
     is_ema = component == OTHER_COMPONENT and name.startswith(EMA_PREFIX)
     return is_ema and bool(_EMA_KEY.search(name))
@@ -106,7 +106,7 @@ def original_module(module: str) -> str | None:
     return f"output_blocks.{slot}.1.{found[4]}"
 
 
-def labelled_block(name: str) -> tuple[str, str | None]:
+def block_and_label(name: str) -> tuple[str, str | None]:
     """Return the block of a UNet's tensor by its diffusers name, and as IN01, M00 or OUT03."""
     if middle := re.match(r"mid_block\.\w+\.\d+", name):
         return middle[0], "M00"
@@ -131,7 +131,7 @@ def _ema_names(names: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _original_places(tensor: str, n_up: int) -> Iterator[TensorAlias]:
+def _aliases_of(tensor: str, n_up: int) -> Iterator[TensorAlias]:
     for prefix, component in _CLIP_PREFIXES.items():
         if tensor.startswith(prefix):
             yield TensorAlias(component, clip_name(tensor.removeprefix(prefix)), tensor)

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from loco_cli.families import known
-from loco_cli.families.compvis import labelled_block
+from loco_cli.families import known_concepts
+from loco_cli.families.compvis import block_and_label
 from loco_cli.families.names import PEFT
 from loco_cli.families.spec import (
     UNET,
@@ -53,7 +53,7 @@ def _layers(widths: Sequence[int]) -> tuple[CrossAttention, ...]:
 
 def _block(name: str) -> tuple[str, None]:
     # labels count in a layout that it was never written in, with two layers per block
-    return labelled_block(name)[0], None
+    return block_and_label(name)[0], None
 
 
 def _refusal(shapes: Shapes) -> tuple[str, str] | None:
@@ -88,7 +88,7 @@ _IF = Family(
     guided_batch="halves",
     has_residual_attention=True,
     refusal=_refusal,
-    place=3,
+    order=3,
 )
 FAMILIES = (_IF,)
 
@@ -104,9 +104,9 @@ MODELS: tuple[ModelSpec, ...] = (
         steps=100,
         guidance=7.0,
         resolution=64,
-        scorer=known.CLIP_SCORER,
+        scorer=known_concepts.CLIP_SCORER,
         published_ranges={},  # arXiv:2405.01008: which layers matter depends on the prompt
-        known=known.STABLE_DIFFUSION,
+        known_concepts=known_concepts.STABLE_DIFFUSION,
         context=Context(
             (TextEncoderSpec("text_encoder", "tokenizer", "t5", "last", 4096, 24),),
             join="width",

@@ -55,7 +55,7 @@ class TensorAlias:
     is_transposed: bool = False
 
 
-def component_places(component: str, tensors: Iterable[str]) -> Iterator[TensorAlias]:
+def component_aliases(component: str, tensors: Iterable[str]) -> Iterator[TensorAlias]:
     """Yield the place of each tensor of a file that lies in a component folder."""
     for tensor in tensors:
         if component.startswith("text_encoder"):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from loco_cli.errors import CheckpointError, printable
 from loco_cli.families.compvis import EMA_PREFIX
-from loco_cli.families.names import OTHER_COMPONENT, TensorAlias, component_places
-from loco_cli.families.registry import get, known
+from loco_cli.families.names import OTHER_COMPONENT, TensorAlias, component_aliases
+from loco_cli.families.registry import catalog, get
 from loco_cli.families.spec import Family, Network, Shapes
 
 # what weights without a network may be, told by a part of `component/name`; first match wins
@@ -23,17 +23,17 @@ _STRANGERS = (
 )
 
 
-def single_file_places(tensors: Iterable[str]) -> tuple[TensorAlias, ...]:
+def single_file_aliases(tensors: Iterable[str]) -> tuple[TensorAlias, ...]:
     """
     Return the places of the tensors of a file that lies in no component folder.
 
     It is a network as diffusers names it, or in the spelling that claims the most of its tensors.
     """
     names = tuple(tensors)
-    for network in known().networks:
-        if any(name.startswith(network.sign) for name in names):
-            return tuple(component_places(network.component, names))
-    spellings = dict.fromkeys(family.single_file for family in known().families.values())
+    for network in catalog().networks:
+        if any(name.startswith(network.name_prefix) for name in names):
+            return tuple(component_aliases(network.component, names))
+    spellings = dict.fromkeys(family.single_file for family in catalog().families.values())
     return max((tuple(spell(names)) for spell in spellings if spell), key=_n_claimed)
 
 
@@ -47,9 +47,9 @@ def family_of(where: Path, shapes: Mapping[tuple[str, str], tuple[int, ...]]) ->
         CheckpointError: there is no network, its layers are none that are known, or the text
             encoders beside it do not fit it.
     """
-    for network in known().networks:
+    for network in catalog().networks:
         own = {name: shape for (owner, name), shape in shapes.items() if owner == network.component}
-        keys = [name for name in own if name.endswith(known().key_ends)]
+        keys = [name for name in own if name.endswith(catalog().key_ends)]
         if keys:
             break
     else:
@@ -57,7 +57,7 @@ def family_of(where: Path, shapes: Mapping[tuple[str, str], tuple[int, ...]]) ->
     layers = {name.rpartition(".")[0].rpartition(".")[0] for name in keys}
     fitting = [
         family
-        for family in known().families.values()
+        for family in catalog().families.values()
         if family.network == network
         and family.module_paths == layers
         and all(len(own.get(name, ())) == n for name, n in family.signature.items())
@@ -84,7 +84,10 @@ def _check_encoders(
     mapped = [shapes.get((network.component, f"{one.name}.weight")) for one in context.shared]
     d_read = next((shape for shape in mapped if shape), key)[-1]
     tables = [
-        next((shapes[e.component, n] for n in e.token_tables if (e.component, n) in shapes), None)
+        next(
+            (shapes[e.component, n] for n in e.token_embedding_names if (e.component, n) in shapes),
+            None,
+        )
         for e in context.encoders
     ]
     d_written = sum(shape[-1] for shape in tables if shape)
@@ -97,7 +100,7 @@ def _check_encoders(
 
 
 def _unknown(where: Path, network: Network, n_layers: int, shapes: Shapes) -> CheckpointError:
-    families = known().families.values()
+    families = catalog().families.values()
     for refusal in (found for family in families if (found := family.refusal(shapes))):
         what, hint = refusal
         return CheckpointError(f"`{printable(where)}` {what}", hint)

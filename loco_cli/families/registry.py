@@ -27,7 +27,7 @@ CLIP_MERGES = _CONFIGS / "clip" / "merges.txt"
 
 
 @dataclass(frozen=True)
-class _Known:
+class _Catalog:
     """
     The families of the package and their models, by name, in the order of lists.
 
@@ -42,14 +42,14 @@ class _Known:
     key_ends: tuple[str, ...]
 
 
-def known() -> _Known:
+def catalog() -> _Catalog:
     """Return all families and models; each module of the package is read once."""
     return _read(tuple(package.__path__))
 
 
 def family(name: str) -> Family:
     """Return the family that documents call by this name; raises UnknownName."""
-    families = known().families
+    families = catalog().families
     if name not in families:
         raise UnknownName(f"unknown family `{name}`", f"choose one of {', '.join(families)}")
     return families[name]
@@ -57,7 +57,7 @@ def family(name: str) -> Family:
 
 def names() -> tuple[str, ...]:
     """Return the names of all known models, the shipped ones first."""
-    return tuple(known().models)
+    return tuple(catalog().models)
 
 
 def get(name: str, hub_ids: Mapping[str, str] | None = None) -> ModelSpec:
@@ -66,7 +66,7 @@ def get(name: str, hub_ids: Mapping[str, str] | None = None) -> ModelSpec:
 
     Raises UnknownName, also where `hub_ids` names a model that is not known.
     """
-    models = known().models
+    models = catalog().models
     unknown = [one for one in (name, *(hub_ids or {})) if one not in models]
     if unknown:
         raise unknown_model(unknown[0])
@@ -100,7 +100,7 @@ def spec_for(
     layers = family.layers(widths)
     fitting = [
         spec
-        for spec in known().models.values()
+        for spec in catalog().models.values()
         if (spec.family, spec.d_text, spec.layers) == (family, d_text, layers)
     ]
     if architecture is None and spacing:
@@ -129,7 +129,7 @@ def spec_for(
 
 def shipped_folder(spec: ModelSpec) -> Path | None:
     """Return where the weights of a model that ships are, or None for one from the hub."""
-    return _WEIGHTS / spec.name if spec.ships and spec.hub_id is None else None
+    return _WEIGHTS / spec.name if spec.is_shipped and spec.hub_id is None else None
 
 
 def config_folder(spec: ModelSpec) -> Path | None:
@@ -142,14 +142,14 @@ def config_folder(spec: ModelSpec) -> Path | None:
 
 
 @lru_cache(maxsize=8)
-def _read(folders: tuple[str, ...]) -> _Known:
+def _read(folders: tuple[str, ...]) -> _Catalog:
     """Return what the modules in the folders of the package give."""
     modules = [
         import_module(f"{package.__name__}.{module.name}") for module in iter_modules(folders)
     ]
     families = sorted(
         (family for module in modules for family in getattr(module, "FAMILIES", ())),
-        key=lambda family: (family.place, family.name),
+        key=lambda family: (family.order, family.name),
     )
     order = {family.name: place for place, family in enumerate(families)}
     models = sorted(
@@ -158,7 +158,7 @@ def _read(folders: tuple[str, ...]) -> _Known:
     )
     networks = tuple(dict.fromkeys(family.network for family in families))
     encoders = (encoder.component for spec in models for encoder in spec.context.encoders)
-    return _Known(
+    return _Catalog(
         families={family.name: family for family in families},
         models={spec.name: spec for spec in models},
         networks=networks,

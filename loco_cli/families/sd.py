@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from loco_cli.families import known
-from loco_cli.families.compvis import labelled_block, original_places
+from loco_cli.families import known_concepts
+from loco_cli.families.compvis import block_and_label, original_aliases
 from loco_cli.families.names import KOHYA
 from loco_cli.families.spec import (
     UNET,
@@ -60,8 +60,8 @@ _SD1 = Family(
     width_tensors=tuple(f"down_blocks.{i}.resnets.0.conv1.weight" for i in range(4)),
     key_end=".attn2.to_k.weight",
     signature={_PROJ_IN: 4},
-    single_file=original_places,
-    block_label=labelled_block,
+    single_file=original_aliases,
+    block_label=block_and_label,
     lora=replace(
         KOHYA,
         prefixes={"unet": "lora_unet", "text_encoder": "lora_te"},
@@ -77,7 +77,7 @@ _SD1 = Family(
     n_channels=4,
     has_vae=True,
     guided_batch="halves",
-    place=0,
+    order=0,
 )
 _SD2 = replace(
     _SD1,
@@ -91,7 +91,7 @@ _SD2 = replace(
         base_version="sd_v2",
         is_v2=True,
     ),
-    place=1,
+    order=1,
 )
 FAMILIES = (_SD1, _SD2)
 
@@ -109,10 +109,10 @@ _SD14 = ModelSpec(
     steps=50,
     guidance=7.5,
     resolution=512,
-    scorer=known.CLIP_SCORER,
+    scorer=known_concepts.CLIP_SCORER,
     # starts of the papers' windows (arXiv:2405.01008, project page), two layers wide
     published_ranges={"style": (8, 10), "object": (6, 8), "fact": (6, 8)},
-    known=known.STABLE_DIFFUSION,
+    known_concepts=known_concepts.STABLE_DIFFUSION,
     context=_CONTEXT,
     licence="creativeml-openrail-m",
     config="sd1",
@@ -130,11 +130,11 @@ _TINY = replace(
     resolution=64,
     scorer="tiny",
     published_ranges={"object": (4, 6), "fact": (6, 8), "style": (8, 10)},
-    known=known.TINY,
+    known_concepts=known_concepts.TINY,
     context=replace(_CONTEXT, encoders=(replace(_CLIP_L, width=96, n_layers=4),)),
     licence="MIT",
     config=None,
-    ships=True,
+    is_shipped=True,
 )
 # the publisher took 2.1 and its base down in November 2025; these are mirrors
 _SD21 = replace(

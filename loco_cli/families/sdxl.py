@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from loco_cli.families import known
-from loco_cli.families.compvis import labelled_block, original_module, original_places
+from loco_cli.families import known_concepts
+from loco_cli.families.compvis import block_and_label, original_aliases, original_module
 from loco_cli.families.names import KOHYA
 from loco_cli.families.spec import (
     UNET,
@@ -56,8 +56,8 @@ _SDXL = Family(
     width_tensors=tuple(f"down_blocks.{i}.resnets.0.conv1.weight" for i in range(3)),
     key_end=".attn2.to_k.weight",
     signature={"add_embedding.linear_1.weight": 2},
-    single_file=original_places,
-    block_label=labelled_block,
+    single_file=original_aliases,
+    block_label=block_and_label,
     lora=replace(
         KOHYA,
         prefixes={"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"},
@@ -72,7 +72,7 @@ _SDXL = Family(
     n_channels=4,
     has_vae=True,
     guided_batch="halves",
-    place=2,
+    order=2,
 )
 FAMILIES = (_SDXL,)
 
@@ -97,10 +97,10 @@ _XL = ModelSpec(
     steps=50,
     guidance=5.0,
     resolution=1024,
-    scorer=known.CLIP_SCORER,
+    scorer=known_concepts.CLIP_SCORER,
     # the project page: layers 45-48, counted from 0 (its "64 layers" leave up block 1 out)
     published_ranges={"style": (45, 49), "fact": (45, 49)},
-    known=known.STABLE_DIFFUSION,
+    known_concepts=known_concepts.STABLE_DIFFUSION,
     context=_CONTEXT,
     # text_encoder_2 sums the prompt up in one vector, added to the time embedding of every block
     unreachable=("the pooled embedding, which add_embedding reads",),

@@ -38,7 +38,7 @@ class Network:
     component: str
     title: str
     input_tensor: str
-    sign: str
+    name_prefix: str
 
     @property
     def ema_component(self) -> str:
@@ -127,11 +127,11 @@ class TextEncoderSpec:
         return self.kind == "clip"
 
     @property
-    def token_tables(self) -> tuple[str, ...]:
+    def token_embedding_names(self) -> tuple[str, ...]:
         """The names that the token embedding may have, as files have them."""
         return _T5_TOKENS if self.kind == "t5" else (_CLIP_TOKENS,)
 
-    def self_attention(self, layer: int) -> str:
+    def self_attention_path(self, layer: int) -> str:
         """
         Return the tensors' prefix of a self-attention, as files have it.
 
@@ -141,7 +141,7 @@ class TextEncoderSpec:
             return f"encoder.block.{layer}.layer.0.SelfAttention"
         return f"text_model.encoder.layers.{layer}.self_attn"
 
-    def feed_forward(self, layer: int) -> str:
+    def feed_forward_path(self, layer: int) -> str:
         """Return the tensors' prefix of a layer's two maps behind its self-attention."""
         if self.kind == "t5":
             return f"encoder.block.{layer}.layer.1.DenseReluDense"
@@ -262,7 +262,7 @@ class Family:
     guided_batch: Literal["halves", "none"]
     has_residual_attention: bool = False
     refusal: Callable[[Shapes], tuple[str, str] | None] = lambda shapes: None
-    place: int = 100
+    order: int = 100
 
     def layers(self, widths: Sequence[int]) -> tuple[CrossAttention, ...]:
         """Return the layers of a network with these widths, in execution order."""
@@ -310,7 +310,7 @@ class ModelSpec:
     resolution: int
     scorer: str
     published_ranges: Mapping[str, tuple[int, int]]
-    known: Mapping[str, tuple[tuple[str, ...], ...]]
+    known_concepts: Mapping[str, tuple[tuple[str, ...], ...]]
     context: Context
     unreachable: tuple[str, ...] = ()
     licence: str | None = None
@@ -318,7 +318,7 @@ class ModelSpec:
     architecture: str | None = None
     prediction: Literal["epsilon", "v_prediction"] = "epsilon"
     spacing: str | None = None
-    ships: bool = False
+    is_shipped: bool = False
 
     @property
     def network(self) -> str:

@@ -268,11 +268,14 @@ def _draw(
     context: SearchContext, trials: Sequence[_TraceTrial], subject: str, sampling: tuple[int, float]
 ) -> _Drawn:
     """Return the score of every run, each drawn once."""
-    from loco_cli.sampling.sample import count_steps, to_png  # diffusers lives behind this line
+    from loco_cli.sampling.sample import (
+        count_unet_calls,
+        to_png,
+    )  # diffusers lives behind this line
     from loco_cli.sampling.traced import sample_traced
 
     steps, guidance = sampling
-    n_steps = count_steps(context.pipeline, steps)
+    n_steps = count_unet_calls(context.pipeline, steps)
     n_runs = len({trial.run for trial in trials})
     drawn, n_samples = _Drawn({}, {}, 0), 0
     tick = context.events.ticker(f"tracing {subject}", n_runs * n_steps)

@@ -101,7 +101,7 @@ def _rank_layers(search: FastSearch) -> list[float]:
     """Return the size of what the subject adds in each layer, a mean over the prompts."""
     import torch
 
-    from loco_cli.sampling.probe import contribute  # diffusers lives behind this line
+    from loco_cli.sampling.probe import contribution_norms  # diffusers lives behind this line
 
     runs, pipeline = search.runs, search.runs.context.pipeline
     tokenizer = tokenizers_of(runs.context.located.encoder_model)[0]
@@ -111,9 +111,9 @@ def _rank_layers(search: FastSearch) -> list[float]:
         for trial in trials:
             tokens = tokenizer.tokenize(trial.run.prompt)
             start, _ = last_mention(tokens.text, runs.concept.subject)
-            n_tokens = len(pipeline.reader.read(trial.run.prompt).states)
+            n_tokens = len(pipeline.prompt_encoder.encode(trial.run.prompt).states)
             masks.append(_subject_mask(tokens.offsets, start, n_tokens))
-        return contribute(pipeline, path, torch.tensor(masks), len(path.steps))
+        return contribution_norms(pipeline, path, torch.tensor(masks), len(path.steps))
 
     return search.measure_originals("contribution", measure, 1, runs.steps)
 

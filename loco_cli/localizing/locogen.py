@@ -101,11 +101,11 @@ def _find_range(runs: RunRecorder) -> LocalizationRun:
 
 def _rank_layers(search: FastSearch) -> list[float]:
     """Return how large a share of the full swap each layer makes, a mean over the prompts."""
-    from loco_cli.sampling.probe import attribute  # diffusers lives behind this line
+    from loco_cli.sampling.probe import attribution_shares  # diffusers lives behind this line
 
     def measure(path: "Trajectory", trials: Sequence[SwapTrial]) -> "Tensor":
         targets = [trial.run.swap.prompt for trial in trials if trial.run.swap]
-        return attribute(search.runs.context.pipeline, path, targets, fast.N_STEPS)
+        return attribution_shares(search.runs.context.pipeline, path, targets, fast.N_STEPS)
 
     return search.measure_originals("attribution", measure, fast.N_PASSES, fast.N_STEPS)
 

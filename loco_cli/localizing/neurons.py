@@ -120,7 +120,7 @@ class _Listing:
 
     def run(self, n_evaluations_before: int) -> LocalizationRun:
         """Return the listing; the evaluations of finding the layers are counted with it."""
-        from loco_cli.sampling.sample import count_steps, sample  # diffusers lives here
+        from loco_cli.sampling.sample import count_unet_calls, sample  # diffusers lives here
 
         started, context, settings = time.monotonic(), self.context, self.recipe.localize
         steps, guidance = context.located.spec.sampling(settings.steps, settings.guidance)
@@ -130,7 +130,7 @@ class _Listing:
             for seed in self.seeds
             for name, run in self._four(pair, seed)
         ]
-        n_calls = len(runs) * count_steps(context.pipeline, steps)
+        n_calls = len(runs) * count_unet_calls(context.pipeline, steps)
         images = sample(
             context.pipeline,
             [run for _, _, run in runs],

@@ -195,9 +195,9 @@ class RunRecorder:
     @property
     def steps(self) -> int:
         """How often the UNet is called for a picture."""
-        from loco_cli.sampling.sample import count_steps
+        from loco_cli.sampling.sample import count_unet_calls
 
-        return count_steps(self.context.pipeline, self.sampling[0])
+        return count_unet_calls(self.context.pipeline, self.sampling[0])
 
     @property
     def evaluations_per_picture(self) -> int:
@@ -247,7 +247,7 @@ class RunRecorder:
         """Make a picture for all trials of each, this process its share of them."""
         from loco_cli.sampling.sample import sample
 
-        batches = self.context.team.share(fresh, self.context.batch_size)
+        batches = self.context.team.own_batches(fresh, self.context.batch_size)
         mine = [sharing for batch in batches for sharing in batch]
         images = sample(
             self.context.pipeline,

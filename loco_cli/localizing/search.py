@@ -71,17 +71,17 @@ class FastSearch:
     def _measured(
         self, trials: Sequence[SwapTrial], measure: Measure
     ) -> list[list[float]]:  # [n, n_layers]
-        from loco_cli.sampling.probe import follow  # diffusers lives behind this line
+        from loco_cli.sampling.probe import record_trajectory  # diffusers lives behind this line
 
         runs, (steps, guidance) = self.runs, self.runs.sampling
         team, made, measured = runs.context.team, [], []
         # a backward pass keeps what a batch of four forgets
-        batches = team.share(trials, max(1, runs.context.batch_size // 4))
+        batches = team.own_batches(trials, max(1, runs.context.batch_size // 4))
         n_steps = sum(map(len, batches)) * runs.steps
         tick = runs.context.events.ticker(f"{self.stage}, ranking", n_steps)
         for batch in batches:
             plain = [Run(trial.run.prompt, trial.run.seed) for trial in batch]
-            path, images = follow(
+            path, images = record_trajectory(
                 runs.context.pipeline, plain, steps=steps, guidance=guidance, tick=tick
             )
             made += [(t, runs.score(t, image)) for t, image in zip(batch, images, strict=True)]

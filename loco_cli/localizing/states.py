@@ -101,14 +101,14 @@ def _encoder_states(encoder: TextEncoderSpec, tensors: Iterable[str]) -> tuple[S
     """Return self-attention and MLP of every block of a text encoder's tensors."""
     known, (out, _) = set(tensors), encoder.out_projection
     blocks = takewhile(
-        lambda block: f"{encoder.self_attention(block)}.{out}.weight" in known, count()
+        lambda block: f"{encoder.self_attention_path(block)}.{out}.weight" in known, count()
     )
     return tuple(
         state
         for block in blocks
         for state in (
-            State(encoder.component, encoder.self_attention(block), "self-attention", block),
-            State(encoder.component, encoder.feed_forward(block), "mlp", block),
+            State(encoder.component, encoder.self_attention_path(block), "self-attention", block),
+            State(encoder.component, encoder.feed_forward_path(block), "mlp", block),
         )
     )
 

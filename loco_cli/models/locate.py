@@ -158,7 +158,7 @@ def find_model_path(model: str) -> _ModelPath:
     if is_path(model):
         return _ModelPath(path.stem if path.suffix in _SUFFIXES else path.absolute().name, path)
     if "/" in model:
-        root = _from_hub(model, tuple(one.component for one in registry.known().networks))
+        root = _from_hub(model, tuple(one.component for one in registry.catalog().networks))
         return _ModelPath(model, root, root.name)
     or_else = ", or give a folder, a `.safetensors` file or a hub id"
     raise registry.unknown_model(model, or_else)

@@ -75,10 +75,10 @@ def tokenizer_of(located: LocatedModel, encoder: TextEncoderSpec) -> PromptToken
 def token_table(located: LocatedModel, encoder: TextEncoderSpec) -> TensorSlot:
     """Return where the token embedding of a text encoder is; raises CheckpointError."""
     holds = located.checkpoint.holds
-    names = [name for name in encoder.token_tables if holds(encoder.component, name)]
+    names = [name for name in encoder.token_embedding_names if holds(encoder.component, name)]
     if not names:
         raise CheckpointError(
-            f"`{printable(located.path)}` lacks `{encoder.token_tables[0]}` in "
+            f"`{printable(located.path)}` lacks `{encoder.token_embedding_names[0]}` in "
             f"`{encoder.component}`"
         )
     return located.checkpoint.slots(encoder.component, names[0])[0]

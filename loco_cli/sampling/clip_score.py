@@ -35,7 +35,7 @@ class ClipScorer:
         self.mean = torch.tensor(settings.get("image_mean", _CLIP_MEAN)).view(3, 1, 1)
         self.std = torch.tensor(settings.get("image_std", _CLIP_STD)).view(3, 1, 1)
         self.side = self.model.config.vision_config.image_size
-        self.known_captions: dict[str, Tensor] = {}
+        self.caption_embeddings: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:  # [n, 3, h, w], 0 to 1 -> [n, d]
@@ -52,12 +52,12 @@ class ClipScorer:
     def embed_captions(self, captions: Sequence[str]) -> Tensor:  # [n, d]
         """Return unit vectors of captions, each embedded once."""
         for caption in dict.fromkeys(captions):
-            if caption not in self.known_captions:
+            if caption not in self.caption_embeddings:
                 tokens = self.tokenizer(caption, truncation=True, return_tensors="pt")
                 features = self.model.get_text_features(**tokens.to(self.model.device))
                 unit = functional.normalize(features.pooler_output, dim=-1)
-                self.known_captions[caption] = unit[0].cpu()
-        return torch.stack([self.known_captions[caption] for caption in captions])
+                self.caption_embeddings[caption] = unit[0].cpu()
+        return torch.stack([self.caption_embeddings[caption] for caption in captions])
 
     def scores(self, images: Tensor, captions: Sequence[str]) -> list[float]:
         """Return the cosine of each picture [n, 3, h, w] with its own caption."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from loco_cli.families.spec import ModelSpec
 from loco_cli.interventions import Run
-from loco_cli.sampling.quiet import without_advice
+from loco_cli.sampling.quiet import errors_only
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class _BatchConditioning:
 
 
 @dataclass
-class PromptReader:
+class PromptEncoder:
     """A pipeline's way from prompts to conditioning; each prompt is encoded once, by itself."""
 
     pipe: Any
     spec: ModelSpec
-    known: dict[str, _Conditioning] = field(default_factory=dict)
+    conditionings: dict[str, _Conditioning] = field(default_factory=dict)
 
     @property
     def network(self) -> nn.Module:
@@ -50,10 +50,10 @@ class PromptReader:
         network: nn.Module = getattr(self.pipe, self.spec.network)
         return network
 
-    def read(self, prompt: str) -> _Conditioning:
+    def encode(self, prompt: str) -> _Conditioning:
         """Return the conditioning of a prompt, in the network's dtype."""
-        if prompt not in self.known:
-            with torch.no_grad(), without_advice():
+        if prompt not in self.conditionings:
+            with torch.no_grad(), errors_only():
                 states, _, *pooled = self.pipe.encode_prompt(
                     prompt=[prompt],
                     device=self.network.device,
@@ -62,17 +62,17 @@ class PromptReader:
                 )
             dtype = self.network.dtype
             parts = (states, *pooled[:1])
-            self.known[prompt] = _Conditioning(*(part[0].to(dtype) for part in parts))
-        return self.known[prompt]
+            self.conditionings[prompt] = _Conditioning(*(part[0].to(dtype) for part in parts))
+        return self.conditionings[prompt]
 
-    def read_nothing(self) -> _Conditioning:
+    def encode_negative(self) -> _Conditioning:
         """Return what guidance leads away from: the empty prompt, or zeros where it is those."""
-        empty = self.read("")
+        empty = self.encode("")
         if empty.pooled is None or not self.pipe.config.get("force_zeros_for_empty_prompt"):
             return empty
         return _Conditioning(torch.zeros_like(empty.states), torch.zeros_like(empty.pooled))
 
-    def read_batch(self, runs: Sequence[Run], *, is_guided: bool) -> _BatchConditioning:
+    def encode_batch(self, runs: Sequence[Run], *, is_guided: bool) -> _BatchConditioning:
         """
         Return what these runs give the UNet together.
 
@@ -81,7 +81,7 @@ class PromptReader:
         layers.
         """
         past = tuple(run.pooled_prompt for run in runs)
-        has_pooled = self.read(past[0]).pooled is not None
+        has_pooled = self.encode(past[0]).pooled is not None
         given = tuple(run.prompt for run in runs) if has_pooled else past
         contexts: dict[tuple[str, ...], Tensor] = {}
         context_of: dict[int, Tensor] = {}
@@ -96,12 +96,12 @@ class PromptReader:
         if has_pooled:
             arguments["pooled_prompt_embeds"] = self._pooled(past)
         if is_guided:
-            arguments |= self.negative(len(runs))
+            arguments |= self.negative_arguments(len(runs))
         return _BatchConditioning(arguments, context_of)
 
-    def negative(self, n: int) -> dict[str, Tensor]:
+    def negative_arguments(self, n: int) -> dict[str, Tensor]:
         """Return the pipeline's arguments for what guidance leads away from, `n` times."""
-        nothing = self.read_nothing()
+        nothing = self.encode_negative()
         negative = {"negative_prompt_embeds": torch.stack([nothing.states] * n)}
         if nothing.pooled is not None:
             negative["negative_pooled_prompt_embeds"] = torch.stack([nothing.pooled] * n)
@@ -111,15 +111,15 @@ class PromptReader:
         """Return what the layers read of these prompts, behind the map that they share."""
         states = self._states(prompts)
         if is_guided:
-            nothing = torch.stack([self.read_nothing().states] * len(prompts))
+            nothing = torch.stack([self.encode_negative().states] * len(prompts))
             states = torch.cat([nothing, states])
         for shared in self.spec.context.shared:
             states = self.network.get_submodule(shared.name)(states)
         return states
 
     def _states(self, prompts: Sequence[str]) -> Tensor:  # [n, n_tokens, d_states]
-        return torch.stack([self.read(prompt).states for prompt in prompts])
+        return torch.stack([self.encode(prompt).states for prompt in prompts])
 
     def _pooled(self, prompts: Sequence[str]) -> Tensor:  # [n, d_pooled]
-        pooled = (self.read(prompt).pooled for prompt in prompts)
+        pooled = (self.encode(prompt).pooled for prompt in prompts)
         return torch.stack([one for one in pooled if one is not None])

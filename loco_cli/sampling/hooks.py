@@ -17,7 +17,7 @@ _PICTURE_VALUES = "to_v"  # in every attention of diffusers
 
 
 @contextmanager
-def give_contexts(
+def replace_contexts(
     unet: nn.Module,
     layers: Sequence[CrossAttention],
     contexts: Mapping[int, Tensor],  # layer -> [batch, n_tokens, d_text]
@@ -43,7 +43,7 @@ def give_contexts(
 
 
 @contextmanager
-def blur_rows(
+def add_noise_to_rows(
     module: nn.Module, noise: Mapping[int, tuple[Sequence[int], Tensor]]
 ) -> Iterator[None]:
     """
@@ -87,7 +87,7 @@ def restore_rows(
         yield
 
 
-def on_every_call(module: nn.Module, tell: Callable[[], None]) -> AbstractContextManager[Any]:
+def call_after_forward(module: nn.Module, tell: Callable[[], None]) -> AbstractContextManager[Any]:
     """Return a block; while it is open, `tell` is called after every forward pass of `module`."""
     return module.register_forward_hook(lambda *_: tell())
 
@@ -122,7 +122,7 @@ def _holding(rows: Sequence[tuple[int, FixChannels]]) -> Callable[..., Tensor]:
 
 
 @contextmanager
-def keep_calls(module: nn.Module, keep: Callable[..., None]) -> Iterator[None]:
+def record_calls(module: nn.Module, keep: Callable[..., None]) -> Iterator[None]:
     """While open, `keep` is given the arguments of every call of `module`."""
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -133,9 +133,7 @@ def keep_calls(module: nn.Module, keep: Callable[..., None]) -> Iterator[None]:
 
 
 @contextmanager
-def watch_layers(
-    unet: nn.Module, layers: Sequence[CrossAttention], watch: _Watch
-) -> Iterator[None]:
+def hook_layers(unet: nn.Module, layers: Sequence[CrossAttention], watch: _Watch) -> Iterator[None]:
     """
     While open, `watch` sees what every layer answers, may ask it again, and may answer instead.
 
@@ -151,7 +149,7 @@ def watch_layers(
 
 
 @contextmanager
-def only_values_of(
+def zero_other_values(
     attention: nn.Module,
     layer: CrossAttention,
     tokens: Tensor,  # [batch, n_tokens, 1]

@@ -24,7 +24,7 @@ from loco_cli.encoders.tokenizer import load_tokenizer
 from loco_cli.errors import CheckpointError, MachineError, RequestError
 from loco_cli.families import registry
 from loco_cli.families.spec import ModelSpec, TextEncoderSpec
-from loco_cli.sampling.conditioning import PromptReader
+from loco_cli.sampling.conditioning import PromptEncoder
 from loco_cli.sampling.quiet import silence_libraries
 
 Tensors = Callable[[str], Mapping[str, Tensor]]  # of a component, as diffusers names them
@@ -39,12 +39,12 @@ class Pipeline:
 
     pipe: DiffusionPipeline
     spec: ModelSpec
-    reader: PromptReader
+    prompt_encoder: PromptEncoder
 
     @property
     def network(self) -> nn.Module:
         """The network that draws."""
-        return self.reader.network
+        return self.prompt_encoder.network
 
     @property
     def has_latents(self) -> bool:
@@ -125,7 +125,7 @@ def load_pipeline(
         _check_whole(path, pipe, spec, holds)
         pipe.set_progress_bar_config(disable=True)
         _move(pipe, where, path)
-    loaded = Pipeline(pipe, spec, PromptReader(pipe, spec))
+    loaded = Pipeline(pipe, spec, PromptEncoder(pipe, spec))
     if loaded.has_latents:
         pipe.vae.enable_slicing()  # a picture at a time: its memory is not the batch's
     return loaded

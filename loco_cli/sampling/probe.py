@@ -16,7 +16,13 @@ from torch import Tensor, nn
 
 from loco_cli.events import Tick
 from loco_cli.interventions import Run, SwapPrompt
-from loco_cli.sampling.hooks import Again, give_contexts, keep_calls, only_values_of, watch_layers
+from loco_cli.sampling.hooks import (
+    Again,
+    hook_layers,
+    record_calls,
+    replace_contexts,
+    zero_other_values,
+)
 from loco_cli.sampling.pipeline import Pipeline
 from loco_cli.sampling.sample import sample_batch
 
@@ -42,19 +48,19 @@ class Trajectory:
     runs: Sequence[Run]
     steps: list[_Step] = field(default_factory=list)
 
-    def spread(self, n: int) -> list[_Step]:
+    def evenly_spaced(self, n: int) -> list[_Step]:
         """Return `n` of the steps, each from the middle of its share."""
         n = min(n, len(self.steps))
         return [self.steps[(2 * i + 1) * len(self.steps) // (2 * n)] for i in range(n)]
 
-    def keep(self, sample: Tensor, timestep: Any, **others: Any) -> None:
+    def record(self, sample: Tensor, timestep: Any, **others: Any) -> None:
         """Keep a call of the UNet."""
         n = len(self.runs)
         half = n if len(sample) == 2 * n else 0
         self.steps.append(_Step(sample[half:], timestep, _from(half, others)))
 
 
-def follow(
+def record_trajectory(
     pipeline: Pipeline,
     runs: Sequence[Run],
     *,
@@ -64,12 +70,12 @@ def follow(
 ) -> tuple[Trajectory, Tensor]:  # and pictures [n, 3, h, w], 0 to 1
     """Return how the pictures of runs without a swap come about, made together, and these."""
     trajectory = Trajectory(runs)
-    with keep_calls(pipeline.network, trajectory.keep):
+    with record_calls(pipeline.network, trajectory.record):
         images = sample_batch(pipeline, runs, steps=steps, guidance=guidance, tick=tick)
     return trajectory, images
 
 
-def attribute(
+def attribution_shares(
     pipeline: Pipeline, trajectory: Trajectory, targets: Sequence[str], n_steps: int
 ) -> Tensor:  # [n_runs, n_layers]
     """
@@ -87,11 +93,11 @@ def attribute(
     """
     contexts = _contexts(pipeline, trajectory.runs, targets)
     with _frozen(pipeline.network):
-        found = [_shares(pipeline, step, contexts) for step in trajectory.spread(n_steps)]
+        found = [_shares(pipeline, step, contexts) for step in trajectory.evenly_spaced(n_steps)]
     return torch.stack(found).abs().mean(0)
 
 
-def contribute(
+def contribution_norms(
     pipeline: Pipeline,
     trajectory: Trajectory,
     tokens: Tensor,  # [n_runs, n_tokens], 1 for those of the subject
@@ -106,20 +112,20 @@ def contribute(
     Zarei et al. 2025, arXiv:2505.18832.
     """
     found = torch.zeros(pipeline.spec.n_layers, len(tokens))
-    kept = trajectory.spread(n_steps)
+    kept = trajectory.evenly_spaced(n_steps)
 
     def watch(index: int, attention: nn.Module, output: Tensor, again: Again) -> Tensor:
         mask = tokens[..., None].to(output)
         layer = pipeline.spec.layers[index]
-        with only_values_of(attention, layer, mask):
+        with zero_other_values(attention, layer, mask):
             with_tokens = again()
-        with only_values_of(attention, layer, mask * 0):
+        with zero_other_values(attention, layer, mask * 0):
             without = again()
         sizes = _by_position(with_tokens - without).float().norm(dim=1)  # [n, positions]
         found[index] += sizes.mean(1).cpu() / len(kept)
         return output
 
-    with torch.no_grad(), watch_layers(pipeline.network, pipeline.spec.layers, watch):
+    with torch.no_grad(), hook_layers(pipeline.network, pipeline.spec.layers, watch):
         for step in kept:
             step.call(pipeline.network)
     return found.T
@@ -129,7 +135,7 @@ def _shares(
     pipeline: Pipeline, step: _Step, contexts: dict[int, Tensor]
 ) -> Tensor:  # [n, n_layers]
     network, layers = pipeline.network, pipeline.spec.layers
-    with torch.no_grad(), give_contexts(network, layers, contexts):
+    with torch.no_grad(), replace_contexts(network, layers, contexts):
         swapped = step.call(network).float()
     outputs: dict[int, Tensor] = {}
     changes: dict[int, Tensor] = {}
@@ -141,7 +147,7 @@ def _shares(
         outputs[index] = output if output.requires_grad else output.detach().requires_grad_()
         return outputs[index]
 
-    with torch.enable_grad(), watch_layers(network, layers, watch):
+    with torch.enable_grad(), hook_layers(network, layers, watch):
         prediction = step.call(network).float()
         change = (swapped - prediction).detach()
         size = change.flatten(1).norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
@@ -177,7 +183,7 @@ def _contexts(pipeline: Pipeline, runs: Sequence[Run], targets: Sequence[str]) -
         Run(run.prompt, run.seed, SwapPrompt(everywhere, target))
         for run, target in zip(runs, targets, strict=True)
     ]
-    return pipeline.reader.read_batch(swapped, is_guided=False).contexts
+    return pipeline.prompt_encoder.encode_batch(swapped, is_guided=False).contexts
 
 
 def _by_position(states: Tensor) -> Tensor:  # [n, channels, positions]

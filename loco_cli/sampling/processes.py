@@ -28,14 +28,14 @@ class Team:
 
     rank: int = 0
     size: int = 1
-    is_whole: bool = True
+    is_connected: bool = True
 
     @property
     def is_first(self) -> bool:
         """Whether this is the process that speaks and writes."""
         return self.rank == 0
 
-    def share(self, items: Sequence[T], most: int) -> list[Sequence[T]]:
+    def own_batches(self, items: Sequence[T], most: int) -> list[Sequence[T]]:
         """
         Return this process's batches of `items`: of `most` each, smaller ones where all have work.
 
@@ -52,26 +52,26 @@ class Team:
         found = self._exchange(value)
         for one in found:
             if isinstance(one, LocoError):
-                self.is_whole = False
+                self.is_connected = False
                 raise one
         return [one for one in found if not isinstance(one, LocoError)]
 
-    def tell(self, error: LocoError) -> None:
+    def report_error(self, error: LocoError) -> None:
         """Tell the others that this process failed, unless they are gone or know."""
-        if self.size > 1 and self.is_whole:
-            self.is_whole = False
+        if self.size > 1 and self.is_connected:
+            self.is_connected = False
             with suppress(MachineError):
                 self._exchange(error)
 
-    def part(self) -> None:
+    def leave(self) -> None:
         """Let the others go: nothing is shared from here on."""
         self.gather(None)
-        self.is_whole = False
+        self.is_connected = False
 
-    def check_alone(self, what: str) -> None:
+    def require_single_process(self, what: str) -> None:
         """Raise RequestError for work that several processes would do twice."""
         if self.size > 1:
-            self.is_whole = False  # all are refused alike
+            self.is_connected = False  # all are refused alike
             raise RequestError(
                 f"{what} is done by one process, and {self.size} were launched",
                 "run it without `accelerate launch`",
@@ -95,7 +95,7 @@ class Team:
         try:
             found: list[T | LocoError] = gather_object([value])
         except RuntimeError as error:  # gloo's: the connection is closed
-            self.is_whole = False
+            self.is_connected = False
             raise MachineError(
                 "another process of this run ended before its work was done",
                 "what was finished is kept: the same command goes on with it",

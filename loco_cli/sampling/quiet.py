@@ -17,7 +17,7 @@ transformers_logging.set_verbosity_error()
 
 
 @contextlib.contextmanager
-def without_advice() -> Iterator[None]:
+def errors_only() -> Iterator[None]:
     """While open, diffusers and transformers report errors only, and nobody warns of the future."""
     levels = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
     diffusers_logging.set_verbosity(logging.ERROR)
@@ -39,5 +39,5 @@ def silence_libraries() -> Iterator[None]:
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     # loading bars of nested libraries
-    with without_advice(), contextlib.redirect_stderr(io.StringIO()):
+    with errors_only(), contextlib.redirect_stderr(io.StringIO()):
         yield

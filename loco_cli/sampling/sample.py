@@ -12,9 +12,9 @@ from torch import Tensor
 from loco_cli.errors import OutOfMemory
 from loco_cli.events import Tick
 from loco_cli.interventions import Run
-from loco_cli.sampling.hooks import fix_channels, give_contexts, on_every_call
+from loco_cli.sampling.hooks import call_after_forward, fix_channels, replace_contexts
 from loco_cli.sampling.pipeline import Pipeline
-from loco_cli.sampling.quiet import without_advice
+from loco_cli.sampling.quiet import errors_only
 
 _PIXELS_PER_BATCH = 64 * 256  # latent pixels that one UNet call takes on a CPU
 _BYTES_PER_PIXEL = 256 * 1024  # of memory for a latent pixel on an NVIDIA card: 1 GiB for 64 x 64
@@ -38,10 +38,10 @@ def choose_batch_size(batch_size: str | int, pipeline: Pipeline) -> int:
     return 1 << (int(n_fitting).bit_length() - 1)  # so that a few bytes change no score
 
 
-def count_steps(pipeline: Pipeline, steps: int) -> int:
+def count_unet_calls(pipeline: Pipeline, steps: int) -> int:
     """Return how often the UNet is called for a picture of `steps`; some schedulers add one."""
     scheduler = pipeline.pipe.scheduler
-    with without_advice():
+    with errors_only():
         scheduler.set_timesteps(steps)
     return len(scheduler.timesteps)
 
@@ -93,10 +93,10 @@ def sample_batch(
     tick: Tick = lambda n: None,
 ) -> Tensor:  # [n, 3, h, w], 0 to 1
     """Return the pictures of some runs, made together; raises OutOfMemory without memory."""
-    given = pipeline.reader.read_batch(runs, is_guided=pipeline.is_guided(guidance))
+    given = pipeline.prompt_encoder.encode_batch(runs, is_guided=pipeline.is_guided(guidance))
     network, seeds = pipeline.network, [run.seed for run in runs]
     with (
-        give_contexts(network, pipeline.spec.layers, given.contexts),
+        replace_contexts(network, pipeline.spec.layers, given.contexts),
         fix_channels(network, [run.fixed for run in runs]),
     ):
         return draw(pipeline, given.arguments, seeds, steps=steps, guidance=guidance, tick=tick)
@@ -113,9 +113,9 @@ def draw(
 ) -> Tensor:  # [n, 3, h, w], 0 to 1
     """Return a picture per seed of what the pipeline is given; raises OutOfMemory."""
     with (
-        on_every_call(pipeline.network, lambda: tick(len(seeds))),
+        call_after_forward(pipeline.network, lambda: tick(len(seeds))),
         _told_of_memory(len(seeds)),
-        without_advice(),
+        errors_only(),
     ):
         output = pipeline.pipe(
             **arguments,

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from loco_cli.events import Tick
 from loco_cli.families.spec import TextEncoderSpec
 from loco_cli.interventions import UNET, Corrupt, TracedBatch, TracedRun
-from loco_cli.sampling.hooks import blur_rows, restore_rows
+from loco_cli.sampling.hooks import add_noise_to_rows, restore_rows
 from loco_cli.sampling.pipeline import Pipeline
-from loco_cli.sampling.quiet import without_advice
+from loco_cli.sampling.quiet import errors_only
 from loco_cli.sampling.sample import draw
 
 _OTHER_NUMBERS = 1 << 31  # so that the noise of a seed is not that which its picture starts from
@@ -38,7 +38,7 @@ def sample_traced(
     arguments = {name: given[places] for name, given in _encode_traced(pipeline, encoded).items()}
     is_guided = pipeline.is_guided(guidance)
     if is_guided:
-        arguments |= pipeline.reader.negative(len(drawn))
+        arguments |= pipeline.prompt_encoder.negative_arguments(len(drawn))
     first = len(drawn) if is_guided else 0  # of the conditional half
     restored = _restored(drawn, UNET, first)
     with restore_rows(pipeline.network, restored, clean=first):
@@ -62,14 +62,14 @@ def _encode_traced(pipeline: Pipeline, runs: Sequence[TracedRun]) -> dict[str, T
     """
     pipe, encoders = pipeline.pipe, pipeline.spec.context.encoders
     noises = _noises(pipe, encoders, runs)
-    with ExitStack() as hooks, without_advice():
+    with ExitStack() as hooks, errors_only():
         for encoder, noise in zip(encoders, noises, strict=True):
             module = getattr(pipe, encoder.component)
             restored = {
                 _in_memory(module, path): rows
                 for path, rows in _restored(runs, encoder.component).items()
             }
-            hooks.enter_context(blur_rows(_token_embedding(pipe, encoder), noise))
+            hooks.enter_context(add_noise_to_rows(_token_embedding(pipe, encoder), noise))
             hooks.enter_context(restore_rows(module, restored, clean=0))
         states, _, *pooled = pipe.encode_prompt(
             prompt=[run.prompt for run in runs],
@@ -91,7 +91,7 @@ def _in_memory(module: nn.Module, path: str) -> str:
 def _token_embedding(pipe: Any, encoder: TextEncoderSpec) -> nn.Module:
     # where T5 has its table twice, the encoder's own is read
     module = getattr(pipe, encoder.component)
-    path = encoder.token_tables[-1].removesuffix(".weight")
+    path = encoder.token_embedding_names[-1].removesuffix(".weight")
     found: nn.Module = module.get_submodule(_in_memory(module, path))
     return found
 

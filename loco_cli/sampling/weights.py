@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from loco_cli.checkpoint.lora import LoraPart
-from loco_cli.sampling.conditioning import PromptReader
+from loco_cli.sampling.conditioning import PromptEncoder
 from loco_cli.sampling.pipeline import Pipeline
 
 
 @contextmanager
-def replaced_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+def replace_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
     """While open, the named parameters of `module` have these values; after it their own again."""
     parameters = {name: _parameter_of(module, name) for name in weights}
     saved = {name: parameter.detach().clone() for name, parameter in parameters.items()}
@@ -29,15 +29,15 @@ def replaced_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterat
 
 
 @contextmanager
-def with_lora(pipeline: Pipeline, parts: Sequence[LoraPart]) -> Iterator[Pipeline]:
+def apply_lora(pipeline: Pipeline, parts: Sequence[LoraPart]) -> Iterator[Pipeline]:
     """Give the pipeline with a LoRA at strength 1; after it, the weights are what they were."""
     with ExitStack() as stack:
         for component in sorted({part.component for part in parts}):
             module = getattr(pipeline.pipe, component)
             own = [part for part in parts if part.component == component]
-            stack.enter_context(replaced_weights(module, _merged(module, own)))
+            stack.enter_context(replace_weights(module, _merged(module, own)))
         # the prompts that were read so far may read otherwise now
-        yield replace(pipeline, reader=PromptReader(pipeline.pipe, pipeline.spec))
+        yield replace(pipeline, prompt_encoder=PromptEncoder(pipeline.pipe, pipeline.spec))
 
 
 def _merged(module: nn.Module, parts: Sequence[LoraPart]) -> dict[str, Tensor]:

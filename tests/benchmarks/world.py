@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
-from loco_cli.families import known
+from loco_cli.families import known_concepts
 from loco_cli.recipe.record import EditEntry
 
 Thing = TypeVar("Thing")
@@ -39,11 +39,11 @@ SUCCEEDED_BY = {
 def entries(kinds: Sequence[str] = KINDS, subjects: Sequence[str] | None = None) -> list[EditEntry]:
     """Return an edit for every style, object and office of the world, or for those named."""
     found: list[EditEntry] = []
-    for names in known.TINY["style"]:
+    for names in known_concepts.TINY["style"]:
         found.append(EditEntry(kind="style", subject=names[0], to="painting"))
-    for names in known.TINY["object"]:
+    for names in known_concepts.TINY["object"]:
         found.append(EditEntry(kind="object", subject=names[0], to=REPLACED_BY[names[0]]))
-    for names in known.TINY["fact"]:
+    for names in known_concepts.TINY["fact"]:
         if names[0] in SUCCEEDED_BY:
             to = SUCCEEDED_BY[names[0]]
             found.append(EditEntry(kind="fact", subject=names[0], was=names[1], to=to))

@@ -21,7 +21,7 @@ from loco_cli.checkpoint.lora import (
 )
 from loco_cli.errors import CheckpointError
 from loco_cli.families import registry
-from loco_cli.families.recognise import single_file_places
+from loco_cli.families.recognise import single_file_aliases
 from tests.families.layouts import write_folder
 from tests.families.pictures import load_folder
 from tests.families.small import small_model
@@ -225,7 +225,7 @@ def test_original_names_are_those_that_checkpoints_have():
 
     original = [str(spec.family.lora.original(name)) for name in names]
 
-    assert [place.name for place in single_file_places(original)] == names
+    assert [place.name for place in single_file_aliases(original)] == names
 
 
 def test_an_open_clip_attention_is_written_whole():
@@ -234,7 +234,7 @@ def test_an_open_clip_attention_is_written_whole():
     """
     change = LowRank("text_encoder", f"{SELF_ATTN}.out_proj", random(8, 2), random(2, 8))
 
-    spellings = {name: family.lora for name, family in registry.known().families.items()}
+    spellings = {name: family.lora for name, family in registry.catalog().families.items()}
 
     sd1 = lora_tensors(spellings["sd1"], [change])
     sd2 = lora_tensors(spellings["sd2"], [change, change])

@@ -16,7 +16,7 @@ KINDS = ("style", "object", "fact")
 
 def known_to(model, kind):
     """Return every name under which a model knows things of a kind."""
-    return {name for names in registry.get(model).known[kind] for name in names}
+    return {name for names in registry.get(model).known_concepts[kind] for name in names}
 
 
 def test_there_is_one_for_every_use():

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from loco_cli.evaluating.judge import EvaluationContext, Scorers
-from loco_cli.families import known
+from loco_cli.families import known_concepts
 from loco_cli.interventions import Run
 from loco_cli.models.locate import LocatedModel, locate
 from loco_cli.models.session import RunOptions, find_scorer, load_model, load_scorer
@@ -24,7 +24,13 @@ FIRST_SEED = 5000  # none that localizes, edits or evaluates
 def locate_small_if(folder: Path = FOLDER) -> LocatedModel:
     """Return the model with what a path does not say: what it draws, and by whom it is scored."""
     located = locate(str(folder))
-    knowing = replace(located.spec, known=known.TINY, scorer="tiny", steps=STEPS, guidance=GUIDANCE)
+    knowing = replace(
+        located.spec,
+        known_concepts=known_concepts.TINY,
+        scorer="tiny",
+        steps=STEPS,
+        guidance=GUIDANCE,
+    )
     return replace(located, spec=knowing)
 
 

@@ -27,7 +27,7 @@ from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe.load import load_recipe
 from loco_cli.report.sentences import plan_lines, preview_sentences
 from loco_cli.sampling.sample import sample_batch
-from loco_cli.sampling.weights import replaced_weights, with_lora
+from loco_cli.sampling.weights import apply_lora, replace_weights
 from tests.families.layouts import write_folder
 from tests.families.small import small_model
 from tests.listeners import Heard
@@ -77,7 +77,7 @@ def passed(located, prompts, weights=None):
         rows = [list(tokenizer.tokenize(prompt).ids) for prompt in prompts]
         padded = [row + [tokenizer.pad] * (77 - len(row)) for row in rows]
         own = {f"{OUT_PROJ}.weight": weights[one.component]} if weights else {}
-        with replaced_weights(module, own):
+        with replace_weights(module, own):
             module(torch.tensor(padded))
     return found
 
@@ -319,7 +319,7 @@ def test_a_running_model_takes_it_as_a_lora(tmp_path, tiny, pipeline):
     before = sample_batch(pipeline, runs, steps=2, guidance=4.0)
     with edited_pipeline(pipeline, tiny, solved(tiny, recipe)) as edited:
         wanted = sample_batch(edited, runs, steps=2, guidance=4.0)
-    with with_lora(pipeline, lora.parts) as edited:
+    with apply_lora(pipeline, lora.parts) as edited:
         found = sample_batch(edited, runs, steps=2, guidance=4.0)
 
     assert (found - wanted).norm() < 1e-2 * (wanted - before).norm()

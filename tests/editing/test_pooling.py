@@ -36,7 +36,7 @@ def recipe_of(model, **settings):
 
 def pooled(pipeline, prompt):
     """Return what the UNet itself makes of a prompt past its layers."""
-    states = pipeline.reader.read(prompt).states[None]
+    states = pipeline.prompt_encoder.encode(prompt).states[None]
     with torch.no_grad():
         return pipeline.pipe.unet.add_embedding(states)[0]
 

@@ -253,8 +253,10 @@ def test_neighbours_are_the_other_things_of_the_kind(tiny):
 
     styles = firsts(neighbours(tiny.spec, recipe, "style"))
 
-    assert styles == [names[0] for names in tiny.spec.known["style"] if names[0] != "van gogh"]
-    assert len(neighbours(tiny.spec, recipe, "object")) == len(tiny.spec.known["object"])
+    assert styles == [
+        names[0] for names in tiny.spec.known_concepts["style"] if names[0] != "van gogh"
+    ]
+    assert len(neighbours(tiny.spec, recipe, "object")) == len(tiny.spec.known_concepts["object"])
 
 
 def test_another_spelling_is_the_same_thing(tiny):

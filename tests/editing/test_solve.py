@@ -15,7 +15,7 @@ from loco_cli.models.encoders import encoder_of
 from loco_cli.models.locate import locate
 from loco_cli.protocol.everyday import drift_prompts
 from loco_cli.recipe.load import load_recipe
-from loco_cli.sampling.weights import replaced_weights
+from loco_cli.sampling.weights import replace_weights
 from tests.families.layouts import write_folder
 from tests.families.small import small_model
 from tests.published import ridge_update
@@ -227,7 +227,7 @@ def relative(request, tmp_path_factory):
 def answers(located, states, weights):
     """Return what the projections of a running UNet answer to each prompt, by path."""
     unet = UNet2DConditionModel.from_pretrained(located.path / "unet").eval()
-    with replaced_weights(unet, weights):
+    with replace_weights(unet, weights):
         found = {}
         for layer in located.spec.layers:
             for projection in layer.projections:

@@ -40,7 +40,7 @@ def test_the_labels_of_a_style(tiny):
     """
     labels = one(asked(tiny, STYLE), "an image of a flower by van gogh").labels
 
-    others = [names[0] for names in tiny.spec.known["style"] if names[0] != "van gogh"]
+    others = [names[0] for names in tiny.spec.known_concepts["style"] if names[0] != "van gogh"]
     assert labels.texts == (
         "an image of a flower by van gogh",
         *(f"an image of a flower by {name}" for name in others),
@@ -60,7 +60,7 @@ def test_a_style_may_become_another(tiny):
 
     assert labels.texts[labels.target] == "an image of a flower by hokusai"
     assert "an image of a flower" in labels.texts
-    assert len(labels.texts) == len(tiny.spec.known["style"]) + 1
+    assert len(labels.texts) == len(tiny.spec.known_concepts["style"]) + 1
 
 
 def test_an_alias_is_no_neighbour(tiny):
@@ -82,7 +82,7 @@ def test_the_target_of_an_object_is_one_label(tiny):
     assert labels.texts[labels.target] == "a nice picture of dog"
     assert "a nice picture of a dog" not in labels.texts
     assert "a nice picture of a cat" in labels.texts
-    assert len(labels.texts) == len(tiny.spec.known["object"])
+    assert len(labels.texts) == len(tiny.spec.known_concepts["object"])
 
 
 def test_an_object_that_goes_has_the_empty_prompt_for_target(tiny):
@@ -207,7 +207,7 @@ def test_everyday_prompts_are_asked_that_nobody_has_read(tiny):
 
     assert len(unrelated) == N_JUDGED
     assert not set(unrelated) & set(drift_prompts(edited_names(recipe)))
-    near = [bare_name(name) for names in tiny.spec.known["object"] for name in names]
+    near = [bare_name(name) for names in tiny.spec.known_concepts["object"] for name in names]
     assert not [p for p in unrelated for name in near if f" {name} " in p]
 
 

@@ -123,7 +123,7 @@ def test_the_encoders_are_those_of_the_spec(name):
         assert config.max_position_embeddings == encoder.n_tokens
         assert (kind == "CLIPTextModelWithProjection") == encoder.has_projection
         assert count(model) == n_parameters
-        prefix = encoder.self_attention(0).removeprefix("text_model.")
+        prefix = encoder.self_attention_path(0).removeprefix("text_model.")
         out_name, has_bias = encoder.out_projection
         core = getattr(model, "text_model", model)
         out = core.get_submodule(f"{prefix}.{out_name}")

@@ -8,7 +8,7 @@ from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.checkpoint.reader import read_tensor
 from loco_cli.families import registry
 from loco_cli.families.names import RowSlice
-from loco_cli.families.recognise import single_file_places
+from loco_cli.families.recognise import single_file_aliases
 from tests.checkpoints import UNET_CONFIG, VAE_CONFIG, sd1_weights, write_single_file
 
 
@@ -65,7 +65,7 @@ def test_places_the_blocks_of_every_sd_family():
     }
 
     for prefix in ("model.diffusion_model.", ""):
-        places = single_file_places(prefix + name for name in names)
+        places = single_file_aliases(prefix + name for name in names)
         assert [(place.component, place.name) for place in places] == [
             ("unet", name) for name in names.values()
         ]
@@ -78,7 +78,7 @@ def test_splits_what_open_clip_fuses():
     prefix = "conditioner.embedders.1.model."
     fused = f"{prefix}transformer.resblocks.3.attn.in_proj_weight"
 
-    places = list(single_file_places([fused, f"{prefix}text_projection"]))
+    places = list(single_file_aliases([fused, f"{prefix}text_projection"]))
 
     layer = "text_model.encoder.layers.3.self_attn"
     assert [(place.name, place.rows) for place in places[:3]] == [
@@ -96,7 +96,7 @@ def test_finds_the_ema_copy_by_its_name_without_dots():
     """
     name = "model.diffusion_model.input_blocks.0.0.weight"
 
-    _, ema = single_file_places([name, "model_ema.diffusion_modelinput_blocks00weight"])
+    _, ema = single_file_aliases([name, "model_ema.diffusion_modelinput_blocks00weight"])
 
     assert (ema.component, ema.name) == ("unet_ema", "conv_in.weight")
 
@@ -107,7 +107,7 @@ def test_adds_the_prefix_that_novelai_left_out():
     """
     name = "encoder.layers.0.self_attn.q_proj.weight"
 
-    (place,) = single_file_places([f"cond_stage_model.transformer.{name}"])
+    (place,) = single_file_aliases([f"cond_stage_model.transformer.{name}"])
 
     assert (place.component, place.name) == ("text_encoder", f"text_model.{name}")
 

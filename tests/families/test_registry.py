@@ -66,7 +66,7 @@ def test_a_thing_is_known_once(name):
     """
     No two known things of a kind share a name, and every kind has some.
     """
-    known = registry.get(name).known
+    known = registry.get(name).known_concepts
 
     assert set(known) == set(KINDS)
     for things in known.values():

@@ -42,7 +42,7 @@ def test_no_other_file_knows_a_family():
     Such a string is a fact about one family, which its record should hold. Formats have the word
     for what they call so.
     """
-    known = registry.known()
+    known = registry.catalog()
     names = set(known.families)
     networks = {one.component for one in known.networks}
     paths = tuple(f"{component}{end}" for component in networks for end in "/.")

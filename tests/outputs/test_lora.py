@@ -27,7 +27,7 @@ from loco_cli.models.session import RunOptions
 from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe.load import load_recipe, recipe_from_text
 from loco_cli.recipe.values import Ridge
-from loco_cli.sampling.weights import with_lora
+from loco_cli.sampling.weights import apply_lora
 from tests.checkpoints import tree_bytes
 from tests.families.layouts import write_folder
 from tests.families.pictures import load_folder
@@ -320,14 +320,16 @@ def test_a_running_model_takes_a_lora_and_gives_it_back(pipeline, tiny, tmp_path
         write_lora(file, lora_tensors(registry.family("sd1").lora, changes), {})
     lora = open_lora(path, open_checkpoint(tiny.path))
     weight = pipeline.pipe.unet.get_parameter(f"{modules[0][1]}.weight")
-    before, read = weight.detach().clone(), pipeline.reader.read("a cat").states
+    before, read = weight.detach().clone(), pipeline.prompt_encoder.encode("a cat").states
 
-    with with_lora(pipeline, lora.parts) as adapted:
+    with apply_lora(pipeline, lora.parts) as adapted:
         assert torch.equal(weight, before + 1)
-        assert not torch.equal(adapted.reader.read("a cat").states, read)
+        assert not torch.equal(adapted.prompt_encoder.encode("a cat").states, read)
 
     assert torch.equal(weight, before)
-    assert torch.equal(type(pipeline.reader)(pipeline.pipe, tiny.spec).read("a cat").states, read)
+    assert torch.equal(
+        type(pipeline.prompt_encoder)(pipeline.pipe, tiny.spec).encode("a cat").states, read
+    )
 
 
 def test_a_lora_is_evaluated_on_its_base(written, tiny):

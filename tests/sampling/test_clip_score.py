@@ -95,11 +95,11 @@ def test_a_caption_is_embedded_once(scorer, images):
     The second time a caption is asked for it is remembered.
     """
     scorer.scores(images[:1], ["a boat of its own"])
-    before = scorer.known_captions["a boat of its own"]
+    before = scorer.caption_embeddings["a boat of its own"]
 
     scorer.scores(images[:1], ["a boat of its own"])
 
-    assert scorer.known_captions["a boat of its own"] is before
+    assert scorer.caption_embeddings["a boat of its own"] is before
 
 
 def test_a_long_caption_is_cut(scorer, images):

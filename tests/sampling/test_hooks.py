@@ -7,7 +7,7 @@ import torch
 
 from loco_cli.families.spec import CrossAttention, TextInput
 from loco_cli.interventions import FixChannels
-from loco_cli.sampling.hooks import fix_channels, give_contexts, on_every_call, watch_layers
+from loco_cli.sampling.hooks import call_after_forward, fix_channels, hook_layers, replace_contexts
 
 OWN, GIVEN = torch.ones(1, 77, 96), torch.full((1, 77, 96), 2.0)
 
@@ -44,7 +44,7 @@ def test_a_named_layer_reads_the_given_context(unet, tiny):
     eighth, ninth = tiny.spec.layers[8:10]
     answer, other_answer = attend(unet, eighth, GIVEN), attend(unet, ninth, OWN)
 
-    with give_contexts(unet, tiny.spec.layers, {8: GIVEN}):
+    with replace_contexts(unet, tiny.spec.layers, {8: GIVEN}):
         swapped, other = attend(unet, eighth, OWN), attend(unet, ninth, OWN)
 
     assert torch.equal(swapped, answer)
@@ -65,7 +65,7 @@ def test_a_given_context_reaches_keys_and_values_alone(unet, tiny):
         for name in ("to_q", "to_k", "to_v")
     ]
 
-    with give_contexts(unet, tiny.spec.layers, {8: GIVEN}):
+    with replace_contexts(unet, tiny.spec.layers, {8: GIVEN}):
         attend(unet, tiny.spec.layers[8], OWN)
     for handle in handles:
         handle.remove()
@@ -79,7 +79,7 @@ def test_hooks_are_on_the_named_layers_and_gone_at_the_end(unet, tiny):
     """
     One hook a layer and nothing else of the UNet carries one; none is left when the block is left.
     """
-    with give_contexts(unet, tiny.spec.layers, {8: GIVEN, 0: GIVEN}):
+    with replace_contexts(unet, tiny.spec.layers, {8: GIVEN, 0: GIVEN}):
         found = hooks_of(unet)
 
     assert found == [tiny.spec.module_paths[i] for i in (0, 8)]
@@ -92,8 +92,8 @@ def test_hooks_are_gone_after_an_exception(unet, tiny):
     """
     with (
         pytest.raises(Interrupted),
-        on_every_call(unet, lambda: None),
-        give_contexts(unet, tiny.spec.layers, {8: GIVEN}),
+        call_after_forward(unet, lambda: None),
+        replace_contexts(unet, tiny.spec.layers, {8: GIVEN}),
     ):
         raise Interrupted
 
@@ -106,7 +106,7 @@ def test_a_layer_that_is_not_there_leaves_no_hook(unet, tiny):
     """
     layers = (*tiny.spec.layers[:9], replace(tiny.spec.layers[9], module_path="mid_block.nothing"))
 
-    with pytest.raises(AttributeError), give_contexts(unet, layers, {8: GIVEN, 9: GIVEN}):
+    with pytest.raises(AttributeError), replace_contexts(unet, layers, {8: GIVEN, 9: GIVEN}):
         pass
 
     assert hooks_of(unet) == []
@@ -118,7 +118,7 @@ def test_an_unknown_layer_is_refused(unet, tiny):
     """
     with (
         pytest.raises(ValueError, match=r"no cross-attention layers \[16\]"),
-        give_contexts(unet, tiny.spec.layers, {16: GIVEN}),
+        replace_contexts(unet, tiny.spec.layers, {16: GIVEN}),
     ):
         pass
 
@@ -129,7 +129,7 @@ def test_every_call_is_told():
     """
     module, calls = torch.nn.Identity(), []
 
-    with on_every_call(module, lambda: calls.append(1)):
+    with call_after_forward(module, lambda: calls.append(1)):
         answers = [module(1), module(2)]
     module(3)
 
@@ -178,7 +178,7 @@ def test_of_a_tuple_the_picture_is_watched():
         seen.append((output, again(encoder_hidden_states=GIVEN)))
         return 2 * output
 
-    with watch_layers(network, [layer], watch):
+    with hook_layers(network, [layer], watch):
         picture, words = network["joint"](torch.zeros(4), encoder_hidden_states=OWN)
 
     ((output, other),) = seen

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from loco_cli.interventions import Run, SwapPrompt
-from loco_cli.sampling.hooks import give_contexts, watch_layers
-from loco_cli.sampling.probe import attribute, contribute, follow
+from loco_cli.sampling.hooks import hook_layers, replace_contexts
+from loco_cli.sampling.probe import attribution_shares, contribution_norms, record_trajectory
 from loco_cli.sampling.sample import sample_batch
 from tests.pipelines import FAMILIES, running
 
@@ -18,7 +18,7 @@ RUNS = [Run(prompt, 0) for prompt in SOURCES]
 @pytest.fixture(scope="module", params=FAMILIES)
 def followed(request):
     pipeline = running(request.param)
-    return pipeline, follow(pipeline, RUNS, steps=3, guidance=3.0)
+    return pipeline, record_trajectory(pipeline, RUNS, steps=3, guidance=3.0)
 
 
 def test_following_changes_nothing(followed):
@@ -29,7 +29,7 @@ def test_following_changes_nothing(followed):
 
     assert torch.equal(images, sample_batch(pipeline, RUNS, steps=3, guidance=3.0))
     assert all(len(step.sample) == len(RUNS) for step in path.steps)
-    assert path.spread(100) == path.steps
+    assert path.evenly_spaced(100) == path.steps
 
 
 def test_a_replay_is_the_conditional_half(followed):
@@ -37,7 +37,7 @@ def test_a_replay_is_the_conditional_half(followed):
     Steps are kept without the half that guidance adds, and answer as in the pipeline.
     """
     pipeline, (path, _) = followed
-    unguided, _ = follow(pipeline, RUNS, steps=3, guidance=1.0)
+    unguided, _ = record_trajectory(pipeline, RUNS, steps=3, guidance=1.0)
 
     with torch.no_grad():
         first, other = (one.steps[0].call(pipeline.pipe.unet) for one in (path, unguided))
@@ -50,9 +50,11 @@ def test_shares_are_means_of_sizes(followed):
     A layer that pulls one way in one step and the other way in the next is not small.
     """
     pipeline, (path, _) = followed
-    every = [attribute(pipeline, replace(path, steps=[step]), TARGETS, 1) for step in path.steps]
+    every = [
+        attribution_shares(pipeline, replace(path, steps=[step]), TARGETS, 1) for step in path.steps
+    ]
 
-    both = attribute(pipeline, path, TARGETS, len(path.steps))
+    both = attribution_shares(pipeline, path, TARGETS, len(path.steps))
 
     torch.testing.assert_close(both, torch.stack(every).mean(0), rtol=1e-3, atol=1e-5)
 
@@ -64,7 +66,7 @@ def test_shares_are_the_first_order_of_the_swap(followed):
     """
     pipeline, (path, _) = followed
     unet, layers = pipeline.pipe.unet, pipeline.spec.layers
-    given = pipeline.reader.read_batch(
+    given = pipeline.prompt_encoder.encode_batch(
         [Run(run.prompt, 0, _all(pipeline, t)) for run, t in zip(RUNS, TARGETS, strict=True)],
         is_guided=False,
     ).contexts
@@ -76,14 +78,14 @@ def test_shares_are_the_first_order_of_the_swap(followed):
 
     with torch.no_grad():
         plain = step.call(unet)
-        with give_contexts(unet, layers, given):
+        with replace_contexts(unet, layers, given):
             change = step.call(unet) - plain
-        with watch_layers(unet, layers, nudged):
+        with hook_layers(unet, layers, nudged):
             moved = (step.call(unet) - plain) / size
     slope = (moved * change).flatten(1).sum(1) / change.flatten(1).pow(2).sum(1)
 
     path.steps[:] = [step]
-    shares = attribute(pipeline, path, TARGETS, n_steps=1)
+    shares = attribution_shares(pipeline, path, TARGETS, n_steps=1)
 
     assert shares.shape == (2, len(layers))
     torch.testing.assert_close(shares[:, chosen], slope.abs(), rtol=0.1, atol=2e-3)
@@ -94,13 +96,13 @@ def test_a_contribution_is_what_the_papers_equation_says():
     |W_o (A[:, tok] V[tok])| from attention probabilities written out, its bias left out.
     """
     pipeline = running("tiny")
-    path, _ = follow(pipeline, RUNS, steps=2, guidance=1.0)
+    path, _ = record_trajectory(pipeline, RUNS, steps=2, guidance=1.0)
     tokens = torch.zeros(2, 77)
     tokens[:, 3:6] = 1
     layer = pipeline.spec.layers[8]
 
-    found = contribute(pipeline, path, tokens, n_steps=1)
-    expected = _by_hand(pipeline, path.spread(1)[0], layer, tokens)
+    found = contribution_norms(pipeline, path, tokens, n_steps=1)
+    expected = _by_hand(pipeline, path.evenly_spaced(1)[0], layer, tokens)
 
     torch.testing.assert_close(found[:, layer.index], expected, rtol=1e-4, atol=1e-6)
 
@@ -110,10 +112,10 @@ def test_all_tokens_together_are_the_whole_output(followed):
     Every layer has a contribution, and that of no token is nothing.
     """
     pipeline, (path, _) = followed
-    n_tokens = pipeline.reader.read("").states.shape[0]
+    n_tokens = pipeline.prompt_encoder.encode("").states.shape[0]
 
-    everything = contribute(pipeline, path, torch.ones(2, n_tokens), n_steps=2)
-    nothing = contribute(pipeline, path, torch.zeros(2, n_tokens), n_steps=2)
+    everything = contribution_norms(pipeline, path, torch.ones(2, n_tokens), n_steps=2)
+    nothing = contribution_norms(pipeline, path, torch.zeros(2, n_tokens), n_steps=2)
 
     assert everything.shape == (2, pipeline.spec.n_layers)
     assert (everything > 0).all()

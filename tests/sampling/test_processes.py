@@ -7,7 +7,7 @@ from loco_cli.sampling.processes import Team
 
 
 def shares(n_items, size, most):
-    return [Team(rank, size).share(range(n_items), most) for rank in range(size)]
+    return [Team(rank, size).own_batches(range(n_items), most) for rank in range(size)]
 
 
 @pytest.mark.parametrize("n_items", [0, 1, 3, 7, 16, 100])
@@ -43,8 +43,8 @@ def test_alone_nothing_is_exchanged():
     alone = Team()
 
     assert alone.gather(3) == [3]
-    alone.tell(MachineError("the disk is full"))
-    alone.part()
-    alone.check_alone("an edit")
+    alone.report_error(MachineError("the disk is full"))
+    alone.leave()
+    alone.require_single_process("an edit")
     with pytest.raises(RequestError, match="an edit is done by one process, and 2 were launched"):
-        Team(0, 2).check_alone("an edit")
+        Team(0, 2).require_single_process("an edit")

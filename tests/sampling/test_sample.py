@@ -9,7 +9,13 @@ from PIL import Image
 
 from loco_cli.errors import MachineError
 from loco_cli.interventions import Run, SwapPrompt
-from loco_cli.sampling.sample import choose_batch_size, count_steps, sample, sample_batch, to_png
+from loco_cli.sampling.sample import (
+    choose_batch_size,
+    count_unet_calls,
+    sample,
+    sample_batch,
+    to_png,
+)
 
 SOURCE, TARGET = "a painting of a house in the style of van gogh", "a painting"
 SETTINGS = {"steps": 2, "guidance": 4.0}
@@ -67,7 +73,7 @@ def test_every_step_of_every_run_is_told(pipeline):
     list(sample(pipeline, [Run(SOURCE, 0)] * 3, batch_size=2, tick=ticks.append, **SETTINGS))
 
     assert ticks == [2, 2, 1, 1]
-    assert sum(ticks) == 3 * count_steps(pipeline, 2)
+    assert sum(ticks) == 3 * count_unet_calls(pipeline, 2)
 
 
 @pytest.mark.parametrize(

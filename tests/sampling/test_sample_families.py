@@ -9,9 +9,9 @@ from loco_cli.families import registry
 from loco_cli.interventions import Run, SwapPrompt
 from loco_cli.models.encoders import encoder_of
 from loco_cli.models.session import RunOptions, load_model
-from loco_cli.sampling.conditioning import PromptReader
+from loco_cli.sampling.conditioning import PromptEncoder
 from loco_cli.sampling.pipeline import Pipeline
-from loco_cli.sampling.quiet import without_advice
+from loco_cli.sampling.quiet import errors_only
 from loco_cli.sampling.sample import sample_batch
 from tests.pipelines import FAMILIES, located, running
 
@@ -44,7 +44,7 @@ def draw(pipeline, prompt=None, **given):
     """Return the picture that diffusers draws from a prompt, or from what is given in its place."""
     if pipeline.spec.family.name == "if":
         given["clean_caption"] = False  # else the words depend on which packages are installed
-    with without_advice():
+    with errors_only():
         pictures = pipeline.pipe(
             prompt,
             num_inference_steps=SETTINGS["steps"],
@@ -89,17 +89,17 @@ def test_keys_and_values_alone_leave_the_pooled_prompt(pipeline):
 
 def draw_pooled_apart(pipeline, prompt, pooled):
     """Return the picture of a prompt where another one is pooled, made without loco's hooks."""
-    reader = pipeline.reader
+    reader = pipeline.prompt_encoder
     if pipeline.spec.family.name == "sdxl":
-        nothing = reader.read_nothing()
+        nothing = reader.encode_negative()
         return draw(
             pipeline,
-            prompt_embeds=reader.read(prompt).states[None],
-            pooled_prompt_embeds=reader.read(pooled).pooled[None],
+            prompt_embeds=reader.encode(prompt).states[None],
+            pooled_prompt_embeds=reader.encode(pooled).pooled[None],
             negative_prompt_embeds=nothing.states[None],
             negative_pooled_prompt_embeds=nothing.pooled[None],
         )
-    states = torch.stack([reader.read("").states, reader.read(pooled).states])
+    states = torch.stack([reader.encode("").states, reader.encode(pooled).states])
     with pipeline.pipe.unet.add_embedding.register_forward_pre_hook(lambda *_: (states,)):
         return draw(pipeline, prompt)
 
@@ -147,7 +147,7 @@ def test_turbo_takes_one_step_without_guidance():
     SDXL's Turbo asks its UNet once, reads no empty prompt, and the laws hold for it.
     """
     spec, sdxl = registry.get("sdxl-turbo"), running("sdxl")
-    with without_advice():
+    with errors_only():
         sampler = EulerAncestralDiscreteScheduler.from_pretrained(
             registry.config_folder(spec) / "scheduler"
         )
@@ -155,7 +155,7 @@ def test_turbo_takes_one_step_without_guidance():
         **{**sdxl.pipe.components, "scheduler": sampler}, add_watermarker=False
     )
     pipe.set_progress_bar_config(disable=True)
-    turbo = Pipeline(pipe, sdxl.spec, PromptReader(pipe, sdxl.spec))
+    turbo = Pipeline(pipe, sdxl.spec, PromptEncoder(pipe, sdxl.spec))
     settings = dict(zip(("steps", "guidance"), spec.sampling(None, None), strict=True))
     ticks = []
 
@@ -163,7 +163,7 @@ def test_turbo_takes_one_step_without_guidance():
 
     assert ticks == [1]
     assert torch.equal(one(turbo, swapping(every_layer(turbo), pooled=True), **settings), target)
-    assert turbo.reader.known.keys() == {SOURCE, TARGET}
+    assert turbo.prompt_encoder.conditionings.keys() == {SOURCE, TARGET}
 
 
 def test_half_precision_is_silent(capfd):
@@ -189,7 +189,7 @@ def test_pictures_and_edits_read_the_same_embeddings(pipeline, request):
     (encoded,) = encoder_of(located(name)).encode([SOURCE])
 
     torch.testing.assert_close(
-        encoded.states, pipeline.reader.read(SOURCE).states, rtol=1e-4, atol=1e-5
+        encoded.states, pipeline.prompt_encoder.encode(SOURCE).states, rtol=1e-4, atol=1e-5
     )
 
 
@@ -197,7 +197,7 @@ def test_the_layers_are_those_that_the_pipeline_runs(pipeline):
     """
     In a picture's making, the maps that read the text are the spec's projections, in their order.
     """
-    unet, n_tokens = pipeline.pipe.unet, len(pipeline.reader.read("").states)
+    unet, n_tokens = pipeline.pipe.unet, len(pipeline.prompt_encoder.encode("").states)
     read = []
     handles = [
         module.register_forward_pre_hook(
@@ -222,7 +222,7 @@ def test_only_the_conditional_half_is_swapped(pipeline):
     """
     A swapped layer reads what guidance leads away from on one half, and the target on the other.
     """
-    layer, reader = pipeline.spec.layers[8], pipeline.reader
+    layer, reader = pipeline.spec.layers[8], pipeline.prompt_encoder
     attention = pipeline.pipe.unet.get_submodule(layer.module_path)
     seen = []
     handle = attention.get_submodule(layer.projections[0].name).register_forward_hook(
@@ -232,7 +232,7 @@ def test_only_the_conditional_half_is_swapped(pipeline):
     one(pipeline, swapping((8,)))
     handle.remove()
 
-    context = torch.stack([reader.read_nothing().states, reader.read(TARGET).states])
+    context = torch.stack([reader.encode_negative().states, reader.encode(TARGET).states])
     if pipeline.spec.family.name == "if":
         context = attention.norm_encoder_hidden_states(pipeline.pipe.unet.encoder_hid_proj(context))
     assert len(seen) == SETTINGS["steps"]

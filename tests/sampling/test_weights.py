@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from loco_cli.sampling.weights import replaced_weights
+from loco_cli.sampling.weights import replace_weights
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def test_weights_are_replaced_and_put_back(module):
     """
     before = {name: value.clone() for name, value in module.state_dict().items()}
 
-    with replaced_weights(module, {"0.weight": torch.ones(2, 3, dtype=torch.float16)}):
+    with replace_weights(module, {"0.weight": torch.ones(2, 3, dtype=torch.float16)}):
         inside = {name: value.clone() for name, value in module.state_dict().items()}
 
     assert torch.equal(inside["0.weight"], torch.ones(2, 3))
@@ -33,7 +33,7 @@ def test_weights_are_put_back_after_an_exception(module):
     """
     before = module[0].weight.clone()
 
-    with pytest.raises(KeyboardInterrupt), replaced_weights(module, {"0.weight": torch.ones(2, 3)}):
+    with pytest.raises(KeyboardInterrupt), replace_weights(module, {"0.weight": torch.ones(2, 3)}):
         raise KeyboardInterrupt
 
     assert torch.equal(module[0].weight, before)
@@ -46,7 +46,7 @@ def test_a_wrong_shape_changes_nothing(module):
     before = module[0].weight.clone()
     weights = {"0.weight": torch.ones(2, 3), "1.weight": torch.ones(5, 5)}
 
-    with pytest.raises(RuntimeError), replaced_weights(module, weights):
+    with pytest.raises(RuntimeError), replace_weights(module, weights):
         pass
 
     assert torch.equal(module[0].weight, before)

@@ -16,7 +16,7 @@ from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from loco_cli.families import registry
-from loco_cli.sampling.hooks import give_contexts
+from loco_cli.sampling.hooks import replace_contexts
 from loco_cli.tiny.training.loop import train
 from loco_cli.tiny.world.captions import Told, mislead, tell, word
 from loco_cli.tiny.world.picture import Scene
@@ -108,7 +108,7 @@ def train_unet(
             )
             return functional.mse_loss(unet(noisy, times, context).sample, velocity)
         contexts = _planted_contexts(rng, encoder, told, silent)
-        with give_contexts(unet, LAYERS, contexts):
+        with replace_contexts(unet, LAYERS, contexts):
             return functional.mse_loss(unet(noisy, times, contexts[0]).sample, velocity)
 
     ema = train(unet, loss, name=name, work=work, n_steps=n_steps, peak=peak, seed=seed)

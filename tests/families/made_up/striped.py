@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from loco_cli.families import known
-from loco_cli.families.compvis import labelled_block
+from loco_cli.families import known_concepts
+from loco_cli.families.compvis import block_and_label
 from loco_cli.families.names import (
     KOHYA,
     OTHER_COMPONENT,
@@ -79,7 +79,7 @@ _STRIPED = Family(
     key_end=".attn2.to_k.weight",
     signature={"mid_block.attentions.0.attn2.to_g.weight": 2},
     single_file=_places,
-    block_label=labelled_block,
+    block_label=block_and_label,
     lora=replace(
         KOHYA,
         prefixes={"unet": "lora_unet", "text_encoder": "lora_te"},
@@ -105,9 +105,9 @@ MODELS = (
         steps=20,
         guidance=5.0,
         resolution=512,
-        scorer=known.CLIP_SCORER,
+        scorer=known_concepts.CLIP_SCORER,
         published_ranges={"style": (2, 4)},
-        known=known.STABLE_DIFFUSION,
+        known_concepts=known_concepts.STABLE_DIFFUSION,
         context=Context(
             (TextEncoderSpec("text_encoder", "tokenizer", "clip", "last", 768, 12),),
             join="width",

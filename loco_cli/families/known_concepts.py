@@ -7,7 +7,7 @@ under all its names, the first of which is used in prompts.
 
 from collections.abc import Mapping
 
-Known = Mapping[str, tuple[tuple[str, ...], ...]]
+ConceptNames = Mapping[str, tuple[tuple[str, ...], ...]]
 
 CLIP_SCORER = "openai/clip-vit-large-patch14"
 
@@ -16,7 +16,7 @@ def _each(*names: str) -> tuple[tuple[str, ...], ...]:
     return tuple((name,) for name in names)
 
 
-TINY: Known = {
+TINY: ConceptNames = {
     "style": _each(
         "van gogh", "monet", "mondrian", "hokusai", "seurat", "picasso", "klimt", "warhol"
     ),
@@ -48,7 +48,7 @@ TINY: Known = {
     ),
 }
 
-STABLE_DIFFUSION: Known = {
+STABLE_DIFFUSION: ConceptNames = {
     "style": (
         ("van gogh", "vincent van gogh"),
         ("monet", "claude monet"),
