@@ -21,7 +21,7 @@ _N_STATES = 12
 
 def localize_parts(found: "LocalizeResult", wanted: float | None) -> "Iterator[Text | Table]":
     """Yield all that a terminal shows of a result, where layers should have the effect `wanted`."""
-    from loco_cli.report.sentences import localization_sentences
+    from loco_cli.report.localization import localization_sentences
     from loco_cli.report.trace import trace_sentences
 
     for one in found.localizations:

@@ -18,7 +18,8 @@ from loco_cli.outputs.paths import EditOptions, OutputPaths, check_output, neede
 from loco_cli.plan import Plan, PlannedRuns, relative_path
 from loco_cli.recipe.load import render_recipe
 from loco_cli.recipe.record import Recipe
-from loco_cli.report.sentences import edit_doubts, edit_limits
+from loco_cli.report.localization import localization_warnings
+from loco_cli.report.sentences import edit_limits
 
 if TYPE_CHECKING:
     from loco_cli.editing.deltas import SolvedEdit
@@ -95,7 +96,7 @@ def run(plan: EditPlan, machine: RunOptions, events: Events = SILENT) -> "EditRe
     found = [run.localization for run in edit.localizations]
     events.warned(
         *caveats(edit.located, recipe),
-        *edit_doubts(found, recipe.localize),
+        *localization_warnings(found, recipe.localize),
         *edit_limits(result.manifest),
     )
     return result

@@ -26,7 +26,7 @@ from loco_cli.outputs.guards import check_folder
 from loco_cli.outputs.paths import read_manifest
 from loco_cli.plan import Plan, PlannedRuns, relative_path
 from loco_cli.recipe.record import Recipe
-from loco_cli.report.sentences import too_weak
+from loco_cli.report.sentences import strength_warnings
 
 if TYPE_CHECKING:
     from loco_cli.editing.deltas import SolvedEdit
@@ -141,7 +141,7 @@ def run(plan: EvaluatePlan, machine: RunOptions, events: Events = SILENT) -> Eva
         edit = choose(plan.edited, machine, events)
         strength = edit.strength
         judged = evaluate(located, recipe, _made(edit), machine, events)
-        warnings = (*caveats(located, recipe), *too_weak(strength))
+        warnings = (*caveats(located, recipe), *strength_warnings(strength))
     else:
         judged = evaluate(located, recipe, plan.edited, machine, events)
     files = _write_pages(options, recipe, judged, strength) if options.output else ()

@@ -1,1 +1,1 @@
-"""Records and pictures to pages and sheets."""
+"""Pages, sheets, charts and sentences about results."""

@@ -1,22 +1,22 @@
-"""The model card of an edited folder: what it is, what was edited where, and what that is not."""
+"""The model card of an edited folder: its edits, their layers and their limits."""
 
 import re
 from collections.abc import Sequence
 
 from loco_cli.families.spec import ModelSpec
 from loco_cli.manifest import EditRecord
-from loco_cli.report.sentences import layer_span, range_words, small, writable
+from loco_cli.report.sentences import encodable, layer_span, range_words, short_number
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+", re.ASCII)
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>&|~$#])")
 
 _LIMITS = (
-    "An edit is not deletion. It changes what some layers answer to prompts that name the concept; "
-    "the weights that it left alone can still draw it.",
-    "Other words for the same thing, a learned embedding, a picture to start from, or further "
-    "training can bring it back. Do not rely on it for safety.",
-    "What lies near the concept may have moved too. `loco evaluate` measures what was forgotten, "
-    "what it became and what was kept.",
+    "An edit is not a deletion. It changes how some layers respond to prompts that name the "
+    "concept; the other weights can still draw it.",
+    "Other names for the concept, a learned embedding, a starting image or further training can "
+    "bring it back. Do not rely on the edit for safety.",
+    "Related concepts may have changed too. `loco evaluate` measures how much was forgotten, "
+    "turned into the target and kept.",
 )
 
 _USE = """\
@@ -39,30 +39,37 @@ loco verify path/to/this/folder
 loco undo path/to/this/folder --output path/to/the/base
 ```
 
-`verify` holds the folder against the manifest; `undo` gives back the base, byte for byte."""
+`verify` checks the folder against the manifest; `undo` restores the base byte for byte."""
 
 
 def render_card(
     spec: ModelSpec, model: str, title: str | None, records: tuple[EditRecord, ...], version: str
 ) -> str:
     """
-    Return the README.md of an edited folder: front matter for the hub, then prose.
+    Render the README.md of an edited folder: front matter for the hub, then prose.
 
-    `model` is what the base is called; hub id and licence are those of `spec` only where that is
-    the very model, not another of its shape.
+    Args:
+        spec: The model, or the known model with the same layers.
+        model: Name of the base. Hub id and licence come from `spec` only if it has this name.
+        title: Title of the recipe; without one the heading names the model.
+        records: The edits, one per concept.
+        version: Version of loco.
+
+    Returns:
+        Markdown in which every foreign text is escaped.
     """
     name = title or f"{model}, edited"
     kinds = dict.fromkeys(record.kind for record in records)
     in_layers = any(record.layer_set for record in records)
     missed = spec.unreached(is_pooling_edited=any(record.pooled for record in records))
     limits = (*_LIMITS, *map(_sentence, missed if in_layers else ()))
-    called = f"{model} ({spec.title})" if model == spec.name else model
+    base = f"{model} ({spec.title})" if model == spec.name else model
     parts = (
         _front_matter(spec, model, tuple(kinds)),
         f"# {_plain(name)}",
-        f"This is {_plain(called)} after a closed-form edit by loco {_plain(version)}. "
-        "Nothing was trained: only the tensors named below differ from the base's, "
-        "every other one is the same, byte for byte.",
+        f"This is {_plain(base)}, edited in closed form by loco {_plain(version)}, without "
+        "training. Only the tensors in `loco-manifest.json` differ from the base; all others are "
+        "identical, byte for byte.",
         "## What was edited",
         _edits_table(records),
         "## Where",
@@ -71,7 +78,7 @@ def render_card(
         "## What it cannot do",
         "\n".join(f"- {limit}" for limit in limits),
     )
-    return writable("\n\n".join(parts) + "\n")
+    return encodable("\n\n".join(parts) + "\n")
 
 
 def _front_matter(spec: ModelSpec, model: str, kinds: Sequence[str]) -> str:
@@ -97,7 +104,7 @@ def _edits_table(records: Sequence[EditRecord]) -> str:
             record.to or "the empty prompt",
             record.method,
             layer_span(record.layer_set) if record.layer_set else "text encoder",
-            small(record.ridge),
+            short_number(record.ridge),
             record.tokens or "–",
             str(record.n_keys),
         )
@@ -109,7 +116,7 @@ def _edits_table(records: Sequence[EditRecord]) -> str:
 def _layers_table(spec: ModelSpec, records: Sequence[EditRecord]) -> str:
     layers = sorted({layer for record in records for layer in record.layer_set})
     if not layers:
-        return "In the output projection of each text encoder's first self-attention."
+        return "The output projection of the first self-attention in each text encoder."
     concepts_in = {
         layer: dict.fromkeys(record.subject for record in records if layer in record.layer_set)
         for layer in layers
@@ -123,10 +130,10 @@ def _layers_table(spec: ModelSpec, records: Sequence[EditRecord]) -> str:
     )
     return "\n".join(
         (
-            "In the key and value projections of these cross-attention layers of the UNet, "
-            f"counted from 0 in the order in which they run ({', '.join(ranges)}):",
+            "The key and value projections of these cross-attention layers of the UNet, "
+            f"counted from 0 in execution order ({', '.join(ranges)}):",
             "",
-            "| layer | module path | of |",
+            "| layer | module path | concepts |",
             "|---|---|---|",
             *rows,
         )
@@ -138,16 +145,16 @@ def _sentence(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return foreign text on one line, so that Markdown takes it for nothing but text."""
+    """Return foreign text on one line, with the characters that Markdown interprets escaped."""
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
 
 
 def _yaml(text: str) -> str:
-    """Return text as a double-quoted YAML scalar, whatever is in it."""
-    return '"' + "".join(_yaml_letter(letter) for letter in writable(text)) + '"'
+    """Return any text as a double-quoted YAML scalar."""
+    return '"' + "".join(_yaml_character(character) for character in encodable(text)) + '"'
 
 
-def _yaml_letter(letter: str) -> str:
-    if letter in '"\\':
-        return f"\\{letter}"
-    return letter if letter.isprintable() else f"\\U{ord(letter):08x}"
+def _yaml_character(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    return character if character.isprintable() else f"\\U{ord(character):08x}"

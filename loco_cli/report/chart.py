@@ -1,13 +1,12 @@
 """
-Charts of a page: the score of every candidate for layers, the shares of every strength tried.
+Charts of a page: the score of every layer candidate, and the shares of every strength tried.
 
-The layer chart has one bar per candidate, from the original's score towards the full swap's.
+The layer chart has one bar per candidate. A bar starts at the original's score, so its length is
+the candidate's effect; its whisker is one standard error each way. The ladder of strengths has
+three bars per trial: `forgotten`, `became` and `kept`.
 
-A bar starts where nothing is swapped, so that its length is the candidate's effect; its whisker is
-one standard error each way. Heights are pixels, places along the layers are percent, so that the
-chart fits a phone and a printed page without its words growing or shrinking.
-
-The ladder of strengths has three bars for each trial: `forgotten`, `became` and `kept`.
+Vertical positions are in pixels and horizontal ones in percent. A chart thus fits a phone and a
+printed page while its text keeps its size.
 """
 
 import math
@@ -23,13 +22,16 @@ from loco_cli.report.sentences import (
     percent,
     place_words,
     score_words,
+    strength_warnings,
     strength_words,
-    too_weak,
 )
 
-TOP, PLOT, _FOOT = 26.0, 190.0, 24.0  # pixels: room for a line's words, the bars, a line of numbers
-_LINE, _BELOW = 13.0, 6.0  # pixels from a line of layer numbers to the next, and below the last
-_MAX_NUMBERS = 16  # numbers below the bars; of more bars only every n-th has one
+PLOT_TOP = 26.0  # pixels above the bars, for the label of a level
+PLOT_HEIGHT = 190.0  # pixels
+_AXIS_HEIGHT = 24.0  # pixels below the bars, for one line of numbers
+_LINE_HEIGHT = 13.0  # pixels between lines of layer numbers
+_BOTTOM_MARGIN = 6.0  # pixels below the last line
+_MAX_NUMBERS = 16  # numbers below the bars; with more bars, only every n-th bar has one
 _SHARES = ("forgotten", "became", "kept")
 _TICKS = (0.0, 0.5, 1.0)
 
@@ -37,9 +39,10 @@ _TICKS = (0.0, 0.5, 1.0)
 @dataclass(frozen=True)
 class _Bar:
     """
-    One candidate, in its slot of the width: `whisker` and what is vertical is in pixels, `cap`, the
-    ends of the whisker's caps, and what is horizontal in percent. `numbers` stand below each other,
-    which leaves room for all of them on a phone.
+    The bar of one candidate, inside its slot of the width.
+
+    `whisker` has the y positions of its ends in pixels, `cap` the x positions of the ends of its
+    caps in percent. `numbers` are printed below each other, so that all of them fit on a phone.
     """
 
     title: str
@@ -58,7 +61,7 @@ class _Bar:
 
 @dataclass(frozen=True)
 class _Level:
-    """A score across the whole plot, at a height, with its words above or below."""
+    """A horizontal line across the plot at one score, with its label above or below."""
 
     words: str
     y: float
@@ -67,7 +70,7 @@ class _Level:
 
 @dataclass(frozen=True)
 class _Panel:
-    """The bars of some candidates: `Panel("Single layers", "layer", bars)`."""
+    """The bars of a group of candidates: `_Panel("Single layers", "layer", bars)`."""
 
     title: str
     axis: str
@@ -76,7 +79,7 @@ class _Panel:
 
 @dataclass(frozen=True)
 class Chart:
-    """Panels that share a scale, the levels of original and full swap, and the scale's ticks."""
+    """Panels that share a scale, the levels of original and full swap, and the ticks."""
 
     panels: tuple[_Panel, ...]
     original: _Level
@@ -85,58 +88,66 @@ class Chart:
 
     @property
     def height(self) -> float:
-        """All of it, in pixels."""
-        return self.y_of_numbers(self._n_lines - 1) + _BELOW
+        """Height of the chart in pixels."""
+        return self.y_of_numbers(self._n_lines - 1) + _BOTTOM_MARGIN
 
     def y_of_numbers(self, line: int) -> float:
-        """Return the height of a line of layer numbers, in pixels; the first line is 0."""
-        return TOP + PLOT + TOP + _FOOT - _BELOW + _LINE * line
+        """Return the y position in pixels of a line of layer numbers, counted from 0."""
+        first = PLOT_TOP + PLOT_HEIGHT + PLOT_TOP + _AXIS_HEIGHT - _BOTTOM_MARGIN
+        return first + _LINE_HEIGHT * line
 
     @property
     def _n_lines(self) -> int:
         return max((len(bar.numbers) for panel in self.panels for bar in panel.bars), default=1)
 
 
-def layer_chart(found: Localization, paths: Mapping[int, str]) -> Chart:
+def layer_chart(localization: Localization, paths: Mapping[int, str]) -> Chart:
     """
-    Return the chart of a localization; `paths` are the module paths.
+    Build the chart of a localization.
 
-    Ranges have a panel for each width, or one for all where few were tried; sets have their own.
+    Ranges have a panel per width, or a single one if few were tried; sets have a panel of their
+    own.
+
+    Args:
+        localization: The scores of all candidates.
+        paths: The known module path of each layer, for tooltips.
     """
-    scale = _Scale(found)
+    scale = _Scale(localization)
     return Chart(
         panels=tuple(
-            _Panel(title, axis, _bars(named, found, scale, paths))
-            for title, axis, named in _panels(found)
+            _Panel(title, axis, _bars(candidates, localization, scale, paths))
+            for title, axis, candidates in _panels(localization)
         ),
-        original=scale.level("original", found.original_score),
-        target=scale.level("all layers swapped", found.target_score),
+        original=scale.level("original", localization.original_score),
+        target=scale.level("all layers swapped", localization.target_score),
         ticks=tuple(_Level(words, y, y + 4) for words, y in scale.ticks()),
     )
 
 
 def describe(score: WindowScore, paths: Mapping[int, str]) -> str:
-    """Return all that is known of a candidate, its layers' module paths included, a line each."""
+    """Return the tooltip of a candidate: its layers, its score, and a module path per line."""
     figures = f"score {score_words(score.score)} ± {score_words(score.stderr)} (n = {score.n})"
-    where = (f"{layer}: {paths[layer]}" for layer in score.layer_set if layer in paths)
+    known_paths = (f"{layer}: {paths[layer]}" for layer in score.layer_set if layer in paths)
     return "\n".join(
-        (layer_words(score.layer_set), f"{figures}, effect {percent(score.effect)}", *where)
+        (layer_words(score.layer_set), f"{figures}, effect {percent(score.effect)}", *known_paths)
     )
 
 
 class _Scale:
-    """Scores to heights: everything that is drawn lies between the two rooms for words."""
+    """The vertical scale of a chart, which leaves room for the labels above and below the plot."""
 
-    def __init__(self, found: Localization) -> None:
-        scores = [found.original_score, found.target_score]
-        scores += [s.score + sign * s.stderr for s in found.scores for sign in (-1, 1)]
+    def __init__(self, localization: Localization) -> None:
+        original, target = localization.original_score, localization.target_score
+        scores = [original, target]
+        scores += [s.score + sign * s.stderr for s in localization.scores for sign in (-1, 1)]
         self.low, self.high = min(scores), max(scores)
         if self.low == self.high:
             self.low, self.high = self.low - 0.01, self.high + 0.01
-        self._is_original_above = found.original_score >= found.target_score
+        self._is_original_above = original >= target
 
     def y(self, score: float) -> float:
-        return round(TOP + PLOT * (self.high - score) / (self.high - self.low), 2)
+        y = PLOT_TOP + PLOT_HEIGHT * (self.high - score) / (self.high - self.low)
+        return round(y, 2)
 
     def level(self, name: str, score: float) -> _Level:
         is_above = (name == "original") == self._is_original_above
@@ -144,7 +155,7 @@ class _Scale:
         return _Level(f"{name} {score_words(score)}", y, y - 7 if is_above else y + 17)
 
     def ticks(self) -> tuple[tuple[str, float], ...]:
-        """Return three to seven round scores inside the scale, with their heights."""
+        """Return three to seven round scores inside the scale, with their y positions."""
         rough = (self.high - self.low) / 4
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * 0.8)
@@ -156,31 +167,34 @@ class _Scale:
         )
 
 
-_Named = Sequence[tuple[tuple[str, ...], WindowScore]]  # what stands below a bar, and what it shows
+_Candidates = Sequence[tuple[tuple[str, ...], WindowScore]]  # numbers below a bar, and its score
 
 
-def _panels(found: Localization) -> Iterator[tuple[str, str, _Named]]:
-    """Yield title, axis and candidates of each panel: ranges by width and place, sets as tried."""
-    is_range = [bool(score.layer_range) and found.window is None for score in found.scores]
+def _panels(localization: Localization) -> Iterator[tuple[str, str, _Candidates]]:
+    """Yield title, axis and candidates of each panel: sorted ranges first, then sets as tried."""
+
+    def is_range(score: WindowScore) -> bool:
+        return bool(score.layer_range) and localization.window is None
+
     ranges = sorted(
-        (score for score, one in zip(found.scores, is_range, strict=True) if one),
+        filter(is_range, localization.scores),
         key=lambda score: (len(score.layer_set), score.layer_set),
     )
-    sets = [score for score, one in zip(found.scores, is_range, strict=True) if not one]
+    sets = [score for score in localization.scores if not is_range(score)]
     widths = sorted({len(score.layer_set) for score in ranges})
     if len(widths) > 1 and len(ranges) <= _MAX_NUMBERS:
         yield (
-            "Ranges that were tried",
+            "Ranges tried",
             "first and last layer",
             [(_ends(score.layer_set), score) for score in ranges],
         )
     else:
         for width in widths:
-            own = [score for score in ranges if len(score.layer_set) == width]
-            yield *_panel_words(width), [((str(score.layer_set[0]),), score) for score in own]
+            panel = [score for score in ranges if len(score.layer_set) == width]
+            yield *_panel_words(width), [((str(score.layer_set[0]),), score) for score in panel]
     if sets:
-        named = [((str(len(score.layer_set)),), score) for score in sets]
-        yield "Sets of layers", "how many layers", named
+        candidates = [((str(len(score.layer_set)),), score) for score in sets]
+        yield "Sets of layers", "number of layers", candidates
 
 
 def _ends(layers: Sequence[int]) -> tuple[str, ...]:
@@ -194,27 +208,30 @@ def _panel_words(width: int) -> tuple[str, str]:
 
 
 def _bars(
-    named: _Named, found: Localization, scale: _Scale, paths: Mapping[int, str]
+    candidates: _Candidates,
+    localization: Localization,
+    scale: _Scale,
+    paths: Mapping[int, str],
 ) -> tuple[_Bar, ...]:
-    slot = 100 / len(named)
-    every = math.ceil(len(named) / _MAX_NUMBERS)
+    slot = 100 / len(candidates)
+    number_step = math.ceil(len(candidates) / _MAX_NUMBERS)
     width = min(slot * 0.68, 9.0)
-    zero = scale.y(found.original_score)
+    zero = scale.y(localization.original_score)
     bars = []
-    for i, (numbers, score) in enumerate(named):
+    for i, (numbers, score) in enumerate(candidates):
         y, middle = scale.y(score.score), (i + 0.5) * slot
         bars.append(
             _Bar(
                 title=describe(score, paths),
-                numbers=numbers if i % every == 0 else (),
-                is_chosen=score.layer_set == found.layer_set,
+                numbers=numbers if i % number_step == 0 else (),
+                is_chosen=score.layer_set == localization.layer_set,
                 slot_left=round(i * slot, 3),
                 slot=round(slot, 3),
                 left=round(middle - width / 2, 3),
                 middle=round(middle, 3),
                 width=round(width, 3),
                 top=min(y, zero),
-                height=max(round(abs(y - zero), 2), 1.0),  # no effect is a line, not nothing
+                height=max(round(abs(y - zero), 2), 1.0),  # an effect of 0 is still visible
                 whisker=(scale.y(score.score + score.stderr), scale.y(score.score - score.stderr)),
                 cap=(round(middle - width / 6, 3), round(middle + width / 6, 3)),
             )
@@ -222,9 +239,13 @@ def _bars(
     return tuple(bars)
 
 
+def _y_of(share: float) -> float:
+    return round(PLOT_TOP + PLOT_HEIGHT * (1 - share), 2)
+
+
 @dataclass(frozen=True)
 class _ShareBar:
-    """A share of one trial, no bar where it is unknown: `Bar("kept", 30.0, 6.0, 26.0, 190.0)`."""
+    """A known share of one trial: `_ShareBar("kept", 30.0, 6.0, 26.0, 190.0)`."""
 
     name: str
     left: float
@@ -235,11 +256,11 @@ class _ShareBar:
 
 @dataclass(frozen=True)
 class _Rung:
-    """One trial in its slot of the width, in percent; `where` are its layers in short."""
+    """One trial in its slot of the width; `layers` has its layers in short form."""
 
     trial: StrengthTrial
     is_chosen: bool
-    where: str
+    layers: str
     title: str
     number: str
     slot_left: float
@@ -248,13 +269,13 @@ class _Rung:
 
     @property
     def middle(self) -> float:
-        """The middle of the slot."""
+        """The x position of the middle of the slot, in percent."""
         return round(self.slot_left + self.slot / 2, 3)
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """A measured strength as its part of a page shows it; `levels` are the scale's ticks."""
+    """The section of a page about a measured strength; `levels` are the ticks of its chart."""
 
     strength: Strength
     rungs: tuple[_Rung, ...]
@@ -262,26 +283,25 @@ class Ladder:
     words: str
     warnings: tuple[str, ...]
     levels: tuple[_Level, ...] = tuple(
-        _Level(percent(share), TOP + PLOT * (1 - share), TOP + PLOT * (1 - share) + 4)
-        for share in _TICKS
+        _Level(percent(share), _y_of(share), _y_of(share) + 4) for share in _TICKS
     )
-    height: float = TOP + PLOT + _FOOT
+    height: float = PLOT_TOP + PLOT_HEIGHT + _AXIS_HEIGHT
 
     @classmethod
     def of(cls, strength: Strength | None) -> "Ladder | None":
-        """Return the ladder of a strength, None where nothing was measured."""
+        """Build the ladder of a strength, or return None if no strength was measured."""
         if strength is None:
             return None
-        n, y = len(strength.tried), _height_of(strength.target)
+        n, y = len(strength.tried), _y_of(strength.target)
         return cls(
             strength,
             tuple(
                 _rung(trial, i, n, is_chosen=i == strength.chosen)
                 for i, trial in enumerate(strength.tried)
             ),
-            _Level(f"target {percent(strength.target)}", y, TOP - 8),  # above all bars
+            _Level(f"target {percent(strength.target)}", y, PLOT_TOP - 8),  # above all bars
             strength_words(strength),
-            too_weak(strength),
+            strength_warnings(strength),
         )
 
 
@@ -289,12 +309,13 @@ def _rung(trial: StrengthTrial, i: int, n: int, *, is_chosen: bool) -> _Rung:
     slot, shares = 100 / n, {name: getattr(trial, name) for name in _SHARES}
     width = min(slot * 0.24, 5.0)
     left = (i + 0.5) * slot - width * len(_SHARES) / 2
-    known = ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
+    figures = ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
+    layers = _layers_in_short(trial.layers)
     return _Rung(
         trial=trial,
         is_chosen=is_chosen,
-        where=_where(trial.layers),
-        title=f"ridge {trial.ridge} in {_where(trial.layers)}\n{known}",
+        layers=layers,
+        title=f"ridge {trial.ridge} in {layers}\n{figures}",
         number=trial.ridge if n <= _MAX_NUMBERS / 2 or is_chosen else "",
         slot_left=round(i * slot, 3),
         slot=round(slot, 3),
@@ -303,8 +324,8 @@ def _rung(trial: StrengthTrial, i: int, n: int, *, is_chosen: bool) -> _Rung:
                 name=name,
                 left=round(left + k * width, 3),
                 width=round(width * 0.85, 3),
-                top=_height_of(share),
-                height=max(round(PLOT * share, 2), 1.0),  # nothing is a line, unknown is no bar
+                top=_y_of(share),
+                height=max(round(PLOT_HEIGHT * share, 2), 1.0),  # a share of 0 is still visible
             )
             for k, (name, share) in enumerate(shares.items())
             if share is not None
@@ -312,12 +333,7 @@ def _rung(trial: StrengthTrial, i: int, n: int, *, is_chosen: bool) -> _Rung:
     )
 
 
-def _height_of(share: float) -> float:
-    return round(TOP + PLOT * (1 - share), 2)
-
-
-def _where(layers_of: Sequence[LayerSet]) -> str:
-    """Return the layers of every edit in short: `8–9; 4–5`, once where all are the same."""
-    return "; ".join(
-        dict.fromkeys(layer_span(layers) if layers else place_words(()) for layers in layers_of)
-    )
+def _layers_in_short(layers_of_edits: Sequence[LayerSet]) -> str:
+    """Return the distinct layers of all edits in short form: `8–9; 4–5`."""
+    spans = (layer_span(layers) if layers else place_words(()) for layers in layers_of_edits)
+    return "; ".join(dict.fromkeys(spans))

@@ -1,7 +1,7 @@
 """
-Records to one self-contained page each: no script, nothing fetched, pictures inside.
+Self-contained HTML pages of localizations, edits and evaluations, without scripts or requests.
 
-All text goes through Jinja's autoescape, and the page's own policy forbids any request.
+Jinja escapes all text, and the content security policy of each page forbids every request.
 """
 
 import base64
@@ -21,46 +21,47 @@ from loco_cli.localization import Localization, LocalizationRun
 from loco_cli.manifest import Manifest, Strength, TensorEdit
 from loco_cli.report import sentences
 from loco_cli.report.chart import Chart, Ladder, describe, layer_chart
-from loco_cli.report.sheet import Strip, ask_again, swap_strips
+from loco_cli.report.localization import MIN_NAMED_EFFECT
+from loco_cli.report.sheet import Strip, group_pairs, swap_strips
 
 _Item = TypeVar("_Item")
 
-MAX_SIDE = 256  # pixels of a picture; twice what a page shows, for fine screens
+MAX_PICTURE_SIDE = 256  # pixels; twice the size on the page, for high-resolution screens
 
 
 @dataclass(frozen=True)
 class _LocalizationView:
     """
-    A localization as its part of a page shows it.
+    The section of a page about one localization.
 
-    `paths` are the module paths that are known, `titles` what a tooltip says of each candidate.
+    `paths` holds the known module paths, `titles` the tooltip of each candidate.
     """
 
     record: Localization
-    is_half: bool  # whether it does half of the full swap, so that it is named
+    is_named: bool  # the effect is large enough to say that these layers hold the concept
     paths: Mapping[int, str]
     titles: Mapping[tuple[int, ...], str]
     chart: Chart
     strips: tuple[Strip, ...]
 
     @classmethod
-    def of(cls, swept: LocalizationRun, module_paths: Sequence[str] = ()) -> "_LocalizationView":
-        """Return the view of a localization."""
-        found = swept.localization
-        paths = dict(enumerate(swept.module_paths or module_paths))
-        paths |= {layer.layer: layer.module_path for layer in found.layers}
+    def of(cls, run: LocalizationRun, module_paths: Sequence[str] = ()) -> "_LocalizationView":
+        """Build the section of a localization."""
+        localization = run.localization
+        paths = dict(enumerate(run.module_paths or module_paths))
+        paths |= {layer.layer: layer.module_path for layer in localization.layers}
         return cls(
-            record=found,
-            is_half=found.does(sentences.HALF),
+            record=localization,
+            is_named=localization.does(MIN_NAMED_EFFECT),
             paths=paths,
-            titles={score.layer_set: describe(score, paths) for score in found.scores},
-            chart=layer_chart(found, paths),
-            strips=swap_strips(swept),
+            titles={score.layer_set: describe(score, paths) for score in localization.scores},
+            chart=layer_chart(localization, paths),
+            strips=swap_strips(run),
         )
 
 
 def _hashes(manifest: Manifest | None) -> tuple[tuple[str, str], ...]:
-    """Return the hashes in a manifest by name: its own, the recipe's, those of the base."""
+    """Return the hashes in a manifest with their names: its own, the recipe's, the base's."""
     if manifest is None:
         return ()
     files = ((f"base of the edit: {file.path}", file.sha256) for file in manifest.base.files)
@@ -72,14 +73,20 @@ def _hashes(manifest: Manifest | None) -> tuple[tuple[str, str], ...]:
 
 
 def render_localization_report(
-    sweeps: Sequence[LocalizationRun], *, command: Sequence[str] = ()
+    runs: Sequence[LocalizationRun], *, command: Sequence[str] = ()
 ) -> str:
-    """Return the page of one or several localizations: chart, scores, every picture."""
-    found = [_LocalizationView.of(sweep) for sweep in sweeps]
-    model = found[0].record.model.name
-    names = sentences.listed(dict.fromkeys(one.record.concept.subject for one in found))
+    """
+    Render the page of one or more localizations: charts, scores and every picture.
+
+    Args:
+        runs: Localizations of one model, with their pictures.
+        command: The command line that made them.
+    """
+    views = [_LocalizationView.of(run) for run in runs]
+    model = views[0].record.model.name
+    names = sentences.join_words(dict.fromkeys(view.record.concept.subject for view in views))
     title = f"Where {model} keeps {names}"
-    return render_page("localization.html", title=title, found=found, command=command)
+    return render_page("localization.html", title=title, views=views, command=command)
 
 
 def render_edit_report(
@@ -91,22 +98,27 @@ def render_edit_report(
     module_paths: Sequence[str] = (),
 ) -> str:
     """
-    Return the page of an edit: what was edited where, how far each tensor moved, and from what.
+    Render the page of an edit: its concepts and layers, and the change of every tensor.
 
-    `module_paths` are those of all layers in order; without them only layers that were localized
-    show theirs.
+    Args:
+        manifest: The manifest of the edit.
+        title: Heading of the page.
+        localizations: The localizations that chose the layers, with or without pictures.
+        tensors: The changed tensors, in the order in which they were written.
+        module_paths: The path of every layer, in execution order. Without them the page shows
+            paths of localized layers only.
     """
-    found = [_LocalizationView.of(run, module_paths) for run in localizations]
+    views = [_LocalizationView.of(run, module_paths) for run in localizations]
     paths = dict(enumerate(module_paths))
-    for one in found:
-        paths |= one.paths
+    for view in views:
+        paths |= view.paths
     return render_page(
         "edit.html",
         title=title,
         model=manifest.model.name,
         edits=manifest.edits,
         paths=paths,
-        found=found,
+        views=views,
         files=_grouped(tensors, lambda tensor: tensor.file),
         largest=max((tensor.relative_change for tensor in tensors), default=0.0),
         preserved=manifest.preserve,
@@ -129,18 +141,24 @@ def render_evaluation_report(
     manifest: Manifest | None = None,
 ) -> str:
     """
-    Return the page of an evaluation: the figures, and every prompt before and after.
+    Render the page of an evaluation: the figures, and every prompt before and after the edit.
 
-    `strength` is what chose that of an edit that was made for it, `manifest` that of one that was
-    written before.
+    Args:
+        evaluation: The figures, and the mean scores of every prompt.
+        pairs: The pictures before and after, one pair per prompt and seed.
+        title: Heading of the page.
+        recipe: Text of the recipe.
+        command: The command line that made the evaluation.
+        strength: The measured strength, if the evaluation made the edit in memory.
+        manifest: The manifest of the edit, if the evaluation read it from disk.
     """
-    forget, keep = ask_again(evaluation, pairs)
+    forget, keep = group_pairs(evaluation, pairs)
     return render_page(
         "evaluation.html",
         title=title,
         evaluation=evaluation,
-        forget=_grouped(forget, lambda asked: asked.row.edit),
-        keep=_grouped(keep, lambda asked: asked.row.concept),
+        forget=_grouped(forget, lambda prompt: prompt.row.edit),
+        keep=_grouped(keep, lambda prompt: prompt.row.concept),
         ladder=Ladder.of(strength),
         recipe=recipe,
         command=command,
@@ -156,8 +174,8 @@ def _grouped(items: Iterable[_Item], key: Callable[[_Item], Any]) -> dict[Any, l
 
 
 def render_page(template: str, **values: Any) -> str:
-    """Return a page from its template and what that shows."""
-    return sentences.writable(_environment().get_template(template).render(**values))
+    """Render a page from its template and values."""
+    return sentences.encodable(_environment().get_template(template).render(**values))
 
 
 @cache
@@ -173,7 +191,7 @@ def _environment() -> Environment:
         data_uri=_data_uri,
         percent=sentences.percent,
         score=sentences.score_words,
-        small=sentences.small,
+        short=sentences.short_number,
         span=sentences.layer_span,
         layers=sentences.layer_words,
         as_range=sentences.range_words,
@@ -183,10 +201,10 @@ def _environment() -> Environment:
 
 
 def _data_uri(png: bytes) -> str:
-    """Return a picture for the page itself, made smaller where it is larger than a page shows."""
+    """Return a picture as a data URI, scaled down to the size that a page needs."""
     image = Image.open(io.BytesIO(png))
-    if max(image.size) > MAX_SIDE:
-        image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    if max(image.size) > MAX_PICTURE_SIDE:
+        image.thumbnail((MAX_PICTURE_SIDE, MAX_PICTURE_SIDE), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
         image.save(buffer, "PNG", optimize=True)
         png = buffer.getvalue()

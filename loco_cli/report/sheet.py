@@ -1,7 +1,7 @@
 """
-Contact sheets: pictures in rows with words beside and below them, as one PNG.
+Contact sheets: labelled rows of pictures in one PNG.
 
-Pages show pictures in the same order: window by window, prompt by prompt.
+The pages show pictures in the same order: window by window, prompt by prompt.
 """
 
 import io
@@ -17,10 +17,10 @@ from loco_cli.evaluation import BeforeAfter, Evaluation, ForgetRow, KeepRow
 from loco_cli.localization import LocalizationRun
 from loco_cli.report.sentences import layer_span, percent
 
-SIDE = 128  # pixels of a picture; twice those of `tiny`
-GAP, _GROUP_GAP, _LABEL_WIDTH, _LINE, HEAD = 8, 14, 210, 16, 44  # pixels
-INK, QUIET, PAPER, MARK = (24, 24, 28), (104, 104, 112), (255, 255, 255), (214, 92, 20)
-MAX_COLUMNS = 18  # a longer row goes on below
+PICTURE_SIDE = 128  # pixels; twice the pictures of `tiny`
+GAP, _GROUP_GAP, _LABEL_WIDTH, _LINE_HEIGHT, TITLE_HEIGHT = 8, 14, 210, 16, 44  # pixels
+INK, NOTE_INK, PAPER, MARK_INK = (24, 24, 28), (104, 104, 112), (255, 255, 255), (214, 92, 20)
+MAX_COLUMNS = 18  # pictures per row; a longer row continues on the next
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _Means = TypeVar("_Means", ForgetRow, KeepRow)
@@ -28,7 +28,7 @@ _Means = TypeVar("_Means", ForgetRow, KeepRow)
 
 @dataclass(frozen=True)
 class Cell:
-    """A picture as PNG bytes and the words below it; a marked one gets a frame."""
+    """A picture as PNG bytes, with the words below it; a marked one gets a frame."""
 
     png: bytes = field(repr=False)
     words: str = ""
@@ -37,7 +37,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A label with a quiet note above it, and its pictures, in groups that stand together."""
+    """A label with a note above it, and its pictures in groups of `group`."""
 
     label: str
     cells: tuple[Cell, ...]
@@ -47,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True)
 class _Frame:
-    """A picture of a strip and what stands below it: `Frame("8–9", (8, 9), 0.12, True, png)`."""
+    """A picture of a strip with its caption: `_Frame("8–9", (8, 9), 0.12, True, png)`."""
 
     name: str
     layers: tuple[int, ...]
@@ -67,20 +67,20 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class _Asked(Generic[_Means]):
-    """One prompt of an evaluation: its means, and its pictures before and after."""
+class _JudgedPrompt(Generic[_Means]):
+    """One prompt of an evaluation: its mean scores, and its pictures before and after."""
 
     row: _Means
     pairs: tuple[BeforeAfter, ...]
 
 
-def swap_strips(swept: LocalizationRun) -> tuple[Strip, ...]:
-    """Return one strip per prompt pair, in the order of the pictures; narrow candidates first."""
-    chosen = swept.localization.layer_set
-    everything = max((p.layers for p in swept.pictures), key=len, default=())
+def swap_strips(run: LocalizationRun) -> tuple[Strip, ...]:
+    """Return one strip per prompt pair, in the order of the pictures, narrow candidates first."""
+    chosen = run.localization.layer_set
+    all_layers = max((picture.layers for picture in run.pictures), key=len, default=())
     frames: defaultdict[tuple[str, str], list[_Frame]] = defaultdict(list)
-    for picture in sorted(swept.pictures, key=lambda p: (len(p.layers), p.layers)):
-        is_full = bool(picture.layers) and picture.layers == everything
+    for picture in sorted(run.pictures, key=lambda p: (len(p.layers), p.layers)):
+        is_full = bool(picture.layers) and picture.layers == all_layers
         frames[picture.source, picture.target].append(
             _Frame(
                 name="all" if is_full else layer_span(picture.layers),
@@ -90,87 +90,96 @@ def swap_strips(swept: LocalizationRun) -> tuple[Strip, ...]:
                 png=picture.png,
             )
         )
-    seeds = {(p.source, p.target): p.seed for p in swept.pictures}
+    seeds = {(p.source, p.target): p.seed for p in run.pictures}
     return tuple(Strip(*pair, tuple(frames[pair]), seed) for pair, seed in seeds.items())
 
 
 def _of_chosen_width(strip: Strip, width: int) -> Strip:
     """Return a strip with the original, the candidates of one width, and all layers swapped."""
-    edges = (strip.frames[0], strip.frames[-1])
-    kept = (frame for frame in strip.frames if frame in edges or len(frame.layers) == width)
-    return Strip(strip.source, strip.target, tuple(kept), strip.seed)
+    ends = (strip.frames[0], strip.frames[-1])
+    frames = (frame for frame in strip.frames if frame in ends or len(frame.layers) == width)
+    return Strip(strip.source, strip.target, tuple(frames), strip.seed)
 
 
-def ask_again(
+def group_pairs(
     evaluation: Evaluation, pairs: Iterable[BeforeAfter]
-) -> tuple[tuple[_Asked[ForgetRow], ...], tuple[_Asked[KeepRow], ...]]:
-    """Return the prompts to forget and those to keep, each with its pictures, one per seed."""
+) -> tuple[tuple[_JudgedPrompt[ForgetRow], ...], tuple[_JudgedPrompt[KeepRow], ...]]:
+    """Group the pictures of an evaluation by prompt: those to forget, then those to keep."""
     waiting: defaultdict[tuple[str, str], list[BeforeAfter]] = defaultdict(list)
     for pair in pairs:
         waiting[pair.group, pair.prompt].append(pair)
     n = len(evaluation.seeds)
 
-    def take(group: str, row: _Means) -> _Asked[_Means]:
+    def take(group: str, row: _Means) -> _JudgedPrompt[_Means]:
         # two edits may ask the same prompt: each row takes one picture per seed
         queue = waiting[group, row.prompt]
         waiting[group, row.prompt] = queue[n:]
-        return _Asked(row, tuple(queue[:n]))
+        return _JudgedPrompt(row, tuple(queue[:n]))
 
     forget = tuple(take("forget", row) for row in evaluation.forget)
     return forget, tuple(take("keep", row) for row in evaluation.keep)
 
 
-def render_localization_sheet(sweeps: Sequence[LocalizationRun]) -> bytes:
-    """Return the windows of every concept as one PNG."""
-    found = [sweep.localization for sweep in sweeps]
-    concepts = ", ".join(f"{one.concept.kind} {one.concept.subject}" for one in found)
-    rows = [row for sweep in sweeps for row in _localization_rows(sweep)]
-    return render_sheet(f"{concepts} in {found[0].model.name}", rows)
+def render_localization_sheet(runs: Sequence[LocalizationRun]) -> bytes:
+    """Render the windows of every concept as one PNG."""
+    rows = [row for run in runs for row in _localization_rows(run)]
+    concepts = ", ".join(map(_concept_words, runs))
+    return render_sheet(f"{concepts} in {runs[0].localization.model.name}", rows)
 
 
 def render_evaluation_sheet(evaluation: Evaluation, pairs: Iterable[BeforeAfter]) -> bytes:
-    """Return every prompt before and after as one PNG."""
+    """Render the pictures of every prompt before and after an edit as one PNG."""
     return render_sheet(_figures_line(evaluation), _evaluation_rows(evaluation, pairs))
 
 
-def _localization_rows(swept: LocalizationRun) -> list[Row]:
+def _concept_words(run: LocalizationRun) -> str:
+    return f"{run.localization.concept.kind} {run.localization.concept.subject}"
+
+
+def _localization_rows(run: LocalizationRun) -> list[Row]:
     """Return a row per prompt pair: the original, each window of the chosen width, all layers."""
-    width = len(swept.localization.layer_set)
-    concept = f"{swept.localization.concept.kind} {swept.localization.concept.subject}"
+    width = len(run.localization.layer_set)
     rows = []
-    for strip in swap_strips(swept):
+    for strip in swap_strips(run):
         cells = tuple(map(_window_cell, _of_chosen_width(strip, width).frames))
         for start in range(0, len(cells), MAX_COLUMNS):
-            label, note = ("", "") if start else (_label(strip), concept)
+            label, note = ("", "") if start else (_label(strip), _concept_words(run))
             rows.append(Row(label, cells[start : start + MAX_COLUMNS], note))
     return rows
 
 
 def _evaluation_rows(evaluation: Evaluation, pairs: Iterable[BeforeAfter]) -> list[Row]:
-    """Return a row per prompt, before and after in turn, one seed beside the other."""
-    forget, keep = ask_again(evaluation, pairs)
-    rows = [_asked_row(one, "to forget") for one in forget]
-    return rows + [_asked_row(one, "to keep") for one in keep]
+    """Return a row per prompt, with the pictures before and after for each seed."""
+    forget, keep = group_pairs(evaluation, pairs)
+    rows = [_judged_row(prompt, "to forget") for prompt in forget]
+    return rows + [_judged_row(prompt, "to keep") for prompt in keep]
 
 
 def _figures_line(evaluation: Evaluation) -> str:
-    """Return the figures of an evaluation in a line, for a sheet's title."""
+    """Return the figures of an evaluation in one line, as the title of a sheet."""
     return ", ".join(f"{name} {percent(figure)}" for name, figure in evaluation.figures.items())
 
 
-def render_sheet(title: str, rows: Sequence[Row], *, side: int = SIDE) -> bytes:
-    """Return a PNG of all rows, each picture at most `side` pixels wide and high, under a title."""
+def render_sheet(title: str, rows: Sequence[Row], *, side: int = PICTURE_SIDE) -> bytes:
+    """
+    Render rows of pictures under a title as one PNG.
+
+    Args:
+        title: The title; it is truncated if it does not fit.
+        rows: Labels and pictures.
+        side: Largest width and height of a picture in pixels.
+    """
     fonts = _Fonts()
     heights = [_height(row, side, fonts) for row in rows]
-    wanted = round(fonts.title.getlength(title)) + 2 * GAP
-    width = max(min(wanted, 1200), *(_width(row, side) for row in rows), _LABEL_WIDTH)
-    sheet = Image.new("RGB", (width, HEAD + sum(heights) + GAP), PAPER)
+    title_width = round(fonts.title.getlength(title)) + 2 * GAP
+    width = max(min(title_width, 1200), *(_width(row, side) for row in rows), _LABEL_WIDTH)
+    sheet = Image.new("RGB", (width, TITLE_HEIGHT + sum(heights) + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((GAP, GAP + 2), _cut(title, fonts.title, width - 2 * GAP), INK, fonts.title)
-    top = HEAD
+    draw.text((GAP, GAP + 2), _truncated(title, fonts.title, width - 2 * GAP), INK, fonts.title)
+    top = TITLE_HEIGHT
     for row, height in zip(rows, heights, strict=True):
         _draw_label(draw, row, top, fonts)
-        for left, cell in _places(row, side):
+        for left, cell in _cell_positions(row, side):
             _draw_cell(sheet, draw, cell, (left, top), side, fonts.small)
         top += height
     buffer = io.BytesIO()
@@ -184,66 +193,70 @@ class _Fonts:
 
 
 def _window_cell(frame: _Frame) -> Cell:
-    name = frame.name.replace("–", "-")  # the font has few letters
+    name = frame.name.replace("–", "-")  # the font has no en dash
     return Cell(frame.png, f"{name}  {frame.score:.3f}", frame.is_chosen)
 
 
-def _asked_row(asked: _Asked[ForgetRow] | _Asked[KeepRow], note: str) -> Row:
+def _judged_row(prompt: _JudgedPrompt[ForgetRow] | _JudgedPrompt[KeepRow], note: str) -> Row:
     cells: list[Cell] = []
-    for pair in asked.pairs:
+    for pair in prompt.pairs:
         verdict = f"  {pair.verdict}" if pair.verdict else ""
         cells.append(Cell(pair.before, f"before {pair.score_before:.2f}"))
-        # what went wrong is what one looks for
+        # a mark draws attention to the failures
         cells.append(Cell(pair.after, f"{pair.score_after:.2f}{verdict}", pair.is_good is False))
-    return Row(asked.row.prompt, tuple(cells), note, group=2)
+    return Row(prompt.row.prompt, tuple(cells), note, group=2)
 
 
 def _label(strip: Strip) -> str:
     return f"{strip.source}\nwith: {strip.target}"
 
 
-def _places(row: Row, side: int) -> Iterator[tuple[int, Cell]]:
+def _cell_positions(row: Row, side: int) -> Iterator[tuple[int, Cell]]:
     between = _GROUP_GAP if row.group > 1 else 0
     for i, cell in enumerate(row.cells):
         yield _LABEL_WIDTH + i * (side + GAP) + i // row.group * between, cell
 
 
 def _width(row: Row, side: int) -> int:
-    return max((left for left, _ in _places(row, side)), default=_LABEL_WIDTH - side) + side + GAP
+    return (
+        max((left for left, _ in _cell_positions(row, side)), default=_LABEL_WIDTH - side)
+        + side
+        + GAP
+    )
 
 
 def _height(row: Row, side: int, fonts: _Fonts) -> int:
     lines = len(_wrapped(row.label, fonts.small)) + bool(row.note)
-    return max(side + _LINE, lines * _LINE) + GAP + 4
+    return max(side + _LINE_HEIGHT, lines * _LINE_HEIGHT) + GAP + 4
 
 
 def _draw_label(draw: ImageDraw.ImageDraw, row: Row, top: int, fonts: _Fonts) -> None:
     if row.note:
-        note = _cut(row.note, fonts.small, _LABEL_WIDTH - 2 * GAP)
-        draw.text((GAP, top), note, QUIET, fonts.small)
-        top += _LINE
+        note = _truncated(row.note, fonts.small, _LABEL_WIDTH - 2 * GAP)
+        draw.text((GAP, top), note, NOTE_INK, fonts.small)
+        top += _LINE_HEIGHT
     for i, line in enumerate(_wrapped(row.label, fonts.small)):
-        draw.text((GAP, top + i * _LINE), line, INK, fonts.small)
+        draw.text((GAP, top + i * _LINE_HEIGHT), line, INK, fonts.small)
 
 
 def _draw_cell(
     sheet: Image.Image,
     draw: ImageDraw.ImageDraw,
     cell: Cell,
-    place: tuple[int, int],
+    position: tuple[int, int],
     side: int,
     font: _Font,
 ) -> None:
-    left, top = place
+    left, top = position
     image = ImageOps.contain(
         Image.open(io.BytesIO(cell.png)).convert("RGB"), (side, side), Image.Resampling.LANCZOS
     )
-    sheet.paste(image, place)
+    sheet.paste(image, position)
     if cell.is_marked:
         edges = (left - 3, top - 3, left + image.width + 2, top + image.height + 2)
-        draw.rectangle(edges, outline=MARK, width=3)
-    ink = MARK if cell.is_marked else QUIET
-    draw.text((left, top + side + 3), _cut(cell.words, font, side), ink, font)
+        draw.rectangle(edges, outline=MARK_INK, width=3)
+    ink = MARK_INK if cell.is_marked else NOTE_INK
+    draw.text((left, top + side + 3), _truncated(cell.words, font, side), ink, font)
 
 
 def _wrapped(text: str, font: _Font, width: int = _LABEL_WIDTH - 2 * GAP) -> list[str]:
@@ -253,13 +266,13 @@ def _wrapped(text: str, font: _Font, width: int = _LABEL_WIDTH - 2 * GAP) -> lis
         for word in part.split():
             longer = f"{lines[-1]} {word}".strip()
             if lines[-1] and font.getlength(longer) > width:
-                lines.append(_cut(word, font, width))
+                lines.append(_truncated(word, font, width))
             else:
-                lines[-1] = _cut(longer, font, width)
+                lines[-1] = _truncated(longer, font, width)
     return lines
 
 
-def _cut(text: str, font: _Font, width: int) -> str:
+def _truncated(text: str, font: _Font, width: int) -> str:
     if font.getlength(text) <= width:
         return text
     fitting = bisect_right(

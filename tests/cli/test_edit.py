@@ -33,7 +33,7 @@ def test_words_are_enough(here):
 
     assert result.exit_code == 0, result.stderr
     assert "style `van gogh` → `painting` in layers 8 and 9: " in result.stderr
-    assert "unrelated ones by " in result.stderr
+    assert "unrelated prompts by " in result.stderr
     assert "up_blocks.1.attentions.1.transformer_blocks.0.attn2.to_k.weight" in result.stdout
     assert "wrote tiny-van-gogh-style, its manifest loco-manifest.json, its undo file " in (
         result.stderr

@@ -66,7 +66,7 @@ def test_weights_that_are_copied_unedited_are_named(tiny, tmp_path):
     found = edit.run(plan, CPU, heard.events)
 
     assert found.manifest.base.carried == (path,)
-    assert f"these weights are copied as they are, and not edited: `{path}`" in heard.warnings
+    assert f"these weights were copied and not edited: `{path}`" in heard.warnings
     assert (tmp_path / "out" / path).read_bytes() == (base / path).read_bytes()
 
 

@@ -10,7 +10,7 @@ from loco_cli.errors import OutputExists
 from loco_cli.localization import ConceptName, LayerName, Localization, ModelName, WindowScore
 from loco_cli.models.session import RunOptions
 from loco_cli.recipe.load import load_recipe
-from loco_cli.report.sentences import localization_sentences
+from loco_cli.report.localization import localization_sentences
 from tests.listeners import Heard
 
 RECIPE = """
@@ -111,8 +111,8 @@ def test_a_window_that_holds_the_concept_is_named():
     first, *paths = localization_sentences(localization([(7, 0.79), (8, 0.25)]))
 
     assert first == (
-        "the concept lies in layer 8 (layer_range: [8, 9]): "
-        "swapping there makes 92% of what swapping all layers does"
+        "the concept is in layer 8 (layer_range: [8, 9]): "
+        "swapping it has 92% of the effect of swapping all layers"
     )
     assert paths == ["layer 8 is m8"]
 
@@ -124,7 +124,7 @@ def test_a_best_window_that_is_weak_is_no_winner():
     first, *_ = localization_sentences(localization([(7, 0.79), (8, 0.65)]))
 
     assert first.startswith("no layer range holds `monet`: the best, layer 8 (")
-    assert "makes 25% of what" in first
+    assert "has 25% of the effect" in first
 
 
 def test_an_effect_that_was_missed_is_told():
@@ -137,15 +137,15 @@ def test_an_effect_that_was_missed_is_told():
     reached, *_ = localization_sentences(found, 0.7)
 
     assert missed == (
-        "no layer range reaches `localize.effect`, which is 90%: the best, layer 8 "
-        "(layer_range: [8, 9]), makes 70% of what swapping all layers does"
+        "no layer range reaches `localize.effect` (90%): the best, layer 8 "
+        "(layer_range: [8, 9]), has 70% of the effect of swapping all layers"
     )
-    assert reached.startswith("the concept lies in layer 8")
+    assert reached.startswith("the concept is in layer 8")
 
 
 @pytest.mark.parametrize(
     ("pooled", "said"),
-    [(None, None), (False, "keys and values alone were swapped"), (True, "was swapped with every")],
+    [(None, None), (False, "only keys and values were swapped"), (True, "was swapped with every")],
 )
 def test_it_is_said_what_became_of_the_pooled_prompt(pooled, said):
     """
@@ -170,12 +170,12 @@ def test_a_vague_scale_is_told():
     said = " ".join(localization_sentences(vague, wanted=vague.effect))
     taken = " ".join(localization_sentences(vague, wanted=vague.effect + 0.05))
 
-    assert "the concept lies in layer 1" in said
-    assert "known to within 10% of themselves" in said
-    assert "not clearly short of" not in said
-    assert "not clearly short of" in taken
+    assert "the concept is in layer 1" in said
+    assert "every share has a relative error of 10%" in said
+    assert "not clearly below" not in said
+    assert "not clearly below" in taken
     assert "no layer range" not in taken
-    assert "seed to seed" not in " ".join(localization_sentences(found, wanted=0.9))
+    assert "between seeds" not in " ".join(localization_sentences(found, wanted=0.9))
 
 
 def test_a_concept_that_is_not_known_is_said_to_be_so():
@@ -186,4 +186,4 @@ def test_a_concept_that_is_not_known_is_said_to_be_so():
 
     (sentence,) = localization_sentences(found)
 
-    assert "swapping every layer hardly changes the score (0.800 to 0.750)" in sentence
+    assert "swapping all layers barely changes the score (0.800 to 0.750)" in sentence

@@ -120,7 +120,7 @@ def test_the_best_cross_attention_is_named():
 
     *_, last = trace_sentences(found)
     assert last == (
-        "of the cross-attentions, where edits are made, layer 9 gives back most: 80%, m9"
+        "among the cross-attentions, which edits change, layer 9 recovers most: 80%, m9"
     )
     family = ModelName(name="deepfloyd", family="if")
     assert len(trace_sentences(found.model_copy(update={"model": family}))) == 2
@@ -154,11 +154,11 @@ def test_an_output_that_exists_is_found_before_the_model_loads(tmp_path):
     [
         (
             traced(score(0.3), score(0.6, 1)),
-            "self-attention of block 1 of the text_encoder at the last subject token "
-            "gives back 80% of what the noise takes (0.700 to 0.200)",
+            "restoring self-attention of block 1 of the text_encoder at the last subject token "
+            "recovers 80% of the score lost to noise (0.700 to 0.200)",
         ),
         (traced(score(0.3, token="padding")), "no single state holds the concept: the best, "),
-        (traced(score(0.3), clean=0.21), "noise on the subject hardly changes the score"),
+        (traced(score(0.3), clean=0.21), "noise on the subject barely changes the score"),
     ],
 )
 def test_a_trace_says_what_it_found(found, said):

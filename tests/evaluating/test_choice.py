@@ -185,6 +185,6 @@ def test_the_command_measures_and_says_so(tmp_path, monkeypatch):
     taken = strength["tried"][strength["chosen"]]
     assert f"strength {taken['ridge']}, of " in first.stderr
     assert "first choosing the strength: at most " in first.stderr
-    assert "How strong it is" in (tmp_path / "one" / "loco-report.html").read_text()
+    assert "<h2>Strength</h2>" in (tmp_path / "one" / "loco-report.html").read_text()
     assert taken["layers"] == [[8, 9]]
     assert (again["strength"], again["tensors"]) == (strength, manifest["tensors"])

@@ -12,7 +12,7 @@ from loco_cli.models.encoders import encoder_of
 from loco_cli.models.session import RunOptions
 from loco_cli.recipe.load import recipe_from_text
 from loco_cli.report.html import render_localization_report
-from loco_cli.report.sentences import localization_sentences
+from loco_cli.report.localization import localization_sentences
 from tests.pipelines import FAMILIES, located
 
 MACHINE = RunOptions(device="cpu", scorer="tiny")
@@ -54,9 +54,9 @@ def test_neurons_are_found_and_held_in_every_family(name):
         "holding 20 channels of 4 projections in layers 8 and 9"
     )
     page = render_localization_report([swept])
-    assert f"Holding {len(channels)} channels of them at their plain mean" in page
+    assert f"Holding {len(channels)} channels of these layers at their mean" in page
     assert "Swapping" not in page
-    assert "With the channels held" in page
+    assert "Pictures with the channels held" in page
 
 
 def test_an_edit_takes_the_channels_that_are_listed(tiny):

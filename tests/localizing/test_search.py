@@ -6,7 +6,7 @@ from loco_cli.commands import localize as command
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.session import RunOptions, load_scorer
 from loco_cli.recipe.load import recipe_from_text
-from loco_cli.report.sentences import localization_sentences
+from loco_cli.report.localization import localization_sentences
 from tests.searches import localize
 
 SOURCES = ("a painting in the style of {subject}", "a picture by {subject}")
@@ -95,7 +95,7 @@ def test_it_says_what_it_left_out(swept):
     """
     said = "\n".join(localization_sentences(swept.localization))
 
-    assert "ranges were tried of those that 16 layers have" in said
+    assert "of the ranges of 16 layers" in said
     assert "`--search exhaustive` tries all" in said
 
 

@@ -8,7 +8,7 @@ from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions
 from loco_cli.recipe.load import recipe_from_text
-from loco_cli.report.sentences import _noncontiguous, localization_sentences
+from loco_cli.report.localization import _noncontiguous, localization_sentences
 from tests.searches import localize
 
 

@@ -242,8 +242,8 @@ def test_a_plan_names_the_model_whose_encoder_is_used(sd15, home, tmp_path):
 
     assert json.loads(borrowed.stdout)["texts"] == "sd15"
     assert borrowed.stderr == (
-        "warning: `alone` has not all of its text encoders: prompts are read with those of "
-        "`sd15`, and the edit is made for those\n"
+        "warning: `alone` does not contain all of its text encoders: those of `sd15` encode the "
+        "prompts, and the edit fits only those\n"
     )
     assert (json.loads(whole.stdout)["texts"], whole.stderr) == (None, "")
 

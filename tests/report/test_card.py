@@ -116,7 +116,7 @@ def test_the_card_says_what_an_edit_is_not():
     """
     text = card(unreachable=("Pooled embeddings reach the UNet past K and V",))
 
-    assert "not deletion" in text
+    assert "not a deletion" in text
     assert "- Pooled embeddings reach the UNet past K and V." in text
     assert "loco undo" in text
     assert "loco verify" in text

@@ -1,7 +1,7 @@
 import pytest
 
 from loco_cli.localization import WindowScore
-from loco_cli.report.chart import PLOT, TOP, layer_chart
+from loco_cli.report.chart import PLOT_HEIGHT, PLOT_TOP, layer_chart
 
 
 def window(layers, *scores):
@@ -106,7 +106,7 @@ def test_everything_is_inside_the_plot(swept, scores, target):
     bars = chart.panels[0].bars
     ys = [y for bar in bars for y in (*bar.whisker, bar.top)]
     ys += [chart.original.y, chart.target.y, *(tick.y for tick in chart.ticks)]
-    assert all(TOP - 0.01 <= y <= TOP + PLOT + 0.01 for y in ys)
+    assert all(PLOT_TOP - 0.01 <= y <= PLOT_TOP + PLOT_HEIGHT + 0.01 for y in ys)
     assert all(bar.left >= 0 and bar.left + bar.width <= 100.01 for bar in bars)
     assert 2 <= len(chart.ticks) <= 8
     assert len({tick.words for tick in chart.ticks}) == len(chart.ticks)

@@ -11,7 +11,7 @@ from PIL import Image
 from loco_cli.localization import LocalizationRun, SwapPicture
 from loco_cli.manifest import EditRecord, TensorEdit
 from loco_cli.report.html import (
-    MAX_SIDE,
+    MAX_PICTURE_SIDE,
     render_edit_report,
     render_evaluation_report,
     render_localization_report,
@@ -214,9 +214,9 @@ def test_an_evaluation_shows_its_figures(judged):
     )
 
     assert "<b>66.7%</b>" in known
-    assert "not known" not in known
+    assert "is unknown" not in known
     assert "<b>–</b>" in unknown
-    assert "not known" in unknown
+    assert "is unknown" in unknown
 
 
 def test_two_rows_of_one_prompt_share_its_pictures_in_order(judged):
@@ -280,8 +280,8 @@ def test_an_edit_without_localization_preserve_or_change_is_a_page():
         preserve=(), tensors=[TensorEdit("f", "t", "F16", 0, 0.0, 0.0)], module_paths=()
     )
 
-    assert "Nothing was preserved" in page
-    assert "Where it was found" not in page
+    assert "The edit preserved nothing" in page
+    assert "<h2>Localization</h2>" not in page
 
 
 def test_an_edit_takes_localizations_with_or_without_pictures(swept):
@@ -304,7 +304,7 @@ def test_large_pictures_are_made_smaller(swept, png):
     html = render_localization_report([replace(sweep, pictures=(large,))])
 
     (shown,) = Page(html).pictures()
-    assert Image.open(io.BytesIO(shown)).size == (MAX_SIDE, MAX_SIDE)
+    assert Image.open(io.BytesIO(shown)).size == (MAX_PICTURE_SIDE, MAX_PICTURE_SIDE)
 
 
 def test_odd_bytes_of_a_file_name_do_not_break_the_page():

@@ -3,9 +3,8 @@
 import pytest
 
 from loco_cli.manifest import Strength, StrengthTrial
-from loco_cli.report.chart import PLOT, TOP, Ladder
+from loco_cli.report.chart import PLOT_HEIGHT, PLOT_TOP, Ladder
 from loco_cli.report.html import render_edit_report, render_evaluation_report
-from loco_cli.report.sentences import strength_words, too_weak
 from tests.report.manifests import manifest_of
 
 
@@ -28,12 +27,12 @@ def test_a_bar_is_as_high_as_its_share():
     first, second = ladder.rungs
 
     assert [(bar.name, bar.height) for bar in first.bars] == [
-        ("forgotten", PLOT / 2),
+        ("forgotten", PLOT_HEIGHT / 2),
         ("became", 1.0),
     ]
     assert [bar.name for bar in second.bars] == ["forgotten", "became", "kept"]
     assert (first.is_chosen, second.is_chosen) == (False, True)
-    assert second.where == "8–9"
+    assert second.layers == "8–9"
     assert Ladder.of(None) is None
 
 
@@ -48,48 +47,9 @@ def test_everything_is_inside_the_plot(n):
         for bar in rung.bars:
             assert rung.slot_left <= bar.left + 0.01
             assert bar.left + bar.width <= rung.slot_left + rung.slot + 0.01
-            assert TOP <= bar.top <= bar.top + bar.height <= TOP + PLOT + 1
+            assert PLOT_TOP <= bar.top <= bar.top + bar.height <= PLOT_TOP + PLOT_HEIGHT + 1
     assert ladder.rungs[-1].number == f"{n - 1}x"
-    assert TOP <= ladder.target.y <= TOP + PLOT
-
-
-WORDS = {
-    "enough": (
-        strength((1.0, 1.0, 0.95)),
-        "strength 0x, of 1 tried: forgotten 100%, became 100%, kept 95% of pictures that it was "
-        "chosen by",
-        (),
-    ),
-    "too little": (
-        strength((0.9, 1.0, 1.0)),
-        "strength 0x, of 1 tried: forgotten 90%, became 100%, kept 100% of pictures that it was "
-        "chosen by",
-        (
-            "no strength that was tried reaches `edit.target`, which is 95%; the best of them is "
-            "taken",
-        ),
-    ),
-    "unknown": (
-        strength(),
-        "strength: a constant, since no picture could tell",
-        (
-            "the strength could not be measured: the model draws nothing of one of the concepts "
-            "that its scorer recognises",
-        ),
-    ),
-}
-
-
-@pytest.mark.parametrize("case", WORDS)
-def test_it_is_said_in_a_sentence(case):
-    """
-    What was taken has its figures behind it, and one that is not enough a warning.
-    """
-    found, words, warnings = WORDS[case]
-
-    assert strength_words(found) == words
-    assert too_weak(found) == warnings
-    assert too_weak(None) == ()
+    assert PLOT_TOP <= ladder.target.y <= PLOT_TOP + PLOT_HEIGHT
 
 
 @pytest.mark.parametrize("found", [strength((1.0, 0.9, None), (1.0, 1.0, 1.0), chosen=1), None])
@@ -105,5 +65,5 @@ def test_pages_show_what_was_measured(judged, found):
     pages = (edit, render_evaluation_report(evaluation, pairs, **known))
 
     for page in pages:
-        assert ("How strong it is" in page) == (found is not None)
+        assert ("<h2>Strength</h2>" in page) == (found is not None)
         assert ('<tr class="chosen"><td>8–9</td><td>1x</td>' in page) == (found is not None)

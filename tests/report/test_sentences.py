@@ -1,10 +1,20 @@
-"""What a result is said to be, in sentences."""
+"""The sentences about plans, edits and evaluations."""
 
 import pytest
 
 from loco_cli.events import EditPreview
-from loco_cli.manifest import Drift, EditRecord, TensorEdit
-from loco_cli.report.sentences import preview_sentences, preview_warnings
+from loco_cli.manifest import Drift, EditRecord, Strength, StrengthTrial, TensorEdit
+from loco_cli.report.sentences import (
+    join_words,
+    layer_span,
+    layer_words,
+    percent,
+    preview_sentences,
+    preview_warnings,
+    range_words,
+    strength_warnings,
+    strength_words,
+)
 
 EDIT = EditRecord(
     kind="style",
@@ -19,25 +29,77 @@ EDIT = EditRecord(
 )
 
 
+def test_layers_read_back_from_their_short_forms():
+    """
+    Neighbouring layers form a run, and a range is half-open in recipe syntax only.
+    """
+    assert [layer_span(layers) for layers in ((), (8,), (8, 9), (1, 2, 3, 10))] == [
+        "original",
+        "8",
+        "8–9",
+        "1–3, 10",
+    ]
+    assert [layer_words(layers) for layers in ((), (8,), (8, 9), (8, 9, 10), (1, 9))] == [
+        "no layers",
+        "layer 8",
+        "layers 8 and 9",
+        "layers 8 to 10",
+        "layers 1 and 9",
+    ]
+    assert range_words((8, 9)) == "layer_range: [8, 10]"
+    assert range_words((1, 9)) == "layers: [1, 9]"
+
+
+def test_a_share_is_a_percentage_and_an_unknown_one_a_dash():
+    """
+    A percentage has at most one decimal and a real minus sign.
+    """
+    assert [percent(share) for share in (0.975, 1.0, -0.5, None)] == ["97.5%", "100%", "−50%", "–"]
+    assert [join_words(words) for words in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]
+
+
 @pytest.mark.parametrize(
-    ("unrelated", "lost", "said"),
-    [
-        (0.1, 0.01, ()),
-        (0.9, 0.01, ("unrelated prompts drift by 90%",)),
-        (0.1, 0.5, ("rounding to F16 loses 50% of the change of `a:w`",)),
-    ],
+    ("drift", "rounding_error", "n_warnings"), [(0.1, 0.01, 0), (0.9, 0.01, 1), (0.1, 0.5, 1)]
 )
-def test_what_is_foreseen(unrelated, lost, said):
+def test_a_preview_warns_of_drift_and_rounding(drift, rounding_error, n_warnings, golden):
     """
-    Residual and drift are told of every edit; a warning where it is too strong, or too weak to
-    outlast rounding.
+    A preview has a sentence per edit and one on drift; large drift or rounding gives a warning.
     """
-    drift = Drift.of([], [("a photo of a fork", unrelated)])
-    seen = EditPreview((EDIT,), drift, None, TensorEdit("a", "w", "F16", 1, 0.1, lost))
+    preview = EditPreview(
+        (EDIT,),
+        Drift.of([], [("a photo of a fork", drift)]),
+        None,
+        TensorEdit("a", "w", "F16", 1, 0.1, rounding_error),
+    )
 
-    words, warnings = preview_sentences(seen), preview_warnings(seen)
+    warnings = preview_warnings(preview)
 
-    assert words[0].endswith("layers 8 and 9: 4 keys, ridge 0.5, residual 12%")
-    assert words[1].startswith(f"unrelated ones by {unrelated:.1%}")
-    assert len(warnings) == len(said)
-    assert all(part in warning for part, warning in zip(said, warnings, strict=True))
+    assert len(warnings) == n_warnings
+    golden("\n".join((*preview_sentences(preview), *warnings)))
+
+
+@pytest.mark.parametrize(
+    ("forgotten", "n_warnings"), [(1.0, 0), (0.9, 1), (None, 1)], ids=["enough", "weak", "unknown"]
+)
+def test_a_weak_strength_gives_a_warning(forgotten, n_warnings, golden):
+    """
+    A strength is reported with its shares, and warned of if it is too weak or unknown.
+    """
+    tried = ()
+    if forgotten is not None:
+        shares = {"forgotten": forgotten, "became": 1.0, "kept": 1.0, "n": 16}
+        tried = (StrengthTrial(layers=((8, 9),), ridge="0.1x", **shares),)
+    strength = Strength(
+        target=0.95,
+        seeds=(100, 101),
+        steps=10,
+        prompts=("a fish",),
+        tried=tried,
+        chosen=0 if tried else None,
+    )
+
+    warnings = strength_warnings(strength)
+
+    assert len(warnings) == n_warnings
+    assert strength_warnings(None) == ()
+    golden("\n".join((strength_words(strength), *warnings)))

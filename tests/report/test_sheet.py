@@ -6,7 +6,7 @@ from PIL import Image
 from loco_cli.evaluation import BeforeAfter
 from loco_cli.localization import SwapPicture
 from loco_cli.report.sheet import (
-    MARK,
+    MARK_INK,
     MAX_COLUMNS,
     Cell,
     Row,
@@ -98,7 +98,7 @@ def test_a_sheet_holds_every_picture(png):
     found = colours(opened(render_sheet("title", rows, side=16)))
 
     assert {opened(picture).getpixel((0, 0)) for picture in pictures} <= found
-    assert MARK in found
+    assert MARK_INK in found
 
 
 def test_a_sheet_takes_any_words_and_shapes(png):

@@ -89,7 +89,7 @@ def test_a_trace_without_any_effect_is_drawn():
     page = render_trace_report([TraceRun(trace)])
 
     assert _grids_of(trace)[0].cells[0][0].words == ""
-    assert "hardly changes the score" in page
+    assert "barely changes the score" in page
 
 
 def test_a_page_escapes_what_it_shows():
