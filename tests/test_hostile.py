@@ -124,7 +124,7 @@ HEADERS = {
     "more header than allowed": (struct.pack("<Q", 2**63) + b"{}", "the format allows"),
     "a name that leads out": (
         headed({"../../etc/passwd": {**SIZE, "shape": [1]}}, bytes(2)),
-        "is no model that loco knows",
+        "is not a model that loco supports",
     ),
     "a name that a terminal obeys": (
         headed({ESCAPE: {**SIZE, "shape": [3]}}, bytes(2)),

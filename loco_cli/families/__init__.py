@@ -1,1 +1,1 @@
-"""What is known of each family of models, as data."""
+"""Records of model families and of known models."""

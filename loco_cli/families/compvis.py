@@ -1,13 +1,14 @@
 """
-The original (CompVis, SGM) layout of a UNet and its parts, against the names of diffusers.
+The original (CompVis, SGM) names of a model's tensors, mapped to those of diffusers.
 
-With two layers per block:
+In a UNet with two layers per block:
 
     down_blocks.I.attentions.J   input_blocks.(1 + 3 I + J).1
     mid_block.attentions.0       middle_block.1
     up_blocks.I.attentions.J     output_blocks.(3 I + J).1
 
-The resnet of a slot is `.0` of it, a downsampler or upsampler has what is left.
+In each of these original blocks, `.0` is the resnet. A downsampler has a block of its own, and an
+upsampler is the last part of its block.
 """
 
 import re
@@ -28,7 +29,8 @@ _OPEN_CLIP_PREFIXES = {
     "conditioner.embedders.0.model.": "text_encoder",  # SD-Turbo
     "conditioner.embedders.1.model.": "text_encoder_2",  # SDXL, second of two
 }
-_EMA_KEY = re.compile(r"attn2to_[kv]weight$")  # which an edit must not leave behind
+# names of EMA tensors that must change with the keys and values of the UNet
+_EMA_PROJECTION = re.compile(r"attn2to_[kv]weight$")
 _RESNET = {
     "in_layers.0": "norm1",
     "in_layers.2": "conv1",
@@ -74,7 +76,12 @@ _OPEN_CLIP_LAYER = {
 
 
 def original_aliases(tensors: Sequence[str]) -> Iterator[TensorAlias]:
-    """Yield the place of each tensor of a single file; one of another spelling keeps its name."""
+    """
+    Yield the diffusers name of each tensor of a single file.
+
+    A tensor with an unknown name keeps it, under `OTHER_COMPONENT`. A fused tensor of OpenCLIP
+    yields one alias per projection.
+    """
     ema = _ema_names(tensors)
     n_up = 1 + max(
         (int(m[1]) for n in tensors if (m := re.search(r"decoder\.up\.(\d+)\.", n))), default=-1
@@ -87,13 +94,13 @@ def original_aliases(tensors: Sequence[str]) -> Iterator[TensorAlias]:
 
 
 def is_orphan_ema(component: str, name: str) -> bool:
-    """Return whether a tensor averages keys or values of a UNet that is not in the file."""
+    """Return True if a tensor is the EMA copy of a key or value projection that the file lacks."""
     is_ema = component == OTHER_COMPONENT and name.startswith(EMA_PREFIX)
-    return is_ema and bool(_EMA_KEY.search(name))
+    return is_ema and bool(_EMA_PROJECTION.search(name))
 
 
 def original_module(module: str) -> str | None:
-    """Return how the original file spells a module of an attention, None for any other."""
+    """Return the original name of a module of an attention block, or None for other modules."""
     middle = "mid_block.attentions.0."
     if module.startswith(middle):
         return f"middle_block.1.{module.removeprefix(middle)}"
@@ -102,12 +109,12 @@ def original_module(module: str) -> str | None:
         return None
     slot = 3 * int(found[2]) + int(found[3])
     if found[1] == "down":
-        return f"input_blocks.{1 + slot}.1.{found[4]}"  # the first input block is conv_in
+        return f"input_blocks.{1 + slot}.1.{found[4]}"  # input block 0 is conv_in
     return f"output_blocks.{slot}.1.{found[4]}"
 
 
 def block_and_label(name: str) -> tuple[str, str | None]:
-    """Return the block of a UNet's tensor by its diffusers name, and as IN01, M00 or OUT03."""
+    """Return the diffusers block of a UNet tensor, and its label such as IN01, M00 or OUT03."""
     if middle := re.match(r"mid_block\.\w+\.\d+", name):
         return middle[0], "M00"
     found = re.match(r"(down|up)_blocks\.(\d+)\.(\w+)\.(\d+)", name)
@@ -120,7 +127,7 @@ def block_and_label(name: str) -> tuple[str, str | None]:
 
 
 def _ema_names(names: Sequence[str]) -> dict[str, str]:
-    """Return the EMA copies: their keys are those of the UNet with the dots taken out."""
+    """Return the UNet tensor of each EMA copy, which has the same name without the dots."""
     if not any(name.startswith(EMA_PREFIX) for name in names):
         return {}
     return {
@@ -152,7 +159,7 @@ def _aliases_of(tensor: str, n_up: int) -> Iterator[TensorAlias]:
 
 
 def _unet_name(name: str) -> str | None:
-    """Return the diffusers name of a UNet tensor, or None where it is none."""
+    """Return the diffusers name of a UNet tensor, or None for a tensor of another component."""
     end, _, kind = name.rpartition(".")
     if end in _UNET_ENDS:
         return f"{_UNET_ENDS[end]}.{kind}"
@@ -162,7 +169,7 @@ def _unet_name(name: str) -> str | None:
     if not found:
         return None
     half = "down" if found[1] == "input" else "up"
-    slot, rest = int(found[2]) - (half == "down"), found[4]  # the first input block is conv_in
+    slot, rest = int(found[2]) - (half == "down"), found[4]  # input block 0 is conv_in
     if rest.startswith(("op.", "conv.")):
         return f"{half}_blocks.{slot // 3}.{half}samplers.0.conv.{rest.partition('.')[2]}"
     kind = "attentions" if found[3] == "1" else "resnets"
@@ -170,7 +177,7 @@ def _unet_name(name: str) -> str | None:
 
 
 def _vae_name(name: str, n_up: int) -> str:
-    """Return the diffusers name of a VAE tensor; its `n_up` up blocks are counted from the end."""
+    """Return the diffusers name of a VAE tensor; original names number the up blocks backwards."""
     name = re.sub(r"\.norm_out\.", ".conv_norm_out.", name)
     if found := re.fullmatch(r"(encoder|decoder)\.mid\.(block_[12]|attn_1\.\w+)\.(.+)", name):
         inner = _VAE_MIDDLE.get(found[2], found[2])
@@ -188,9 +195,9 @@ def _vae_name(name: str, n_up: int) -> str:
 
 def _open_clip_names(name: str) -> tuple[tuple[str, RowSlice | None], ...]:
     """
-    Return the CLIP names of an OpenCLIP tensor, each with the rows that it has.
+    Return the CLIP names of an OpenCLIP tensor, each with its rows in that tensor.
 
-    `in_proj_weight` [3 d, d] is q, k and v on top of each other.
+    `in_proj_weight` [3 d, d] stacks the weights of q, k and v.
     """
     if name in _OPEN_CLIP_ENDS:
         return ((_OPEN_CLIP_ENDS[name], None),)

@@ -1,4 +1,4 @@
-"""DeepFloyd IF, whose layers read picture and text, the text by `add_k_proj` and `add_v_proj`."""
+"""DeepFloyd IF: its layers attend jointly to image and text."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ from loco_cli.families.spec import (
     TextInput,
 )
 
-# in execution order: attention, the block whose width it has
+# attention module and the index of its width, in execution order
 _ATTENTIONS = (
     *((f"down_blocks.{i}.attentions.{j}", i) for i in range(1, 4) for j in range(3)),
     ("mid_block.attentions.0", 3),
@@ -32,10 +32,11 @@ _HID_PROJ = LinearMap("encoder_hid_proj")
 
 def _layers(widths: Sequence[int]) -> tuple[CrossAttention, ...]:
     """
-    Return the 22 layers of a first-stage IF UNet that read the text, with these block widths.
+    Return the 22 text-reading layers of a first-stage IF UNet with these block widths.
 
-    An attention has image and text side by side: `to_k` and `to_v` are the image's, the text has
-    `add_k_proj` and `add_v_proj`. Down blocks 1-3 hold three, the middle one, up blocks 0-2 four.
+    Each attention covers image and text. `to_k` and `to_v` project the image, `add_k_proj` and
+    `add_v_proj` project the text. Down blocks 1-3 hold three layers each, the middle block holds
+    one, and up blocks 0-2 hold four each.
     """
     return tuple(
         CrossAttention(
@@ -52,15 +53,15 @@ def _layers(widths: Sequence[int]) -> tuple[CrossAttention, ...]:
 
 
 def _block(name: str) -> tuple[str, None]:
-    # labels count in a layout that it was never written in, with two layers per block
+    # labels number the blocks of the original layout, and IF has no such layout
     return block_and_label(name)[0], None
 
 
 def _refusal(shapes: Shapes) -> tuple[str, str] | None:
-    reads_two_pictures = shapes.get(UNET.input_tensor, ())[1:2] == (6,)
-    if f"{_HID_PROJ.name}.weight" not in shapes or not reads_two_pictures:
+    has_two_inputs = shapes.get(UNET.input_tensor, ())[1:2] == (6,)  # noisy and small picture
+    if f"{_HID_PROJ.name}.weight" not in shapes or not has_two_inputs:
         return None
-    return "is an upscaler of DeepFloyd IF, whose layers loco does not know", "give the first stage"
+    return "is an upscaler of DeepFloyd IF, which loco does not support", "pass the first stage"
 
 
 _IF = Family(
@@ -75,7 +76,7 @@ _IF = Family(
     signature={f"{_HID_PROJ.name}.weight": 2},
     single_file=None,
     block_label=_block,
-    lora=PEFT,  # diffusers alone runs it, and finds its layers by these names only
+    lora=PEFT,  # only diffusers runs IF, and it reads only PEFT names
     pipeline="IFPipeline",
     pipeline_options={
         "safety_checker": None,
@@ -105,7 +106,7 @@ MODELS: tuple[ModelSpec, ...] = (
         guidance=7.0,
         resolution=64,
         scorer=known_concepts.CLIP_SCORER,
-        published_ranges={},  # arXiv:2405.01008: which layers matter depends on the prompt
+        published_ranges={},  # the layers depend on the prompt (arXiv:2405.01008)
         known_concepts=known_concepts.STABLE_DIFFUSION,
         context=Context(
             (TextEncoderSpec("text_encoder", "tokenizer", "t5", "last", 4096, 24),),
@@ -116,8 +117,8 @@ MODELS: tuple[ModelSpec, ...] = (
             pooling=Pooling("add_embedding"),
         ),
         unreachable=(
-            "add_embedding, the pooled prompt, without edit.pooled",
-            "the upscalers, models of their own that read the prompt",
+            "the pooled prompt of add_embedding, unless edit.pooled is set",
+            "the upscalers, which are separate models that read the prompt",
         ),
         licence="deepfloyd-if-license",
     ),

@@ -1,8 +1,8 @@
 """
-What several families have in common: concepts that they are known to draw, and their scorer.
+The concepts that models are known to draw, and the scorer that several families share.
 
-Known concepts are neighbours to preserve and to be judged against, by kind. Each entry is one thing
-under all its names, the first of which is used in prompts.
+An edit preserves known concepts as neighbours, and an evaluation compares pictures with them.
+Concepts are grouped by kind. Each entry lists the names of one concept, and prompts use the first.
 """
 
 from collections.abc import Mapping

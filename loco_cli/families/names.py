@@ -1,7 +1,7 @@
 """
-Canonical tensor names, and what files and LoRAs call them instead.
+Canonical tensor names, and the other names of the same tensors in files and LoRAs.
 
-A tensor is known by its component, a folder of the diffusers layout, and by the name that
+A canonical name is a component, which is a folder of the diffusers layout, and the name that
 diffusers writes there: `("unet", "mid_block.attentions.0.proj_in.weight")`.
 """
 
@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-OTHER_COMPONENT = ""  # names that no component claims keep their own spelling
+OTHER_COMPONENT = ""  # the component of tensors with unknown names
 
-# what diffusers wrote before it renamed its attention
+# names that diffusers used before it renamed the modules of its attention
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _CLIP_ATTENTION = re.compile(r"(.+\.self_attn\.)([qkv]|out)_proj")
 
@@ -19,33 +19,35 @@ _CLIP_ATTENTION = re.compile(r"(.+\.self_attn\.)([qkv]|out)_proj")
 @dataclass(frozen=True)
 class RowSlice:
     """
-    One of several maps that a file keeps on top of each other: `RowSlice(1, (1, 1, 1))`.
+    The rows of one projection in a fused tensor: `RowSlice(1, (1, 1, 1))`.
 
-    `shares` are the rows of all of them in proportion, `part` counts them from 0. This one is k of
-    q, k and v. Where keys and values are narrower than queries the shares are (3, 1, 1).
+    `shares` holds the relative height of each stacked projection, and `part` is the index of this
+    one. The example is k in a stack of q, k and v. If keys and values have a third of the rows of
+    the queries, the shares are (3, 1, 1).
     """
 
     part: int
     shares: tuple[int, ...]
 
     def of(self, n: int) -> tuple[int, int]:
-        """Return where the slice begins and ends in `n` rows or bytes."""
+        """Return the begin and end of the slice in `n` rows or bytes."""
         unit = n // sum(self.shares)
         begin = unit * sum(self.shares[: self.part])
         return begin, begin + unit * self.shares[self.part]
 
     def divides(self, n: int) -> bool:
-        """Return whether `n` rows or bytes come out even."""
+        """Return True if `n` rows or bytes divide evenly into the shares."""
         return n % sum(self.shares) == 0
 
 
 @dataclass(frozen=True)
 class TensorAlias:
     """
-    A canonical tensor in a file: `TensorAlias("unet", "conv_in.weight", "input_blocks.0.0.weight")`
+    A canonical name and the tensor of a file that holds it.
 
-    `rows` are those that are meant where the file fuses several maps; `is_transposed` tells that
-    the file holds the transpose.
+    `TensorAlias("unet", "conv_in.weight", "input_blocks.0.0.weight")` reads `conv_in.weight` of the
+    UNet from the tensor `input_blocks.0.0.weight`. `rows` selects one projection of a fused tensor.
+    If `is_transposed`, the file holds the transpose.
     """
 
     component: str
@@ -56,7 +58,7 @@ class TensorAlias:
 
 
 def component_aliases(component: str, tensors: Iterable[str]) -> Iterator[TensorAlias]:
-    """Yield the place of each tensor of a file that lies in a component folder."""
+    """Yield the canonical name of each tensor of a file in a component folder."""
     for tensor in tensors:
         if component.startswith("text_encoder"):
             yield TensorAlias(component, clip_name(tensor), tensor)
@@ -70,7 +72,7 @@ def component_aliases(component: str, tensors: Iterable[str]) -> Iterator[Tensor
 
 
 def clip_name(name: str) -> str:
-    """Return a CLIP tensor's name with the `text_model.` that some writers leave out."""
+    """Return the name of a CLIP tensor with the `text_model.` prefix that some files omit."""
     is_bare = name.startswith(("embeddings.", "encoder.layers.", "final_layer_norm."))
     return f"text_model.{name}" if is_bare else name
 
@@ -80,15 +82,16 @@ class LoraSpelling:
     """
     The names of a LoRA's tensors: `LoraSpelling(".lora_B.weight", ".lora_A.weight", None)`.
 
-    A tensor's name is that of its module and one of the ends `up`, `down` and `alpha`. A1111,
-    Forge, ComfyUI and diffusers all read kohya's names, for which `prefixes` has the first word of
-    each component. PEFT's need none: they are component, dot and module.
+    The name of a tensor is the name of its module plus one of the suffixes `up`, `down` and
+    `alpha`. A1111, Forge, ComfyUI and diffusers all read kohya's module names. These start with
+    the entry of `prefixes` for the component. PEFT's module names need no prefix: they join
+    component and module with a dot.
 
-    `original` spells a module of the network as the family's own files do, where kohya's names
-    follow these, and returns None for one that they do not have. `whole_attentions` are the text
-    encoders in which a program takes up q, k, v and out together or not at all. `base_version`,
-    `implementation` and `is_v2` are kohya's words for the family; without a version a LoRA gets no
-    metadata.
+    In some families, kohya's names follow the original layout. There, `original` maps a module of
+    the network to its original name, or to None if it has none. `whole_attentions` holds the text
+    encoders whose attentions some programs patch only if q, k, v and out are all present.
+    `base_version`, `implementation` and `is_v2` are kohya's metadata for the family. Without
+    `base_version`, a LoRA gets no metadata.
     """
 
     up: str
@@ -102,13 +105,13 @@ class LoraSpelling:
     is_v2: bool = False
 
     def name(self, component: str, module: str) -> str:
-        """Return the name that is written: `lora_unet_mid_block_attentions_0_..._attn2_to_k`."""
+        """Return the name to write: `lora_unet_mid_block_attentions_0_..._attn2_to_k`."""
         if component not in self.prefixes:
             return f"{component}.{module}"
         return self._with_prefix(component, self._original(component, module) or module)
 
     def names(self, component: str, module: str) -> Iterator[str]:
-        """Yield every name under which a LoRA of other hands may have a module."""
+        """Yield every name that a LoRA of another program may use for a module."""
         yield f"{component}.{module}"
         if component in self.prefixes:
             yield self._with_prefix(component, module)
@@ -117,9 +120,9 @@ class LoraSpelling:
 
     def partners(self, component: str, module: str) -> tuple[str, ...]:
         """
-        Return the modules that must be in a LoRA if `module` is: the others of an attention.
+        Return the modules that a LoRA must also contain if it contains `module`.
 
-        A1111 takes up the changes of an OpenCLIP attention only where all four are there.
+        A1111 patches the attention of an OpenCLIP encoder only if q, k, v and out are all present.
         """
         found = _CLIP_ATTENTION.fullmatch(module)
         if not found or component not in self.whole_attentions:

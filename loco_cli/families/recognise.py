@@ -1,4 +1,4 @@
-"""The family of a checkpoint, told from names and shapes; an unknown one is refused."""
+"""The family of a checkpoint, recognised by the names and shapes of its tensors."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,8 +9,8 @@ from loco_cli.families.names import OTHER_COMPONENT, TensorAlias, component_alia
 from loco_cli.families.registry import catalog, get
 from loco_cli.families.spec import Family, Network, Shapes
 
-# what weights without a network may be, told by a part of `component/name`; first match wins
-_STRANGERS = (
+# kinds of files without a network, each with parts of `component/name`; the first match wins
+_OTHER_FILE_KINDS = (
     ("a LoRA", (".lora_", "_lora.", "lora_unet_", "lora_te", ".hada_w", ".lokr_", ".oft_")),
     ("a ControlNet", ("control_model.", "controlnet_")),
     ("a textual inversion", ("emb_params", "string_to_param")),
@@ -25,27 +25,38 @@ _STRANGERS = (
 
 def single_file_aliases(tensors: Iterable[str]) -> tuple[TensorAlias, ...]:
     """
-    Return the places of the tensors of a file that lies in no component folder.
+    Return the canonical names of the tensors of a single file.
 
-    It is a network as diffusers names it, or in the spelling that claims the most of its tensors.
+    The file is a network with diffusers' names, or it has the layout that recognises the most of
+    its tensors.
+
+    Args:
+        tensors: The names of all tensors of the file.
+
+    Returns:
+        The aliases of all tensors. Several aliases share a fused tensor.
     """
     names = tuple(tensors)
     for network in catalog().networks:
         if any(name.startswith(network.name_prefix) for name in names):
             return tuple(component_aliases(network.component, names))
-    spellings = dict.fromkeys(family.single_file for family in catalog().families.values())
-    return max((tuple(spell(names)) for spell in spellings if spell), key=_n_claimed)
+    layouts = dict.fromkeys(family.single_file for family in catalog().families.values())
+    return max(
+        (tuple(aliases_of(names)) for aliases_of in layouts if aliases_of), key=_n_recognised
+    )
 
 
 def family_of(where: Path, shapes: Mapping[tuple[str, str], tuple[int, ...]]) -> Family:
     """
-    Return the family of a checkpoint by the structure of its network, whatever its widths.
+    Return the family of a checkpoint, recognised by the structure of its network at any width.
 
-    `shapes` are those of all tensors, by component and canonical name.
+    Args:
+        where: The path of the checkpoint, named in errors.
+        shapes: The shape of every tensor, by component and canonical name.
 
     Raises:
-        CheckpointError: there is no network, its layers are none that are known, or the text
-            encoders beside it do not fit it.
+        CheckpointError: The checkpoint has no network, no family has the layers of its network, or
+            the widths of its network and its text encoders disagree.
     """
     for network in catalog().networks:
         own = {name: shape for (owner, name), shape in shapes.items() if owner == network.component}
@@ -53,7 +64,7 @@ def family_of(where: Path, shapes: Mapping[tuple[str, str], tuple[int, ...]]) ->
         if keys:
             break
     else:
-        raise _stranger(where, shapes)
+        raise _no_network(where, shapes)
     layers = {name.rpartition(".")[0].rpartition(".")[0] for name in keys}
     fitting = [
         family
@@ -63,14 +74,14 @@ def family_of(where: Path, shapes: Mapping[tuple[str, str], tuple[int, ...]]) ->
         and all(len(own.get(name, ())) == n for name, n in family.signature.items())
     ]
     if not fitting:
-        raise _unknown(where, network, len(layers), own)
+        raise _unknown_architecture(where, network, len(layers), own)
     family = max(fitting, key=lambda family: len(family.signature))
     _check_encoders(where, family, own[keys[0]], shapes)
     return family
 
 
-def _n_claimed(places: tuple[TensorAlias, ...]) -> int:
-    return sum(place.component != OTHER_COMPONENT for place in places)
+def _n_recognised(aliases: tuple[TensorAlias, ...]) -> int:
+    return sum(alias.component != OTHER_COMPONENT for alias in aliases)
 
 
 def _check_encoders(
@@ -80,7 +91,7 @@ def _check_encoders(
     shapes: Mapping[tuple[str, str], tuple[int, ...]],
 ) -> None:
     context, network = get(family.standard).context, family.network
-    # the first map on the way reads the states; without one the keys do
+    # the first shared map reads the encoder states; without one, the key projections read them
     mapped = [shapes.get((network.component, f"{one.name}.weight")) for one in context.shared]
     d_read = next((shape for shape in mapped if shape), key)[-1]
     tables = [
@@ -93,35 +104,37 @@ def _check_encoders(
     d_written = sum(shape[-1] for shape in tables if shape)
     if None not in tables and d_written != d_read:
         raise CheckpointError(
-            f"the parts of `{printable(where)}` do not belong together: "
-            f"its text encoder writes {d_written} numbers per token, "
-            f"its {network.title} reads {d_read}"
+            f"the components of `{printable(where)}` do not fit together: the text encoder outputs "
+            f"{d_written} numbers per token, and the {network.title} reads {d_read}"
         )
 
 
-def _unknown(where: Path, network: Network, n_layers: int, shapes: Shapes) -> CheckpointError:
+def _unknown_architecture(
+    where: Path, network: Network, n_layers: int, shapes: Shapes
+) -> CheckpointError:
     families = catalog().families.values()
-    for refusal in (found for family in families if (found := family.refusal(shapes))):
-        what, hint = refusal
-        return CheckpointError(f"`{printable(where)}` {what}", hint)
+    for family in families:
+        if refusal := family.refusal(shapes):
+            reason, hint = refusal
+            return CheckpointError(f"`{printable(where)}` {reason}", hint)
     *others, last = dict.fromkeys(family.known_as for family in families)
     return CheckpointError(
-        f"`{printable(where)}` is of an architecture that loco does not know: "
+        f"`{printable(where)}` has an unknown architecture: "
         f"its {network.title} has {n_layers} cross-attention layers",
-        f"loco knows {', '.join(others)} and {last}",
+        f"loco supports {', '.join(others)} and {last}",
     )
 
 
-def _stranger(where: Path, shapes: Iterable[tuple[str, str]]) -> CheckpointError:
+def _no_network(where: Path, shapes: Iterable[tuple[str, str]]) -> CheckpointError:
     keys = tuple(shapes)
     if not keys:
         return CheckpointError(f"`{printable(where)}` holds no tensors")
-    hint = "give the checkpoint of a whole model: a `.safetensors` file or a diffusers folder"
+    hint = "pass the checkpoint of a complete model: a `.safetensors` file or a diffusers folder"
     parts = sorted({component for component, _ in keys if component})
     if any(name.startswith(EMA_PREFIX) for _, name in keys):
         return CheckpointError(
-            f"`{printable(where)}` has no UNet, only the averaged copy (EMA) of one, "
-            "whose names have lost their dots",
+            f"`{printable(where)}` has no UNet, only the averaged copy (EMA) of a UNet, "
+            "and the names in that copy lack their dots",
             hint,
         )
     if len(parts) > 1:
@@ -129,11 +142,11 @@ def _stranger(where: Path, shapes: Iterable[tuple[str, str]]) -> CheckpointError
             f"`{printable(where)}` has no UNet, only {printable(', '.join(parts))}", hint
         )
     names = [f"{component}/{name}" for component, name in keys]
-    for what, signs in _STRANGERS:
-        if any(sign in name for name in names for sign in signs):
-            return CheckpointError(f"`{printable(where)}` is {what}, not a model", hint)
+    for kind, fragments in _OTHER_FILE_KINDS:
+        if any(fragment in name for name in names for fragment in fragments):
+            return CheckpointError(f"`{printable(where)}` is {kind}, not a model", hint)
     return CheckpointError(
-        f"`{printable(where)}` is no model that loco knows: "
-        f"none of its {len(names)} tensors is a cross-attention layer of a UNet",
+        f"`{printable(where)}` is not a model that loco supports: "
+        f"none of its {len(names)} tensors belongs to a cross-attention layer of a UNet",
         hint,
     )

@@ -1,9 +1,8 @@
 """
-Families and models by name: `get("tiny")` is its ModelSpec, `names()` are all there are.
+The registry of families and models: `get("tiny")` is the ModelSpec of `tiny`.
 
-Every module of this package that has `FAMILIES` is read, and its `MODELS`: a new family is a new
-file. A package may be spread over folders, and one that is appended to `loco_cli.families.__path__`
-takes part as if it were this one.
+The registry collects `FAMILIES` and `MODELS` from every module of this package, so a new family is
+a new file. Families in another folder join it once `loco_cli.families.__path__` has that folder.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from loco_cli.families.spec import Family, ModelSpec, Network
 _WEIGHTS = Path(__file__).parents[1] / "tiny" / "weights"
 _CONFIGS = Path(__file__).parent / "configs"
 
-# every CLIP model has this vocabulary; where it comes from stands in `configs/clip/NOTICE.md`
+# all CLIP models share this vocabulary; `configs/clip/NOTICE.md` names its source
 CLIP_VOCABULARY = _CONFIGS / "clip" / "vocab.json"
 CLIP_MERGES = _CONFIGS / "clip" / "merges.txt"
 
@@ -29,10 +28,10 @@ CLIP_MERGES = _CONFIGS / "clip" / "merges.txt"
 @dataclass(frozen=True)
 class _Catalog:
     """
-    The families of the package and their models, by name, in the order of lists.
+    All families and models by name, in display order.
 
-    `networks`, `components` and `key_ends` are those of any family: kinds of networks, folders of
-    the diffusers layout, ends of the names of key projections.
+    `networks`, `components` and `key_ends` are unions over all families: the kinds of networks, the
+    folders of the diffusers layout, and the suffixes of key projections.
     """
 
     families: Mapping[str, Family]
@@ -43,12 +42,17 @@ class _Catalog:
 
 
 def catalog() -> _Catalog:
-    """Return all families and models; each module of the package is read once."""
+    """Return all families and models; each module of the package is imported once."""
     return _read(tuple(package.__path__))
 
 
 def family(name: str) -> Family:
-    """Return the family that documents call by this name; raises UnknownName."""
+    """
+    Return the family with this name.
+
+    Raises:
+        UnknownName: No family has this name.
+    """
     families = catalog().families
     if name not in families:
         raise UnknownName(f"unknown family `{name}`", f"choose one of {', '.join(families)}")
@@ -56,15 +60,23 @@ def family(name: str) -> Family:
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all known models, the shipped ones first."""
+    """Return the names of all known models, shipped models first."""
     return tuple(catalog().models)
 
 
 def get(name: str, hub_ids: Mapping[str, str] | None = None) -> ModelSpec:
     """
-    Return the spec of a name, from the hub repository that `hub_ids` has for it, if any.
+    Return the spec of a known model.
 
-    Raises UnknownName, also where `hub_ids` names a model that is not known.
+    Args:
+        name: The name of the model, such as `sdxl`.
+        hub_ids: Repositories that replace the default ones, by model name.
+
+    Raises:
+        UnknownName: `name`, or a name in `hub_ids`, is not a known model.
+
+    Example:
+        `get("sd21", {"sd21": "me/sd21"}).hub_id` is `me/sd21`.
     """
     models = catalog().models
     unknown = [one for one in (name, *(hub_ids or {})) if one not in models]
@@ -75,7 +87,7 @@ def get(name: str, hub_ids: Mapping[str, str] | None = None) -> ModelSpec:
 
 
 def unknown_model(name: str, or_else: str = "") -> UnknownName:
-    """Return the error of a name that no registry holds: the nearest, or all that there are."""
+    """Return the error for an unknown model name, with the nearest name or all names as a hint."""
     near = get_close_matches(name, names(), n=1, cutoff=0.8)
     choice = f"choose one of {', '.join(names())}{or_else}"
     return UnknownName(f"unknown model `{name}`", f"did you mean `{near[0]}`?" if near else choice)
@@ -91,11 +103,18 @@ def spec_for(
     spacing: str | None = None,
 ) -> ModelSpec:
     """
-    Return what is known of a checkpoint with these widths: a known model, else its family.
+    Return the spec of a checkpoint: a known model of the same shape, or one made for its family.
 
-    Models of one shape (SD 2.1 and its base, SDXL and its Turbo) differ in no tensor's name or
-    size. The words beside the tensors tell them apart; without any it is the first of them. The
-    spacing counts where no architecture is named.
+    Some models have tensors of equal names and shapes, such as SD 2.1 and its base, or SDXL and its
+    Turbo. The metadata of the checkpoint distinguishes them. Without metadata, the first one wins.
+
+    Args:
+        family: The family of the checkpoint.
+        widths: The widths of the blocks, one per entry of `family.width_tensors`.
+        d_text: The width of the context that the layers read.
+        architecture: The architecture in the metadata, in modelspec's terms.
+        prediction: The prediction type of the scheduler: `epsilon` or `v_prediction`.
+        spacing: The timestep spacing of the scheduler, used if there is no architecture.
     """
     layers = family.layers(widths)
     fitting = [
@@ -128,22 +147,22 @@ def spec_for(
 
 
 def shipped_folder(spec: ModelSpec) -> Path | None:
-    """Return where the weights of a model that ships are, or None for one from the hub."""
+    """Return the folder of a shipped model's weights, or None for a model from the hub."""
     return _WEIGHTS / spec.name if spec.is_shipped and spec.hub_id is None else None
 
 
 def config_folder(spec: ModelSpec) -> Path | None:
     """
-    Return the diffusers folder with a model's configuration, weights or not, or None.
+    Return the packaged diffusers folder with the configuration of a model, or None.
 
-    Where it has no weights, its tokenizers lack the vocabulary, which is CLIP_VOCABULARY.
+    A folder without weights also lacks the vocabulary of its tokenizers, which is CLIP_VOCABULARY.
     """
     return _CONFIGS / spec.config if spec.config else shipped_folder(spec)
 
 
 @lru_cache(maxsize=8)
 def _read(folders: tuple[str, ...]) -> _Catalog:
-    """Return what the modules in the folders of the package give."""
+    """Collect the families and models of all modules in these folders."""
     modules = [
         import_module(f"{package.__name__}.{module.name}") for module in iter_modules(folders)
     ]

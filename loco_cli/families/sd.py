@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x and 2.x and the models of their shape."""
+"""Stable Diffusion 1.x and 2.x, and models of the same shape."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,7 +29,8 @@ def _layers(widths: Sequence[int]) -> tuple[CrossAttention, ...]:
     """
     Return the 16 cross-attention layers of an SD 1.x or 2.x UNet with these block widths.
 
-    Down blocks 0-2 hold two layers each, the middle one, up blocks 1-3 three each.
+    Down blocks 0-2 hold two layers each, the middle block holds one, and up blocks 1-3 hold three
+    each.
     """
     d_out = (
         *(widths[i] for i in (0, 0, 1, 1, 2, 2)),
@@ -47,7 +48,7 @@ def _layers(widths: Sequence[int]) -> tuple[CrossAttention, ...]:
     )
 
 
-# both share their layers: SD 1 projects into its blocks by a convolution, SD 2 by a linear map
+# SD 1 and 2 have the same layers; this tensor is a convolution in SD 1 and a linear map in SD 2
 _PROJ_IN = "down_blocks.0.attentions.0.proj_in.weight"
 
 _SD1 = Family(
@@ -110,7 +111,7 @@ _SD14 = ModelSpec(
     guidance=7.5,
     resolution=512,
     scorer=known_concepts.CLIP_SCORER,
-    # starts of the papers' windows (arXiv:2405.01008, project page), two layers wide
+    # two layers from the start of each published window (arXiv:2405.01008, project page)
     published_ranges={"style": (8, 10), "object": (6, 8), "fact": (6, 8)},
     known_concepts=known_concepts.STABLE_DIFFUSION,
     context=_CONTEXT,
@@ -121,7 +122,7 @@ _SD14 = ModelSpec(
 _TINY = replace(
     _SD14,
     name="tiny",
-    title="the model that ships, knowledge planted in known layers",
+    title="the shipped model, with concepts planted in known layers",
     hub_id=None,
     d_text=96,
     layers=_layers((32, 64, 64, 64)),
@@ -136,7 +137,7 @@ _TINY = replace(
     config=None,
     is_shipped=True,
 )
-# the publisher took 2.1 and its base down in November 2025; these are mirrors
+# mirrors: the publisher removed 2.1 and its base in November 2025
 _SD21 = replace(
     _SD14,
     name="sd21",
@@ -146,7 +147,7 @@ _SD21 = replace(
     d_text=1024,
     resolution=768,
     published_ranges={"style": (8, 10), "object": (8, 10), "fact": (7, 9)},
-    # OpenCLIP-H: original files hold a 24th layer, which the UNet was never shown
+    # original files hold a 24th layer of OpenCLIP-H, but the UNet reads the states before it
     context=replace(_CONTEXT, encoders=(replace(_CLIP_L, width=1024, n_layers=23),)),
     licence="openrail++",
     config="sd2",
@@ -159,7 +160,7 @@ MODELS = (
     replace(
         _TINY,
         name="tiny-plain",
-        title="the same world, taught without a plant",
+        title="the shipped model, trained without planted concepts",
         published_ranges={},
     ),
     _SD14,

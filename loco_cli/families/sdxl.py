@@ -1,4 +1,4 @@
-"""Stable Diffusion XL and its Turbo."""
+"""Stable Diffusion XL and SDXL Turbo."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from loco_cli.families.spec import (
     TextInput,
 )
 
-# in execution order: attention, the block whose width it has, how many layers it stacks
+# attention module, index of its width and number of stacked layers, in execution order
 _ATTENTIONS = (
     *((f"down_blocks.1.attentions.{j}", 1, 2) for j in range(2)),
     *((f"down_blocks.2.attentions.{j}", 2, 10) for j in range(2)),
@@ -32,8 +32,9 @@ def _layers(widths: Sequence[int]) -> tuple[CrossAttention, ...]:
     """
     Return the 70 cross-attention layers of an SDXL UNet with these block widths.
 
-    Layers 0-3 are in down block 1, 4-23 in down block 2, 24-33 in the middle, 34-63 in up block 0,
-    64-69 in up block 1: two layers stand in each attention of the wide blocks, ten in the others.
+    Layers 0-3 are in down block 1, 4-23 in down block 2, 24-33 in the middle block, 34-63 in up
+    block 0 and 64-69 in up block 1. Each attention stacks two layers in down block 1 and up block
+    1, and ten layers elsewhere.
     """
     places = (
         (f"{attention}.transformer_blocks.{depth}.attn2", widths[block])
@@ -67,7 +68,7 @@ _SDXL = Family(
         implementation="https://github.com/Stability-AI/generative-models",
     ),
     pipeline="StableDiffusionXLPipeline",
-    # by default its pictures are marked where a package that does so happens to be installed
+    # by default, diffusers watermarks the pictures if the watermarking package is installed
     pipeline_options={"add_watermarker": False},
     n_channels=4,
     has_vae=True,
@@ -98,11 +99,11 @@ _XL = ModelSpec(
     guidance=5.0,
     resolution=1024,
     scorer=known_concepts.CLIP_SCORER,
-    # the project page: layers 45-48, counted from 0 (its "64 layers" leave up block 1 out)
+    # project page: layers 45-48, counted from 0; its "64 layers" exclude up block 1
     published_ranges={"style": (45, 49), "fact": (45, 49)},
     known_concepts=known_concepts.STABLE_DIFFUSION,
     context=_CONTEXT,
-    # text_encoder_2 sums the prompt up in one vector, added to the time embedding of every block
+    # text_encoder_2 pools the prompt into one vector, which is added to the time embedding
     unreachable=("the pooled embedding, which add_embedding reads",),
     licence="openrail++",
     config="sdxl",
@@ -123,6 +124,6 @@ MODELS = (
         licence="sai-nc-community",
         config="sdxl-turbo",
         architecture="stable-diffusion-xl-turbo-v1",
-        spacing="trailing",  # steps few and large
+        spacing="trailing",  # for few, large steps
     ),
 )

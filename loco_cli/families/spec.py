@@ -1,8 +1,8 @@
 """
-The records of a family: a network's layers and what they read, its names, its models.
+The records that describe a family: its network, layers, contexts, tensor names and models.
 
-A family is one module of this package, which gives `FAMILIES` and the `MODELS` that are known of
-them. Everything that tells one family from another is a field of a record here.
+Each family is one module of this package, with its `FAMILIES` and `MODELS`. Every difference
+between families is a field of a record here.
 """
 
 import re
@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 from loco_cli.families.names import LoraSpelling, TensorAlias
 
-Shapes = Mapping[str, tuple[int, ...]]  # of a network's tensors, by canonical name
+Shapes = Mapping[str, tuple[int, ...]]  # canonical tensor name -> shape, within one network
 
 _CLIP_TOKENS = "text_model.embeddings.token_embedding.weight"
 CLIP_POSITIONS = "text_model.embeddings.position_embedding.weight"
-MAX_ENCODER_LAYERS = 1024  # that a configuration may claim; T5-XXL, the deepest in use, has 24
+MAX_ENCODER_LAYERS = 1024  # sanity limit for configurations; T5-XXL, the deepest in use, has 24
 
-# either is the table: the one that T5's encoder and decoder share, or a copy
+# the table shared by T5's encoder and decoder, or the encoder's copy; a file needs only one
 _T5_TOKENS = ("shared.weight", "encoder.embed_tokens.weight")
 _BLOCK = re.compile(
     r"(text_model\.)?encoder\.(layers|block)\.\d+|(en|de)coder\.(mid_block|(up|down)_blocks\.\d+)"
@@ -28,11 +28,11 @@ _BLOCK = re.compile(
 @dataclass(frozen=True)
 class Network:
     """
-    A kind of model that draws: `Network("unet", "UNet", "conv_in.weight", "up_blocks.")`.
+    A kind of denoising network: `Network("unet", "UNet", "conv_in.weight", "up_blocks.")`.
 
-    `component` is its folder in the diffusers layout, `title` its name in a sentence. Every network
-    of the kind has `input_tensor`, which reads the noisy picture. A file with tensors whose names
-    begin with `sign` holds a network alone, named as diffusers names it.
+    `component` is its folder in the diffusers layout, and `title` is its name in messages. Every
+    network of this kind has `input_tensor`, which reads the noisy picture. A single file holds such
+    a network alone, with diffusers' names, if any of its tensors starts with `name_prefix`.
     """
 
     component: str
@@ -42,7 +42,7 @@ class Network:
 
     @property
     def ema_component(self) -> str:
-        """The component of its averaged copy."""
+        """The component of the averaged copy (EMA)."""
         return f"{self.component}_ema"
 
 
@@ -52,10 +52,11 @@ UNET = Network("unet", "UNet", "conv_in.weight", "up_blocks.")
 @dataclass(frozen=True)
 class Projection:
     """
-    One linear map of a layer, without its owner: `Projection("to_k", d_out=320)`.
+    One linear map of a layer: `Projection("to_k", d_out=320)`.
 
-    `norm` is the module of the layer that norms the map's output, None where nothing does. Of
-    normed keys only the direction counts, so that half a change does not do half of it.
+    `name` is its module within the layer. `norm` is the module of the layer that normalises its
+    output, or None. Only the direction of normalised keys matters, so half of a weight change does
+    not have half of its effect.
     """
 
     name: str
@@ -67,13 +68,13 @@ class Projection:
 @dataclass(frozen=True)
 class TextInput:
     """
-    The way of the text into a layer: `TextInput("prompt", "text")`.
+    The text input of a layer: `TextInput("prompt", "text")`.
 
-    `scope` is what the layer's keys depend on: the prompt alone, the timestep too, or also the
-    picture. Keys that depend on more than the prompt exist only during a run. `tokens` are those
-    that the projections read: text, or text and picture by the same weights (`shared`). `order` is
-    that of text and picture in a joint sequence, None where the text stands alone. A layer with
-    `has_tuple_output` returns the picture and the text, in this order.
+    `scope` names the last dependency of the layer's keys: the prompt, the timestep as well, or the
+    picture as well. Keys that depend on more than the prompt exist only during a run. `tokens` are
+    the inputs of the projections: text, or text and picture through the same weights (`shared`).
+    `order` is the order of text and picture in a joint sequence, or None for text alone. A layer
+    with `has_tuple_output` returns a tuple of picture and text.
     """
 
     scope: Literal["prompt", "timestep", "picture"]
@@ -87,7 +88,7 @@ class CrossAttention:
     """
     One layer that reads the text: `CrossAttention(8, "up_blocks.1...attn2", (k, v), text)`.
 
-    `projections` are the maps that read it: keys, then values, then others.
+    `projections` are its maps of the text: keys, values, then any others.
     """
 
     index: int
@@ -96,7 +97,7 @@ class CrossAttention:
     text: TextInput
 
     def tensor_names(self) -> tuple[str, ...]:
-        """Return the network's names of the projections' weights, as diffusers writes them."""
+        """Return the names of the projections' weights in the diffusers layout."""
         return tuple(
             f"{self.module_path}.{projection.name}.weight" for projection in self.projections
         )
@@ -107,9 +108,9 @@ class TextEncoderSpec:
     """
     One text encoder: `TextEncoderSpec("text_encoder", "tokenizer", "clip", "last", 768, 12)`.
 
-    `component` and `tokenizer` are folders of the diffusers layout. `states` is what of it reaches
-    the UNet: the last hidden states behind the final norm, or those before the last layer, without
-    a norm. `width` and `n_layers` are None where only the checkpoint knows them.
+    `component` and `tokenizer` are folders of the diffusers layout. `states` names the hidden
+    states that reach the network: the last ones after the final norm, or the input of the last
+    layer without a norm. `width` and `n_layers` are None if they depend on the checkpoint.
     """
 
     component: str
@@ -118,47 +119,47 @@ class TextEncoderSpec:
     states: Literal["last", "penultimate"]
     width: int | None = None
     n_layers: int | None = None
-    has_projection: bool = False  # writes a pooled embedding beside the states
+    has_projection: bool = False  # also outputs a pooled embedding
     n_tokens: int = 77
 
     @property
     def is_causal(self) -> bool:
-        """Whether a token sees only those before it, so that a concept is carried onwards only."""
+        """True if each token attends only to earlier ones, so concepts reach only later states."""
         return self.kind == "clip"
 
     @property
     def token_embedding_names(self) -> tuple[str, ...]:
-        """The names that the token embedding may have, as files have them."""
+        """The names of the token embedding in files, any of which may be missing."""
         return _T5_TOKENS if self.kind == "t5" else (_CLIP_TOKENS,)
 
     def self_attention_path(self, layer: int) -> str:
         """
-        Return the tensors' prefix of a self-attention, as files have it.
+        Return the tensor name prefix of a layer's self-attention in files.
 
-        In memory a `CLIPTextModel` of transformers 5 leaves `text_model.` out.
+        In memory, the `CLIPTextModel` of transformers 5 has no `text_model.` prefix.
         """
         if self.kind == "t5":
             return f"encoder.block.{layer}.layer.0.SelfAttention"
         return f"text_model.encoder.layers.{layer}.self_attn"
 
     def feed_forward_path(self, layer: int) -> str:
-        """Return the tensors' prefix of a layer's two maps behind its self-attention."""
+        """Return the tensor name prefix of a layer's feed-forward block in files."""
         if self.kind == "t5":
             return f"encoder.block.{layer}.layer.1.DenseReluDense"
         return f"text_model.encoder.layers.{layer}.mlp"
 
     @property
     def out_projection(self) -> tuple[str, bool]:
-        """The name of a self-attention's last linear map, and whether it has a bias."""
+        """The name of the output map of a self-attention, and True if the map has a bias."""
         return ("o", False) if self.kind == "t5" else ("out_proj", True)
 
 
 @dataclass(frozen=True)
 class GroupNorm:
     """
-    A norm over all tokens and one of `n_groups` groups of channels: `GroupNorm("norm_cross")`.
+    A normalisation over all tokens within each group of channels: `GroupNorm("norm_cross")`.
 
-    `name` is its module in every cross-attention layer: weight and bias are each layer's own.
+    `name` is its module in every cross-attention layer. Each layer has its own weight and bias.
     """
 
     name: str
@@ -169,10 +170,11 @@ class GroupNorm:
 @dataclass(frozen=True)
 class Pooling:
     """
-    A sum of a prompt's states for every block, past the layers: `Pooling("add_embedding")`.
+    Attention pooling of the prompt, which bypasses the layers: `Pooling("add_embedding")`.
 
-    Each token is normed over its channels. The mean of all tokens, with a number of its own added
-    to every channel, is a token more: it attends to them and to itself, and its answer is the sum.
+    Each token is normalised over its channels. The mean of all tokens plus a learned bias becomes
+    an extra token, which attends to all tokens and to itself. Its output is the pooled embedding
+    that every block receives.
     """
 
     module: str
@@ -180,22 +182,22 @@ class Pooling:
 
     @property
     def norm(self) -> str:
-        """The norm of every token."""
+        """The module that normalises each token."""
         return f"{self.module}.norm1"
 
     @property
     def mean_bias(self) -> str:
-        """The bias of the mean, [1, d_states]."""
+        """The tensor added to the mean, [1, d_states]."""
         return f"{self.module}.pool.positional_embedding"
 
     def tensor_names(self) -> tuple[str, ...]:
-        """Return the UNet's names of the maps that read the tokens: queries, keys, values."""
+        """Return the weight names of the query, key and value maps in the UNet."""
         return tuple(f"{self.module}.pool.{name}_proj.weight" for name in "qkv")
 
 
 @dataclass(frozen=True)
 class LinearMap:
-    """A linear map with bias, by its module in the network: `LinearMap("encoder_hid_proj")`."""
+    """A linear map with bias: `LinearMap("encoder_hid_proj")`, named by its module."""
 
     name: str
 
@@ -203,14 +205,14 @@ class LinearMap:
 @dataclass(frozen=True)
 class Context:
     """
-    The states that K and V read: those of the encoders, joined, behind `shared`, then `norm_cross`.
+    The input of K and V: the joined encoder states after the maps `shared`, then `norm_cross`.
 
-    The states of several encoders are joined side by side in `width`, or one after another along
-    `tokens`. By `kind`, keys are the same in all layers (`shared`), a function of the prompt that
-    is each layer's own (`per_layer`), or `sampled` from a run, where layers rewrite the text.
+    The states of several encoders are joined along their `width` or along their `tokens`. `kind`
+    describes the keys: equal in all layers (`shared`), computed from the prompt for each layer
+    (`per_layer`), or recorded during a run because layers rewrite the text (`sampled`).
 
-    `shared` are maps on the way that all layers have in common. `pooling` reads the states
-    themselves, where there is one that an edit can reach.
+    `shared` lists the maps that precede all layers. `pooling` is a pooled embedding of the same
+    states that an edit can change, or None.
     """
 
     encoders: tuple[TextEncoderSpec, ...]
@@ -224,23 +226,25 @@ class Context:
 @dataclass(frozen=True, eq=False)
 class Family:
     """
-    An architecture: everything that its models share, whatever their widths.
+    An architecture: all properties that its models share at any width.
 
-    `name` is its word in documents, `known_as` its name in a list of all, which several families
-    may have in common. Lists are in the order of `place`. The model `standard` stands for models of
-    unknown widths: its context, sampling and limits are theirs.
+    `name` appears in documents, and `known_as` in the list of supported families, where several
+    families may share it. Lists are sorted by `order`. Models of unknown widths take context,
+    sampling and limits from the model `standard`.
 
-    The layers follow from the rows of `width_tensors` by `layer_table`. A network belongs to the
-    family if its key projections, whose names end with `key_end`, are those of the layers, and it
-    has the tensors of `signature`, each with as many dimensions. Where several families fit, the
-    one with the longest signature is right. `refusal` returns a sentence and a hint on a network
-    that resembles the family and is none of it.
+    `layer_table` builds the layers from the block widths, which are the row counts of
+    `width_tensors`. A network belongs to the family if two conditions hold. Its key projections,
+    whose names end with `key_end`, are exactly those of the layers. It also has each tensor of
+    `signature`, with the given number of dimensions. If several families fit, the longest signature
+    wins. `refusal` explains why a similar network is not supported: it returns a message and a
+    hint, or None.
 
-    `single_file` places the tensors of a file in the original layout, None where there is none.
-    `block_label` returns the block of a tensor of the network, and its label if there is one. With
-    guidance, a batch is twice as long and its second half conditional (`halves`), or it has the
-    prompts alone (`none`). With `has_residual_attention` a layer returns the whole stream, and not
-    only its own share. `pipeline` is diffusers' class, `n_channels` those of the picture it reads.
+    `single_file` maps the tensor names of the original layout, or is None if there is no such
+    layout. `block_label` returns the block of a network's tensor, and its label or None. With
+    `guided_batch` set to `halves`, guidance doubles the batch and the conditional half comes
+    second; `none` means that a batch never doubles. A layer with `has_residual_attention` returns
+    the residual stream plus its own output. `pipeline` is the class in diffusers, and `n_channels`
+    is the number of input channels of the network.
     """
 
     name: str
@@ -265,7 +269,7 @@ class Family:
     order: int = 100
 
     def layers(self, widths: Sequence[int]) -> tuple[CrossAttention, ...]:
-        """Return the layers of a network with these widths, in execution order."""
+        """Return the layers of a network with these block widths, in execution order."""
         n, title = len(self.width_tensors), self.network.title
         if len(widths) != n:
             raise ValueError(f"a {title} of family {self.name} has {n} block widths")
@@ -273,12 +277,12 @@ class Family:
 
     @property
     def module_paths(self) -> frozenset[str]:
-        """The modules of its layers."""
+        """The module paths of all layers."""
         layers = self.layers((1,) * len(self.width_tensors))
         return frozenset(layer.module_path for layer in layers)
 
     def block_of(self, component: str, name: str) -> tuple[str, str | None]:
-        """Return a tensor's block by its diffusers name and, in the network, its label if any."""
+        """Return the block of a tensor, and the label of a network's block or None."""
         if component in (self.network.component, self.network.ema_component):
             return self.block_label(name)
         block = _BLOCK.match(name)
@@ -288,15 +292,16 @@ class Family:
 @dataclass(frozen=True)
 class ModelSpec:
     """
-    A known model: its source, the layers that read the text, its defaults and limits.
+    A known model: its source, its layers, its defaults and its limits.
 
-    `layers` are in execution order; `d_text` is the width of the context that K and V read.
-    `published_ranges` holds the papers' layers per kind of concept, half-open. `known` are concepts
-    that it draws, by kind; `unreachable` says what no K/V edit can reach, in words. `config` names
-    its packaged configuration; `ships` tells that its weights come with the package.
+    `layers` are in execution order, and `d_text` is the width of the context that K and V read.
+    `published_ranges` holds the half-open layer ranges of the papers, by kind of concept.
+    `known_concepts` lists concepts that the model draws, by kind. `unreachable` describes the text
+    inputs that no K/V edit can change. `config` is the folder of the packaged configuration. The
+    weights of a model with `is_shipped` come with the package.
 
-    Models of one shape are told apart by `architecture`, modelspec's word for it, by `prediction`,
-    and by `spacing`, a timestep spacing of the scheduler that none of the others has.
+    Three fields distinguish models of the same shape: `architecture`, in modelspec's terms,
+    `prediction`, and `spacing`, a timestep spacing that only this model uses.
     """
 
     name: str
@@ -322,34 +327,34 @@ class ModelSpec:
 
     @property
     def network(self) -> str:
-        """The component that draws: `unet`."""
+        """The component of the network: `unet`."""
         return self.family.network.component
 
     @property
     def n_layers(self) -> int:
-        """How many layers read the text."""
+        """The number of layers that read the text."""
         return len(self.layers)
 
     @property
     def module_paths(self) -> tuple[str, ...]:
-        """The module path of every layer, in order."""
+        """The module paths of the layers, in execution order."""
         return tuple(layer.module_path for layer in self.layers)
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The components without which it makes no pictures."""
+        """The components that the model needs to generate pictures."""
         encoders = (encoder.component for encoder in self.context.encoders)
         return (self.network, *encoders, *(("vae",) if self.family.has_vae else ()))
 
     def unreached(self, *, is_pooling_edited: bool) -> tuple[str, ...]:
-        """Return what an edit of the layers does not reach, in words."""
+        """Return descriptions of the text inputs that an edit of the layers does not change."""
         pooling = self.context.pooling
         if not is_pooling_edited or pooling is None:
             return self.unreachable
-        return tuple(one for one in self.unreachable if pooling.module not in one)
+        return tuple(limit for limit in self.unreachable if pooling.module not in limit)
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every key and value projection, its bias with it, by name."""
+        """Return the shape of every projection's weight and bias, by tensor name."""
         shapes: dict[str, tuple[int, ...]] = {}
         for layer in self.layers:
             for projection in layer.projections:
@@ -360,5 +365,5 @@ class ModelSpec:
         return shapes
 
     def sampling(self, steps: int | None, guidance: float | None) -> tuple[int, float]:
-        """Return steps and guidance: those that are asked for, else the model's own."""
+        """Return the requested steps and guidance, or the model's defaults."""
         return steps or self.steps, self.guidance if guidance is None else guidance

@@ -73,8 +73,8 @@ STRANGERS = {
     "is a VAE": {"first_stage_model.decoder.conv_in.weight": (8, 4, 3, 3)},
     "is a text encoder": {"text_model.final_layer_norm.weight": (8,)},
     "is a transformer such as SD 3": {"model.joint_blocks.0.x.weight": (8, 8)},
-    "is no model that loco knows": {"conv1.weight": (8, 3, 7, 7)},
-    "does not know": {"down_blocks.0.a.attn2.to_k.weight": (8, 8), "up_blocks.0.a": (1,)},
+    "is not a model that loco supports": {"conv1.weight": (8, 3, 7, 7)},
+    "has an unknown architecture": {"down_blocks.0.a.attn2.to_k.weight": (8, 8), "up_blocks.0.a": (1,)},
     "holds no tensors": {},
 }
 
@@ -175,7 +175,7 @@ def test_refuses_parts_that_do_not_belong_together(weights, tmp_path):
 
     message = refusal(tmp_path / "mixed.safetensors").message
 
-    assert "writes 24 numbers per token, its UNet reads 12" in message
+    assert "outputs 24 numbers per token, and the UNet reads 12" in message
 
 
 @pytest.mark.parametrize(

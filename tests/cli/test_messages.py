@@ -128,7 +128,7 @@ FILES = {
         only("first_stage_model.quant_conv.bias", "cond_stage_model.transformer.text_model.a"),
         ["models", "show", "./bad.safetensors"],
         "`bad.safetensors` has no UNet, only text_encoder, vae",
-        "give the checkpoint of a whole model: a `.safetensors` file or a diffusers folder",
+        "pass the checkpoint of a complete model: a `.safetensors` file or a diffusers folder",
     ),
     "a dtype that is none": (
         header({"a": {"dtype": "F13", "shape": [1], "data_offsets": [0, 4]}}),

@@ -130,7 +130,7 @@ def test_without_its_file_it_is_refused(model, tmp_path):
     """
     folder, _, _ = written(tmp_path, model)
 
-    with pytest.raises(CheckpointError, match="an architecture that loco does not know"):
+    with pytest.raises(CheckpointError, match="has an unknown architecture"):
         open_checkpoint(folder)
 
 
