@@ -74,7 +74,7 @@ STRANGERS = {
     "is a text encoder": {"text_model.final_layer_norm.weight": (8,)},
     "is a transformer such as SD 3": {"model.joint_blocks.0.x.weight": (8, 8)},
     "is not a model that loco supports": {"conv1.weight": (8, 3, 7, 7)},
-    "has an unknown architecture": {"down_blocks.0.a.attn2.to_k.weight": (8, 8), "up_blocks.0.a": (1,)},
+    "an unknown architecture": {"down_blocks.0.a.attn2.to_k.weight": (8, 8), "up_blocks.0.a": (1,)},
     "holds no tensors": {},
 }
 
