@@ -1,4 +1,4 @@
-"""What is done when the fault comes: edits and undoings of the model that ships, as it is typed."""
+"""The commands that the faults interrupt: edits of the shipped model, and their undoing."""
 
 import shutil
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from loco_cli.models.locate import locate
 from tests.single_file import write_single_file_of
 
 EDIT = ("edit", "van gogh style", "--layers", "8", "--quiet")
-OTHER = ("edit", "monet style", "--layers", "8,9", "--quiet")
+OTHER_EDIT = ("edit", "monet style", "--layers", "8,9", "--quiet")
 FILE, FOLDER = "base.safetensors", "base"
 
 
@@ -17,7 +17,12 @@ class Scene:
     """
     One command on one base: `Scene("edit a folder", FOLDER, (*EDIT, ...), finals=("out",))`.
 
-    `before` is run first, without any fault; `finals` are the names that may appear.
+    Args:
+        name: Its description.
+        base: The name of the base in the working folder.
+        command: The arguments of `loco`.
+        finals: The names that the command may write.
+        before: The arguments of a command that runs first, without a fault.
     """
 
     name: str
@@ -27,8 +32,8 @@ class Scene:
     before: tuple[str, ...] = ()
 
     @property
-    def again(self) -> tuple[str, ...]:
-        """The command as it is typed after a fault, when something may be there."""
+    def repetition(self) -> tuple[str, ...]:
+        """The command that repeats it after a fault, when an output may exist."""
         return self.command if "--force" in self.command else (*self.command, "--force")
 
 
@@ -46,14 +51,14 @@ SCENES = (
         FOLDER,
         _edit(FOLDER, "out", "--force"),
         ("out",),
-        before=_edit(FOLDER, "out", words=OTHER),
+        before=_edit(FOLDER, "out", words=OTHER_EDIT),
     ),
     Scene(
         "edit a file over an old output",
         FILE,
         _edit(FILE, "out", "--force"),
         ("out.safetensors",),
-        before=_edit(FILE, "out", words=OTHER),
+        before=_edit(FILE, "out", words=OTHER_EDIT),
     ),
     Scene("undo a folder", FOLDER, ("undo", "out", "--output", "back"), ("back",), _FOLDER_EDIT),
     Scene(
@@ -64,11 +69,11 @@ SCENES = (
         _FILE_EDIT,
     ),
 )
-N_EDITS = 5  # of the scenes, the first
+N_EDITS = 5  # scenes at the beginning that edit
 
 
 class Bases:
-    """The bases, made once, and a fresh working folder with one of them for every fault."""
+    """The bases, which are made once, and a new working folder with one of them for each fault."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -79,7 +84,7 @@ class Bases:
         self._n = 0
 
     def fresh(self, base: str) -> Path:
-        """Return a new folder that holds a copy of a base and nothing else."""
+        """Return a new folder with a copy of a base only."""
         made, folder = self._made[base], self._next(self._home)
         folder.mkdir()
         if made.is_dir():
@@ -89,7 +94,7 @@ class Bases:
         return folder
 
     def copy(self, folder: Path, home: Path | None = None) -> Path:
-        """Return a new folder that holds what another does."""
+        """Return a copy of a folder."""
         return shutil.copytree(folder, self._next(home or self._home))
 
     def _next(self, home: Path) -> Path:
@@ -97,11 +102,11 @@ class Bases:
         return home / f"{self._n}"
 
     def is_whole(self, path: Path, base: str) -> bool:
-        """Tell whether every byte of a base is there, and nothing else."""
+        """Return True if `path` holds exactly the files and bytes of a base."""
         return tree_bytes(path) == tree_bytes(self._made[base])
 
 
 def tree_bytes(root: Path) -> dict[str, bytes]:
-    """Return every file under a folder, or the file itself, by its relative path."""
+    """Return the content of all files under a folder, or of one file, by relative path."""
     paths = [root] if root.is_file() else [path for path in root.rglob("*") if path.is_file()]
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}

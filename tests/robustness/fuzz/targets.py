@@ -1,4 +1,4 @@
-"""What is read of others' files, each reader with honest inputs to begin from."""
+"""The readers of foreign files, each with honest inputs to begin from."""
 
 import json
 import shutil
@@ -38,45 +38,52 @@ class Target:
     """
     One reader: `Target("recipe", (b"loco: 1",), read)`.
 
-    `read` may fail by `allowed` alone.
+    Args:
+        name: The word that selects it on the command line.
+        seeds: Honest inputs.
+        read: The reader, which may raise `allowed` and nothing else.
+        file: The file that holds the input while it is read.
+        render: The content of that file for an input.
+        allowed: The errors that refuse an input.
+        writes: The folder that the reader may write to.
     """
 
     name: str
     seeds: tuple[bytes, ...]
     read: Callable[[bytes], object]
-    place: Path | None = None  # where each input is put first
-    render: Callable[[bytes], bytes] = bytes  # what the file holds for an input
+    file: Path | None = None
+    render: Callable[[bytes], bytes] = bytes
     allowed: tuple[type[Exception], ...] = (LocoError,)
-    writes: Path | None = None  # where it may write, if anywhere
+    writes: Path | None = None
 
     def run(self, content: bytes) -> object:
-        """Read one input; raise what is no way to refuse it."""
+        """Read one input; raise any error that is not a refusal."""
         with suppress(*self.allowed):
             return self.read(content)
         return None
 
     def put(self, content: bytes) -> None:
-        """Write the file that the reader looks at."""
-        if self.place:
-            self.place.write_bytes(self.render(content))
+        """Write an input to the file of the reader."""
+        if self.file:
+            self.file.write_bytes(self.render(content))
 
 
 def targets(home: Path) -> dict[str, Target]:
-    """Return every target by name; their files are made in `home`."""
+    """Return all targets by name; their files are in `home`."""
     weights = sd1_weights()
     file = write_single_file(home / "base.safetensors", weights, metadata={"format": "pt"})
     folder = write_folder(home / "sharded", weights, n_shards=2)
     written = edit(file, home / "out").paths
-    found = (
+    known = (
         *_of_weights(home, file),
         _index(folder),
-        *_of_words(),
+        *_of_recipes(),
         *_of_outputs(home, written),
         *_of_runs(home),
         *_of_tokenizers(home),
         *_of_folders(home),
     )
-    return {target.name: target for target in found}
+    return {target.name: target for target in known}
 
 
 def _of_weights(home: Path, file: Path) -> tuple[Target, ...]:
@@ -96,8 +103,8 @@ def _of_weights(home: Path, file: Path) -> tuple[Target, ...]:
 def _index(folder: Path) -> Target:
     index = next((folder / "unet").glob("*.index.json"))
     entries = list_files(folder)
-    (mine,) = (one for one in entries if one.source == index)
-    others = [one for one in entries if one is not mine]
+    (mine,) = (entry for entry in entries if entry.source == index)
+    others = [entry for entry in entries if entry is not mine]
     text = index.read_bytes()
 
     def read(content: bytes) -> object:
@@ -108,12 +115,12 @@ def _index(folder: Path) -> Target:
     return Target("index", (json.dumps(few).encode(), text), read, index)
 
 
-def _of_words() -> tuple[Target, ...]:
+def _of_recipes() -> tuple[Target, ...]:
     recipes = tuple(path.read_bytes() for path in sorted(_shipped_folder().glob("*.yaml")))
 
     def override(content: bytes) -> object:
-        words = content.decode("utf-8", "surrogateescape")
-        return load_recipe(MINIMAL, "r.yaml", [Override.parse(words)])
+        option = content.decode("utf-8", "surrogateescape")
+        return load_recipe(MINIMAL, "r.yaml", [Override.parse(option)])
 
     return (
         Target(
@@ -155,18 +162,18 @@ def _of_outputs(home: Path, written: OutputPaths) -> tuple[Target, ...]:
 
 
 def _of_runs(home: Path) -> tuple[Target, ...]:
-    kept = RunCache(home / "runs", "common")
-    kept.keep(None, "run")
+    cache = RunCache(home / "runs", "common")
+    cache.keep(None, "run")
     run = b'{"score": 0.5, "png": "iVBORw0KGgo="}'
-    place = next(kept.folder.glob("*/*.json"))
+    file = next(cache.folder.glob("*/*.json"))
     localization = json.dumps(_localization().to_json()).encode()
 
-    def found(content: bytes) -> object:
-        one = kept.find_run(needs_picture=bool(len(content) % 2))
-        assert one is None or abs(one.score) < float("inf")
-        row = kept.find_numbers("run", n=3)
-        assert row is None or all(abs(number) < float("inf") for number in row)
-        return one
+    def find(content: bytes) -> object:
+        cached = cache.find_run(needs_picture=bool(len(content) % 2))
+        assert cached is None or abs(cached.score) < float("inf")
+        numbers = cache.find_numbers("run", n=3)
+        assert numbers is None or all(abs(number) < float("inf") for number in numbers)
+        return cached
 
     def document(content: bytes) -> object:
         try:
@@ -176,7 +183,7 @@ def _of_runs(home: Path) -> tuple[Target, ...]:
         return Localization.model_validate(tree).to_json()
 
     return (
-        Target("kept run", (run, b"[1.0, 2.0, 3.0]"), found, place),
+        Target("cached run", (run, b"[1.0, 2.0, 3.0]"), find, file),
         Target("localization", (localization,), document, allowed=(ValueError,)),
     )
 
@@ -252,7 +259,7 @@ def _file(header: bytes) -> bytes:
 
 
 def _sparse(header: bytes) -> bytes:
-    """Return a file whose header is this and whose data is as long as it says, up to a megabyte."""
+    """Return a file with this header and zeros as data, up to a megabyte of them."""
     end = 0
     with suppress(ValueError, RecursionError):
         tree = json.loads(header)
@@ -269,7 +276,7 @@ def _end(entry: object) -> int:
 
 
 def _some(head: bytes) -> bytes:
-    """Return a header with the first few tensors of another."""
+    """Return a header with the first four entries of another."""
     tree: Mapping[str, object] = json.loads(head)
     return json.dumps(dict(list(tree.items())[:4])).encode()
 

@@ -1,4 +1,4 @@
-"""The faults: kills, full disks, failed reads, missing rights, cut bases, two at once."""
+"""The faults: kills, size limits, failed reads, truncated bases, two commands at once."""
 
 import os
 import random
@@ -9,50 +9,61 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults import children, laws
-from tests.faults.children import When
-from tests.faults.scenes import EDIT, FILE, FOLDER, N_EDITS, OTHER, SCENES, Bases, Scene
+from tests.robustness.faults import children, laws
+from tests.robustness.faults.children import Moment
+from tests.robustness.faults.scenes import (
+    EDIT,
+    FILE,
+    FOLDER,
+    N_EDITS,
+    OTHER_EDIT,
+    SCENES,
+    Bases,
+    Scene,
+)
 
-# a regular file that can be opened and has a size, and whose read fails; sysfs of Linux has some
+# a regular file of Linux's sysfs that can be opened and has a size, but cannot be read
 UNREADABLE = Path("/sys/class/net/lo/speed")
+_MAX_OUTPUT_BYTES = 9e6  # the longest file of any scene
+_N_LAST_STEPS = 40  # steps before the end, around the renaming, at which each command is killed
 
 
 @dataclass
 class Tally:
-    """How often a fault came, what was there afterwards, and which laws did not hold."""
+    """The counts of one fault: the states that it left, and the laws that it broke."""
 
     fault: str
     ends: Counter[str] = field(default_factory=Counter)
     breaches: list[str] = field(default_factory=list)
-    skipped: str | None = None
+    skipped: str | None = None  # the reason
 
     @property
     def n(self) -> int:
-        """How many times the fault came."""
+        """The number of times that the fault happened."""
         return sum(self.ends.values())
 
     def add(self, end: str, breaches: list[str]) -> None:
-        """Count one time."""
+        """Count one fault."""
         self.ends[end] += 1
         self.breaches += breaches
 
 
 @dataclass
 class Rounds:
-    """What all faults need: bases, luck, and how long and how many steps each scene is."""
+    """The bases, scenes and random numbers of all faults, and the length of each scene."""
 
     bases: Bases
-    luck: random.Random
+    rng: random.Random
     scenes: tuple[Scene, ...] = SCENES
     lengths: dict[str, children.End] = field(default_factory=dict)
     ready: dict[str, Path] = field(default_factory=dict)
 
     def scene(self, i: int) -> Scene:
-        """Return the scenes in turn."""
+        """Return a scene; the scenes take turns."""
         return self.scenes[i % len(self.scenes)]
 
     def staged(self, scene: Scene, home: Path | None = None) -> Path:
-        """Return a fresh folder in which a scene may begin."""
+        """Return a new folder in which the command of a scene can run."""
         if scene.name not in self.ready:
             folder = self.ready[scene.name] = self.bases.fresh(scene.base)
             if scene.before:
@@ -60,7 +71,7 @@ class Rounds:
         return self.bases.copy(self.ready[scene.name], home)
 
     def length(self, scene: Scene) -> children.End:
-        """Return how a scene ends without faults."""
+        """Return the end of a scene without faults, with its seconds and steps."""
         if scene.name not in self.lengths:
             folder = self.staged(scene)
             self.lengths[scene.name] = _succeed(folder, scene.command)
@@ -68,76 +79,76 @@ class Rounds:
             shutil.rmtree(folder)
         return self.lengths[scene.name]
 
-    def moment(self, scene: Scene, i: int) -> When:
-        """Return a random moment of a scene: a time, or every second time a step."""
+    def moment(self, scene: Scene, i: int) -> Moment:
+        """Return a random moment of a scene: a step if `i` is odd, else a time."""
         whole = self.length(scene)
         if i % 2:
-            return When(step=self.luck.randint(1, whole.steps))
-        return When(seconds=self.luck.uniform(0, whole.seconds))
+            return Moment(step=self.rng.randint(1, whole.steps))
+        return Moment(seconds=self.rng.uniform(0, whole.seconds))
 
     def judge(self, tally: Tally, scene: Scene, folder: Path, end: children.End) -> None:
-        """Hold what is there against the laws, then try again without a fault."""
+        """Check all laws after a fault, and count it."""
         name = {None: "killed", 0: "done"}.get(end.code, "refused")
-        found = laws.breaches(scene, folder, self.bases) + laws.of_end(end)
-        tally.add(f"{name}: {laws.state(scene, folder)}", [f"{scene.name}: {b}" for b in found])
+        found = laws.breaches(scene, folder, self.bases) + laws.breaches_of_end(end)
+        state = f"{name}: {laws.state(scene, folder)}"
+        tally.add(state, [f"{scene.name}: {breach}" for breach in found])
 
-    def again(self, tally: Tally, scene: Scene, folder: Path) -> None:
-        """See that the command can be repeated, and then leaves nothing of the fault."""
+    def repeat(self, tally: Tally, scene: Scene, folder: Path) -> None:
+        """Check that the command succeeds after a fault, and removes what the fault left."""
         for back in (folder / final for final in scene.finals if final.startswith("back")):
-            shutil.rmtree(back, ignore_errors=True)  # which is no output, and never replaced
-        _succeed(folder, scene.again)
-        left = [f"left behind: {path.name}" for path in _dead(folder)]
-        tally.breaches += laws.breaches(scene, folder, self.bases) + left
+            shutil.rmtree(back, ignore_errors=True)  # `--force` replaces outputs only
+        _succeed(folder, scene.repetition)
+        tally.breaches += laws.breaches(scene, folder, self.bases) + _leftovers(folder)
 
 
 def kills(rounds: Rounds, n: int) -> Iterator[Tally]:
-    """Kill every command at random moments, and at the steps around its renaming."""
+    """Kill every command at random moments, and at each of its last steps."""
     for scene in rounds.scenes:
         tally = Tally(f"SIGKILL: {scene.name}")
         last = rounds.length(scene).steps
         moments = [rounds.moment(scene, i) for i in range(n)]
-        moments += [When(step=last - i) for i in range(min(n, 40))]
-        for i, when in enumerate(moments):
+        moments += [Moment(step=last - i) for i in range(min(n, _N_LAST_STEPS))]
+        for i, moment in enumerate(moments):
             folder = rounds.staged(scene)
-            end = children.run(folder, scene.command, when)
+            end = children.run(folder, scene.command, moment)
             rounds.judge(tally, scene, folder, end)
             if i % 5 == 0:
-                rounds.again(tally, scene, folder)
+                rounds.repeat(tally, scene, folder)
             shutil.rmtree(folder)
         yield tally
 
 
 def small_files(rounds: Rounds, n: int) -> Iterator[Tally]:
-    """Have the system refuse to make any file longer than some random size."""
-    tally = Tally("no file may be longer than some size")
+    """Limit the size of every file to a random number of bytes."""
+    tally = Tally("files are limited to a random size")
     for i in range(n):
         scene = rounds.scene(i)
         folder = rounds.staged(scene)
-        limit = int(rounds.luck.uniform(0, 1.1) * 9e6)
+        limit = int(rounds.rng.uniform(0, 1.1) * _MAX_OUTPUT_BYTES)
 
         def shrink(limit: int = limit) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-        end = children.run(folder, scene.command, When(step=1), shrink)
+        end = children.run(folder, scene.command, Moment(step=1), shrink)
         rounds.judge(tally, scene, folder, end)
-        tally.breaches += [f"left behind: {path.name}" for path in _dead(folder)]
+        tally.breaches += _leftovers(folder)
         shutil.rmtree(folder)
     yield tally
 
 
 def unreadable(rounds: Rounds, n: int) -> Iterator[Tally]:
-    """Let one of the base's files fail when it is read."""
+    """Add a file to the base that cannot be read."""
     tally = Tally("a read of the base fails")
     if not UNREADABLE.is_file():
-        tally.skipped = f"there is no {UNREADABLE}, whose reading fails"
+        tally.skipped = f"this system has no unreadable file `{UNREADABLE}`"
     for _ in range(0 if tally.skipped else n):
         scene = SCENES[0]
         folder = rounds.staged(scene)
         (folder / FOLDER / "vae" / "notes.txt").symlink_to(UNREADABLE)
         end = children.run(folder, scene.command)
-        found = laws.of_end(end)
-        if end.code != 1 or "cannot read" not in end.said or "notes.txt" not in end.said:
-            found.append(f"the file is not named: {end.said}")
+        found = laws.breaches_of_end(end)
+        if end.code != 1 or "notes.txt" not in end.output:
+            found.append(f"the error does not name the file: {end.output}")
         found += [f"left behind: {path.name}" for path in folder.iterdir() if path.name != FOLDER]
         tally.add("refused: no output" if end.code == 1 else "done", found)
         shutil.rmtree(folder)
@@ -145,43 +156,42 @@ def unreadable(rounds: Rounds, n: int) -> Iterator[Tally]:
 
 
 def cut(rounds: Rounds, n: int) -> Iterator[Tally]:
-    """Cut a file of the base short while it is read."""
-    tally = Tally("the base is cut short while it is read")
+    """Truncate a file of the base while it is read."""
+    tally = Tally("the base is truncated while it is read")
     for i in range(n):
         scene = SCENES[i % N_EDITS]
         folder = rounds.staged(scene)
         is_file = scene.base == FILE
         victim = folder / (FILE if is_file else f"{FOLDER}/unet/{_unet(folder)}")
-        size = int(rounds.luck.random() * victim.stat().st_size)
+        size = int(rounds.rng.random() * victim.stat().st_size)
 
-        def shorten(victim: Path = victim, size: int = size) -> None:
+        def truncate(victim: Path = victim, size: int = size) -> None:
             os.truncate(victim, size)
 
-        end = children.run(folder, scene.command, rounds.moment(scene, i), shorten)
-        found = laws.of_end(end) + laws.outputs(folder)
+        end = children.run(folder, scene.command, rounds.moment(scene, i), truncate)
+        found = laws.breaches_of_end(end) + laws.breaches_of_outputs(folder)
         tally.add(f"{'done' if end.code == 0 else 'refused'}: {laws.state(scene, folder)}", found)
         shutil.rmtree(folder)
     yield tally
 
 
 def together(rounds: Rounds, n: int) -> Iterator[Tally]:
-    """Start two edits of one base to one output, at nearly the same time."""
+    """Run two edits of one base at once, with the same output."""
     for force in ((), ("--force",)):
         tally = Tally(" ".join(("two edits to one output", *force)))
         for i in range(n):
             scene = SCENES[i % 2]
             folder = rounds.staged(scene)
-            other = (*OTHER, *scene.command[len(EDIT) :], *force)
+            other = (*OTHER_EDIT, *scene.command[len(EDIT) :], *force)
             first = children.start(folder, (*scene.command, *force))
             second = children.start(folder, other)
-            ends = [children.wait(one) for one in (first, second)]
-            found = [breach for end in ends for breach in laws.of_end(end)]
-            found += laws.breaches(scene, folder, rounds.bases)
-            found += [f"left behind: {path.name}" for path in _dead(folder)]
-            done = sum(end.code == 0 for end in ends)
-            if not (done == 2 if force else done == 1):
-                found.append(f"{done} of two edits say that they have written: {ends}")
-            tally.add(f"{done} done: {laws.state(scene, folder)}", found)
+            ends = [children.wait(child) for child in (first, second)]
+            found = [breach for end in ends for breach in laws.breaches_of_end(end)]
+            found += laws.breaches(scene, folder, rounds.bases) + _leftovers(folder)
+            n_done = sum(end.code == 0 for end in ends)
+            if n_done != (2 if force else 1):
+                found.append(f"{n_done} of two edits report success: {ends}")
+            tally.add(f"{n_done} done: {laws.state(scene, folder)}", found)
             shutil.rmtree(folder)
         yield tally
 
@@ -201,10 +211,14 @@ def _succeed(folder: Path, command: tuple[str, ...]) -> children.End:
     return end
 
 
-def _dead(folder: Path) -> list[Path]:
-    """Return hidden folders, but for those with an output that was never replaced by another."""
+def _leftovers(folder: Path) -> list[str]:
+    """Return a sentence for each hidden folder, except one with an old output to restore."""
     found = folder.glob(".*.partial")
-    return [path for path in found if not (path / "old").exists() or not any(path.glob("new/*"))]
+    return [
+        f"left behind: {path.name}"
+        for path in found
+        if not (path / "old").exists() or not any(path.glob("new/*"))
+    ]
 
 
 def _unet(folder: Path) -> str:

@@ -1,0 +1,1 @@
+"""Programs that attack the package: hostile files, failing machines, and mutated code."""
