@@ -268,8 +268,8 @@ MUTANTS = (
     Mutant(
         "bars-from-the-wrong-end",
         "report/chart.py",
-        "zero = scale.y(found.original_score)",
-        "zero = scale.y(found.target_score)",
+        "zero = scale.y(localization.original_score)",
+        "zero = scale.y(localization.target_score)",
         "the length of a bar is not the effect",
     ),
     Mutant(
