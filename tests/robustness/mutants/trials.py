@@ -17,6 +17,7 @@ from tests.robustness.mutants.catalog import PACKAGE, Mutant
 
 # these read the source as text: a bug that only a linter notices is not covered by a law
 _NOT_LAWS = ("tests/test_house.py", "tests/test_docs.py", "tests/robustness/mutants")
+_FIRST = ("tests/cli", "tests/commands")  # most bugs of other rooms appear here
 _COPIED = (PACKAGE, "tests", "recipes", ".github", "pyproject.toml", "README.md", "CHANGELOG.md")
 _LIMIT_SECONDS = 3600  # for one run of tests; an endless loop counts as found
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
@@ -85,7 +86,7 @@ class Laboratory:
         begun = time.monotonic()
         module, room = mutant.module_tests(self.home), mutant.room_tests(self.home)
         stages = [] if has_passed_room else [(module, ()), (room, module)]
-        stages += [(("tests",), (*module, *room))] if with_rest else []
+        stages += [(self._all_tests(), (*module, *room))] if with_rest else []
         with self._planted(mutant):
             failures = (self._first_failure(*stage) for stage in stages if stage[0])
             killed_by = next(filter(None, failures), None)
@@ -110,6 +111,13 @@ class Laboratory:
         Path(cache_from_source(str(file))).unlink(missing_ok=True)
         file.write_text(source, "utf-8")
 
+    def _all_tests(self) -> list[str]:
+        """Return the folders and files of the suite, those that run whole commands first."""
+        found = {path.parent for path in (self.home / "tests").glob("*/test_*.py")}
+        found |= set((self.home / "tests").glob("test_*.py")) | {self.home / "tests/robustness"}
+        paths = sorted(path.relative_to(self.home).as_posix() for path in found if path.exists())
+        return sorted(paths, key=lambda path: path not in _FIRST)
+
     def _passes(self, test: str) -> bool:
         if test not in self._verdicts:
             self._verdicts[test] = self._first_failure((test,)) is None
@@ -117,7 +125,9 @@ class Laboratory:
 
     def _first_failure(self, tests: Sequence[str], left_out: Sequence[str] = ()) -> str | None:
         """Return the name of the first test that fails, or None."""
-        ignored = [f"--ignore={path}" for path in (*left_out, *_NOT_LAWS)]
+        left_out = (*left_out, *_NOT_LAWS)
+        ignored = [f"--ignore={path}" for path in left_out]
+        tests = [path for path in tests if path not in left_out]  # `--ignore` spares these
         options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
         command = [sys.executable, "-m", "pytest", *options, *ignored, *tests]
         environment = {**os.environ, "PYTHONPATH": str(self.home), "OMP_NUM_THREADS": "1"}
