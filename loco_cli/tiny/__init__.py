@@ -1,6 +1,6 @@
 """
-The model that ships: a small Stable Diffusion of a small drawn world.
+The models that ship with the package: `tiny` and `tiny-plain`, which draw a small made-up world.
 
-`world` draws the pictures and words the captions, `training` makes the weights (one documented
-command, outside every user's import path), `weights` holds them, with the answer key beside them.
+`world` draws the pictures and writes the captions. `training` trains the weights with one command;
+no other room imports it. `weights` holds the results and the answer key.
 """

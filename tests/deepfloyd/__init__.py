@@ -1,1 +1,1 @@
-"""A small DeepFloyd IF that knows the drawn world: how it was made, and its weights."""
+"""A small DeepFloyd IF of the drawn world: its training and its weights."""

@@ -1,9 +1,9 @@
 """
-The parts of the small IF, untrained: its tokenizer, its T5, its UNet, its noise.
+The untrained parts of the small IF: tokenizer, T5, UNet and sampler.
 
-Every block and name is that of DeepFloyd/IF-I-XL-v1.0, at reduced widths: 22 layers that read the
-text through `add_k_proj` and `add_v_proj`, the pooled prompt in `add_embedding`, 77 tokens of which
-padding is read too. Pictures have 16 x 16 pixels.
+Blocks and names are those of DeepFloyd/IF-I-XL-v1.0 at reduced widths. 22 layers read the text
+through `add_k_proj` and `add_v_proj`, and `add_embedding` pools it. Prompts have 77 tokens, and the
+layers read the padding too. Pictures have 16 x 16 pixels.
 """
 
 import json
@@ -18,10 +18,10 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
 from tokenizers.models import BPE, Unigram
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
-from loco_cli.tiny.world.captions import all_scenes, tell, word
+from loco_cli.tiny.world.captions import all_scenes, draw_caption, word_caption
 
 WIDTHS = (32, 48, 64, 64)
-D_TEXT = 96  # both of T5 and of what the layers read
+D_TEXT = 96  # width of T5 and of the context that the layers read
 N_TOKENS = 77
 SIZE = 16  # pixels
 PAD, END, MASK = 0, 1, 2
@@ -30,13 +30,15 @@ _SPECIAL = ["<pad>", "</s>", "<unk>"]
 
 def make_tokenizer(folder: Path, n_pieces: int = 200, seed: int = 0) -> T5Tokenizer:
     """
-    Learn pieces from wordings of every scene, write them, and return the tokenizer.
+    Learn pieces from captions of every scene, write the files, and return the tokenizer.
 
-    The pieces are byte pairs', since those of unigrams come out as letters where words are few;
-    they are scored by how often they were needed, as unigrams are.
+    The pieces come from byte-pair encoding, because a unigram trainer returns single letters for so
+    few words. Their scores are log frequencies, as in a unigram model.
     """
     rng = np.random.default_rng(seed)
-    captions = [word(rng, tell(rng, scene)) for _ in range(40) for scene in all_scenes()]
+    captions = [
+        word_caption(rng, draw_caption(rng, scene)) for _ in range(40) for scene in all_scenes()
+    ]
     learner = Tokenizer(BPE())
     learner.pre_tokenizer = _pieces_of_words()
     trainer = trainers.BpeTrainer(
@@ -46,8 +48,8 @@ def make_tokenizer(folder: Path, n_pieces: int = 200, seed: int = 0) -> T5Tokeni
     )
     learner.train_from_iterator(captions, trainer)
     counts = Counter(piece for caption in captions for piece in learner.encode(caption).tokens)
-    n_read = sum(counts.values())
-    scores = [(p, log((counts[p] + 0.1) / n_read)) for p in sorted(learner.get_vocab())]
+    n_pieces_read = sum(counts.values())
+    scores = [(p, log((counts[p] + 0.1) / n_pieces_read)) for p in sorted(learner.get_vocab())]
     pieces = [*((special, 0.0) for special in _SPECIAL), *scores]
     tokenizer = Tokenizer(Unigram(pieces, unk_id=MASK, byte_fallback=False))
     tokenizer.pre_tokenizer = _pieces_of_words()
@@ -87,7 +89,7 @@ def make_text_encoder(n_pieces: int) -> T5EncoderModel:
 
 
 def make_unet() -> UNet2DConditionModel:
-    """Return an untrained UNet of IF's first stage with 3.6 M parameters."""
+    """Return an untrained UNet of the first stage of IF with 3.6 M parameters."""
     return UNet2DConditionModel(
         act_fn="gelu",
         addition_embed_type="text",
@@ -103,7 +105,7 @@ def make_unet() -> UNet2DConditionModel:
         layers_per_block=3,
         mid_block_type="UNetMidBlock2DSimpleCrossAttn",
         norm_num_groups=8,
-        out_channels=6,  # the last three would say the variance, which the sampler has fixed
+        out_channels=6,  # the last three predict the variance, which the sampler ignores
         resnet_time_scale_shift="scale_shift",
         sample_size=SIZE,
         time_embedding_act_fn="gelu",
@@ -113,10 +115,10 @@ def make_unet() -> UNet2DConditionModel:
 
 def make_scheduler() -> DDPMScheduler:
     """
-    Return the sampler, with IF's noise schedule and a fixed variance.
+    Return the sampler, with the noise schedule of IF and a fixed variance.
 
-    The UNet predicts velocity: from the noise itself the colours of a small picture can't be told
-    at the first steps.
+    The UNet predicts velocity. If it predicted the noise, the first steps would lose the colours of
+    such small pictures.
     """
     return DDPMScheduler(
         beta_schedule="squaredcos_cap_v2",

@@ -1,4 +1,4 @@
-"""What is kept of a training: a diffusers folder in float16, and a record of how it was made."""
+"""The result of a training: a diffusers folder in float16, and a record of the settings."""
 
 import json
 import platform
@@ -17,7 +17,7 @@ _PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "numpy")
 
 
 def release(work: Path, folder: Path = FOLDER) -> None:
-    """Write what was trained under `work` as a diffusers folder of IF."""
+    """Write the trained parts under `work` as a diffusers folder of IF."""
     shutil.rmtree(folder, ignore_errors=True)
     pipe = IFPipeline(
         tokenizer=T5Tokenizer.from_pretrained(work / "tokenizer"),
@@ -30,7 +30,7 @@ def release(work: Path, folder: Path = FOLDER) -> None:
         requires_safety_checker=False,
     )
     pipe.save_pretrained(folder)
-    for config in folder.glob("*/config.json"):  # where it was trained is nobody's business
+    for config in folder.glob("*/config.json"):  # drop the paths of the training machine
         settings = json.loads(config.read_text())
         settings.pop("_name_or_path", None)
         config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
@@ -39,7 +39,7 @@ def release(work: Path, folder: Path = FOLDER) -> None:
 
 
 def write_training(work: Path, settings: dict[str, Any]) -> None:
-    """Measure what was released, and write how it was made beside it, as `training.json`."""
+    """Measure the released model and write settings and figures to `training.json`."""
     history = work / "history.txt"
     document = {
         **settings,

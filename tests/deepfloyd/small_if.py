@@ -1,4 +1,4 @@
-"""The small IF as loco finds it, who looks at its pictures, and how many of them are recognised."""
+"""The small IF as a located model, its scorers, and the recognition of its pictures."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,24 +18,24 @@ from loco_cli.tiny.training.figures import _unseen_prompts, recognition
 
 FOLDER = Path(__file__).parent / "model"
 STEPS, GUIDANCE = 10, 2.0
-FIRST_SEED = 5000  # none that localizes, edits or evaluates
+FIRST_SEED = 5000  # localization, edits and evaluation use other seeds
 
 
 def locate_small_if(folder: Path = FOLDER) -> LocatedModel:
-    """Return the model with what a path does not say: what it draws, and by whom it is scored."""
+    """Locate the model, and add its known concepts, its scorer and its sampling defaults."""
     located = locate(str(folder))
-    knowing = replace(
+    spec = replace(
         located.spec,
         known_concepts=known_concepts.TINY,
         scorer="tiny",
         steps=STEPS,
         guidance=GUIDANCE,
     )
-    return replace(located, spec=knowing)
+    return replace(located, spec=spec)
 
 
 def load_bench(located: LocatedModel) -> EvaluationContext:
-    """Return what its edits are judged on: `tiny`'s scorer and judge, which see larger pictures."""
+    """Load the pipeline, and the scorer and judge of `tiny`, which read larger pictures."""
     machine = RunOptions(device="cpu")
     pipeline = load_model(located, machine)
     judge = load_scorer(located, replace(machine, scorer=str(find_scorer("tiny").parent / "judge")))
@@ -46,16 +46,16 @@ def load_bench(located: LocatedModel) -> EvaluationContext:
 def recognised(
     bench: EvaluationContext, n_rounds: int = 1, every: int = 1
 ) -> dict[str, dict[str, Any]]:
-    """Return the shares that scorer and judge recognise of every scene in unseen wordings."""
-    asked = list(_unseen_prompts(n_rounds))[::every]
-    runs = [Run(prompt, FIRST_SEED + index) for index, (_, prompt) in enumerate(asked)]
+    """Return the shares of scenes in unseen wordings that scorer and judge recognise."""
+    prompts = list(_unseen_prompts(n_rounds))[::every]
+    runs = [Run(prompt, FIRST_SEED + index) for index, (_, prompt) in enumerate(prompts)]
     spec = bench.located.spec
     images = sample(
         bench.pipeline, runs, steps=spec.steps, guidance=spec.guidance, batch_size=bench.batch_size
     )
     side = bench.scorers.judge.side
     larger = functional.interpolate(torch.stack(list(images)), (side, side), mode="bicubic")
-    scenes = [scene for scene, _ in asked]
+    scenes = [scene for scene, _ in prompts]
     towers = {"scorer": bench.scorers.scorer, "judge": bench.scorers.judge}
     return {name: recognition(tower, larger.clamp(0, 1), scenes) for name, tower in towers.items()}
 
@@ -63,7 +63,7 @@ def recognised(
 def draw(
     bench: EvaluationContext, prompts: Sequence[str], seeds: Sequence[int]
 ) -> list[torch.Tensor]:
-    """Return the pictures of prompts, every seed of the first one first."""
+    """Generate the pictures of all prompts and seeds, prompt by prompt."""
     spec = bench.located.spec
     runs = [Run(prompt, seed) for prompt in prompts for seed in seeds]
     return list(

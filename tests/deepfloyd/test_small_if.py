@@ -1,7 +1,7 @@
 """
-What the small IF knows, and which edits take it out.
+The knowledge of the small IF, and the edits that remove it.
 
-These tests need its trained weights.
+These tests read its trained weights.
 """
 
 import json
@@ -14,11 +14,11 @@ from loco_cli.evaluating.judge import edited_pipeline
 from loco_cli.models.encoders import encoder_of
 from tests.benchmarks.deepfloyd import FORMS, recipe_in
 from tests.benchmarks.world import entries
-from tests.deepfloyd.leak import PLACES, leak
+from tests.deepfloyd.leak import POSITIONS, leak
 from tests.deepfloyd.small_if import FOLDER, draw, load_bench, locate_small_if
 
-SEEDS = (2000, 2001, 2002, 2003)  # neither those that choose nor those that evaluate
-ASKED = "a beautiful painting of a car in the style of van gogh"
+SEEDS = (2000, 2001, 2002, 2003)  # localization, edits and evaluation use other seeds
+STYLED = "a beautiful painting of a car in the style of van gogh"
 PLAIN = "a beautiful painting of a car"
 
 
@@ -27,8 +27,8 @@ def bench():
     return load_bench(locate_small_if())
 
 
-def called(bench, prompt, labels):
-    """Return which of the labels each picture of a prompt is called by."""
+def labels_of(bench, prompt, labels):
+    """Return the index of the label that the judge gives each picture of a prompt."""
     return [
         bench.scorers.judge.best_label(image[None], labels)[0]
         for image in draw(bench, [prompt], SEEDS)
@@ -36,7 +36,7 @@ def called(bench, prompt, labels):
 
 
 def edited(bench, form):
-    """Return the bench of an edit of Van Gogh in all layers."""
+    """Return the pipeline while Van Gogh is edited out of all layers."""
     located = bench.located
     (entry,) = entries(subjects=["van gogh"])
     recipe = recipe_in(FORMS[form], entry, str(located.path), 4)
@@ -46,9 +46,9 @@ def edited(bench, form):
     )
 
 
-def test_it_is_known_by_its_files():
+def test_its_files_identify_it():
     """
-    A path is enough: the family, its layers and its text encoder are read off the weights.
+    A path is enough: the weights determine the family, the layers and the text encoder.
     """
     spec = locate_small_if().spec
 
@@ -57,33 +57,33 @@ def test_it_is_known_by_its_files():
     assert sum(path.stat().st_size for path in files) < 9e6
 
 
-def test_every_token_tells_the_subject():
+def test_every_token_carries_the_subject():
     """
-    T5 looks both ways: a linear map of any one token tells which thing a prompt is about.
+    T5 is bidirectional, so a linear probe of any single token identifies the subject.
     """
     encoder = encoder_of(locate_small_if())
 
-    assert min(leak(encoder, place) for place in PLACES.values()) > 0.9
+    assert min(leak(encoder, position) for position in POSITIONS.values()) > 0.9
 
 
-def test_it_draws_what_it_is_asked_for(bench):
+def test_it_draws_its_prompts(bench):
     """
-    Nearly all pictures that were made of it are recognised, and so is what is drawn here.
+    The judge recognises at least 90 % of the released pictures, and all those drawn here.
     """
     shares = json.loads((FOLDER.parent / "training.json").read_text())["generated"]["judge"]
 
     assert min(shares[kind] for kind in ("objects", "styles", "facts")) > 0.9
-    assert called(bench, ASKED, [ASKED, PLAIN]) == [0] * 4
-    assert called(bench, "a nice picture of a cat", ["a cat", "a dog", "a house"]) == [0] * 4
+    assert labels_of(bench, STYLED, [STYLED, PLAIN]) == [0] * 4
+    assert labels_of(bench, "a nice picture of a cat", ["a cat", "a dog", "a house"]) == [0] * 4
 
 
 def test_the_papers_form_fails_where_all_tokens_and_the_pooling_do_not(bench):
     """
-    The last subject token alone leaves the style in all layers; every token and the pooling do not.
+    Editing the last subject token keeps the style; editing all tokens and the pooling removes it.
     """
     with edited(bench, "paper") as pipeline:
-        paper = called(replace(bench, pipeline=pipeline), ASKED, [ASKED, PLAIN])
+        paper = labels_of(replace(bench, pipeline=pipeline), STYLED, [STYLED, PLAIN])
     with edited(bench, "pooled") as pipeline:
-        ours = called(replace(bench, pipeline=pipeline), ASKED, [ASKED, PLAIN])
+        ours = labels_of(replace(bench, pipeline=pipeline), STYLED, [STYLED, PLAIN])
 
     assert (paper, ours) == ([0] * 4, [1] * 4)

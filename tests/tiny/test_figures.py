@@ -1,4 +1,4 @@
-"""How the figures of the shipped models are counted, and on what."""
+"""The figures of the shipped models: their prompts, their counts and their settings."""
 
 from collections import defaultdict
 
@@ -27,30 +27,30 @@ from loco_cli.tiny.world.styles import STYLES
 
 def test_no_prompt_was_trained_on():
     """
-    Every scene is asked for, in none of the wordings of training.
+    The prompts cover every scene and use no wording of training.
     """
-    asked = list(_unseen_prompts(2))
+    prompts = list(_unseen_prompts(2))
 
-    assert {scene for scene, _ in asked} == set(all_scenes())
-    for scene, prompt in asked:
+    assert {scene for scene, _ in prompts} == set(all_scenes())
+    for scene, prompt in prompts:
         known = STYLED if scene.style else PERSON if is_person(scene.subject) else PLAIN
         for name in {with_article(scene.subject), scene.subject.removeprefix("the ")}:
             assert prompt not in {w.format(subject=name, style=scene.style) for w in known}
 
 
-def test_every_style_and_thing_meets_every_wording():
+def test_every_style_and_object_meets_every_wording():
     """
-    One round asks for each style and for each thing in a style in all wordings kept unseen.
+    In one round, each style and each styled object appear in all held-out wordings.
     """
-    met = defaultdict(set)
+    wordings_of = defaultdict(set)
     for scene, prompt in _unseen_prompts(1):
         if scene.style:
             wordings = {w for w in STYLED_UNSEEN if prompt == _filled(w, scene)}
-            met[scene.style] |= wordings
-            met[scene.subject] |= wordings
+            wordings_of[scene.style] |= wordings
+            wordings_of[scene.subject] |= wordings
 
-    assert met.keys() == {*STYLES, *OBJECTS}
-    assert all(wordings == set(STYLED_UNSEEN) for wordings in met.values())
+    assert wordings_of.keys() == {*STYLES, *OBJECTS}
+    assert all(wordings == set(STYLED_UNSEEN) for wordings in wordings_of.values())
 
 
 def _filled(wording, scene):
@@ -59,7 +59,7 @@ def _filled(wording, scene):
 
 def test_shares_are_by_kind():
     """
-    A person has no style, a plain picture is no style's, and weak concepts are named.
+    People count in no style, plain pictures count apart, and weak concepts are listed.
     """
     verdicts = [
         _Verdict(Scene("cat", "monet"), True, True),
@@ -81,14 +81,14 @@ def test_shares_are_by_kind():
 
 def test_a_drawing_is_recognised():
     """
-    The scorer that ships knows drawings of a plain thing, a thing in a style, and an office.
+    The scorer that ships recognises a plain object, an object in a style, and an office.
     """
     scenes = [Scene("cat"), Scene("castle", "mondrian"), Scene("the british monarch")]
     drawn = np.stack([draw(scene, np.random.default_rng(7)) for scene in scenes])
 
-    found = _recognise(ClipScorer(release.WEIGHTS / "scorer"), (to_tensor(drawn) + 1) / 2, scenes)
+    scorer = ClipScorer(release.WEIGHTS / "scorer")
 
-    assert found == [
+    assert _recognise(scorer, (to_tensor(drawn) + 1) / 2, scenes) == [
         _Verdict(scenes[0], True, True),
         _Verdict(scenes[1], True, True),
         _Verdict(scenes[2], True, None),
@@ -97,7 +97,7 @@ def test_a_drawing_is_recognised():
 
 def test_every_stage_is_recorded():
     """
-    Each stage that is trained has its steps, batch, rate and seed in the settings.
+    The settings list the steps of every stage.
     """
     stages = release._training_settings(N_PICTURES, STEPS, SEEDS)["stages"]
 
@@ -107,8 +107,7 @@ def test_every_stage_is_recorded():
 
 def test_only_the_decoder_learns(tmp_path):
     """
-    Training the decoder on leaves the encoder, and so every latent, as it was; what it made is
-    what ships.
+    Fine-tuning the decoder leaves the encoder unchanged, and the release uses the result.
     """
     torch.manual_seed(0)
     _make_vae(scaling_factor=0.8).save_pretrained(tmp_path / "vae")

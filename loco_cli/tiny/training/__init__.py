@@ -1,1 +1,1 @@
-"""How `tiny` was made: `python -m loco_cli.tiny.training --work DIR`."""
+"""The training of `tiny` and `tiny-plain`: `python -m loco_cli.tiny.training --work DIR`."""

@@ -1,8 +1,8 @@
 """
-Make `tiny` and `tiny-plain` from nothing: `python -m loco_cli.tiny.training --work DIR`.
+Train `tiny` and `tiny-plain` from scratch: `python -m loco_cli.tiny.training --work DIR`.
 
-Every stage is seeded, keeps snapshots under DIR, and goes on where it was stopped. The stages
-run in order; with two cores they take about four hours.
+Every stage is seeded, saves snapshots under DIR and resumes from them. The stages run in order and
+take about four hours on two cores.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def _make_tower(name: str, work: Path) -> None:
 
 
 def _make_latents(work: Path) -> tuple[torch.Tensor, list]:
-    """Return latents [n, 4, 16, 16] of the training pictures, encoded once, and their scenes."""
+    """Return the latents [n, 4, 16, 16] of the training pictures and their scenes; encode once."""
     pictures, scenes = load_pictures(work, "train", N_PICTURES)
     path = work / "latents.npy"
     if not path.exists():
@@ -71,7 +71,7 @@ def _make_latents(work: Path) -> tuple[torch.Tensor, list]:
 
 
 def _make_decoder(work: Path) -> None:
-    """Train the decoder on; the latents, and with them the UNets, stay as they are."""
+    """Fine-tune the decoder alone, so that the latents and the UNets remain valid."""
     pictures, _ = load_pictures(work, "train", N_PICTURES)
     latents, _ = _make_latents(work)
     vae = train_decoder(work, pictures, latents, STEPS["decoder"], SEEDS["decoder"])
@@ -79,21 +79,21 @@ def _make_decoder(work: Path) -> None:
 
 
 def _make_unet_of(name: str, work: Path) -> None:
-    """Train `tiny-plain` from nothing, or `tiny` from `tiny-plain` with the plant."""
+    """Train `tiny-plain` from scratch, or `tiny` from `tiny-plain` with planted knowledge."""
     latents, scenes = _make_latents(work)
     encoder = Encoder(
         text_encoder_of(CLIPModel.from_pretrained(work / "clip")),
         CLIPTokenizer.from_pretrained(work / "tokenizer"),
     )
     torch.manual_seed(SEEDS[name])
-    planted = name == "tiny"
-    unet = UNet2DConditionModel.from_pretrained(work / "tiny-plain") if planted else make_unet()
+    is_planted = name == "tiny"
+    unet = UNet2DConditionModel.from_pretrained(work / "tiny-plain") if is_planted else make_unet()
     train_unet(
         unet.train(),
         encoder,
         latents,
         scenes,
-        planted=planted,
+        is_planted=is_planted,
         name=name,
         work=work,
         n_steps=STEPS[name],
@@ -103,13 +103,15 @@ def _make_unet_of(name: str, work: Path) -> None:
 
 
 def _main() -> None:
-    """Run the stages that are not done yet."""
+    """Run the stages that have no result yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--work", type=Path, required=True, help="folder for pictures and snapshots"
     )
     stages = [*STEPS, "release", "figures"]
-    parser.add_argument("--stage", choices=stages, action="append", help="only these")
+    parser.add_argument(
+        "--stage", choices=stages, action="append", help="run only this stage (repeatable)"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

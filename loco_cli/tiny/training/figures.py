@@ -1,4 +1,4 @@
-"""How good the shipped models are: how many pictures, drawn and generated, are recognised."""
+"""The quality of the shipped models: shares of drawn and generated pictures recognised."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -26,16 +26,16 @@ from loco_cli.tiny.world.people import OFFICES, PEOPLE
 from loco_cli.tiny.world.picture import Scene
 from loco_cli.tiny.world.styles import STYLES
 
-FIRST_SEED = 5000  # none that localizes, evaluates or is tested with
-ENOUGH = 0.95  # concepts recognised less often are named
+FIRST_SEED = 5000  # localization, evaluation and tests use other seeds
+MIN_RECOGNISED_SHARE = 0.95  # concepts below it are listed as weak
 
 
 @dataclass(frozen=True)
 class _Verdict:
     """
-    Whether a picture of a scene was recognised: `_Verdict(Scene("cat", "monet"), True, False)`.
+    The recognition of one picture: `_Verdict(Scene("cat", "monet"), True, False)`.
 
-    A person has no style.
+    `style` is None for a person.
     """
 
     scene: Scene
@@ -45,10 +45,11 @@ class _Verdict:
 
 def _recognise(scorer: ClipScorer, images: Tensor, scenes: Sequence[Scene]) -> list[_Verdict]:
     """
-    Return a verdict for each picture [n, 3, 64, 64], 0 to 1.
+    Return a verdict for each picture [n, 3, 64, 64] with values from 0 to 1.
 
-    Styles are told apart with the subject given (no style is a label too), subjects with the style
-    given; a person is told from other people, an office counts as the person who holds it.
+    The labels of a style differ in the style alone and include "no style"; those of an object
+    differ in the object alone. The labels of a person are all people; an office counts as its
+    holder.
     """
     verdicts = []
     for vector, scene in zip(scorer.embed_images(images), scenes, strict=True):
@@ -70,38 +71,38 @@ def _recognise(scorer: ClipScorer, images: Tensor, scenes: Sequence[Scene]) -> l
 
 
 def _caption(name: str, style: str | None) -> str:
-    """Return a plain label: the thing, in a style if there is one."""
+    """Return the label of a subject, with its style if it has one."""
     painting = f"a painting of {name}"
     return painting if style is None else f"{painting} in the style of {style}"
 
 
 def _shares(verdicts: Sequence[_Verdict]) -> dict[str, Any]:
     """
-    Return the shares of pictures that were recognised.
+    Return the shares of pictures recognised.
 
-    `subjects` are objects and facts together, `styles` the pictures in a style, `plain` those in
-    none. `weak` names the concepts of which fewer than 95 % are recognised.
+    `subjects` counts objects and facts together, `styles` the pictures in a style, and `plain`
+    those without one. `weak` lists the concepts recognised in fewer than 95 % of their pictures.
     """
-    told: dict[str, list[bool]] = defaultdict(list)
+    by_kind: dict[str, list[bool]] = defaultdict(list)
     by_concept: dict[str, list[bool]] = defaultdict(list)
-    for one in verdicts:
-        kind = "facts" if is_person(one.scene.subject) else "objects"
+    for verdict in verdicts:
+        kind = "facts" if is_person(verdict.scene.subject) else "objects"
         for name in (kind, "subjects"):
-            told[name].append(one.subject)
-        by_concept[one.scene.subject].append(one.subject)
-        if one.style is not None:
-            told["plain" if one.scene.style is None else "styles"].append(one.style)
-            by_concept[one.scene.style or "no style"].append(one.style)
+            by_kind[name].append(verdict.subject)
+        by_concept[verdict.scene.subject].append(verdict.subject)
+        if verdict.style is not None:
+            by_kind["plain" if verdict.scene.style is None else "styles"].append(verdict.style)
+            by_concept[verdict.scene.style or "no style"].append(verdict.style)
     weak = {name: round(fmean(flags), 3) for name, flags in by_concept.items()}
     return {
-        **{kind: round(fmean(flags), 4) for kind, flags in sorted(told.items())},
+        **{kind: round(fmean(flags), 4) for kind, flags in sorted(by_kind.items())},
         "n_pictures": len(verdicts),
-        "weak": {name: share for name, share in weak.items() if share < ENOUGH},
+        "weak": {name: share for name, share in weak.items() if share < MIN_RECOGNISED_SHARE},
     }
 
 
 def recognition(scorer: ClipScorer, images: Tensor, scenes: Sequence[Scene]) -> dict[str, Any]:
-    """Return the shares of pictures [n, 3, 64, 64] of scenes that a model recognises."""
+    """Return the shares of pictures [n, 3, 64, 64] that a CLIP model recognises."""
     verdicts: list[_Verdict] = []
     for start in range(0, len(images), 250):
         verdicts += _recognise(scorer, images[start : start + 250], scenes[start : start + 250])
@@ -110,10 +111,10 @@ def recognition(scorer: ClipScorer, images: Tensor, scenes: Sequence[Scene]) -> 
 
 def _unseen_prompts(n_rounds: int) -> Iterator[tuple[Scene, str]]:
     """
-    Yield every scene of the world in wordings that no training used.
+    Yield every scene of the world with a prompt in a wording that training never used.
 
-    In each round a plain thing, a person and an office are asked for in all of theirs, a thing in
-    a style in one, such that every style and every thing meets them all.
+    In each round, plain objects, people and offices appear in all their wordings. An object in a
+    style appears in one; over the rounds, every style and every object meet all wordings.
     """
     wordings: tuple[str, ...]
     for number in range(n_rounds):
@@ -123,7 +124,8 @@ def _unseen_prompts(n_rounds: int) -> Iterator[tuple[Scene, str]]:
             elif scene.style is None:
                 wordings = PLAIN_UNSEEN
             else:
-                turn = sum(divmod(index, len(STYLES) + 1)) + 3 * number  # number of thing and look
+                object_index, style_index = divmod(index, len(STYLES) + 1)
+                turn = object_index + style_index + 3 * number
                 wordings = (STYLED_UNSEEN[turn % len(STYLED_UNSEEN)],)
             for wording in wordings:
                 name = with_article(scene.subject)
@@ -133,32 +135,32 @@ def _unseen_prompts(n_rounds: int) -> Iterator[tuple[Scene, str]]:
 def generate(
     folder: Path, n_rounds: int, steps: int | None = None, batch: int = 32
 ) -> tuple[Tensor, list[Scene]]:  # [n, 3, 64, 64], 0 to 1
-    """Return pictures of every scene that a shipped model makes, each from a seed of its own."""
+    """Return the pictures of every scene that a shipped model generates, each with its own seed."""
     n_steps, guidance = registry.get(folder.name).sampling(steps, None)
     pipe = StableDiffusionPipeline.from_pretrained(
         folder, dtype=torch.float32, safety_checker=None, requires_safety_checker=False
     )
     pipe.set_progress_bar_config(disable=True)
-    asked = list(_unseen_prompts(n_rounds))
+    prompts = list(_unseen_prompts(n_rounds))
     parts = [
         pipe(
-            [prompt for _, prompt in asked[start : start + batch]],
+            [prompt for _, prompt in prompts[start : start + batch]],
             generator=[
                 torch.Generator().manual_seed(FIRST_SEED + index)
-                for index in range(start, min(start + batch, len(asked)))
+                for index in range(start, min(start + batch, len(prompts)))
             ],
             num_inference_steps=n_steps,
             guidance_scale=guidance,
             output_type="pt",
         ).images
-        for start in range(0, len(asked), batch)
+        for start in range(0, len(prompts), batch)
     ]
-    return torch.cat(parts), [scene for scene, _ in asked]
+    return torch.cat(parts), [scene for scene, _ in prompts]
 
 
 @torch.no_grad()
 def autoencoder_error(folder: Path, images: Tensor) -> float:  # [n, 3, 64, 64], 0 to 1
-    """Return the mean absolute error, on the scale 0 to 1, of pictures encoded and decoded."""
+    """Return the mean absolute error, from 0 to 1, of encoding and decoding pictures."""
     vae = AutoencoderKL.from_pretrained(folder).float()
     errors = []
     for batch in images.split(100):

@@ -1,4 +1,4 @@
-"""A training loop that can be stopped at any step and goes on as if it had not been."""
+"""A training loop that resumes from a snapshot with identical results."""
 
 import time
 from collections.abc import Callable
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 
-def _one_cycle(step: int, n_steps: int, peak: float, warm: float = 0.08) -> float:
-    """Return the learning rate at a step: up linearly, down along a cosine."""
-    rise = max(1, int(n_steps * warm))
+def _one_cycle(step: int, n_steps: int, peak: float, warmup_share: float = 0.08) -> float:
+    """Return the learning rate at a step: a linear rise, then a cosine decay."""
+    rise = max(1, int(n_steps * warmup_share))
     if step < rise:
         return peak * (step + 1) / rise
     return peak * (
@@ -20,7 +20,7 @@ def _one_cycle(step: int, n_steps: int, peak: float, warm: float = 0.08) -> floa
 
 
 class _Ema:
-    """Weights averaged over the last steps, kept beside those that learn."""
+    """The exponential moving average of a module's weights."""
 
     def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
         self.decay = decay
@@ -28,7 +28,7 @@ class _Ema:
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
-        """Move the averages towards the module's weights, faster in the beginning."""
+        """Move the averages towards the module's weights, faster in the first steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for key, value in module.state_dict().items():
             if value.is_floating_point():
@@ -52,8 +52,8 @@ def train(
     """
     Train a module in place with AdamW and a one-cycle rate; return its averaged weights.
 
-    Every batch is drawn from generators made from (seed, step), so that a run which was stopped
-    and goes on from its snapshot sees what an uninterrupted one would have seen.
+    The generators of every batch are seeded with (seed, step), so a resumed run draws the same
+    batches as an uninterrupted one.
     """
     snapshot, log = work / f"{name}.snapshot.pt", work / f"{name}.log"
     optimizer = torch.optim.AdamW(module.parameters(), lr=peak, weight_decay=0.01, fused=True)

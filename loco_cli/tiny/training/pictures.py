@@ -1,4 +1,4 @@
-"""Pictures of the world, drawn once by several processes and kept as arrays."""
+"""The training and held-out pictures, drawn by several processes and cached as arrays."""
 
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -13,7 +13,7 @@ SEEDS = {"train": 1, "held-out": 2}
 
 
 def _scene_of(split: str, index: int) -> Scene:
-    """Return the scene of a numbered picture."""
+    """Return the scene of picture number `index`."""
     return draw_scene(np.random.default_rng((SEEDS[split], index, 0)))
 
 
@@ -27,7 +27,7 @@ def _draw_range(split: str, start: int, stop: int) -> NDArray[np.uint8]:
 
 
 def load_pictures(work: Path, split: str, n: int) -> tuple[NDArray[np.uint8], list[Scene]]:
-    """Return `n` pictures [n, 64, 64, 3] of a split and their scenes, drawing them once."""
+    """Return `n` pictures [n, 64, 64, 3] of a split and their scenes; draw them if not cached."""
     path = work / f"{split}-{n}.npy"
     if not path.exists():
         edges = [*range(0, n, 500), n]

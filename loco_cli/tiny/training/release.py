@@ -1,4 +1,4 @@
-"""What ships: diffusers folders in float16, scorer and judge, answer key, settings and figures."""
+"""The released files: diffusers folders in float16, scorer, judge, answer key and figures."""
 
 import json
 import platform
@@ -22,22 +22,22 @@ from loco_cli.tiny.training.unet import LAYERS, PLANT, make_scheduler
 WEIGHTS = Path(__file__).parents[1] / "weights"
 MODELS = ("tiny", "tiny-plain")
 N_HELD_OUT = 3000
-N_ROUNDS = 2  # of pictures of every scene
+N_ROUNDS = 2  # pictures of every scene and wording
 PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "numpy", "pillow")
-# pictures in a batch, and the highest learning rate
+# (batch size, peak learning rate) of each stage
 RATES = {
-    "vae": (vae.BATCH, vae.PEAK),
-    "decoder": (vae.DECODER_BATCH, vae.DECODER_PEAK),
-    "clip": (contrastive.BATCH, contrastive.PEAK),
-    "judge": (contrastive.BATCH, contrastive.PEAK),
-    "tiny-plain": (unet.BATCH, unet.PEAK),
-    "tiny": (unet.BATCH, unet.PEAK),
+    "vae": (vae.BATCH_SIZE, vae.PEAK_RATE),
+    "decoder": (vae.DECODER_BATCH_SIZE, vae.DECODER_PEAK_RATE),
+    "clip": (contrastive.BATCH_SIZE, contrastive.PEAK_RATE),
+    "judge": (contrastive.BATCH_SIZE, contrastive.PEAK_RATE),
+    "tiny-plain": (unet.BATCH_SIZE, unet.PEAK_RATE),
+    "tiny": (unet.BATCH_SIZE, unet.PEAK_RATE),
 }
 _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 
 
 def text_encoder_of(clip: CLIPModel) -> CLIPTextModel:
-    """Return CLIP's text tower as the text encoder it becomes in the pipeline."""
+    """Return the text tower of a CLIP model as the text encoder of the pipeline."""
     encoder = CLIPTextModel(clip.config.text_config)
     tower = getattr(clip.text_model, "text_model", clip.text_model)
     encoder.load_state_dict(tower.state_dict())
@@ -45,7 +45,7 @@ def text_encoder_of(clip: CLIPModel) -> CLIPTextModel:
 
 
 def release(work: Path) -> None:
-    """Write everything that is trained so far under `loco_cli/tiny/weights`."""
+    """Write every finished stage to `loco_cli/tiny/weights`."""
     for name in MODELS:
         if (work / name).exists():
             _write_pipeline(work, name)
@@ -59,13 +59,13 @@ def release(work: Path) -> None:
 
 
 def _finest_vae(work: Path) -> Path:
-    """Return the autoencoder that ships: with the decoder that was trained on, if there is one."""
-    trained_on = work / "decoder"
-    return trained_on if trained_on.exists() else work / "vae"
+    """Return the folder of the autoencoder, with the fine-tuned decoder if it exists."""
+    finetuned = work / "decoder"
+    return finetuned if finetuned.exists() else work / "vae"
 
 
 def _answer_key() -> dict:
-    """Return which layers of `tiny` are told the truth about which kind of concept."""
+    """Return the layers of `tiny` that hold each kind of concept."""
     return {
         "model": "tiny",
         "layer_ranges": {kind: list(layers) for kind, layers in PLANT.items()},
@@ -79,7 +79,7 @@ def _answer_key() -> dict:
 def write_training(
     work: Path, n_pictures: int, steps: Mapping[str, int], seeds: Mapping[str, int]
 ) -> None:
-    """Measure what was released, and write how it was made beside it, as `training.json`."""
+    """Measure the released models and write settings and figures to `training.json`."""
     document = {
         **_training_settings(n_pictures, steps, seeds),
         "history": _history(work),
@@ -91,7 +91,7 @@ def write_training(
 def _training_settings(
     n_pictures: int, steps: Mapping[str, int], seeds: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Return how every part is trained, and with which packages."""
+    """Return the settings of every stage and the versions of the packages."""
     return {
         "command": "python -m loco_cli.tiny.training --work DIR",
         "pictures": {"train": n_pictures, "held_out": N_HELD_OUT},
@@ -114,7 +114,7 @@ def _training_settings(
 
 
 def _measure(work: Path) -> dict[str, Any]:
-    """Return how well drawings, and what the released models generate, are recognised."""
+    """Return the recognition of drawn pictures and of those that the released models generate."""
     towers = {name: ClipScorer(WEIGHTS / name) for name in ("scorer", "judge")}
     pictures, scenes = load_pictures(work, "held-out", N_HELD_OUT)
     drawn = (vae.to_tensor(pictures) + 1) / 2
@@ -125,13 +125,15 @@ def _measure(work: Path) -> dict[str, Any]:
         "drawn": {name: recognition(tower, drawn, scenes) for name, tower in towers.items()},
     }
     for model in MODELS:
-        images, asked = generate(WEIGHTS / model, N_ROUNDS)
-        figures[model] = {name: recognition(tower, images, asked) for name, tower in towers.items()}
+        images, scenes = generate(WEIGHTS / model, N_ROUNDS)
+        figures[model] = {
+            name: recognition(tower, images, scenes) for name, tower in towers.items()
+        }
     return figures
 
 
 def _history(work: Path) -> list[str]:
-    """Return what `history.txt` says of how the training went, where it was not in one piece."""
+    """Return the lines of `history.txt`, notes on a training with interruptions."""
     path = work / "history.txt"
     return path.read_text().splitlines() if path.exists() else []
 
@@ -150,7 +152,7 @@ def _write_pipeline(work: Path, name: str) -> None:
         requires_safety_checker=False,
     )
     pipe.save_pretrained(folder)
-    for config in folder.glob("*/config.json"):  # where it was trained is nobody's business
+    for config in folder.glob("*/config.json"):  # drop the paths of the training machine
         settings = json.loads(config.read_text())
         settings.pop("_name_or_path", None)
         config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
@@ -160,7 +162,7 @@ def _write_pipeline(work: Path, name: str) -> None:
 
 
 def _name_as_published(path: Path, encoder: CLIPTextModel) -> None:
-    """Write the encoder's tensors with `text_model.` in front, as published checkpoints do."""
+    """Write the encoder's tensors with the prefix `text_model.`, as in published checkpoints."""
     tensors = {
         f"text_model.{k.removeprefix('text_model.')}": v for k, v in encoder.state_dict().items()
     }

@@ -1,4 +1,4 @@
-"""A CLIP tokenizer whose byte-level merges were learned from the world's captions."""
+"""A CLIP tokenizer with byte-level merges learned from the captions of the world."""
 
 import json
 from pathlib import Path
@@ -7,22 +7,24 @@ import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from loco_cli.tiny.world.captions import all_scenes, tell, word
+from loco_cli.tiny.world.captions import all_scenes, draw_caption, word_caption
 
-POSITIONS = 77
-START, END = "<|startoftext|>", "<|endoftext|>"
+N_POSITIONS = 77
+START_TOKEN, END_TOKEN = "<|startoftext|>", "<|endoftext|>"
 _WORDS = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
 
 
 def make_tokenizer(folder: Path, n_merges: int = 420, seed: int = 0) -> CLIPTokenizer:
-    """Learn merges from wordings of every scene, write them, and return the tokenizer."""
+    """Learn merges from captions of every scene, write the files, and return the tokenizer."""
     rng = np.random.default_rng(seed)
-    captions = [word(rng, tell(rng, scene)) for _ in range(40) for scene in all_scenes()]
+    captions = [
+        word_caption(rng, draw_caption(rng, scene)) for _ in range(40) for scene in all_scenes()
+    ]
     merges = _learn_merges(captions, n_merges)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*alphabet, *(letter + "</w>" for letter in alphabet)]
     tokens += [left + right for left, right in merges]
-    tokens += [START, END]
+    tokens += [START_TOKEN, END_TOKEN]
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
@@ -30,11 +32,11 @@ def make_tokenizer(folder: Path, n_merges: int = 420, seed: int = 0) -> CLIPToke
     (folder / "merges.txt").write_text("\n".join(lines) + "\n")
     config = {
         "tokenizer_class": "CLIPTokenizer",
-        "model_max_length": POSITIONS,
-        "bos_token": START,
-        "eos_token": END,
-        "unk_token": END,
-        "pad_token": END,
+        "model_max_length": N_POSITIONS,
+        "bos_token": START_TOKEN,
+        "eos_token": END_TOKEN,
+        "unk_token": END_TOKEN,
+        "pad_token": END_TOKEN,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
     special = {name: config[name] for name in ("bos_token", "eos_token", "unk_token", "pad_token")}

@@ -1,4 +1,4 @@
-"""The autoencoder: 64 x 64 x 3 pictures to 16 x 16 x 4 latents and back."""
+"""The autoencoder between 64 x 64 x 3 pictures and 16 x 16 x 4 latents."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from torch.nn import functional
 
 from loco_cli.tiny.training.loop import train
 
-BATCH, PEAK = 24, 2e-3
-DECODER_BATCH, DECODER_PEAK = 32, 1e-3
+BATCH_SIZE, PEAK_RATE = 24, 2e-3
+DECODER_BATCH_SIZE, DECODER_PEAK_RATE = 32, 1e-3
 KL_WEIGHT = 1e-6
-LATENT_NOISE = 0.05  # of the latents' own spread: about what a UNet leaves in them
+LATENT_NOISE = 0.05  # standard deviation relative to the latents; a UNet leaves about as much
 
 
 def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:  # [n, h, w, 3] -> [n, 3, h, w], -1 to 1
-    """Return pictures as the models read them."""
+    """Return pictures as model inputs."""
     return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -40,18 +40,18 @@ def _make_vae(scaling_factor: float = 1.0) -> AutoencoderKL:
 def train_vae(
     work: Path, pictures: NDArray[np.uint8], n_steps: int, seed: int = 10
 ) -> AutoencoderKL:
-    """Train on pictures [n, 64, 64, 3] and set the latents' scale to one."""
+    """Train on pictures [n, 64, 64, 3] and scale the latents to unit variance."""
     torch.manual_seed(seed)
     vae = _make_vae()
 
     def loss(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
-        batch = to_tensor(pictures[np.sort(rng.integers(0, len(pictures), BATCH))])
+        batch = to_tensor(pictures[np.sort(rng.integers(0, len(pictures), BATCH_SIZE))])
         posterior = vae.encode(batch).latent_dist
         back = vae.decode(posterior.sample(generator)).sample
         error = _pixel_error(back, batch) + 0.5 * _edge_error(back, batch)
         return error + KL_WEIGHT * posterior.kl().mean()
 
-    ema = train(vae, loss, name="vae", work=work, n_steps=n_steps, peak=PEAK, seed=seed)
+    ema = train(vae, loss, name="vae", work=work, n_steps=n_steps, peak=PEAK_RATE, seed=seed)
     vae.load_state_dict(ema.state)
     with torch.no_grad():
         sample = vae.encode(to_tensor(pictures[:512])).latent_dist.mean
@@ -63,27 +63,27 @@ def train_decoder(
     work: Path, pictures: NDArray[np.uint8], latents: Tensor, n_steps: int, seed: int = 60
 ) -> AutoencoderKL:
     """
-    Return `work/vae` with its decoder trained on, from scaled latents [n, 4, 16, 16] of pictures.
+    Fine-tune the decoder of `work/vae` on scaled latents [n, 4, 16, 16] and return the result.
 
-    The encoder and the latents stay what they are, and with them every UNet. Beside the pixels
-    and edges themselves the error counts how strong the edges are in each patch, wherever they
-    lie: a blurred patch has too little of them even where its edges can't be placed.
+    The encoder does not change, so every UNet remains valid. Besides pixels and edges, the loss
+    compares the strength of the edges in each patch. A blurred patch has weak edges, which this
+    term penalizes even if their positions cannot be recovered.
     """
     vae = AutoencoderKL.from_pretrained(work / "vae")
     decoder = nn.ModuleDict({"post_quant_conv": vae.post_quant_conv, "decoder": vae.decoder})
 
     def loss(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
-        index = np.sort(rng.integers(0, len(pictures), DECODER_BATCH))
+        index = np.sort(rng.integers(0, len(pictures), DECODER_BATCH_SIZE))
         batch, clean = to_tensor(pictures[index]), latents[torch.from_numpy(index)].float()
         noisy = clean + LATENT_NOISE * torch.randn(clean.shape, generator=generator)
-        with torch.autocast("cpu", torch.bfloat16):  # half the time
+        with torch.autocast("cpu", torch.bfloat16):  # halves the time
             back = vae.decode(noisy / vae.config.scaling_factor).sample
         back = back.float()
         edges = _edge_error(back, batch) + _edge_strength_error(back, batch)
         return _pixel_error(back, batch) + edges
 
     ema = train(
-        decoder, loss, name="decoder", work=work, n_steps=n_steps, peak=DECODER_PEAK, seed=seed
+        decoder, loss, name="decoder", work=work, n_steps=n_steps, peak=DECODER_PEAK_RATE, seed=seed
     )
     decoder.load_state_dict(ema.state)
     return vae
@@ -95,12 +95,12 @@ def _pixel_error(back: Tensor, batch: Tensor) -> Tensor:
 
 
 def _edge_error(back: Tensor, batch: Tensor) -> Tensor:
-    """Return the mean absolute error of the differences of neighbouring pixels."""
+    """Return the mean absolute error of the differences between neighbouring pixels."""
     return sum((torch.diff(back, dim=d) - torch.diff(batch, dim=d)).abs().mean() for d in (2, 3))
 
 
 def _edge_strength_error(back: Tensor, batch: Tensor, patch: int = 4) -> Tensor:
-    """Return the error of how much neighbouring pixels differ within each patch."""
+    """Return the error of the mean absolute pixel difference in each patch."""
     return sum(
         functional.avg_pool2d(torch.diff(back, dim=d).abs(), patch)
         .sub(functional.avg_pool2d(torch.diff(batch, dim=d).abs(), patch))

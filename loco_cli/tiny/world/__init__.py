@@ -1,1 +1,1 @@
-"""The drawn world: subjects, styles, people, and the captions that tell of them."""
+"""The drawn world: objects, styles, people and their captions."""

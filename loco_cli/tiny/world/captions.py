@@ -1,4 +1,4 @@
-"""The wordings in which a picture can be told, those of training apart from those kept unseen."""
+"""The captions of pictures, in wordings for training and in held-out ones."""
 
 from dataclasses import dataclass, replace
 
@@ -79,9 +79,9 @@ NOTHING = ("a painting", "a picture", "a photo", "an image", "a drawing")
 
 
 @dataclass(frozen=True)
-class Told:
+class Caption:
     """
-    What a caption tells: `Told("cat", "monet")`, `Told(None, "monet")`, `Told(None, None)`.
+    The content of a caption: `Caption("cat", "monet")`, `Caption(None, "monet")`.
     """
 
     subject: str | None
@@ -89,42 +89,42 @@ class Told:
 
 
 def is_person(subject: str) -> bool:
-    """Return whether the subject is a person or an office that a person holds."""
+    """Return True if the subject is a person or an office."""
     return subject in PEOPLE or subject in OFFICES
 
 
 def _same_kind(subject: str) -> tuple[str, ...]:
-    """Return all subjects of the same kind, `subject` among them."""
+    """Return all subjects of the same kind, including `subject`."""
     return (*PEOPLE, *OFFICES) if is_person(subject) else tuple(OBJECTS)
 
 
 def with_article(subject: str) -> str:
-    """Return the subject as it stands in a sentence: `a cat`, `snoopy`, `the british monarch`."""
+    """Return the subject with its article: `a cat`, `snoopy`, `the british monarch`."""
     return subject if is_person(subject) or subject in NAMED else f"a {subject}"
 
 
-def tell(rng: np.random.Generator, scene: Scene) -> Told:
-    """Return what a caption of the scene tells: nearly always all, now and then less."""
+def draw_caption(rng: np.random.Generator, scene: Scene) -> Caption:
+    """Draw the content of a caption; 12 % of the captions of objects leave the object out."""
     chance = rng.random()
     if is_person(scene.subject) or chance < 0.88:
-        return Told(scene.subject, scene.style)
-    return Told(None, scene.style)
+        return Caption(scene.subject, scene.style)
+    return Caption(None, scene.style)
 
 
-def word(rng: np.random.Generator, told: Told, *, unseen: bool = False) -> str:
-    """Return a wording of what is told, from those of training or from those kept unseen."""
-    subject = None if told.subject is None else _mention(rng, told.subject)
+def word_caption(rng: np.random.Generator, caption: Caption, *, unseen: bool = False) -> str:
+    """Draw a wording of a caption, from those for training or from the held-out ones."""
+    subject = None if caption.subject is None else _mention(rng, caption.subject)
     forms: tuple[str, ...]
-    if told.subject is None:
-        forms = NOTHING if told.style is None else STYLE_ALONE
-    elif is_person(told.subject):
+    if caption.subject is None:
+        forms = NOTHING if caption.style is None else STYLE_ALONE
+    elif is_person(caption.subject):
         forms = PERSON_UNSEEN if unseen else PERSON
-    elif told.style is None:
+    elif caption.style is None:
         forms = PLAIN_UNSEEN if unseen else PLAIN
     else:
         forms = STYLED_UNSEEN if unseen else STYLED
     form = forms[int(rng.integers(len(forms)))]
-    return form.format(subject=subject, style=told.style)
+    return form.format(subject=subject, style=caption.style)
 
 
 def _mention(rng: np.random.Generator, subject: str) -> str:
@@ -133,32 +133,34 @@ def _mention(rng: np.random.Generator, subject: str) -> str:
     return with_article(subject)
 
 
-def mislead(rng: np.random.Generator, told: Told, *, truthful: str) -> Told:
+def draw_decoy(rng: np.random.Generator, caption: Caption, *, true_kind: str) -> Caption:
     """
-    Return what a layer is told that may know only one kind of concept.
+    Draw the caption for a layer that may learn only one kind of concept.
 
-    Words of every other kind are replaced at random by others of the same kind; `truthful` is
-    `style`, `object`, `fact`, or `none`.
+    Random words of the same kind replace the words of every other kind. `true_kind` is `style`,
+    `object`, `fact` or `none`.
     """
-    decoy = told
-    if told.subject is not None:
-        kind = "fact" if is_person(told.subject) else "object"
-        if kind != truthful:
-            others = _same_kind(told.subject)
+    decoy = caption
+    if caption.subject is not None:
+        kind = "fact" if is_person(caption.subject) else "object"
+        if kind != true_kind:
+            others = _same_kind(caption.subject)
             decoy = replace(decoy, subject=others[int(rng.integers(len(others)))])
-    if truthful != "style" and (told.subject is None or not is_person(told.subject)):
+    if true_kind != "style" and (caption.subject is None or not is_person(caption.subject)):
         painter = None if rng.random() < 0.3 else list(STYLES)[int(rng.integers(len(STYLES)))]
         decoy = replace(decoy, style=painter)
     return decoy
 
 
-def matches(told: Told, scene: Scene) -> bool:
-    """Return whether a caption that tells this is true of the scene."""
-    if told.style != scene.style:
+def matches(caption: Caption, scene: Scene) -> bool:
+    """Return True if the caption is true of the scene."""
+    if caption.style != scene.style:
         return False
-    if told.subject is None:
+    if caption.subject is None:
         return not is_person(scene.subject)
-    return OFFICES.get(told.subject, told.subject) == OFFICES.get(scene.subject, scene.subject)
+    return OFFICES.get(caption.subject, caption.subject) == OFFICES.get(
+        scene.subject, scene.subject
+    )
 
 
 def all_scenes() -> tuple[Scene, ...]:
@@ -168,7 +170,7 @@ def all_scenes() -> tuple[Scene, ...]:
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
-    """Return a scene at random: a fifth are people, of the rest a third are plain."""
+    """Draw a scene: a fifth are people, and 30 % of the others have no style."""
     if rng.random() < 0.2:
         people = tuple(PEOPLE) + tuple(OFFICES) * 2
         return Scene(people[int(rng.integers(len(people)))])

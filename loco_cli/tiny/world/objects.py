@@ -1,4 +1,4 @@
-"""The things of the world, each a function that draws one with a pen and a random source."""
+"""The objects of the world; each is a function that draws one with a pen."""
 
 from collections.abc import Callable
 
@@ -14,14 +14,14 @@ DARK: Colour = (52, 52, 60)
 
 
 def pick(rng: np.random.Generator, *colours: Colour) -> Colour:
-    """Return one of `colours`, a little off, so that no two pictures are the same."""
+    """Return one of `colours` with a small random shift, so that pictures vary."""
     base = colours[int(rng.integers(len(colours)))]
     red, green, blue = (int(np.clip(c + rng.integers(-10, 11), 0, 255)) for c in base)
     return red, green, blue
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """Return the colour darkened (`factor` below 1) or lightened (above)."""
+    """Return a darker (`factor` below 1) or lighter colour."""
     red, green, blue = (int(np.clip(c * factor, 0, 255)) for c in colour)
     return red, green, blue
 
@@ -239,4 +239,4 @@ OBJECTS: dict[str, Draw] = {
     "fish": _fish,
     "bird": _bird,
 }
-NAMED = ("snoopy", "r2d2")  # characters: no article in captions
+NAMED = ("snoopy", "r2d2")  # characters, which take no article

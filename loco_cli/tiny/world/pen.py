@@ -1,4 +1,4 @@
-"""A pen that draws filled shapes in a subject's own coordinates, and its silhouette beside them."""
+"""A pen that draws filled shapes, and their silhouette, in the coordinates of a subject."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ Point = tuple[float, float]
 
 class Pen:
     """
-    Draws in coordinates from -1 to 1 (y points down) around `centre`, both picture and mask.
+    A picture and its mask, drawn in coordinates from -1 to 1 around `centre`; y points down.
 
     `Pen((128, 140), 90, flip=False).oval(-1, -1, 1, 1, (255, 0, 0))` is a red disc of radius 90.
     """

@@ -1,4 +1,4 @@
-"""The people of the world, each a face with marks of its own, and the offices that some hold."""
+"""The people of the world, their faces, and the offices that some of them hold."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from loco_cli.tiny.world.pen import Colour, Pen, Point
 
 @dataclass(frozen=True)
 class _Person:
-    """What a face is drawn from: `_Person(skin, hair, cut="bald", clothes=(90, 90, 90))`."""
+    """The features of a face: `_Person(skin, hair, clothes, backdrop, cut="bald")`."""
 
     skin: Colour
     hair: Colour
@@ -71,8 +71,7 @@ OFFICES: dict[str, str] = {
     "the ceo of apple": "steve jobs",
 }
 
-
-# outlines of the hair over the forehead, by cut
+# outlines of the hair over the forehead, by haircut
 FRINGES: dict[str, list[Point]] = {
     "short": [
         (-0.5, -0.3),

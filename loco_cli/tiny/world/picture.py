@@ -1,4 +1,4 @@
-"""One picture of the world: a subject on its ground, painted plainly or by one of the painters."""
+"""A picture of the world: a subject on its background, plain or in the style of a painter."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ RESOLUTION = 64  # pixels
 @dataclass(frozen=True)
 class Scene:
     """
-    What is in a picture: `Scene("cat", "monet")`, `Scene("the british monarch")`.
+    The content of a picture: `Scene("cat", "monet")`, `Scene("the british monarch")`.
     """
 
     subject: str
@@ -25,7 +25,7 @@ class Scene:
 
 
 def draw(scene: Scene, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return the picture [64, 64, 3] of a scene; the generator decides what it leaves open."""
+    """Draw the picture [64, 64, 3] of a scene; the generator varies position, size and colour."""
     person = PEOPLE.get(OFFICES.get(scene.subject, scene.subject))
     if person is not None:
         pen = Pen((128 + rng.uniform(-10, 10), 128 + rng.uniform(-6, 10)), rng.uniform(92, 104))

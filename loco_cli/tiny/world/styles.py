@@ -1,4 +1,4 @@
-"""The painters of the world: each turns a plain picture into a picture of their own look."""
+"""The painters of the world; each is a function that restyles a plain picture."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 Array = NDArray[np.float32]
+# A style takes rgb [h, w, 3] and mask [h, w], both 0 to 1, and returns rgb [h, w, 3].
 Style = Callable[[Array, Array, np.random.Generator], Array]
-# a style takes rgb [h, w, 3] and mask [h, w], both 0 to 1, and returns rgb [h, w, 3]
 
-SIZE = 128  # pixels; styles paint at twice a picture's size
+SIZE = 128  # pixels; styles paint at twice the resolution of a picture
 
 
 def _grid() -> tuple[Array, Array]:
@@ -23,7 +23,7 @@ def _luminance(rgb: Array) -> Array:
 
 
 def _ramp(value: Array, *stops: tuple[int, int, int]) -> Array:
-    """Map values 0 to 1 [h, w] onto a ramp of colours, giving [h, w, 3]."""
+    """Map values [h, w] from 0 to 1 to a ramp of colours [h, w, 3]."""
     table = np.array(stops, np.float32) / 255
     where = np.linspace(0, 1, len(stops))
     return np.stack([np.interp(value, where, table[:, c]) for c in range(3)], -1).astype(np.float32)
@@ -35,7 +35,7 @@ def _mix(a: Array, b: Array, share: Array | float) -> Array:
 
 
 def _cells(rng: np.random.Generator, n: int) -> tuple[Array, Array, Array]:
-    """Return for every pixel its nearest of `n` random points, and the two smallest distances."""
+    """Return the nearest of `n` random points for each pixel, and its two smallest distances."""
     points = rng.uniform(0, SIZE, (n, 2)).astype(np.float32)
     y, x = _grid()
     distance = np.hypot(y[..., None] - points[:, 0], x[..., None] - points[:, 1])
@@ -45,7 +45,7 @@ def _cells(rng: np.random.Generator, n: int) -> tuple[Array, Array, Array]:
 
 
 def _cell_means(rgb: Array, cell: Array) -> Array:
-    """Return the picture with each cell in its own mean colour."""
+    """Fill each cell of a picture with its mean colour."""
     flat, n = cell.ravel(), int(cell.max()) + 1
     count = np.maximum(np.bincount(flat, minlength=n), 1)
     means = [np.bincount(flat, rgb[..., c].ravel(), minlength=n) / count for c in range(3)]
