@@ -324,8 +324,8 @@ MUTANTS = (
     Mutant(
         "plain-counts-as-style",
         "tiny/training/figures.py",
-        '"plain" if one.scene.style is None else "styles"',
-        '"styles" if one.scene.style is None else "plain"',
+        '"plain" if verdict.scene.style is None else "styles"',
+        '"styles" if verdict.scene.style is None else "plain"',
         "plain pictures are counted as pictures in a style",
     ),
     Mutant(
