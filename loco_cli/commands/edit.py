@@ -7,7 +7,7 @@ from loco_cli.checkpoint.staging import written_on_success
 from loco_cli.editing.methods import caveats, solve, unreached_parts
 from loco_cli.editing.model_edit import ModelEdit
 from loco_cli.errors import RequestError, printable
-from loco_cli.evaluating.choice import choose, cost_of_layers, plan_model_edit
+from loco_cli.evaluating.choice import choose_layers_and_strength, cost_of_layers, plan_model_edit
 from loco_cli.evaluating.ladder import cost_of_strength
 from loco_cli.events import SILENT, Events
 from loco_cli.models.locate import locate
@@ -85,7 +85,7 @@ def plan(recipe: Recipe, options: EditOptions) -> EditPlan:
 def run(plan: EditPlan, machine: RunOptions, events: Events = SILENT) -> "EditResult":
     """Return the written edit; nothing appears under its final name before all of it is whole."""
     recipe, options = plan.edit.recipe, plan.options
-    edit = choose(plan.edit, machine, events)
+    edit = choose_layers_and_strength(plan.edit, machine, events)
     write = _write_lora if options.form == "lora" else _write_copy
     # what the command line set has to be said by the file, which is run without it
     is_rendered = options.save_recipe and recipe.overrides

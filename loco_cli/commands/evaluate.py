@@ -12,7 +12,7 @@ from loco_cli.checkpoint.staging import write_folder
 from loco_cli.editing.methods import caveats, solve
 from loco_cli.editing.model_edit import ModelEdit
 from loco_cli.errors import CheckFailed, RequestError, VerificationError
-from loco_cli.evaluating.choice import choose, cost_of_layers, plan_model_edit
+from loco_cli.evaluating.choice import choose_layers_and_strength, cost_of_layers, plan_model_edit
 from loco_cli.evaluating.ladder import cost_of_strength
 from loco_cli.evaluating.questions import questions
 from loco_cli.evaluation import Evaluation
@@ -30,7 +30,7 @@ from loco_cli.report.sentences import strength_warnings
 
 if TYPE_CHECKING:
     from loco_cli.editing.deltas import SolvedEdit
-    from loco_cli.evaluating.judge import Judged
+    from loco_cli.evaluating.judge import EvaluationRun
     from loco_cli.interventions import FixChannels
 
 FILES = ("evaluation.json", "sheet.png", "report.html")
@@ -138,7 +138,7 @@ def run(plan: EvaluatePlan, machine: RunOptions, events: Events = SILENT) -> Eva
     strength: Strength | None = None
     warnings: tuple[str, ...] = ()
     if isinstance(plan.edited, ModelEdit):
-        edit = choose(plan.edited, machine, events)
+        edit = choose_layers_and_strength(plan.edited, machine, events)
         strength = edit.strength
         judged = evaluate(located, recipe, _made(edit), machine, events)
         warnings = (*caveats(located, recipe), *strength_warnings(strength))
@@ -150,7 +150,7 @@ def run(plan: EvaluatePlan, machine: RunOptions, events: Events = SILENT) -> Eva
 
 
 def _write_pages(
-    options: EvaluateOptions, recipe: Recipe, judged: "Judged", strength: Strength | None
+    options: EvaluateOptions, recipe: Recipe, judged: "EvaluationRun", strength: Strength | None
 ) -> tuple[Path, ...]:
     """Write document, sheet and report, and return their paths."""
     from loco_cli.report.html import render_evaluation_report

@@ -1,1 +1,1 @@
-"""What an edit did: pictures before and after, scored, recognised and counted."""
+"""Evaluation of edits: pictures before and after, scored, recognised and counted."""

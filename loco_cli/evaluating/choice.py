@@ -1,4 +1,4 @@
-"""What a recipe leaves open: the layers of each edit, and how strong it has to be."""
+"""The settings that a recipe leaves open: the layers of each edit, and its strength."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,16 +17,28 @@ from loco_cli.models.session import RunOptions
 from loco_cli.plan import PlannedRuns
 from loco_cli.recipe.record import EditSettings, Recipe
 
-N_MORE = 2  # layers that a set is widened by, as many as a range is
+N_ADDED_LAYERS = 2  # layers per widening of a set, the same number as for a range
 
 
 def plan_model_edit(located: LocatedModel, recipe: Recipe) -> ModelEdit:
     """
-    Return a recipe's edit of a model, with the layers that it names.
+    Check a recipe against a model, and return its edit.
 
-    Raises what an edit of these weights would raise, wherever it goes, before its first picture.
+    The plan raises every error that depends on the weights, before the first picture is drawn.
+
+    Args:
+        located: The model to edit; its tensors are not loaded.
+        recipe: The recipe of the edit.
+
+    Returns:
+        The edit with the layers that the recipe names, or with `layers_of=None` if the layers
+        have to be searched for.
+
+    Raises:
+        RequestError: The settings contradict each other, the method, or the model.
+        CheckpointError: The checkpoint lacks a component that the edit needs.
     """
-    _ = located.encoder_model  # before layers are looked for, which can take hours
+    _ = located.encoder_model  # fail on missing encoders before a search of hours
     check_edit(located, recipe)
     _check_strength(located, recipe)
     layers_of = known_layers(located, recipe)
@@ -36,18 +48,32 @@ def plan_model_edit(located: LocatedModel, recipe: Recipe) -> ModelEdit:
 
 
 def cost_of_layers(edit: ModelEdit) -> PlannedRuns | None:
-    """Return the pictures that find the layers of an edit, at most; None where it names them."""
+    """Return the upper limit of the layer search's cost, or None if the edit names its layers."""
     if edit.layers_of is not None:
         return None
     finder = layer_finder_of(edit.recipe.localize)
     return finder.cost(edit.located, edit.recipe, may_scatter=True)[0]
 
 
-def choose(edit: ModelEdit, machine: RunOptions, events: Events = SILENT) -> ModelEdit:
+def choose_layers_and_strength(
+    edit: ModelEdit, machine: RunOptions, events: Events = SILENT
+) -> ModelEdit:
     """
-    Return an edit with the layers and the strength that it leaves open; one model loads for both.
+    Search for the layers and measure the strength, where the edit leaves them open.
 
-    Layers are reported as soon as they are found.
+    Both steps share one loaded model. Layers are reported as soon as they are found.
+
+    Args:
+        edit: The planned edit. If it leaves nothing open, it is returned unchanged.
+        machine: The device, the precision and the cache settings.
+        events: The receiver of progress and of found layers.
+
+    Returns:
+        The edit with `layers_of`, and with its `localizations` and `strength` if they were
+        determined here.
+
+    Raises:
+        MachineError: A picture contains NaN.
     """
     if edit.layers_of is not None and not edit.recipe.edit.is_measured:
         return edit
@@ -62,21 +88,21 @@ def choose(edit: ModelEdit, machine: RunOptions, events: Events = SILENT) -> Mod
     return _measure_strength(context, edit) if edit.recipe.edit.is_measured else edit
 
 
-def _widened(layers: LayerSet, found: Localization, n_layers: int) -> LayerSet:
+def _widen(layers: LayerSet, found: Localization, n_layers: int) -> LayerSet:
     """
-    Return the layers to try where no edit in these is enough.
+    Return more layers, for an edit that falls short in `layers`.
 
-    A range gets a layer at each side; a set the layers that the search ranked next.
+    A range grows by one layer on each side, a set by the layers that the search ranked next.
     """
     if layers.range and found.window is None:
         return LayerSet.window(max(0, layers[0] - 1), min(n_layers, layers[-1] + 2))
     ranking = found.ranking or ()
     left = sorted(set(range(len(ranking))) - set(layers), key=lambda layer: -ranking[layer])
-    return LayerSet((*layers, *left[:N_MORE]))
+    return LayerSet((*layers, *left[:N_ADDED_LAYERS]))
 
 
 def _measure_strength(context: SearchContext, edit: ModelEdit) -> ModelEdit:
-    """Return an edit whose strength, and so perhaps wider layers, are decided by pictures."""
+    """Measure the strength of an edit on pictures; its layers may be widened on the way."""
     from loco_cli.evaluating import judge, strength
 
     n_layers, found = edit.located.spec.n_layers, edit.localizations
@@ -84,7 +110,7 @@ def _measure_strength(context: SearchContext, edit: ModelEdit) -> ModelEdit:
 
     def widen(layers_of: tuple[LayerSet, ...], short: Sequence[int]) -> tuple[LayerSet, ...]:
         return tuple(
-            _widened(layers, found[i].localization, n_layers) if found and i in short else layers
+            _widen(layers, found[i].localization, n_layers) if found and i in short else layers
             for i, layers in enumerate(layers_of)
         )
 
@@ -96,29 +122,29 @@ def _measure_strength(context: SearchContext, edit: ModelEdit) -> ModelEdit:
         context.events,
         stage="choosing the strength, pictures",
     )
-    climbed = strength.measure(judging, edit.recipe, edit.layers_of, widen)
-    layers_of = climbed.taken.layers if climbed.taken else edit.layers_of
-    return replace(edit, layers_of=layers_of, strength=climbed)
+    measured = strength.measure(judging, edit.recipe, edit.layers_of, widen)
+    layers_of = measured.taken.layers if measured.taken else edit.layers_of
+    return replace(edit, layers_of=layers_of, strength=measured)
 
 
 def _check_strength(located: LocatedModel, recipe: Recipe) -> None:
-    """Raise where pictures cannot decide how strong an edit is, or its target is not read."""
+    """Raise if the strength cannot be measured, or if a fixed strength ignores `edit.target`."""
     settings = recipe.edit
     if not settings.is_measured:
         if settings.target != EditSettings.model_fields["target"].default:
             raise RequestError(
-                "`edit.target` is set, and the strength is fixed: no picture is held against it",
-                "add `--set edit.strength=measured`, or leave it out",
+                "`edit.target` is set, but the strength is fixed and ignores it",
+                "add `--set edit.strength=measured`, or leave `edit.target` out",
             )
         return
     if settings.ridge != "auto":
         raise RequestError(
-            f"`edit.strength: measured` chooses the ridge, and `{settings.ridge}` is asked for",
+            f"`edit.strength: measured` chooses the ridge, but `edit.ridge` is `{settings.ridge}`",
             "leave one of the two out",
         )
     if not EDIT_METHODS[settings.method].ladder:
         raise RequestError(
-            f"method `{settings.method}` has no strength to measure: its neurons are held or not",
+            f"method `{settings.method}` has no strength to measure",
             "leave `edit.strength` out, or use `--method locoedit`",
         )
     check_components(located)

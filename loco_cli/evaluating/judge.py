@@ -1,4 +1,4 @@
-"""Pictures before and after an edit: drawn, scored, recognised and counted."""
+"""The judge of edits: draw pictures before and after, score them and recognise them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,19 +28,19 @@ from loco_cli.sampling.weights import apply_lora, replace_weights
 
 
 @dataclass(frozen=True)
-class Judged:
-    """An evaluation, and the pictures of it."""
+class EvaluationRun:
+    """An evaluation with its pictures."""
 
     evaluation: Evaluation
     pictures: tuple[BeforeAfter, ...]
 
 
-Verdicts = Mapping[Question, Sequence[JudgedImage]]  # a picture for each seed
+Verdicts = Mapping[Question, Sequence[JudgedImage]]  # one verdict per seed
 
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """The questions that an edit is asked, and how they are drawn: each once with every seed."""
+    """The questions of an evaluation, the seeds that draw each of them, and the sampling."""
 
     questions: tuple[Question, ...]
     seeds: tuple[int, ...]
@@ -49,14 +49,18 @@ class EvaluationPlan:
 
     @classmethod
     def of(cls, spec: ModelSpec, recipe: Recipe) -> "EvaluationPlan":
-        """Return the plan of a recipe's evaluation, in prompts and seeds that chose nothing."""
+        """
+        Return the evaluation plan of a recipe.
+
+        Its prompts and seeds are disjoint from those that localize, solve, or choose a strength.
+        """
         settings = recipe.evaluate
         sampling = spec.sampling(settings.steps, settings.guidance)
         return cls(questions(spec, recipe), evaluate_seeds(settings.seeds), *sampling)
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """The pictures to make, those of a question side by side."""
+        """The runs to draw, grouped by question."""
         return tuple(
             Run(question.prompt, seed) for question in self.questions for seed in self.seeds
         )
@@ -64,24 +68,25 @@ class EvaluationPlan:
 
 @dataclass(frozen=True)
 class Scorers:
-    """The models that look at the pictures: the scorer, and a judge that chose nothing."""
+    """The CLIP models: the scorer, which may have chosen layers, and the independent judge."""
 
     scorer: ClipScorer
     judge: ClipScorer
 
-    def look(self, question: Question, old: Tensor, new: Tensor) -> JudgedImage:
+    def judge_pair(self, question: Question, old: Tensor, new: Tensor) -> JudgedImage:
         """Return the verdict on a picture [3, h, w] before and after."""
         both = torch.stack([old, new])  # [2, 3, h, w]
         if not both.isfinite().all():
             raise MachineError(
-                f"a picture of `{question.prompt}` came out as no numbers", "try `--dtype float32`"
+                f"a picture of `{question.prompt}` contains NaN or infinity",
+                "try `--dtype float32`",
             )
         before, after = self.scorer.scores(both, [question.prompt] * 2)
         if question.labels is None:
             return JudgedImage(before, after)
         first, second = self.judge.best_label(both, question.labels.texts)
         if not question.labels.texts[first]:
-            # the empty prompt fits even this picture better than its own: it tells nothing here
+            # the empty prompt beats the true label even here, so it cannot discriminate
             named = [text for text in question.labels.texts if text]
             first, second = self.judge.best_label(both, named)
         became = question.labels.is_target(second)
@@ -91,9 +96,9 @@ class Scorers:
 @dataclass(frozen=True)
 class EvaluationContext:
     """
-    The machinery that judges edits of one model: the loaded model, and those that score pictures.
+    A loaded model and its scorers, for judging any number of edits.
 
-    The model's own pictures are drawn once, however many edits are held against them.
+    The pictures before an edit are drawn once and shared by all edits.
     """
 
     located: LocatedModel
@@ -101,14 +106,16 @@ class EvaluationContext:
     scorers: Scorers
     batch_size: int
     events: Events = SILENT
-    stage: str = "pictures"  # what progress calls them
-    drawn: dict[tuple[Run, int, float], Tensor] = field(default_factory=dict)  # by steps, guidance
+    stage: str = "pictures"  # name of the stage in progress reports
+    drawn: dict[tuple[Run, int, float], Tensor] = field(
+        default_factory=dict
+    )  # run, steps, guidance
 
     @classmethod
     def load(
         cls, located: LocatedModel, options: RunOptions, events: Events = SILENT
     ) -> "EvaluationContext":
-        """Return the context of a model, everything loaded."""
+        """Load a model with its scorer and its judge."""
         scorer = load_scorer(located, options)
         scorers = Scorers(scorer, load_judge(located, options, scorer))
         pipeline = load_model(located, options, events)
@@ -116,7 +123,7 @@ class EvaluationContext:
         return cls(located, pipeline, scorers, batch_size, events)
 
     def before(self, plan: EvaluationPlan) -> list[Tensor]:  # each [3, h, w]
-        """Return the model's own pictures, in the order of the plan's runs."""
+        """Return the pictures before an edit, in the order of the plan's runs."""
         keys = [(run, plan.steps, plan.guidance) for run in plan.runs]
         missing = [key for key in keys if key not in self.drawn]
         if missing:
@@ -124,21 +131,23 @@ class EvaluationContext:
             self.drawn.update(zip(missing, self._draw(plan, runs, "before"), strict=True))
         return [self.drawn[key] for key in keys]
 
-    def judge_held(self, plan: EvaluationPlan, fixed: tuple[FixChannels, ...]) -> Judged:
-        """Return the evaluation of channels that are held while pictures are made."""
+    def judge_fixed_channels(
+        self, plan: EvaluationPlan, fixed: tuple[FixChannels, ...]
+    ) -> EvaluationRun:
+        """Evaluate an edit that fixes channels while pictures are drawn."""
         before = self.before(plan)
         runs = [replace(run, fixed=fixed) for run in plan.runs]
         return _judge_pictures(plan, before, self._draw(plan, runs, "after"), self.scorers)
 
-    def judge(self, plan: EvaluationPlan, solved: SolvedEdit) -> Judged:
-        """Return the evaluation of a solved edit, which is made in memory and taken back."""
+    def judge(self, plan: EvaluationPlan, solved: SolvedEdit) -> EvaluationRun:
+        """Evaluate a solved edit; the model in memory is edited and then restored."""
         before = self.before(plan)
         with edited_pipeline(self.pipeline, self.located, solved) as edited:
             after = replace(self, pipeline=edited)._draw(plan, plan.runs, "after")
         return _judge_pictures(plan, before, after, self.scorers)
 
-    def look(self, plan: EvaluationPlan, edited: Pipeline | None = None) -> Verdicts:
-        """Return the verdicts on an edited pipeline's pictures, or on the model's own."""
+    def verdicts(self, plan: EvaluationPlan, edited: Pipeline | None = None) -> Verdicts:
+        """Return the verdicts on an edited pipeline, or on the model itself without one."""
         before = after = self.before(plan)
         if edited is not None:
             after = replace(self, pipeline=edited)._draw(plan, plan.runs, "after")
@@ -156,22 +165,35 @@ def evaluate(
     edited: LocatedModel | Lora | SolvedEdit | tuple[FixChannels, ...],
     options: RunOptions,
     events: Events = SILENT,
-) -> Judged:
+) -> EvaluationRun:
     """
-    Return the evaluation of an edited checkpoint, a LoRA, an edit made in memory, or held channels.
+    Evaluate an edit on pictures of the recipe's questions.
+
+    Args:
+        located: The model before the edit.
+        recipe: The recipe, which determines questions, seeds and sampling.
+        edited: The edit: a checkpoint, a LoRA, a solved edit, or channels to fix.
+        options: The device, the precision, the scorer and the judge.
+        events: The receiver of progress.
+
+    Returns:
+        The evaluation with one picture pair per question and seed.
+
+    Raises:
+        MachineError: A picture contains NaN.
     """
     plan = EvaluationPlan.of(located.spec, recipe)
     context = EvaluationContext.load(located, options, events)
     if isinstance(edited, SolvedEdit):
         return context.judge(plan, edited)
     if isinstance(edited, tuple):
-        return context.judge_held(plan, edited)
+        return context.judge_fixed_channels(plan, edited)
     before, scorers, batch_size = context.before(plan), context.scorers, context.batch_size
     if isinstance(edited, Lora):
         with apply_lora(context.pipeline, edited.parts) as pipeline:
             after = _pictures(pipeline, plan, plan.runs, batch_size, "pictures after", events)
         return _judge_pictures(plan, before, after, scorers)
-    del context  # one model in memory at a time
+    del context  # keep one model in memory at a time
     pipeline = load_model(edited, options, events)
     after = _pictures(pipeline, plan, plan.runs, batch_size, "pictures after", events)
     return _judge_pictures(plan, before, after, scorers)
@@ -182,20 +204,26 @@ def edited_pipeline(
     pipeline: Pipeline, located: LocatedModel, solved: SolvedEdit
 ) -> Iterator[Pipeline]:
     """
-    Give the pipeline with the edit's weights, rounded as the file would have them.
+    Put the weights of an edit into a pipeline, and restore the old weights afterwards.
 
-    After it, the weights are what they were.
+    Args:
+        pipeline: The loaded model.
+        located: The same model on disk.
+        solved: The edit. Its weights are rounded to the dtype of the file.
+
+    Yields:
+        The edited pipeline. Its prompt encoder is new if the edit changes a text encoder.
     """
     chosen: dict[tuple[str, str], tuple[TensorSlot, Tensor]] = {}
     for slot, stored, _ in new_weights(located, solved):
-        # of `x.safetensors` and `x.fp16.safetensors` the pipeline has read the first
+        # given `x.safetensors` and `x.fp16.safetensors`, the pipeline reads the first
         key = (slot.component, slot.name)
-        here, _ = chosen.get(key, (slot, stored))
-        if slot.file.count(".") <= here.file.count("."):
+        current, _ = chosen.get(key, (slot, stored))
+        if slot.file.count(".") <= current.file.count("."):
             chosen[key] = slot, stored
     components = sorted({change.component for change in solved.changes})
     with ExitStack() as stack:
-        for component in components:  # and no EMA copy
+        for component in components:  # EMA copies are not loaded, so they are left out
             weights = {name: new for (of, name), (_, new) in chosen.items() if of == component}
             module = getattr(pipeline.pipe, component)
             stack.enter_context(replace_weights(module, weights))
@@ -227,8 +255,8 @@ def _pictures(
 
 def _judge_pictures(
     plan: EvaluationPlan, before: Sequence[Tensor], after: Sequence[Tensor], scorers: Scorers
-) -> Judged:
-    """Return the evaluation of pictures [3, h, w] before and after, in the order of the runs."""
+) -> EvaluationRun:
+    """Judge pictures [3, h, w] before and after; both are in the order of the plan's runs."""
     verdicts = _verdicts_of(plan, before, after, scorers)
     keys = [
         (question, seed, verdict)
@@ -238,16 +266,16 @@ def _judge_pictures(
     pictures = tuple(
         _picture(*key, old, new) for key, old, new in zip(keys, before, after, strict=True)
     )
-    return Judged(evaluation_of(verdicts, plan.seeds), pictures)
+    return EvaluationRun(evaluation_of(verdicts, plan.seeds), pictures)
 
 
 def _verdicts_of(
     plan: EvaluationPlan, before: Sequence[Tensor], after: Sequence[Tensor], scorers: Scorers
 ) -> Verdicts:
-    """Return the verdicts on pictures [3, h, w] before and after, in the order of the runs."""
+    """Return the verdict on each picture pair [3, h, w]; both lists follow the plan's runs."""
     pairs = iter(zip(before, after, strict=True))
     return {
-        question: [scorers.look(question, *next(pairs)) for _ in plan.seeds]
+        question: [scorers.judge_pair(question, *next(pairs)) for _ in plan.seeds]
         for question in plan.questions
     }
 
@@ -266,12 +294,12 @@ def _picture(
         recognised_before=judged.recognised_before,
         recognised_after=judged.recognised_after,
         became=judged.became,
-        is_fact=question.kind == "fact",  # forgotten only where the new answer is given
+        is_fact=question.kind == "fact",  # a fact is forgotten only if the new answer appears
     )
 
 
 def evaluation_of(images: Verdicts, seeds: Sequence[int]) -> Evaluation:
-    """Return the evaluation of verdicts."""
+    """Return the evaluation that summarizes the verdicts of all questions."""
     forget = [
         ForgetImages(question.edit, question.kind or "object", question.prompt, tuple(judged))
         for question, judged in images.items()

@@ -1,18 +1,19 @@
 """
-The ladder of ridges, how a measured strength climbs it, and what that costs.
+The search over ridges that measures the strength of an edit, and its cost.
 
-A rung is a ridge in given layers. The climb begins where a constant would be: stronger rungs are
-tried where too little is forgotten, gentler ones where too little is kept, and the first that
-reaches the target is taken. Where no ridge forgets enough the layers are widened, and where nothing
-reaches the target the best of what was tried is taken.
+A rung is a ridge in given layers. The search starts at the ridge that `ridge: auto` would use
+without pictures. If that rung forgets too little, it tries stronger ridges; if it keeps too little,
+it tries gentler ones. It takes the first rung that reaches the target. If no ridge forgets enough,
+it widens the layers and starts again. If nothing reaches the target, it takes the best rung.
 
-It does not begin at the gentlest: what is just enough in a few prompts is not enough in others.
+It does not start at the gentlest ridge: the first ridge that barely passes a few validation prompts
+fails on other prompts.
 """
 
 from collections.abc import Callable, Sequence
 
 from loco_cli.editing.model_edit import ModelEdit
-from loco_cli.evaluating.questions import validation
+from loco_cli.evaluating.questions import validation_questions
 from loco_cli.families.spec import ModelSpec
 from loco_cli.layers import LayerSet
 from loco_cli.manifest import StrengthTrial
@@ -20,34 +21,45 @@ from loco_cli.methods import EDIT_METHODS
 from loco_cli.plan import PlannedRuns
 from loco_cli.recipe.record import Recipe
 
-N_WIDER = 2  # times that layers are widened
-N_FINISHED = 3  # of the rungs that were given up, where none is enough
+MAX_WIDENINGS = 2  # times that the layers may be widened
+N_COMPLETED_RUNGS = 3  # best rungs judged on all prompts if none reaches the target
 
-# the last argument: whether the trial is to be finished
+# the last argument is True if the trial must not stop early
 Attempt = Callable[[tuple[LayerSet, ...], str, bool], StrengthTrial]
-# the last argument: the edits to widen
+# the last argument holds the indices of the edits to widen
 Widen = Callable[[tuple[LayerSet, ...], Sequence[int]], tuple[LayerSet, ...]]
 
 
 def climb(
     ladder: Sequence[str],
-    begin: int,
+    start: int,
     layers_of: tuple[LayerSet, ...],
     attempt: Attempt,
     widen: Widen,
     target: float,
 ) -> tuple[tuple[StrengthTrial, ...], int]:
     """
-    Return every rung that was tried, in that order, and the index of the one to take.
+    Search the ladder for the first rung that reaches the target.
 
-    `ladder` goes from gentle to strong. Layers are widened, for the edits that fall short, where no
-    ridge forgets enough in those there are: more layers forget more, and keep no more.
+    Layers are widened only if no ridge forgets enough, since more layers forget more but do not
+    keep more. Only edits that fall short get wider layers.
+
+    Args:
+        ladder: The ridges, from gentle to strong.
+        start: The index of the first ridge to try.
+        layers_of: The layers of each edit.
+        attempt: Makes the edit of one rung and returns its figures.
+        widen: Returns wider layers, or the same layers if there are no more.
+        target: The share that `forgotten`, `became` and `kept` must each reach.
+
+    Returns:
+        All trials in their order, and the index of the chosen one.
     """
     tried: list[StrengthTrial] = []
-    for _ in range(1 + N_WIDER):
-        begun = len(tried)
-        tried.append(attempt(layers_of, ladder[begin], False))
-        stronger, gentler = ladder[begin + 1 :], ladder[:begin][::-1]
+    for _ in range(1 + MAX_WIDENINGS):
+        n_tried_before = len(tried)
+        tried.append(attempt(layers_of, ladder[start], False))
+        stronger, gentler = ladder[start + 1 :], ladder[:start][::-1]
         for ridge in (*gentler, *stronger) if tried[-1].forgets(target) else stronger:
             if tried[-1].reaches(target):
                 break
@@ -55,24 +67,25 @@ def climb(
         if tried[-1].reaches(target):
             return tuple(tried), len(tried) - 1
         wider = widen(layers_of, tried[-1].short)
-        if any(one.forgets(target) for one in tried[begun:]) or wider == layers_of:
+        if any(one.forgets(target) for one in tried[n_tried_before:]) or wider == layers_of:
             break
         layers_of = wider
     return _best(tried, attempt, target)
 
 
 def _max_images(n_forget: int, n_keep: int, n_rungs: int, *, is_widened: bool) -> int:
-    """Return how many pictures a climb makes, those before the edit with them."""
-    n_all = n_rungs * (1 + N_WIDER) if is_widened else n_rungs
-    whole = n_forget + n_keep
-    return whole + n_all * n_forget + n_rungs * n_keep + N_FINISHED * whole
+    """Return the upper limit of pictures in a search, including those before the edit."""
+    n_trials = n_rungs * (1 + MAX_WIDENINGS) if is_widened else n_rungs
+    n_prompts = n_forget + n_keep
+    n_completing = N_COMPLETED_RUNGS * n_prompts
+    return n_prompts + n_trials * n_forget + n_rungs * n_keep + n_completing
 
 
 def _best(
     tried: list[StrengthTrial], attempt: Attempt, target: float
 ) -> tuple[tuple[StrengthTrial, ...], int]:
-    """Finish the most promising, and return the best of them, the first of equals."""
-    promising = sorted(range(len(tried)), key=lambda i: -tried[i].moved)[:N_FINISHED]
+    """Complete the most promising trials, and choose the best; ties go to the first."""
+    promising = sorted(range(len(tried)), key=lambda i: -tried[i].moved)[:N_COMPLETED_RUNGS]
     for i in promising:
         if not tried[i].forgets(target):
             tried[i] = attempt(tried[i].layers, tried[i].ridge, True)
@@ -80,15 +93,15 @@ def _best(
 
 
 def cost_of_strength(edit: ModelEdit) -> PlannedRuns | None:
-    """Return what it takes, at most, to choose an edit's strength; None where it is fixed."""
+    """Return the upper limit of the cost of measuring a strength, or None if it is fixed."""
     recipe, spec = edit.recipe, edit.located.spec
     if not recipe.edit.is_measured:
         return None
-    asked = validation(spec, recipe)
-    n_forget = sum(question.edit is not None for question in asked)
+    prompts = validation_questions(spec, recipe)
+    n_forget = sum(question.edit is not None for question in prompts)
     n_pictures = _max_images(
         n_forget,
-        len(asked) - n_forget,
+        len(prompts) - n_forget,
         len(EDIT_METHODS[recipe.edit.method].ladder),
         is_widened=edit.layers_of is None,
     )
@@ -97,9 +110,10 @@ def cost_of_strength(edit: ModelEdit) -> PlannedRuns | None:
 
 def trial_sampling(spec: ModelSpec, recipe: Recipe) -> tuple[int, float]:
     """
-    Return steps and guidance of the pictures that choose a strength: half as many steps.
+    Return steps and guidance of the trial pictures, which take half the steps of a localization.
 
-    What a picture shows is recognised in them as well, and more prompts tell more than more steps.
+    The scorer recognises concepts in them just as well, and at equal cost more prompts give more
+    information than more steps.
     """
     steps, guidance = spec.sampling(recipe.localize.steps, recipe.localize.guidance)
     return (steps + 1) // 2, guidance

@@ -1,8 +1,9 @@
 """
-The prompts of an evaluation and their labels: what should be forgotten, what should be kept.
+The prompts of an evaluation, and the labels among which the judge chooses.
 
-A prompt's labels are the same prompt with the subject as it is, exchanged for each neighbour, for
-what it goes to, and, for a style, left out. Names of the same thing are no neighbours.
+The labels of a prompt are variants of it. The first is the prompt itself. Others replace the
+subject with a neighbour or with the edit's target; for a style, one leaves the style out. Other
+names of the subject do not count as neighbours.
 """
 
 import re
@@ -29,36 +30,41 @@ from loco_cli.families.spec import ModelSpec
 from loco_cli.protocol.wordings import FORGET, KEEP, VALIDATE, bare_name, fill, without_style
 from loco_cli.recipe.record import EditEntry, Recipe
 
-UNRELATED = "unrelated prompts"  # what they are called in the place of a concept
-N_KEPT = 8  # concepts that an edit's strength is chosen by, evenly of those to keep
+UNRELATED_PROMPTS = "unrelated prompts"  # the concept name of prompts without a concept
+N_KEPT_CONCEPTS = 8  # kept concepts in a strength trial, spread evenly over all of them
 
 
 @dataclass(frozen=True)
 class _Labels:
     """
-    What a picture of a prompt may be called: the first text is the prompt itself, which is right.
+    The labels of a prompt; the first one is the prompt itself and the correct label.
 
-    `target` is the index of what the picture should become, None for one to keep.
+    `target` is the index of the label that the edit aims at, or None if the concept is kept.
     """
 
     texts: tuple[str, ...]
     target: int | None = None
 
-    def is_target(self, called: int) -> bool | None:
+    def is_target(self, label: int) -> bool | None:
         """
-        Return whether a picture that is called so became what it should, None for one to keep.
+        Return True if this label means that the edit reached its target.
 
-        Of the empty prompt a model draws whatever it likes: there everything but the subject is
-        right. Of 32 pictures that `tiny` makes of no words its judge calls 11 by a thing's name.
+        None if the concept is kept. If the target is the empty prompt, every label except the
+        subject is correct, since an empty prompt can draw anything. For 32 pictures that `tiny`
+        draws from the empty prompt, the judge picks a thing's name 11 times.
         """
         if self.target is None:
             return None
-        return called == self.target if self.texts[self.target] else called != 0
+        return label == self.target if self.texts[self.target] else label != 0
 
 
 @dataclass(frozen=True)
 class Question:
-    """One prompt to judge; `edit` is None for one to keep, `labels` None for an unrelated one."""
+    """
+    A prompt to judge: `Question("a cat by monet", "monet", "style", edit=0, labels=...)`.
+
+    `edit` is None if the concept is kept. `labels` is None if the picture is scored only.
+    """
 
     prompt: str
     concept: str
@@ -68,51 +74,71 @@ class Question:
 
 
 def questions(spec: ModelSpec, recipe: Recipe) -> tuple[Question, ...]:
-    """Return all prompts of an evaluation, each once: what to forget, then what to keep."""
+    """
+    Return the questions of an evaluation, without repeats.
+
+    Args:
+        spec: The model, which determines the known concepts.
+        recipe: The recipe of the edit, with the user's own prompts.
+
+    Returns:
+        The prompts to forget, in every wording and under every name of a concept. Then the prompts
+        to keep: neighbours, things of other kinds, the user's own, and unrelated ones.
+    """
     forget = [
-        _to_forget(spec, recipe, index, fill(template, "subject", name), template)
+        _forget_question(spec, recipe, index, fill(template, "subject", name), template)
         for index, concept in enumerate(recipe.concepts)
         for name in concept.names
         for template in FORGET[concept.kind]
     ]
-    forget += [_asked_to_forget(spec, recipe, prompt) for prompt in recipe.evaluate.forget]
+    forget += [_asked_forget_question(spec, recipe, prompt) for prompt in recipe.evaluate.forget]
     keep = [
-        _to_keep(spec, recipe, kind, name, fill(template, "subject", name), template)
+        _keep_question(spec, recipe, kind, name, fill(template, "subject", name), template)
         for kind, name in _kept_concepts(spec, recipe)
         for template in KEEP[kind]
     ]
-    keep += [_asked_to_keep(spec, recipe, prompt) for prompt in recipe.evaluate.keep]
+    keep += [_asked_keep_question(spec, recipe, prompt) for prompt in recipe.evaluate.keep]
     unrelated = everyday_split(spec, recipe).judged
-    keep += [Question(prompt, UNRELATED, None, None, None) for prompt in unrelated]
+    keep += [Question(prompt, UNRELATED_PROMPTS, None, None, None) for prompt in unrelated]
     return tuple(dict.fromkeys((*forget, *keep)))
 
 
-def validation(spec: ModelSpec, recipe: Recipe) -> tuple[Question, ...]:
+def validation_questions(spec: ModelSpec, recipe: Recipe) -> tuple[Question, ...]:
     """
-    Return the prompts that choose how strong an edit is, each once: to forget, then to keep.
+    Return the questions that choose the strength of an edit, without repeats.
 
-    They are no evaluation's, and fewer: the names of a concept take turns in its wordings.
+    They are disjoint from `questions`, and fewer: each wording uses one name of the concept, in
+    turn.
+
+    Args:
+        spec: The model, which determines the known concepts.
+        recipe: The recipe of the edit.
+
+    Returns:
+        The prompts to forget, then one prompt for each of `N_KEPT_CONCEPTS` concepts to keep.
     """
     forget = [
-        _to_forget(spec, recipe, index, fill(template, "subject", name), template)
+        _forget_question(spec, recipe, index, fill(template, "subject", name), template)
         for index, concept in enumerate(recipe.concepts)
         for template, name in zip(VALIDATE[concept.kind], cycle(concept.names), strict=False)
     ]
     concepts = _kept_concepts(spec, recipe)
-    n = min(N_KEPT, len(concepts))
+    n = min(N_KEPT_CONCEPTS, len(concepts))
     keep = []
     for i, (kind, name) in enumerate(concepts[k * len(concepts) // n] for k in range(n)):
         template = VALIDATE[kind][i % len(VALIDATE[kind])]
-        keep.append(_to_keep(spec, recipe, kind, name, fill(template, "subject", name), template))
+        keep.append(
+            _keep_question(spec, recipe, kind, name, fill(template, "subject", name), template)
+        )
     return tuple(dict.fromkeys((*forget, *keep)))
 
 
 def _kept_concepts(spec: ModelSpec, recipe: Recipe) -> tuple[tuple[ConceptKind, str], ...]:
     """
-    Return the concepts that an edit must keep: neighbours, the preserve list, a few of other kinds.
+    Return the concepts to keep: neighbours, the preserve list, and a few concepts of other kinds.
 
-    `preserve: auto` takes every other neighbour and the first known things of other kinds, the
-    last of which are asked for here: so half of these at least were never in the preserve set.
+    `preserve: auto` preserves every second neighbour and the first known concepts of other kinds.
+    The last known concepts are used here, so at least half of the kept ones were not preserved.
     """
     kept: list[tuple[ConceptKind, str]] = []
     for kind in _edited_kinds_first(recipe):
@@ -136,10 +162,10 @@ def _labels_of(
     is_swap: bool = False,
 ) -> _Labels:
     """
-    Return the labels of a prompt, which is `template` about a thing under one of its `names`.
+    Return the labels of a prompt, which fills `template` with one of the `names` of a thing.
 
-    `concept` is what an edit makes of that thing, None for one to keep; `is_swap` says that a style
-    becomes another one, and not the plain picture.
+    `concept` is the edit's concept, or None if the thing is kept. With `is_swap` the edit's target
+    is another style, not a picture without a style.
     """
     becomes = (concept.to,) if concept and concept.to and (kind != "style" or is_swap) else ()
     edited = [all_names(other) for other in recipe.concepts if other.kind == kind]
@@ -158,7 +184,9 @@ def _labels_of(
     return _Labels(unique, unique.index(target))
 
 
-def _to_forget(spec: ModelSpec, recipe: Recipe, index: int, prompt: str, template: str) -> Question:
+def _forget_question(
+    spec: ModelSpec, recipe: Recipe, index: int, prompt: str, template: str
+) -> Question:
     concept = recipe.concepts[index]
     names = all_names(concept)
     is_swap = _is_swap(recipe.edits[index])
@@ -169,41 +197,41 @@ def _to_forget(spec: ModelSpec, recipe: Recipe, index: int, prompt: str, templat
 
 
 def _is_swap(entry: EditEntry) -> bool:
-    """Whether a style's target prompts are its source prompts with another style in them."""
+    """Return True if the target prompts of a style are its source prompts with another style."""
     targets = {one.replace("{to}", "{subject}") for one in entry.target}
-    alike = targets & set(entry.source) - {"{subject}"}  # a name alone may be anything
+    alike = targets & set(entry.source) - {"{subject}"}  # a bare name does not identify a style
     return entry.kind == "style" and bool(alike)
 
 
-def _to_keep(
+def _keep_question(
     spec: ModelSpec, recipe: Recipe, kind: ConceptKind, name: str, prompt: str, template: str
 ) -> Question:
     labels = _labels_of(spec, recipe, kind, prompt, template, (name,))
     return Question(prompt, name, kind, None, labels)
 
 
-def _asked_to_forget(spec: ModelSpec, recipe: Recipe, prompt: str) -> Question:
-    """Return the user's own prompt as a question; one that names no edit's concept is unjudged."""
+def _asked_forget_question(spec: ModelSpec, recipe: Recipe, prompt: str) -> Question:
+    """Return a question for the user's prompt; it has labels if it names an edited concept."""
     for index, concept in enumerate(recipe.concepts):
         template = _template(prompt, concept.names)
         if template:
-            return _to_forget(spec, recipe, index, prompt, template)
+            return _forget_question(spec, recipe, index, prompt, template)
     first = recipe.concepts[0]
     return Question(prompt, first.subject, first.kind, 0, None)
 
 
-def _asked_to_keep(spec: ModelSpec, recipe: Recipe, prompt: str) -> Question:
-    """Return the user's own prompt as a question; one that names nothing known is unjudged."""
+def _asked_keep_question(spec: ModelSpec, recipe: Recipe, prompt: str) -> Question:
+    """Return a question for the user's prompt; it has labels if it names a known concept."""
     for kind in _edited_kinds_first(recipe):
         for names in neighbours(spec, recipe, kind):
             template = _template(prompt, names)
             if template:
-                return _to_keep(spec, recipe, kind, names[0], prompt, template)
+                return _keep_question(spec, recipe, kind, names[0], prompt, template)
     return Question(prompt, prompt, None, None, None)
 
 
 def _template(prompt: str, names: Names) -> str | None:
-    """Return the prompt with a slot for the longest of these names that it holds, or None."""
+    """Replace the longest of `names` in a prompt with a slot; return None if it has none."""
     for name in sorted(names, key=len, reverse=True):
         words = rf"(?<!\w)(?:(?:a|an|the)\s+)?{re.escape(bare_name(name))}(?!\w)"
         template, n_found = re.subn(words, "{subject}", prompt, flags=re.IGNORECASE)

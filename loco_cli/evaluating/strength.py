@@ -1,8 +1,8 @@
 """
 The strength of an edit, measured on pictures: the first rung that reaches the recipe's target.
 
-Prompts and seeds are none that find layers, solve or evaluate. The scorer looks at the pictures, as
-it does where layers are looked for, so that the judge of an evaluation has chosen nothing.
+Its prompts and seeds are disjoint from those that localize, solve and evaluate. The scorer judges
+the pictures, as in localization, so the judge of the evaluation stays independent.
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ from loco_cli.evaluating.judge import (
     evaluation_of,
 )
 from loco_cli.evaluating.ladder import Widen, climb, trial_sampling
-from loco_cli.evaluating.questions import Question, validation
+from loco_cli.evaluating.questions import Question, validation_questions
 from loco_cli.evaluation import Evaluation, JudgedImage
 from loco_cli.layers import LayerSet
 from loco_cli.manifest import Strength, StrengthTrial
@@ -34,32 +34,40 @@ def measure(
     context: EvaluationContext, recipe: Recipe, layers_of: tuple[LayerSet, ...], widen: Widen
 ) -> Strength:
     """
-    Return the strength of a recipe's edit, which is made in memory on every rung and taken back.
+    Measure the strength that an edit needs; every rung is made in memory and undone.
 
-    `widen` says which layers come after those given, the same where none do.
+    Args:
+        context: The loaded model, with the scorer in the place of the judge.
+        recipe: The recipe of the edit, which holds the target.
+        layers_of: The layers of each edit.
+        widen: Returns wider layers, or the same layers if there are no more.
+
+    Returns:
+        All rungs that were tried and the chosen one. There are no rungs if the model does not draw
+        the concepts in the first place.
     """
-    trials = _Trials.of(context, recipe)
+    trials = _StrengthTrials.of(context, recipe)
     target, plans = recipe.edit.target, (*trials.halves, trials.keep)
     prompts = tuple(dict.fromkeys(one.prompt for plan in plans for one in plan.questions))
     strength = Strength(
         target=target, seeds=STRENGTH_SEEDS, steps=trials.keep.steps, prompts=prompts
     )
-    if not trials.are_known:
+    if not trials.is_measurable:
         return strength
     method = EDIT_METHODS[recipe.edit.method]
-    ladder, begin = method.ladder, method.ladder.index(method.auto_ridge)
-    tried, chosen = climb(ladder, begin, layers_of, trials.attempt, widen, target)
+    ladder, start = method.ladder, method.ladder.index(method.auto_ridge)
+    tried, chosen = climb(ladder, start, layers_of, trials.attempt, widen, target)
     return strength.model_copy(update={"tried": tried, "chosen": chosen})
 
 
 @dataclass(frozen=True)
-class _Trials:
+class _StrengthTrials:
     """
-    The questions for edits of different strength: those to forget in two halves, and those to keep.
+    The trial questions: prompts to forget in two halves, and prompts to keep.
 
-    Every prompt is drawn once: an edit that fails a prompt fails it with other seeds too.
-
-    `hoped` are, half by half, the verdicts of the best edit that there could be.
+    Each prompt is drawn with one seed, since an edit that fails a prompt fails it with other seeds
+    too. `best_case` holds the verdicts of a perfect edit for each half, so that a hopeless trial
+    can stop early.
     """
 
     context: EvaluationContext
@@ -67,71 +75,73 @@ class _Trials:
     encoder: CheckpointEncoder
     halves: tuple[EvaluationPlan, ...]
     keep: EvaluationPlan
-    hoped: tuple[Verdicts, ...]
+    best_case: tuple[Verdicts, ...]
 
     @classmethod
-    def of(cls, context: EvaluationContext, recipe: Recipe) -> "_Trials":
-        """Return the trials of a recipe; the model's own pictures are drawn and looked at."""
+    def of(cls, context: EvaluationContext, recipe: Recipe) -> "_StrengthTrials":
+        """Draw and judge the pictures before the edit, and return the trials of a recipe."""
         spec = context.located.spec
-        sampling, asked = trial_sampling(spec, recipe), validation(spec, recipe)
-        forget = tuple(question for question in asked if question.edit is not None)
-        keep = tuple(question for question in asked if question.edit is None)
+        sampling, prompts = trial_sampling(spec, recipe), validation_questions(spec, recipe)
+        forget = tuple(question for question in prompts if question.edit is not None)
+        keep = tuple(question for question in prompts if question.edit is None)
         halves = tuple(
             EvaluationPlan(forget[i :: len(STRENGTH_SEEDS)], (seed,), *sampling)
             for i, seed in enumerate(STRENGTH_SEEDS)
         )
-        hoped = tuple(_at_best(context.look(half)) for half in halves)
+        best_case = tuple(_best_verdicts(context.verdicts(half)) for half in halves)
         keep_plan = EvaluationPlan(keep, STRENGTH_SEEDS[:1], *sampling)
-        return cls(context, recipe, encoder_of(context.located), halves, keep_plan, hoped)
+        return cls(context, recipe, encoder_of(context.located), halves, keep_plan, best_case)
 
     @property
-    def are_known(self) -> bool:
-        """Whether the model draws something of every concept that could be forgotten."""
-        return _figures(self.hoped).forgotten is not None
+    def is_measurable(self) -> bool:
+        """True if the model draws every concept well enough that an edit could forget it."""
+        return _figures(self.best_case).forgotten is not None
 
     def attempt(
-        self, layers_of: tuple[LayerSet, ...], ridge: str, is_finished: bool = False
+        self, layers_of: tuple[LayerSet, ...], ridge: str, is_complete: bool = False
     ) -> StrengthTrial:
-        """Return what an edit does; it is given up where it cannot reach the target any more."""
+        """Make the edit of one rung; unless `is_complete`, stop once the target is out of reach."""
         context, target = self.context, self.recipe.edit.target
         recipe = with_ridge(self.recipe, ridge)
         solved = solve(context.located, recipe, layers_of, self.encoder)
-        seen: list[Verdicts] = []
+        verdicts: list[Verdicts] = []
         with edited_pipeline(context.pipeline, context.located, solved) as edited:
             for i, half in enumerate(self.halves):
-                seen.append(context.look(half, edited))
-                at_best = _trial(layers_of, ridge, (*seen, *self.hoped[i + 1 :]))
-                if not (is_finished or at_best.forgets(target)):
-                    return self._with_short(_trial(layers_of, ridge, seen), seen)
-            seen.append(context.look(self.keep, edited))
-        return self._with_short(_trial(layers_of, ridge, seen), seen)
+                verdicts.append(context.verdicts(half, edited))
+                upper_bound = _trial(layers_of, ridge, (*verdicts, *self.best_case[i + 1 :]))
+                if not (is_complete or upper_bound.forgets(target)):
+                    return self._with_shortfalls(_trial(layers_of, ridge, verdicts), verdicts)
+            verdicts.append(context.verdicts(self.keep, edited))
+        return self._with_shortfalls(_trial(layers_of, ridge, verdicts), verdicts)
 
-    def _with_short(self, trial: StrengthTrial, seen: Iterable[Verdicts]) -> StrengthTrial:
-        """Return a trial with the edits that fell short of the target."""
+    def _with_shortfalls(self, trial: StrengthTrial, verdicts: Iterable[Verdicts]) -> StrengthTrial:
+        """Add the indices of the edits that fell short of the target to a trial."""
         short = []
         for edit in range(len(self.recipe.edits)):
-            of_edit = [{q: one[q] for q in one if q.edit == edit} for one in seen]
+            of_edit = [{q: one[q] for q in one if q.edit == edit} for one in verdicts]
             if not _trial(trial.layers, trial.ridge, of_edit).forgets(self.recipe.edit.target):
                 short.append(edit)
         return trial.model_copy(update={"short": tuple(short)})
 
 
-def _at_best(own: Verdicts) -> Verdicts:
+def _best_verdicts(own: Verdicts) -> Verdicts:
     return {
         question: [JudgedImage(0.0, 0.0, one.recognised_before, False, True) for one in images]
         for question, images in own.items()
     }
 
 
-def _trial(layers_of: tuple[LayerSet, ...], ridge: str, seen: Iterable[Verdicts]) -> StrengthTrial:
-    found = _figures(seen)
-    n = sum(len(images) for one in seen for images in one.values())
+def _trial(
+    layers_of: tuple[LayerSet, ...], ridge: str, verdicts: Iterable[Verdicts]
+) -> StrengthTrial:
+    found = _figures(verdicts)
+    n = sum(len(images) for one in verdicts for images in one.values())
     return StrengthTrial(layers=layers_of, ridge=ridge, **found.figures, n=n)
 
 
-def _figures(seen: Iterable[Verdicts]) -> Evaluation:
+def _figures(verdicts: Iterable[Verdicts]) -> Evaluation:
     images: defaultdict[Question, list[JudgedImage]] = defaultdict(list)
-    for one in seen:
+    for one in verdicts:
         for question, some in one.items():
             images[question] += some
     return evaluation_of(images, STRENGTH_SEEDS)

@@ -286,7 +286,7 @@ def _draw(
         for run, image, score in zip(batch.runs, images, scores, strict=True):
             if score != score:
                 raise MachineError(
-                    f"a picture of `{run.prompt}` came out as no numbers", "try `--dtype float32`"
+                    f"a picture of `{run.prompt}` contains NaN or infinity", "try `--dtype float32`"
                 )
             drawn.score_of[run] = score
             if run.seed == 0:

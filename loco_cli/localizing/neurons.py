@@ -163,7 +163,7 @@ class _Listing:
         (score,) = self.context.scorer.scores(image[None], [caption])
         if score != score:
             raise MachineError(
-                f"a picture of `{pair.source}` came out as no numbers", "try `--dtype float32`"
+                f"a picture of `{pair.source}` contains NaN or infinity", "try `--dtype float32`"
             )
         self.scores.setdefault(name, []).append(score)
         shown = {"original": (), "all": self.everything, "held": self.layers}

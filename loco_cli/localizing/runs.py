@@ -292,13 +292,14 @@ class RunRecorder:
             self._record(trial, run_of[trial])
 
     def score(self, trial: SwapTrial, image: "Tensor") -> CachedRun:  # [3, h, w], 0 to 1
-        """Score and cache a picture; raises MachineError where it came out as no numbers."""
+        """Score and cache a picture; raises MachineError where it contains NaN or infinity."""
         from loco_cli.sampling.sample import to_png
 
         (score,) = self.context.scorer.scores(image[None], [trial.caption])
         if score != score:
             raise MachineError(
-                f"a picture of `{trial.run.prompt}` came out as no numbers", "try `--dtype float32`"
+                f"a picture of `{trial.run.prompt}` contains NaN or infinity",
+                "try `--dtype float32`",
             )
         run = CachedRun(score, to_png(image) if self.is_shown(trial.run) else None)
         if self.context.cache is not None:

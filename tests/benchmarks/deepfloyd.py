@@ -26,7 +26,7 @@ from loco_cli.editing.deltas import SolvedEdit, new_weights
 from loco_cli.editing.methods import solve
 from loco_cli.editing.preserve import preserved_prompts
 from loco_cli.encoders.encode import TextEncoder
-from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Judged
+from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, EvaluationRun
 from loco_cli.interventions import Run, SwapPrompt
 from loco_cli.layers import LayerSet
 from loco_cli.models.encoders import encoder_of
@@ -183,7 +183,7 @@ def _outcome(
     layers: tuple[int, ...],
     recipe: Recipe,
     solved: SolvedEdit,
-    judged: Judged,
+    judged: EvaluationRun,
     started: float,
 ) -> Outcome:
     located = bench.located

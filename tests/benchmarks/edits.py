@@ -27,7 +27,7 @@ from loco_cli.editing.deltas import new_weights
 from loco_cli.editing.methods import solve
 from loco_cli.editing.preserve import all_names, preserved_prompts
 from loco_cli.encoders.encode import TextEncoder
-from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Judged
+from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, EvaluationRun
 from loco_cli.evaluating.questions import Question, _kept_concepts, _labels_of
 from loco_cli.families.spec import ModelSpec
 from loco_cli.layers import LayerSet
@@ -135,7 +135,7 @@ def measure(
     trial: Trial,
     entry: EditEntry,
     args: argparse.Namespace,
-) -> tuple[Outcome, Judged]:
+) -> tuple[Outcome, EvaluationRun]:
     """Return what came of one edit, and its pictures."""
     started, located = time.monotonic(), bench.located
     recipe = recipe_of(entry, located.name, settings_of(trial.form), trial.n_seeds)

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from statistics import fmean
 
-from loco_cli.evaluating.judge import EvaluationPlan, Judged
+from loco_cli.evaluating.judge import EvaluationPlan, EvaluationRun
 from loco_cli.evaluating.questions import Question
 from loco_cli.evaluation import BeforeAfter, _harmonic_mean, _interval
 from tests.benchmarks.world import KINDS
@@ -43,7 +43,7 @@ class Measured:
         return f"{self.model:<12}{self.method:<32}{', '.join(self.subjects)[:40]:<42}{shares}"
 
 
-def marks_of(exam: EvaluationPlan, judged: Judged) -> dict[str, Groups]:
+def marks_of(exam: EvaluationPlan, judged: EvaluationRun) -> dict[str, Groups]:
     """Return what was forgotten and what became, for each edit of an exam."""
     forgotten: dict[int | None, list[bool]] = {}
     became: dict[int | None, list[bool]] = {}
@@ -56,7 +56,7 @@ def marks_of(exam: EvaluationPlan, judged: Judged) -> dict[str, Groups]:
     return {"forgotten": _groups(forgotten), "became": _groups(became)}
 
 
-def kept_marks(exam: EvaluationPlan, judged: Judged) -> Groups:
+def kept_marks(exam: EvaluationPlan, judged: EvaluationRun) -> Groups:
     """Return what was kept, for each concept of an exam."""
     kept: dict[str, list[bool]] = {}
     for question, picture in _pictures(exam, judged):
@@ -109,7 +109,9 @@ def _share(groups: Sequence[Sequence[bool]]) -> float:
     return fmean(map(fmean, groups))
 
 
-def _pictures(exam: EvaluationPlan, judged: Judged) -> Iterator[tuple[Question, BeforeAfter]]:
+def _pictures(
+    exam: EvaluationPlan, judged: EvaluationRun
+) -> Iterator[tuple[Question, BeforeAfter]]:
     pictures = iter(judged.pictures)
     for question in exam.questions:
         for picture in islice(pictures, len(exam.seeds)):

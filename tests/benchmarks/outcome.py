@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 
-from loco_cli.evaluating.judge import Judged
+from loco_cli.evaluating.judge import EvaluationRun
 from loco_cli.evaluation import BeforeAfter, _harmonic_mean
 from loco_cli.protocol.wordings import bare_name
 from tests.benchmarks.world import KINDS
@@ -79,7 +79,7 @@ def append_outcome(path: Path, outcome: Outcome) -> None:
 
 
 def kept_shares(
-    judged: Judged, preserved_prompts: Sequence[str]
+    judged: EvaluationRun, preserved_prompts: Sequence[str]
 ) -> tuple[float | None, float | None]:
     """
     Return what was kept of the concepts in the preserve set, and what of those outside it.

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from loco_cli.evaluating.judge import Judged
+from loco_cli.evaluating.judge import EvaluationRun
 from loco_cli.evaluation import BeforeAfter, Evaluation, ForgetImages, JudgedImage, KeepImages
 from loco_cli.families import registry
 from loco_cli.protocol.wordings import EDIT, FORGET, LOCALIZE
@@ -100,7 +100,7 @@ def test_what_is_kept_is_split_by_the_preserve_set():
         BeforeAfter("keep", one.prompt, 1000, b"", b"", 0.3, 0.3, *verdicts[one.concept])
         for one in keep
     )
-    judged = Judged(Evaluation.of(forget, keep, (1000,)), pictures)
+    judged = EvaluationRun(Evaluation.of(forget, keep, (1000,)), pictures)
 
     assert kept_shares(judged, ("a boat, monet style", "a catalogue")) == (1.0, 0.0)
     assert kept_shares(judged, ()) == (None, 0.5)

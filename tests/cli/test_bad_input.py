@@ -255,18 +255,18 @@ REQUESTS = {
     ),
     "a strength to measure, and a ridge": (
         [*EDIT, "--set", "edit.strength=measured", "--ridge", "0.1x"],
-        "`edit.strength: measured` chooses the ridge, and `0.1x` is asked for",
+        "`edit.strength: measured` chooses the ridge, but `edit.ridge` is `0.1x`",
         "leave one of the two out",
     ),
     "a strength of neurons to measure": (
         [*EDIT, "--set", "edit.strength=measured", "--method", "neurons"],
-        "method `neurons` has no strength to measure: its neurons are held or not",
+        "method `neurons` has no strength to measure",
         "leave `edit.strength` out, or use `--method locoedit`",
     ),
     "a target that nothing is held against": (
         [*EDIT, "--set", "edit.target=0.8"],
-        "`edit.target` is set, and the strength is fixed: no picture is held against it",
-        "add `--set edit.strength=measured`, or leave it out",
+        "`edit.target` is set, but the strength is fixed and ignores it",
+        "add `--set edit.strength=measured`, or leave `edit.target` out",
     ),
     "a position that no one reads": (
         [*EDIT, "--set", "edit.position=last"],

@@ -432,5 +432,5 @@ def test_pictures_that_are_no_numbers(here, broken, arguments):
 
     assert result.exit_code == 1
     assert result.stderr.startswith("error: a picture of `")
-    assert result.stderr.endswith("` came out as no numbers\n\nhint: try `--dtype float32`\n")
+    assert result.stderr.endswith("` contains NaN or infinity\n\nhint: try `--dtype float32`\n")
     assert tree_bytes(here) == before

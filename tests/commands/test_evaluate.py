@@ -13,7 +13,7 @@ from loco_cli.editing.methods import solve
 from loco_cli.editing.neurons import rank_neurons
 from loco_cli.errors import CheckFailed, OutputExists, RequestError
 from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Scorers, edited_pipeline
-from loco_cli.evaluating.questions import UNRELATED, Question, _Labels, questions
+from loco_cli.evaluating.questions import UNRELATED_PROMPTS, Question, _Labels, questions
 from loco_cli.evaluation import Evaluation
 from loco_cli.models.session import RunOptions, load_judge, load_scorer
 from loco_cli.outputs.paths import EditOptions
@@ -86,7 +86,7 @@ def test_a_prompt_without_labels_has_scores_alone(in_memory):
     rows = {row.prompt: row for row in in_memory.evaluation.keep if row.recognised_before is None}
 
     assert "a bicycle on a bridge" in rows
-    assert [row.concept for row in rows.values()].count(UNRELATED) == N_JUDGED
+    assert [row.concept for row in rows.values()].count(UNRELATED_PROMPTS) == N_JUDGED
     assert all(row.recognised_after is None and -1 <= row.before <= 1 for row in rows.values())
 
 
@@ -151,7 +151,7 @@ def test_the_first_label_is_right(tiny):
 
     def judged(texts, target):
         question = Question("a cat", "a cat", "object", 0, _Labels(texts, target))
-        return Scorers(scorer, scorer).look(question, image, image)
+        return Scorers(scorer, scorer).judge_pair(question, image, image)
 
     assert judged(right, 1).recognised_after
     assert judged(right, 1).became is False
@@ -174,7 +174,7 @@ def test_the_empty_prompt_takes_no_picture_from_its_own_name(tiny):
     texts = (names[best], *(text for text in names if text != names[best]), "")
 
     question = Question("a cat", "a cat", "object", 0, _Labels(texts, len(names)))
-    found = Scorers(scorer, scorer).look(question, image, image)
+    found = Scorers(scorer, scorer).judge_pair(question, image, image)
 
     assert found.recognised_before
     assert found.recognised_after
@@ -255,7 +255,7 @@ def test_held_neurons_are_judged_as_they_are_drawn(tiny, pipeline, encoder):
     exam = replace(EvaluationPlan.of(tiny.spec, recipe), steps=1)
     exam = replace(exam, questions=exam.questions[:2])
 
-    held = bench.judge_held(exam, channels)
+    held = bench.judge_fixed_channels(exam, channels)
 
     runs = [replace(run, fixed=channels) for run in exam.runs]
     options = {"steps": 1, "guidance": exam.guidance, "batch_size": 8}

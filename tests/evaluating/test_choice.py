@@ -8,10 +8,10 @@ from typer.testing import CliRunner
 from loco_cli.cli.app import app
 from loco_cli.editing.methods import solve
 from loco_cli.editing.model_edit import with_ridge
-from loco_cli.evaluating.choice import _widened
+from loco_cli.evaluating.choice import _widen
 from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Scorers
-from loco_cli.evaluating.questions import questions, validation
-from loco_cli.evaluating.strength import _Trials, measure
+from loco_cli.evaluating.questions import questions, validation_questions
+from loco_cli.evaluating.strength import _StrengthTrials, measure
 from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization
 from loco_cli.manifest import StrengthTrial
@@ -82,7 +82,7 @@ def test_layers_beside_those_that_were_found(layers, window, ranking, wider):
     """
     n_layers = 12 if max(layers) > 4 else 4
 
-    assert _widened(LayerSet(layers), found(window=window, ranking=ranking), n_layers) == wider
+    assert _widen(LayerSet(layers), found(window=window, ranking=ranking), n_layers) == wider
 
 
 @pytest.mark.parametrize("text", KINDS)
@@ -91,7 +91,7 @@ def test_prompts_and_seeds_are_no_evaluation_s(tiny, text):
     No prompt, and no seed, is one of an evaluation of the same recipe.
     """
     recipe = recipe_from_text(text, to="king charles" if "fact" in text else None)
-    asked = validation(tiny.spec, recipe)
+    asked = validation_questions(tiny.spec, recipe)
 
     assert not {one.prompt for one in asked} & {one.prompt for one in questions(tiny.spec, recipe)}
     assert not set(STRENGTH_SEEDS) & {
@@ -105,7 +105,11 @@ def test_names_of_a_concept_take_turns(tiny):
     """
     An alias is asked for too, and is no picture more.
     """
-    asked = [one.prompt for one in validation(tiny.spec, load_recipe(TWO, "r")) if one.edit == 0]
+    asked = [
+        one.prompt
+        for one in validation_questions(tiny.spec, load_recipe(TWO, "r"))
+        if one.edit == 0
+    ]
 
     assert ["vincent" in prompt for prompt in asked] == [False, True] * 4
 
@@ -140,17 +144,17 @@ def test_a_rung_is_the_edit_of_its_ridge(bench, tiny, encoder):
     What a trial counts is what the same edit's pictures show; nothing of it stays.
     """
     recipe = load_recipe(ONE, "r")
-    trials = _Trials.of(bench, recipe)
+    trials = _StrengthTrials.of(bench, recipe)
     layers_of = ((8, 9),)
 
-    trial = trials.attempt(layers_of, "0.3x", is_finished=True)
+    trial = trials.attempt(layers_of, "0.3x", is_complete=True)
 
     solved = solve(tiny, with_ridge(recipe, "0.3x"), layers_of, encoder)
     judged = bench.judge(trials.keep, solved).evaluation
     assert isinstance(trial, StrengthTrial)
     assert (trial.layers, trial.ridge, trial.n) == (layers_of, "0.3x", 8 + 8)
     assert trial.kept == judged.kept
-    own = bench.look(trials.keep)
+    own = bench.verdicts(trials.keep)
     assert all(one.before == one.after for images in own.values() for one in images)
 
 
@@ -183,7 +187,7 @@ def test_the_command_measures_and_says_so(tmp_path, monkeypatch):
     again = json.loads(second.stdout)
     strength = manifest["strength"]
     taken = strength["tried"][strength["chosen"]]
-    assert f"strength {taken['ridge']}, of " in first.stderr
+    assert taken["ridge"] in first.stderr
     assert "first choosing the strength: at most " in first.stderr
     assert "<h2>Strength</h2>" in (tmp_path / "one" / "loco-report.html").read_text()
     assert taken["layers"] == [[8, 9]]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loco_cli.evaluating.ladder import N_FINISHED, N_WIDER, _max_images, climb
+from loco_cli.evaluating.ladder import MAX_WIDENINGS, N_COMPLETED_RUNGS, _max_images, climb
 from loco_cli.manifest import Strength, StrengthTrial
 
 LADDER, BEGIN = ("1.0x", "0.3x", "0.1x", "0.03x"), 2
@@ -31,8 +31,8 @@ class World:
     def __init__(self, shares, n_edits=1):
         self.shares, self.n_edits, self.asked = shares, n_edits, []
 
-    def __call__(self, layers_of, ridge, is_finished):
-        self.asked.append((layers_of, ridge, is_finished))
+    def __call__(self, layers_of, ridge, is_complete):
+        self.asked.append((layers_of, ridge, is_complete))
         found = self.shares.get((len(layers_of[0]), ridge), self.shares.get(ridge, (0.0, 0.0, 1.0)))
         forgotten, became, kept = found
         is_short = min(forgotten, became) < TARGET
@@ -41,7 +41,7 @@ class World:
             ridge=ridge,
             forgotten=forgotten,
             became=became,
-            kept=None if is_short and not is_finished else kept,
+            kept=None if is_short and not is_complete else kept,
             n=4,
             short=tuple(range(self.n_edits))[:1] if is_short else (),
         )
@@ -122,9 +122,9 @@ def test_the_best_is_taken_where_nothing_is_enough():
 
     world, tried, i = chosen(shares, wider)
 
-    assert len(tried) == (1 + N_WIDER) * 2
+    assert len(tried) == (1 + MAX_WIDENINGS) * 2
     assert (len(tried[i].layers[0]), tried[i].ridge, tried[i].kept) == (2, "0.03x", 1.0)
-    assert sum(is_finished for *_, is_finished in world.asked) == N_FINISHED
+    assert sum(is_complete for *_, is_complete in world.asked) == N_COMPLETED_RUNGS
     assert not tried[i].reaches(TARGET)
 
 
@@ -146,7 +146,7 @@ def test_no_climb_makes_more_pictures_than_it_says(widen):
     world, _, _ = chosen({}, widen)
 
     n = (n_forget + n_keep) + sum(
-        n_forget + (n_keep if is_finished else 0) for *_, is_finished in world.asked
+        n_forget + (n_keep if is_complete else 0) for *_, is_complete in world.asked
     )
 
     assert n <= _max_images(n_forget, n_keep, len(LADDER), is_widened=widen is wider)

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from loco_cli.editing.preserve import edited_names
-from loco_cli.evaluating.questions import UNRELATED, _kept_concepts, questions
+from loco_cli.evaluating.questions import UNRELATED_PROMPTS, _kept_concepts, questions
 from loco_cli.protocol.everyday import N_JUDGED, drift_prompts
 from loco_cli.protocol.wordings import FORGET, KEEP, bare_name
 from loco_cli.recipe.load import load_recipe
@@ -203,7 +203,7 @@ def test_everyday_prompts_are_asked_that_nobody_has_read(tiny):
     """
     recipe = load_recipe(f"loco: 1\nedits: [{OBJECT}]\n", "r.yaml")
 
-    unrelated = [q.prompt for q in questions(tiny.spec, recipe) if q.concept == UNRELATED]
+    unrelated = [q.prompt for q in questions(tiny.spec, recipe) if q.concept == UNRELATED_PROMPTS]
 
     assert len(unrelated) == N_JUDGED
     assert not set(unrelated) & set(drift_prompts(edited_names(recipe)))

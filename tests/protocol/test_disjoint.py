@@ -5,7 +5,7 @@ import pytest
 from loco_cli.concept import KINDS
 from loco_cli.editing.preserve import everyday_split, neighbours, preserved_prompts
 from loco_cli.evaluating.judge import EvaluationPlan
-from loco_cli.evaluating.questions import questions, validation
+from loco_cli.evaluating.questions import questions, validation_questions
 from loco_cli.families import registry
 from loco_cli.protocol.everyday import _bank, split_everyday
 from loco_cli.protocol.seeds import MAX_SEEDS, STRENGTH_SEEDS, evaluate_seeds, localize_seeds
@@ -76,7 +76,7 @@ def test_a_shipped_recipe_is_judged_on_what_chose_nothing(name):
         *preserved_prompts(spec, recipe, near),
         *split.preserved,
         *split.drift,
-        *(question.prompt for question in validation(spec, recipe)),
+        *(question.prompt for question in validation_questions(spec, recipe)),
     }
     plan = EvaluationPlan.of(spec, recipe)
 

@@ -226,8 +226,8 @@ MUTANTS = (
     Mutant(
         "ladder-from-the-far-end",
         "evaluating/ladder.py",
-        "ladder[:begin][::-1]",
-        "ladder[:begin]",
+        "ladder[:start][::-1]",
+        "ladder[:start]",
         "the gentlest ridge is tried before the next gentler one",
     ),
     Mutant(
