@@ -2,7 +2,7 @@
 
 import sys
 
-INTERRUPTED = 130  # as a shell has it: 128, and SIGINT's number
+EXIT_INTERRUPTED = 130  # as a shell has it: 128, and SIGINT's number
 
 
 def main() -> None:
@@ -10,7 +10,7 @@ def main() -> None:
     try:
         from loco_cli.cli.app import main as run
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        sys.exit(EXIT_INTERRUPTED)
     run()
 
 

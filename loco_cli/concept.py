@@ -132,7 +132,7 @@ def localize_pairs(
     A style goes to `a {to}`, everything else to the source prompt with `to` for the subject. A pair
     that is given twice counts once.
     """
-    sources = tuple(sources) or templates.LOCALIZE[concept.kind]
+    sources = tuple(sources) or templates.LOCALIZE_TEMPLATES[concept.kind]
     if concept.kind == "style" and not targets:
         targets = ("a {to}",)
     return tuple(dict.fromkeys(_pairs(concept, (concept.subject,), sources, targets)))
@@ -147,7 +147,7 @@ def edit_pairs(
     A style goes to the source prompt without its style words, everything else to the source
     prompt with `to` for the subject.
     """
-    sources = tuple(sources) or templates.EDIT[concept.kind]
+    sources = tuple(sources) or templates.EDIT_TEMPLATES[concept.kind]
     return _pairs(concept, concept.names, sources, targets)
 
 

@@ -87,6 +87,6 @@ def printable(text: object, limit: int = 160) -> str:
     return escaped if len(escaped) <= limit else f"{escaped[:limit]}…"
 
 
-def size_words(n_bytes: int) -> str:
+def format_size(n_bytes: int) -> str:
     """Return a size in the unit that suits it: `8.6 MB`, `6.94 GB`."""
     return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"

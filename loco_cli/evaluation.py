@@ -98,7 +98,7 @@ class BeforeAfter:
         return "something else" if self.is_fact else "forgotten"
 
     @property
-    def is_good(self) -> bool | None:
+    def is_success(self) -> bool | None:
         """True if the edit did here what it should; None where the picture does not count."""
         if not self.recognised_before:
             return None

@@ -101,4 +101,4 @@ class Events:
         return tick
 
 
-SILENT = Events()  # reports that go nowhere
+SILENT_EVENTS = Events()  # reports that go nowhere

@@ -14,7 +14,7 @@ from loco_cli.records import Record, SparseRecord
 Better = Literal["lower", "higher"]
 
 N_STDERRS_APART = 2.0  # standard errors between two effects that count as different
-KNOWN_SCALE = 0.05  # relative error of the scale of effects, up to which it counts as known
+MAX_SCALE_ERROR = 0.05  # relative error of the scale of effects, up to which it counts as known
 _MIN_ACCEPTED_SHARE = 0.75  # lower bound of effect / wanted, however vague the scale is
 
 
@@ -170,13 +170,15 @@ class Localization(SparseRecord):
         """Return the scores from best to worst; equals keep their order."""
         return tuple(sorted(self.scores, key=lambda s: s.score, reverse=self.better == "higher"))
 
-    def does(self, share: float) -> bool:
+    def reaches(self, share: float) -> bool:
         """True if the chosen layers do at least this share of the full swap, as it was scored."""
         return self.effect is not None and self.effect >= share
 
-    def is_enough(self, wanted: float) -> bool:
+    def is_accepted(self, wanted: float) -> bool:
         """True if the chosen layers are not clearly short of the share `wanted`."""
-        return self.effect is not None and self.effect >= enough(wanted, self.scale_error)
+        return self.effect is not None and self.effect >= min_accepted_effect(
+            wanted, self.scale_error
+        )
 
 
 class Localizations(Record):
@@ -224,7 +226,7 @@ def effect(score: float, *, original: float, target: float) -> float | None:
     return (original - score) / (original - target) if original != target else None
 
 
-def enough(wanted: float, scale_error: float | None) -> float:
+def min_accepted_effect(wanted: float, scale_error: float | None) -> float:
     """
     Return the effect that is not clearly short of `wanted`, on a scale with this relative error.
 
@@ -240,6 +242,6 @@ def best_score(scores: Sequence[WindowScore], better: Better) -> WindowScore:
     return choose(scores, key=lambda score: score.score)
 
 
-def better_for(kind: ConceptKind) -> Better:
+def better_direction(kind: ConceptKind) -> Better:
     """Return the better direction of a score: a fact's rises towards its target, others fall."""
     return "higher" if kind == "fact" else "lower"

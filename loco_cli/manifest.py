@@ -181,12 +181,12 @@ class StrengthTrial(Record):
         return self.forgets(target) and (self.kept is None or self.kept >= target)
 
     @property
-    def moved(self) -> float:
+    def edited_mean(self) -> float:
         """The harmonic mean of forgotten and became."""
         return harmonic_mean([self.forgotten or 0.0, self.became or 0.0])
 
     @property
-    def overall(self) -> float:
+    def overall_mean(self) -> float:
         """The harmonic mean of all that is known, unknown moves counted as none."""
         kept = [] if self.kept is None else [self.kept]
         return harmonic_mean([self.forgotten or 0.0, self.became or 0.0, *kept])
@@ -208,7 +208,7 @@ class Strength(Record):
     chosen: int | None = None
 
     @property
-    def taken(self) -> StrengthTrial | None:
+    def chosen_trial(self) -> StrengthTrial | None:
         """The rung that was taken."""
         return None if self.chosen is None else self.tried[self.chosen]
 

@@ -134,7 +134,7 @@ else:
     LocalizeMethodName = Literal[tuple(LOCALIZE_METHODS)]
 
 
-def in_words(names: Iterable[str]) -> str:
+def join_choices(names: Iterable[str]) -> str:
     """Return names as a sentence lists its choices: "locoedit, diffquickfix or neurons"."""
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last

@@ -69,7 +69,7 @@ class Trace(Record):
         return self.clean_score - self.corrupted_score
 
     @property
-    def is_harmed(self) -> bool:
+    def is_degraded(self) -> bool:
         """True if the noise takes more than the scores scatter."""
         return self.total_effect > 2 * max(self.clean_stderr, self.corrupted_stderr)
 

@@ -2,19 +2,19 @@
 
 from types import SimpleNamespace
 
-from loco_cli.events import SILENT
+from loco_cli.events import SILENT_EVENTS
 from loco_cli.localizing.methods import layer_finder_of, module_of
 from loco_cli.localizing.runs import SearchContext
 
 
-def localize(context, entry, settings, *, may_scatter=False):
+def localize(context, entry, settings, *, allows_sets=False):
     """Return the run of one concept, on what is loaded."""
     recipe = SimpleNamespace(edits=(entry,), localize=settings)
-    (found,) = module_of(settings).run(context, recipe, may_scatter=may_scatter)
+    (found,) = module_of(settings).run(context, recipe, allows_sets=allows_sets)
     return found
 
 
-def find_layers(located, recipe, machine, events=SILENT):
+def find_layers(located, recipe, machine, events=SILENT_EVENTS):
     """Return the layers of every concept of a recipe, with pictures."""
     finder = layer_finder_of(recipe.localize)
     finder.check(located, recipe)

@@ -9,9 +9,9 @@ from loco_cli.localization import (
     Localizations,
     WindowScore,
     best_score,
-    better_for,
+    better_direction,
     effect,
-    enough,
+    min_accepted_effect,
 )
 
 
@@ -97,7 +97,7 @@ def test_best_goes_the_way_that_is_better():
     assert best_score(scores, "lower").layer_range == (1, 3)
     assert best_score(scores, "higher").layer_range == (2, 4)
     assert [s.score for s in localization(scores, "lower").ranked()] == [0.1, 0.1, 0.2, 0.3]
-    assert (better_for("style"), better_for("fact")) == ("lower", "higher")
+    assert (better_direction("style"), better_direction("fact")) == ("lower", "higher")
 
 
 def test_knows_whether_the_choice_is_enough():
@@ -107,18 +107,18 @@ def test_knows_whether_the_choice_is_enough():
     weak = localization([window([8, 9], 0.25)])
     unknown = weak.model_copy(update={"effect": None})
 
-    assert weak.is_enough(0.2)
-    assert not weak.is_enough(0.9)
-    assert not unknown.is_enough(0.0)
+    assert weak.is_accepted(0.2)
+    assert not weak.is_accepted(0.9)
+    assert not unknown.is_accepted(0.0)
 
 
 def test_what_is_enough_depends_on_the_scale():
     """
     Two standard errors of the scale are left open, none of a scale that is known.
     """
-    assert enough(0.9, None) == enough(0.9, 0.0) == 0.9
-    assert enough(0.9, 0.1) == pytest.approx(0.75)
-    assert enough(0.9, 2.0) == pytest.approx(0.675)
+    assert min_accepted_effect(0.9, None) == min_accepted_effect(0.9, 0.0) == 0.9
+    assert min_accepted_effect(0.9, 0.1) == pytest.approx(0.75)
+    assert min_accepted_effect(0.9, 2.0) == pytest.approx(0.675)
 
 
 def test_document_has_the_keys_of_the_interface_in_order():

@@ -8,7 +8,7 @@ from inspect import signature
 import pytest
 
 from loco_cli.editing.methods import EditModule
-from loco_cli.methods import EDIT_METHODS, LOCALIZE_METHODS, in_words
+from loco_cli.methods import EDIT_METHODS, LOCALIZE_METHODS, join_choices
 from loco_cli.recipe.record import EditSettings
 from loco_cli.recipe.values import parse_ridge
 
@@ -54,5 +54,5 @@ def test_choices_are_listed_as_a_sentence_has_them():
     """
     Names are joined by commas, the last one by "or".
     """
-    assert in_words(["a", "b", "c"]) == "a, b or c"
-    assert in_words(["a"]) == "a"
+    assert join_choices(["a", "b", "c"]) == "a, b or c"
+    assert join_choices(["a"]) == "a"

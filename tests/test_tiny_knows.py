@@ -88,7 +88,7 @@ def test_a_concept_is_found_where_it_was_planted(tiny, pipeline, scorer, text, t
     key = range(*KEY[found.concept.kind])
     assert set(found.layer_set) <= set(key)
     assert 2 * len(found.layer_set) >= len(key)
-    assert found.is_enough(recipe.localize.effect)
+    assert found.is_accepted(recipe.localize.effect)
 
 
 @pytest.mark.parametrize(

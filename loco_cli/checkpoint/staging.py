@@ -24,7 +24,7 @@ from secrets import token_hex
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
-from loco_cli.errors import MachineError, printable, size_words
+from loco_cli.errors import MachineError, format_size, printable
 
 _PATIENCE_SECONDS = 30.0  # for others to rename a few files
 _SPARE_BYTES = 16 << 20  # slack for directories, file-system journal and the report
@@ -163,8 +163,8 @@ def check_space(folder: Path, n_bytes: int) -> None:
     if free_bytes < n_bytes + _SPARE_BYTES:
         raise MachineError(
             f"the disk of `{printable(folder)}` is too full: "
-            f"{size_words(n_bytes + _SPARE_BYTES)} are needed, "
-            f"{size_words(free_bytes)} are free"
+            f"{format_size(n_bytes + _SPARE_BYTES)} are needed, "
+            f"{format_size(free_bytes)} are free"
         )
 
 

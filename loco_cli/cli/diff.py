@@ -7,7 +7,7 @@ import typer
 
 from loco_cli.cli import options as o
 from loco_cli.cli.console import Terminal, plain, table
-from loco_cli.errors import size_words
+from loco_cli.errors import format_size
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -105,7 +105,7 @@ def _in_words(found: "Diff") -> list[str]:
 
 
 def _side(side: "Side") -> str:
-    return f"{side.name} ({side.family} {side.layout}, {size_words(side.bytes)})"
+    return f"{side.name} ({side.family} {side.layout}, {format_size(side.bytes)})"
 
 
 def _value(text: str | None, width: int = 60) -> str:

@@ -9,7 +9,7 @@ from loco_cli.cli import options as o
 from loco_cli.cli import request as g
 from loco_cli.cli.console import Terminal
 from loco_cli.cli.results import localize_parts
-from loco_cli.methods import LOCALIZE_METHODS, LOCOGEN, LocalizeMethodName, in_words
+from loco_cli.methods import LOCALIZE_METHODS, LOCOGEN, LocalizeMethodName, join_choices
 
 
 @g.spread
@@ -40,7 +40,7 @@ def localize(
         typer.Option(
             "--method",
             metavar="METHOD",
-            help=f"How a layer is tried: {in_words(LOCALIZE_METHODS)}.",
+            help=f"How a layer is tried: {join_choices(LOCALIZE_METHODS)}.",
             show_default=LOCOGEN.name,
         ),
     ] = None,

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from loco_cli.concept import ConceptKind
-from loco_cli.methods import EDIT_METHODS, LOCOEDIT, EditMethodName, in_words
+from loco_cli.methods import EDIT_METHODS, LOCOEDIT, EditMethodName, join_choices
 from loco_cli.protocol.seeds import MAX_SEEDS
 
 _WHAT = "What"
@@ -125,7 +125,7 @@ EditMethod = Annotated[
     typer.Option(
         "--method",
         metavar="METHOD",
-        help=f"How the weights are solved for: {in_words(EDIT_METHODS)}.",
+        help=f"How the weights are solved for: {join_choices(EDIT_METHODS)}.",
         show_default=LOCOEDIT.name,
     ),
 ]

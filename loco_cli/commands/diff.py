@@ -6,14 +6,14 @@ from loco_cli.checkpoint.compare import Compared, compare_pairs, metadata_change
 from loco_cli.checkpoint.layout import Checkpoint, open_checkpoint
 from loco_cli.checkpoint.reader import TensorSlot
 from loco_cli.diff import Counts, Diff, Side, TensorDelta, Verdict
-from loco_cli.events import SILENT, Events
+from loco_cli.events import SILENT_EVENTS, Events
 from loco_cli.families.spec import Family
 from loco_cli.manifest import Manifest
 from loco_cli.outputs.base import is_base
 from loco_cli.outputs.paths import read_manifest
 
 
-def run(a: Path, b: Path, events: Events = SILENT) -> Diff:
+def run(a: Path, b: Path, events: Events = SILENT_EVENTS) -> Diff:
     """
     Return what differs from `a` to `b`, tensor by tensor; either may be a pickle.
 

@@ -9,7 +9,7 @@ from loco_cli.editing.model_edit import ModelEdit
 from loco_cli.errors import RequestError, printable
 from loco_cli.evaluating.choice import choose_layers_and_strength, cost_of_layers, plan_model_edit
 from loco_cli.evaluating.ladder import cost_of_strength
-from loco_cli.events import SILENT, Events
+from loco_cli.events import SILENT_EVENTS, Events
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions
 from loco_cli.models.tokenizers import check_subjects
@@ -82,7 +82,7 @@ def plan(recipe: Recipe, options: EditOptions) -> EditPlan:
     return EditPlan(edit, options, paths, cost_of_layers(edit), cost_of_strength(edit))
 
 
-def run(plan: EditPlan, machine: RunOptions, events: Events = SILENT) -> "EditResult":
+def run(plan: EditPlan, machine: RunOptions, events: Events = SILENT_EVENTS) -> "EditResult":
     """Return the written edit; nothing appears under its final name before all of it is whole."""
     recipe, options = plan.edit.recipe, plan.options
     edit = choose_layers_and_strength(plan.edit, machine, events)

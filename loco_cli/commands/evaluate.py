@@ -16,7 +16,7 @@ from loco_cli.evaluating.choice import choose_layers_and_strength, cost_of_layer
 from loco_cli.evaluating.ladder import cost_of_strength
 from loco_cli.evaluating.questions import questions
 from loco_cli.evaluation import Evaluation
-from loco_cli.events import SILENT, Events
+from loco_cli.events import SILENT_EVENTS, Events
 from loco_cli.manifest import Manifest, Strength
 from loco_cli.models.locate import LocatedModel, check_steps, locate
 from loco_cli.models.session import RunOptions
@@ -125,7 +125,7 @@ def plan(recipe: Recipe, options: EvaluateOptions = EvaluateOptions()) -> Evalua
     return EvaluatePlan(located, recipe, options, edit, *costs)
 
 
-def run(plan: EvaluatePlan, machine: RunOptions, events: Events = SILENT) -> EvaluateResult:
+def run(plan: EvaluatePlan, machine: RunOptions, events: Events = SILENT_EVENTS) -> EvaluateResult:
     """
     Return the evaluation of an edit against its base, with the files that were written.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from loco_cli.checkpoint.staging import write_new
 from loco_cli.errors import RequestError
-from loco_cli.events import SILENT, Events
+from loco_cli.events import SILENT_EVENTS, Events
 from loco_cli.interventions import Run
 from loco_cli.models.locate import LocatedModel, check_steps, locate
 from loco_cli.models.session import RunOptions, load_model
@@ -99,7 +99,7 @@ def plan(options: GenerateOptions) -> GeneratePlan:
     return GeneratePlan(located, options, sampling)
 
 
-def run(plan: GeneratePlan, machine: RunOptions, events: Events = SILENT) -> GenerateResult:
+def run(plan: GeneratePlan, machine: RunOptions, events: Events = SILENT_EVENTS) -> GenerateResult:
     """Return a picture for every prompt and seed, prompts first; with an output, in one PNG."""
     from loco_cli.sampling.sample import choose_batch_size, count_unet_calls, sample, to_png
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from loco_cli.checkpoint.staging import write_folder
-from loco_cli.events import SILENT, Events
+from loco_cli.events import SILENT_EVENTS, Events
 from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization, LocalizationRun, Localizations
 from loco_cli.localizing.methods import check_settings, module_of, with_named
@@ -118,7 +118,7 @@ def plan(recipe: Recipe, options: LocalizeOptions = LocalizeOptions()) -> Locali
     return LocalizePlan(located, recipe, options, layers_of, *costs)
 
 
-def run(plan: LocalizePlan, machine: RunOptions, events: Events = SILENT) -> LocalizeResult:
+def run(plan: LocalizePlan, machine: RunOptions, events: Events = SILENT_EVENTS) -> LocalizeResult:
     """Return what was found of every concept; with an output, write it with sheet and report."""
     finds, team = LOCALIZE_METHODS[plan.recipe.localize.method].finds, machine.team
     if finds != "layers":

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from loco_cli.errors import RequestError
 from loco_cli.layers import LayerSet
-from loco_cli.methods import EDIT_METHODS, EditMethod, in_words
+from loco_cli.methods import EDIT_METHODS, EditMethod, join_choices
 from loco_cli.models.locate import LocatedModel
 from loco_cli.recipe.record import EditSettings, Recipe
 
@@ -181,7 +181,7 @@ def _check_settings(method: EditMethod, settings: EditSettings) -> None:
         value = getattr(settings, key)
         if key in method.settings or value == EditSettings.model_fields[key].default:
             continue
-        readers = in_words(row.name for row in EDIT_METHODS.values() if key in row.settings)
+        readers = join_choices(row.name for row in EDIT_METHODS.values() if key in row.settings)
         what, hint = _UNREAD_SETTINGS.get(key, _UNREAD_SETTING)
         raise RequestError(
             what.format(key=key, method=method.name, value=value), hint.format(readers=readers)

@@ -59,7 +59,7 @@ class ModelEdit:
     @property
     def solved_recipe(self) -> Recipe:
         """The recipe with the ridge that pictures chose, if they did."""
-        taken = self.strength and self.strength.taken
+        taken = self.strength and self.strength.chosen_trial
         return with_ridge(self.recipe, taken.ridge) if taken else self.recipe
 
 

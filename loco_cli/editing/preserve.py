@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from loco_cli.concept import KINDS, Concept, ConceptKind, same_name
 from loco_cli.families.spec import ModelSpec
-from loco_cli.protocol.everyday import EverydaySplit, split_everyday
-from loco_cli.protocol.wordings import EDIT, PRESERVE, bare_name, fill
+from loco_cli.protocol.everyday import EverydayPrompts, split_everyday
+from loco_cli.protocol.wordings import EDIT_TEMPLATES, PRESERVE_TEMPLATES, bare_name, fill
 from loco_cli.recipe.record import Recipe
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ def preserved_prompts(
     edited = {concept.kind for concept in concepts}
     for other in (kind for kind in spec.known_concepts if kind not in edited and kind != "style"):
         things = [names[0] for names in spec.known_concepts[other][:_N_OTHERS]]
-        prompts += [fill(wording, "subject", name) for name in things for wording in PRESERVE]
+        prompts += [
+            fill(wording, "subject", name) for name in things for wording in PRESERVE_TEMPLATES
+        ]
     if recipe.edit.preserve_form == "ridge":
         prompts += everyday_split(spec, recipe).preserved
     sources = {pair.source for entry in recipe.edits for pair in entry.edit_pairs}
@@ -173,7 +175,7 @@ def edited_names(recipe: Recipe) -> tuple[str, ...]:
     return tuple(name for concept in recipe.concepts for name in (*concept.names, concept.to))
 
 
-def everyday_split(spec: ModelSpec, recipe: Recipe) -> EverydaySplit:
+def everyday_split(spec: ModelSpec, recipe: Recipe) -> EverydayPrompts:
     """Return the everyday prompts of a recipe's edit: preserved, for its drift, and judged."""
     concepts = recipe.concepts
     near = [name for concept in concepts for name in (*all_names(concept), concept.to)]
@@ -191,7 +193,7 @@ def everyday_split(spec: ModelSpec, recipe: Recipe) -> EverydaySplit:
 
 def _wordings(kind: ConceptKind, name: str, recipe: Recipe) -> list[str]:
     asked = [template for entry in recipe.edits if entry.kind == kind for template in entry.source]
-    return [fill(template, "subject", name) for template in asked or EDIT[kind]]
+    return [fill(template, "subject", name) for template in asked or EDIT_TEMPLATES[kind]]
 
 
 def _nearest_first(subject: str, names: Sequence[str], encoder: "TextEncoder") -> list[str]:

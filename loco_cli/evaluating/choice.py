@@ -6,7 +6,7 @@ from dataclasses import replace
 from loco_cli.editing.methods import check_edit, known_layers
 from loco_cli.editing.model_edit import ModelEdit
 from loco_cli.errors import RequestError
-from loco_cli.events import SILENT, Events
+from loco_cli.events import SILENT_EVENTS, Events
 from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization
 from loco_cli.localizing.methods import layer_finder_of
@@ -52,11 +52,11 @@ def cost_of_layers(edit: ModelEdit) -> PlannedRuns | None:
     if edit.layers_of is not None:
         return None
     finder = layer_finder_of(edit.recipe.localize)
-    return finder.cost(edit.located, edit.recipe, may_scatter=True)[0]
+    return finder.cost(edit.located, edit.recipe, allows_sets=True)[0]
 
 
 def choose_layers_and_strength(
-    edit: ModelEdit, machine: RunOptions, events: Events = SILENT
+    edit: ModelEdit, machine: RunOptions, events: Events = SILENT_EVENTS
 ) -> ModelEdit:
     """
     Search for the layers and measure the strength, where the edit leaves them open.
@@ -80,7 +80,7 @@ def choose_layers_and_strength(
     context = SearchContext.load(edit.located, machine, events)
     if edit.layers_of is None:
         finder = layer_finder_of(edit.recipe.localize)
-        runs = finder.run(context, edit.recipe, may_scatter=True)
+        runs = finder.run(context, edit.recipe, allows_sets=True)
         for one in runs:
             events.localized(one.localization)
         layers_of = tuple(one.localization.layer_set for one in runs)
@@ -123,7 +123,7 @@ def _measure_strength(context: SearchContext, edit: ModelEdit) -> ModelEdit:
         stage="choosing the strength, pictures",
     )
     measured = strength.measure(judging, edit.recipe, edit.layers_of, widen)
-    layers_of = measured.taken.layers if measured.taken else edit.layers_of
+    layers_of = measured.chosen_trial.layers if measured.chosen_trial else edit.layers_of
     return replace(edit, layers_of=layers_of, strength=measured)
 
 

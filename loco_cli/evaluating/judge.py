@@ -13,7 +13,7 @@ from loco_cli.editing.deltas import SolvedEdit, new_weights
 from loco_cli.errors import MachineError
 from loco_cli.evaluating.questions import Question, questions
 from loco_cli.evaluation import BeforeAfter, Evaluation, ForgetImages, JudgedImage, KeepImages
-from loco_cli.events import SILENT, Events
+from loco_cli.events import SILENT_EVENTS, Events
 from loco_cli.families.spec import ModelSpec
 from loco_cli.interventions import FixChannels, Run
 from loco_cli.models.locate import LocatedModel
@@ -105,7 +105,7 @@ class EvaluationContext:
     pipeline: Pipeline
     scorers: Scorers
     batch_size: int
-    events: Events = SILENT
+    events: Events = SILENT_EVENTS
     stage: str = "pictures"  # name of the stage in progress reports
     drawn: dict[tuple[Run, int, float], Tensor] = field(
         default_factory=dict
@@ -113,7 +113,7 @@ class EvaluationContext:
 
     @classmethod
     def load(
-        cls, located: LocatedModel, options: RunOptions, events: Events = SILENT
+        cls, located: LocatedModel, options: RunOptions, events: Events = SILENT_EVENTS
     ) -> "EvaluationContext":
         """Load a model with its scorer and its judge."""
         scorer = load_scorer(located, options)
@@ -164,7 +164,7 @@ def evaluate(
     recipe: Recipe,
     edited: LocatedModel | Lora | SolvedEdit | tuple[FixChannels, ...],
     options: RunOptions,
-    events: Events = SILENT,
+    events: Events = SILENT_EVENTS,
 ) -> EvaluationRun:
     """
     Evaluate an edit on pictures of the recipe's questions.

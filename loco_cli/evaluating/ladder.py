@@ -85,11 +85,11 @@ def _best(
     tried: list[StrengthTrial], attempt: Attempt, target: float
 ) -> tuple[tuple[StrengthTrial, ...], int]:
     """Complete the most promising trials, and choose the best; ties go to the first."""
-    promising = sorted(range(len(tried)), key=lambda i: -tried[i].moved)[:N_COMPLETED_RUNGS]
+    promising = sorted(range(len(tried)), key=lambda i: -tried[i].edited_mean)[:N_COMPLETED_RUNGS]
     for i in promising:
         if not tried[i].forgets(target):
             tried[i] = attempt(tried[i].layers, tried[i].ridge, True)
-    return tuple(tried), max(sorted(promising), key=lambda i: tried[i].overall)
+    return tuple(tried), max(sorted(promising), key=lambda i: tried[i].overall_mean)
 
 
 def cost_of_strength(edit: ModelEdit) -> PlannedRuns | None:

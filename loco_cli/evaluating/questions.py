@@ -27,7 +27,14 @@ from loco_cli.editing.preserve import (
     share_a_name,
 )
 from loco_cli.families.spec import ModelSpec
-from loco_cli.protocol.wordings import FORGET, KEEP, VALIDATE, bare_name, fill, without_style
+from loco_cli.protocol.wordings import (
+    FORGET_TEMPLATES,
+    KEEP_TEMPLATES,
+    VALIDATE_TEMPLATES,
+    bare_name,
+    fill,
+    without_style,
+)
 from loco_cli.recipe.record import EditEntry, Recipe
 
 UNRELATED_PROMPTS = "unrelated prompts"  # the concept name of prompts without a concept
@@ -89,13 +96,13 @@ def questions(spec: ModelSpec, recipe: Recipe) -> tuple[Question, ...]:
         _forget_question(spec, recipe, index, fill(template, "subject", name), template)
         for index, concept in enumerate(recipe.concepts)
         for name in concept.names
-        for template in FORGET[concept.kind]
+        for template in FORGET_TEMPLATES[concept.kind]
     ]
     forget += [_asked_forget_question(spec, recipe, prompt) for prompt in recipe.evaluate.forget]
     keep = [
         _keep_question(spec, recipe, kind, name, fill(template, "subject", name), template)
         for kind, name in _kept_concepts(spec, recipe)
-        for template in KEEP[kind]
+        for template in KEEP_TEMPLATES[kind]
     ]
     keep += [_asked_keep_question(spec, recipe, prompt) for prompt in recipe.evaluate.keep]
     unrelated = everyday_split(spec, recipe).judged
@@ -120,13 +127,15 @@ def validation_questions(spec: ModelSpec, recipe: Recipe) -> tuple[Question, ...
     forget = [
         _forget_question(spec, recipe, index, fill(template, "subject", name), template)
         for index, concept in enumerate(recipe.concepts)
-        for template, name in zip(VALIDATE[concept.kind], cycle(concept.names), strict=False)
+        for template, name in zip(
+            VALIDATE_TEMPLATES[concept.kind], cycle(concept.names), strict=False
+        )
     ]
     concepts = _kept_concepts(spec, recipe)
     n = min(N_KEPT_CONCEPTS, len(concepts))
     keep = []
     for i, (kind, name) in enumerate(concepts[k * len(concepts) // n] for k in range(n)):
-        template = VALIDATE[kind][i % len(VALIDATE[kind])]
+        template = VALIDATE_TEMPLATES[kind][i % len(VALIDATE_TEMPLATES[kind])]
         keep.append(
             _keep_question(spec, recipe, kind, name, fill(template, "subject", name), template)
         )

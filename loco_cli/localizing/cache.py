@@ -123,7 +123,7 @@ class _CacheSize:
         sizes = {"runs": self.n_runs, "bytes": self.n_bytes, "limit_bytes": _LIMIT_BYTES}
         return {"schema": "loco.cache/1", "folder": self.folder.name, **sizes}
 
-    def in_words(self) -> str:
+    def join_choices(self) -> str:
         """Return a sentence."""
         size = f"{self.n_bytes / 1e6:.1f} MB of at most {_LIMIT_BYTES / 1e6:.0f} MB"
         return f"{self.n_runs} runs, {size} in {self.folder}"

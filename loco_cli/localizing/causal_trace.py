@@ -79,7 +79,7 @@ def cost(
     recipe: Recipe,
     layers_of: Named = None,
     *,
-    may_scatter: bool = False,
+    allows_sets: bool = False,
     batch_size: int | None = None,
 ) -> Cost:
     """Return the pictures of the tracing of every concept, at most without a batch size."""
@@ -99,7 +99,7 @@ def run(
     recipe: Recipe,
     layers_of: Named = None,
     *,
-    may_scatter: bool = False,
+    allows_sets: bool = False,
 ) -> tuple[TraceRun, ...]:
     """Return the trace of each concept, with pictures of the first seed."""
     return tuple(_trace(context, entry, recipe.localize) for entry in recipe.edits)

@@ -57,12 +57,12 @@ def cost(
     recipe: Recipe,
     layers_of: Named = None,
     *,
-    may_scatter: bool = False,
+    allows_sets: bool = False,
     batch_size: int | None = None,
 ) -> Cost:
     """Return the pictures that find the layers, at most."""
     searched = cost_of_search(
-        located, recipe, _n_range_images, _n_replayed, may_scatter=may_scatter
+        located, recipe, _n_range_images, _n_replayed, allows_sets=allows_sets
     )
     return searched, None
 
@@ -72,10 +72,10 @@ def run(
     recipe: Recipe,
     layers_of: Named = None,
     *,
-    may_scatter: bool = False,
+    allows_sets: bool = False,
 ) -> tuple[LocalizationRun, ...]:
     """Return the layers of each concept."""
-    return find_layers(context, recipe, _find_range, _rank_layers, may_scatter=may_scatter)
+    return find_layers(context, recipe, _find_range, _rank_layers, allows_sets=allows_sets)
 
 
 def _find_range(runs: RunRecorder) -> LocalizationRun:

@@ -19,12 +19,12 @@ def find_layers(
     find_range: Callable[[RunRecorder], LocalizationRun],
     rank_layers: Callable[[FastSearch], list[float]],
     *,
-    may_scatter: bool,
+    allows_sets: bool,
 ) -> tuple[LocalizationRun, ...]:
     """
     Return the layers of each edit's concept, as a method finds a range and ranks layers.
 
-    With `may_scatter` a set of layers is looked for where no range is enough.
+    With `allows_sets` a set of layers is looked for where no range is enough.
     """
     found = []
     for entry in recipe.edits:
@@ -34,8 +34,8 @@ def find_layers(
             found.append(sets.find_set(search, rank_layers(search)))
             continue
         run = find_range(runs)
-        is_set_wanted = may_scatter and recipe.localize.may_scatter and runs.board.is_known
-        if is_set_wanted and not run.localization.is_enough(recipe.localize.effect):
+        is_set_wanted = allows_sets and recipe.localize.allows_sets and runs.board.is_known
+        if is_set_wanted and not run.localization.is_accepted(recipe.localize.effect):
             ranking = run.localization.ranking or _single_effects(run.localization)
             run = sets.find_set(FastSearch(runs), ranking, run.localization.seconds)
         found.append(run)
@@ -50,7 +50,7 @@ def cost_of_search(
     n_range_images: Callable[[LocalizeSettings, int, int], int],  # of n layers, n prompts
     n_replayed: Callable[[LocalizeSettings, int, int], int],  # of n layers, n steps
     *,
-    may_scatter: bool,
+    allows_sets: bool,
 ) -> PlannedRuns:
     """
     Return the pictures that find the layers of every edit, at most.
@@ -63,7 +63,7 @@ def cost_of_search(
     n_images = n_ranked = 0
     for entry in recipe.edits:
         n_prompts = len(entry.localize_pairs)
-        if settings.window == "set" or (may_scatter and settings.may_scatter):
+        if settings.window == "set" or (allows_sets and settings.allows_sets):
             n_images += sets.max_images(n_prompts, n_prompts * settings.seeds)
         if settings.window != "set":
             n_images += n_range_images(settings, n_layers, n_prompts)

@@ -25,7 +25,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from loco_cli.layers import LayerSet, sliding_windows
-from loco_cli.localization import Better, LocalizationRun, WindowScore, best_score, better_for
+from loco_cli.localization import Better, LocalizationRun, WindowScore, best_score, better_direction
 from loco_cli.localizing import fast
 from loco_cli.localizing.cache import trim
 from loco_cli.localizing.layer_search import cost_of_layers, cost_of_search, find_layers
@@ -58,14 +58,14 @@ def cost(
     recipe: Recipe,
     layers_of: Named = None,
     *,
-    may_scatter: bool = False,
+    allows_sets: bool = False,
     batch_size: int | None = None,
 ) -> Cost:
     """Return the pictures that find the layers, at most, or that score those given."""
     if layers_of:
         return cost_of_layers(located, recipe, layers_of), None
     searched = cost_of_search(
-        located, recipe, _n_range_images, _n_replayed, may_scatter=may_scatter
+        located, recipe, _n_range_images, _n_replayed, allows_sets=allows_sets
     )
     return searched, None
 
@@ -75,11 +75,11 @@ def run(
     recipe: Recipe,
     layers_of: Named = None,
     *,
-    may_scatter: bool = False,
+    allows_sets: bool = False,
 ) -> tuple[LocalizationRun, ...]:
     """Return the layers of each concept, or the score of those given."""
     if not layers_of:
-        return find_layers(context, recipe, _find_range, _rank_layers, may_scatter=may_scatter)
+        return find_layers(context, recipe, _find_range, _rank_layers, allows_sets=allows_sets)
     # of a single candidate all is tried
     settings = recipe.localize.model_copy(update={"search": "exhaustive"})
     runs = [RunRecorder.of(context, entry, settings) for entry in recipe.edits]
@@ -119,7 +119,7 @@ def sweep(runs: RunRecorder) -> LocalizationRun:
         _make(runs, windows)
         original, target, scores = _rank(board.values, windows, board.n_layers)
         wanted = board.enough if settings.width == "auto" else None
-        chosen = _choose(scores, better_for(runs.concept.kind), wanted=wanted)
+        chosen = _choose(scores, better_direction(runs.concept.kind), wanted=wanted)
         if wanted and chosen.effect is not None and chosen.effect >= wanted:
             break
     return runs.result(scores, chosen, (original, target), time.monotonic() - started)

@@ -40,13 +40,13 @@ class _Module(Protocol):
         recipe: Recipe,
         layers_of: Named = None,
         *,
-        may_scatter: bool = False,
+        allows_sets: bool = False,
         batch_size: int | None = None,
     ) -> Cost:
         """
         Return the pictures that find the place of every concept, at most, and those made there.
 
-        Either is None where no such pictures are made. With `may_scatter` a set is looked for where
+        Either is None where no such pictures are made. With `allows_sets` a set is looked for where
         no range is enough. A trace takes less where its batch size is known.
         """
 
@@ -56,7 +56,7 @@ class _Module(Protocol):
         recipe: Recipe,
         layers_of: Named = None,
         *,
-        may_scatter: bool = False,
+        allows_sets: bool = False,
     ) -> tuple[Any, ...]:
         """Return a `LocalizationRun`, or of causal tracing a `TraceRun`, for each edit."""
 

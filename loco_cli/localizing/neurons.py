@@ -23,7 +23,7 @@ from loco_cli.localization import (
     PromptNames,
     SwapPicture,
     WindowScore,
-    better_for,
+    better_direction,
     effect,
 )
 from loco_cli.localizing import locogen
@@ -53,7 +53,7 @@ def cost(
     recipe: Recipe,
     layers_of: Named = None,
     *,
-    may_scatter: bool = False,
+    allows_sets: bool = False,
     batch_size: int | None = None,
 ) -> Cost:
     """Return the pictures that find the layers, if they are not named, and that hold neurons."""
@@ -70,7 +70,7 @@ def run(
     recipe: Recipe,
     layers_of: Named = None,
     *,
-    may_scatter: bool = False,
+    allows_sets: bool = False,
 ) -> tuple[LocalizationRun, ...]:
     """
     Return the neurons of each edit's concept, in given layers or those that the recipe names.
@@ -188,7 +188,7 @@ class _Listing:
             width=len(self.layers),
             layer_range=held.layer_range,
             effect=held.effect,
-            better=better_for(concept.kind),
+            better=better_direction(concept.kind),
             layers=tuple(LayerName(layer=layer, module_path=paths[layer]) for layer in self.layers),
             scores=(held,),
             original_score=original,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from loco_cli.concept import Concept, ConceptKind, PromptPair
 from loco_cli.errors import MachineError
-from loco_cli.events import SILENT, Events
+from loco_cli.events import SILENT_EVENTS, Events
 from loco_cli.interventions import Run, SwapPrompt
 from loco_cli.layers import LayerSet, sliding_windows
 from loco_cli.localization import (
@@ -19,7 +19,7 @@ from loco_cli.localization import (
     PromptNames,
     SwapPicture,
     WindowScore,
-    better_for,
+    better_direction,
 )
 from loco_cli.localizing.cache import CachedRun, RunCache
 from loco_cli.localizing.scoreboard import Scoreboard
@@ -100,13 +100,13 @@ class SearchContext:
     pipeline: "Pipeline"
     scorer: "ClipScorer"
     batch_size: int
-    events: Events = SILENT
+    events: Events = SILENT_EVENTS
     cache: RunCache | None = None  # runs that were made before; None ignores them
     team: Team = field(default_factory=Team)  # the processes that share the work
 
     @classmethod
     def load(
-        cls, located: LocatedModel, options: RunOptions, events: Events = SILENT
+        cls, located: LocatedModel, options: RunOptions, events: Events = SILENT_EVENTS
     ) -> "SearchContext":
         """Return the model and its scorer, loaded, with the cache of its runs."""
         from loco_cli.sampling.sample import choose_batch_size  # diffusers lives behind this line
@@ -175,7 +175,7 @@ class RunRecorder:
         return Scoreboard(
             {},
             self.context.located.spec.n_layers,
-            better_for(self.concept.kind),
+            better_direction(self.concept.kind),
             self.settings.effect,
             is_auto=self.settings.width == "auto",
             widest=widths_of(self.settings.width)[-1],
@@ -348,7 +348,7 @@ class RunRecorder:
             width=len(chosen.layer_set),
             layer_range=chosen.layer_range,
             effect=chosen.effect,
-            better=better_for(concept.kind),
+            better=better_direction(concept.kind),
             layers=tuple(
                 LayerName(layer=layer, module_path=paths[layer]) for layer in chosen.layer_set
             ),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 
 from loco_cli.layers import LayerSet
-from loco_cli.localization import KNOWN_SCALE, N_STDERRS_APART, Better, enough
+from loco_cli.localization import MAX_SCALE_ERROR, N_STDERRS_APART, Better, min_accepted_effect
 
 N_FIRST_RUNS = 2  # runs that a window has had before it may be given up
 PRECISION = 0.05  # standard error of an effect that is reported
@@ -103,14 +103,14 @@ class Scoreboard:
     def is_scale_in_doubt(self, best: Estimate) -> bool:
         """Whether more runs of the full swap could change that the best is, or is not, enough."""
         n, error = len(self.values[self.everything]), self.scale_error or 0.0
-        if error <= KNOWN_SCALE or not self.is_new_to_scale(n):
+        if error <= MAX_SCALE_ERROR or not self.is_new_to_scale(n):
             return False
         return abs(best.effect - self.wanted) < N_STDERRS_APART * error * abs(best.effect)
 
     @property
     def enough(self) -> float:
         """The effect that is enough, as far as the scale is known."""
-        return enough(self.wanted, self.scale_error)
+        return min_accepted_effect(self.wanted, self.scale_error)
 
     def estimates(self) -> tuple[Estimate, ...]:
         """Return the estimate of every window that was tried, in the order of the trials."""

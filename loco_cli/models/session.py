@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from loco_cli.checkpoint.reader import read_tensor
 from loco_cli.errors import RequestError
-from loco_cli.events import SILENT, Events
+from loco_cli.events import SILENT_EVENTS, Events
 from loco_cli.families import registry
 from loco_cli.models.hub import SCORER_FILES, fetch
 from loco_cli.models.locate import LocatedModel, check_components
@@ -44,7 +44,9 @@ class RunOptions:
     team: Team = field(default_factory=Team)
 
 
-def load_model(located: LocatedModel, machine: RunOptions, events: Events = SILENT) -> "Pipeline":
+def load_model(
+    located: LocatedModel, machine: RunOptions, events: Events = SILENT_EVENTS
+) -> "Pipeline":
     """Return the running pipeline of a located model."""
     from loco_cli.sampling.pipeline import load_pipeline
 

@@ -14,12 +14,12 @@ from functools import cache
 _STRIDE = 7  # prime to the number of things, so that none comes twice before all have come
 # on 36 edits of `tiny` the drift of 16 prompts was within a sixth of that of 40, and to encode 16
 # is a third of what an edit of SDXL in the paper's form encodes, where 40 were four fifths
-N_DRIFT = 16
-N_JUDGED = 4  # prompts of which an evaluation makes pictures
+N_DRIFT_PROMPTS = 16
+N_JUDGED_PROMPTS = 4  # prompts of which an evaluation makes pictures
 # after fourteen edits of three styles of `tiny` that preserved 16 everyday prompts, the values of
 # 0.99 of the prompts in other words were nearest to those of what they should be, and of 0.995 of
 # those of neighbours: without such prompts 0.95 and 0.98, with 64 of them 0.96 and 1.00
-N_PRESERVED = 16
+N_PRESERVED_PROMPTS = 16
 
 _PLACES = ("on a beach", "in a city street", "in the snow", "on a wooden table")
 _THINGS = """
@@ -37,7 +37,7 @@ _THINGS = """
 
 
 @dataclass(frozen=True)
-class EverydaySplit:
+class EverydayPrompts:
     """
     The everyday prompts of one edit by their use; no prompt has two uses.
 
@@ -57,7 +57,7 @@ def split_everyday(
     near: Collection[str],
     tested: Collection[str],
     listed: tuple[str, ...],
-) -> EverydaySplit:
+) -> EverydayPrompts:
     """
     Return the everyday prompts of an edit.
 
@@ -67,15 +67,15 @@ def split_everyday(
     have their use already.
     """
     drift = drift_prompts(edited)
-    judged = _unrelated_prompts(near, N_JUDGED, but=(*listed, *drift))
-    preserved = _unrelated_prompts(near, N_PRESERVED, but=(*listed, *drift, *judged))
+    judged = _unrelated_prompts(near, N_JUDGED_PROMPTS, but=(*listed, *drift))
+    preserved = _unrelated_prompts(near, N_PRESERVED_PROMPTS, but=(*listed, *drift, *judged))
     preserved = _naming_none(preserved, tested)
-    return EverydaySplit(preserved, drift, _about_others(judged, preserved))
+    return EverydayPrompts(preserved, drift, _about_others(judged, preserved))
 
 
 def drift_prompts(edited: Collection[str], preserved: Collection[str] = ()) -> tuple[str, ...]:
     """Return the prompts on which an edit's drift is measured, about nothing that it preserves."""
-    return _about_others(_unrelated_prompts(edited, N_DRIFT), preserved)
+    return _about_others(_unrelated_prompts(edited, N_DRIFT_PROMPTS), preserved)
 
 
 @cache
@@ -90,7 +90,7 @@ def _bank() -> tuple[str, ...]:
 
 
 def _unrelated_prompts(
-    names: Collection[str], n: int = N_DRIFT, *, but: Collection[str] = ()
+    names: Collection[str], n: int = N_DRIFT_PROMPTS, *, but: Collection[str] = ()
 ) -> tuple[str, ...]:
     """
     Return `n` prompts of the bank, of things far apart in it, none that holds one of these names.

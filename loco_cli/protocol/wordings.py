@@ -15,7 +15,7 @@ from loco_cli.errors import ConceptError
 
 Kind = Literal["style", "object", "fact"]
 
-LOCALIZE: dict[Kind, tuple[str, ...]] = {
+LOCALIZE_TEMPLATES: dict[Kind, tuple[str, ...]] = {
     # nothing but a style in them: what else a prompt named, its target would lack as well
     "style": (
         "a painting in the style of {subject}",
@@ -37,7 +37,7 @@ LOCALIZE: dict[Kind, tuple[str, ...]] = {
     ),
 }
 
-EDIT: dict[Kind, tuple[str, ...]] = {
+EDIT_TEMPLATES: dict[Kind, tuple[str, ...]] = {
     "style": (
         "{subject}",
         "a painting in the style of {subject}",
@@ -62,10 +62,10 @@ EDIT: dict[Kind, tuple[str, ...]] = {
 }
 
 # known things of kinds that no edit is about, which are preserved
-PRESERVE = ("a photo of {subject}", "a painting of {subject}")
+PRESERVE_TEMPLATES = ("a photo of {subject}", "a painting of {subject}")
 
 # to judge whether a concept is forgotten: other objects and wordings than those above
-FORGET: dict[Kind, tuple[str, ...]] = {
+FORGET_TEMPLATES: dict[Kind, tuple[str, ...]] = {
     "style": (
         "a drawing of a dog in the style of {subject}",
         "a picture of a castle, {subject} style",
@@ -86,7 +86,7 @@ FORGET: dict[Kind, tuple[str, ...]] = {
     ),
 }
 # to choose how strong an edit is: none of the above, and again other objects
-VALIDATE: dict[Kind, tuple[str, ...]] = {
+VALIDATE_TEMPLATES: dict[Kind, tuple[str, ...]] = {
     "style": (
         "an image of a fish in the style of {subject}",
         "a painting of a truck by {subject}",
@@ -119,7 +119,9 @@ VALIDATE: dict[Kind, tuple[str, ...]] = {
     ),
 }
 # to judge whether other concepts are kept
-KEEP: dict[Kind, tuple[str, ...]] = {kind: templates[:2] for kind, templates in FORGET.items()}
+KEEP_TEMPLATES: dict[Kind, tuple[str, ...]] = {
+    kind: templates[:2] for kind, templates in FORGET_TEMPLATES.items()
+}
 
 _ARTICLE = re.compile(r"^(?:a|an|the)\s+", re.IGNORECASE)
 _MADE = r"(?:\b(?:painted|drawn|made|done|rendered|created)\s+)?"
@@ -162,7 +164,7 @@ def without_style(template: str, to: str) -> str:
     return text if words - _LEFTOVERS else to
 
 
-def asks_for_style(prompt: str, name: str) -> bool:
+def requests_style(prompt: str, name: str) -> bool:
     """Whether a prompt asks for the style of `name`, and does not just show who that is."""
     who = re.escape(bare_name(name))
     told = rf"(?:(?:style|manner|look)\s+of|by)\s+(?:the\s+\w+\s+)?{who}\b"

@@ -27,10 +27,10 @@ from loco_cli.concept import (
     same_name,
 )
 from loco_cli.errors import ConceptError, RecipeError
-from loco_cli.protocol.wordings import asks_for_style, bare_name, tidy
-from loco_cli.recipe.complaints import complain, complaint
+from loco_cli.protocol.wordings import bare_name, requests_style, tidy
 from loco_cli.recipe.record import EditEntry, Recipe, RecipeDocument
 from loco_cli.recipe.tree import KeyPath, RecipeLoader, Tree, read_tree
+from loco_cli.recipe.validation import error_at, recipe_error
 
 # their values are words even where YAML would see a number or a boolean
 _TEXT_KEYS = frozenset({"title", "model", "subject", "to", "was"})
@@ -125,7 +125,7 @@ def load_recipe(
     try:
         document = RecipeDocument.model_validate(tree.values)
     except ValidationError as error:
-        raise complaint(error, tree) from None
+        raise recipe_error(error, tree) from None
     _check_edits(document, tree)
     _check_sources(document, tree)
     _check_targets(document, tree)
@@ -265,12 +265,12 @@ def _check_edits(document: RecipeDocument, tree: Tree) -> None:
         try:
             _ = entry.localize_pairs, entry.edit_pairs  # built here, and kept
         except ConceptError as error:
-            raise complain(tree, _culprit(tree, index), error.message, error.hint) from None
+            raise error_at(tree, _culprit(tree, index), error.message, error.hint) from None
         for name in entry.concept.names:
             if bare_name(name) in seen:
                 first = seen[bare_name(name)]
                 message = f"edits {first} and {index} are both of `{name}`"
-                raise complain(tree, ("edits", index, "subject"), message)
+                raise error_at(tree, ("edits", index, "subject"), message)
             seen[bare_name(name)] = index
 
 
@@ -284,7 +284,7 @@ def _check_sources(document: RecipeDocument, tree: Tree) -> None:
                 where = f"edit {index}" if first == index else f"edits {first} and {index}"
                 message = f"`{pair.source}` goes to `{target}` and to `{pair.target}` in {where}"
                 hint = "give it one target, or drop one of the two source prompts"
-                raise complain(tree, _culprit(tree, index), message, hint)
+                raise error_at(tree, _culprit(tree, index), message, hint)
 
 
 def _check_targets(document: RecipeDocument, tree: Tree) -> None:
@@ -296,7 +296,7 @@ def _check_targets(document: RecipeDocument, tree: Tree) -> None:
                 message = f"edits {index} and {other} contradict: `{concept.subject}` goes to "
                 message += f"`{concept.to}`, and `{gone.subject}` to `{gone.to or 'nothing'}`"
                 hint = f"let edit {index} go where edit {other} does, or drop one"
-                raise complain(tree, _culprit(tree, index), message, hint)
+                raise error_at(tree, _culprit(tree, index), message, hint)
 
 
 def _check_preserve(document: RecipeDocument, tree: Tree) -> None:
@@ -307,7 +307,7 @@ def _check_preserve(document: RecipeDocument, tree: Tree) -> None:
             concept = edit.concept
             if concept.is_named(entry) or any(same_name(entry, one) for one in sources):
                 message = f"`{entry}` is both edited and under `preserve`"
-                raise complain(tree, ("preserve",), message)
-            if concept.kind == "style" and any(asks_for_style(entry, n) for n in concept.names):
+                raise error_at(tree, ("preserve",), message)
+            if concept.kind == "style" and any(requests_style(entry, n) for n in concept.names):
                 message = f"`{entry}` asks for the style that is edited, and is under `preserve`"
-                raise complain(tree, ("preserve",), message)
+                raise error_at(tree, ("preserve",), message)

@@ -111,7 +111,7 @@ class LocalizeSettings(Record):
         return self.effect if self.width == "auto" else None
 
     @property
-    def may_scatter(self) -> bool:
+    def allows_sets(self) -> bool:
         """True if an edit takes a set of layers where no range is enough."""
         return self.width == "auto" and self.window != "contiguous"
 

@@ -52,7 +52,7 @@ class _LocalizationView:
         paths |= {layer.layer: layer.module_path for layer in localization.layers}
         return cls(
             record=localization,
-            is_named=localization.does(MIN_NAMED_EFFECT),
+            is_named=localization.reaches(MIN_NAMED_EFFECT),
             paths=paths,
             titles={score.layer_set: describe(score, paths) for score in localization.scores},
             chart=layer_chart(localization, paths),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from loco_cli.localization import KNOWN_SCALE, Localization
+from loco_cli.localization import MAX_SCALE_ERROR, Localization
 from loco_cli.methods import LOCALIZE_METHODS
 from loco_cli.recipe.record import LocalizeSettings
 from loco_cli.report.sentences import layer_words, range_words
@@ -113,7 +113,7 @@ def _scale_error_sentences(localization: Localization, wanted: float | None) -> 
     if accepted:
         return (f"{accepted}; more `--seeds` reduce it",)
     error = localization.scale_error or 0.0
-    if error <= KNOWN_SCALE:
+    if error <= MAX_SCALE_ERROR:
         return ()
     return (
         "the effect of swapping all layers varies between seeds, so every share has a relative "
@@ -159,16 +159,16 @@ def _shortfall(localization: Localization, wanted: float | None) -> str | None:
         f"the best, {_named_layers(localization)}, has {localization.effect or 0:.0%} "
         "of the effect of swapping all layers"
     )
-    if not localization.does(MIN_NAMED_EFFECT):
+    if not localization.reaches(MIN_NAMED_EFFECT):
         return f"no layer range holds `{localization.concept.subject}`: {best}"
-    if wanted is not None and not localization.is_enough(wanted):
+    if wanted is not None and not localization.is_accepted(wanted):
         return f"no layer range reaches `localize.effect` ({wanted:.0%}): {best}"
     return None
 
 
 def _accepted_below_target(localization: Localization, wanted: float | None) -> str | None:
     """Return a sentence if the effect is below `wanted`, but within the error of the scale."""
-    if wanted is None or localization.does(wanted) or not localization.is_enough(wanted):
+    if wanted is None or localization.reaches(wanted) or not localization.is_accepted(wanted):
         return None
     return (
         f"{layer_words(localization.layer_set)} reached {localization.effect or 0:.0%} of the "

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from loco_cli.errors import printable, size_words
+from loco_cli.errors import format_size, printable
 from loco_cli.evaluation import Evaluation
 from loco_cli.events import EditPreview
 from loco_cli.layers import LayerSet
@@ -60,7 +60,7 @@ def range_words(layers: Sequence[int]) -> str:
 
 def strength_words(strength: Strength) -> str:
     """Return a sentence with the measured strength and its shares."""
-    chosen = strength.taken
+    chosen = strength.chosen_trial
     if chosen is None:
         return "strength: the default, because no picture could measure it"
     shares = {"forgotten": chosen.forgotten, "became": chosen.became, "kept": chosen.kept}
@@ -76,12 +76,12 @@ def strength_warnings(strength: Strength | None) -> tuple[str, ...]:
     """Return a warning if the strength misses its target or could not be measured."""
     if strength is None:
         return ()
-    if strength.taken is None:
+    if strength.chosen_trial is None:
         return (
             "the strength could not be measured: for one of the concepts, the scorer recognises "
             "none of the pictures that the model draws",
         )
-    if strength.taken.reaches(strength.target):
+    if strength.chosen_trial.reaches(strength.target):
         return ()
     return (
         f"none of the strengths tried reaches `edit.target` ({strength.target:.0%}); "
@@ -135,7 +135,7 @@ def plan_lines(plan: Plan) -> tuple[str, ...]:
         lines.append(f"  make pictures: {cost_words(plan.pictures)}")
     lines += [f"  change {name}" for name in plan.tensors]
     if plan.output:
-        size = f" ({size_words(plan.output_bytes)})" if plan.output_bytes else ""
+        size = f" ({format_size(plan.output_bytes)})" if plan.output_bytes else ""
         form = " as a LoRA" if plan.form == "lora" else ""
         lines.append(f"  write {plan.output}{size}{form}")
     return (*lines, *(f"  not reached: {limit}" for limit in plan.limits))

@@ -203,7 +203,7 @@ def _judged_row(prompt: _JudgedPrompt[ForgetRow] | _JudgedPrompt[KeepRow], note:
         verdict = f"  {pair.verdict}" if pair.verdict else ""
         cells.append(Cell(pair.before, f"before {pair.score_before:.2f}"))
         # a mark draws attention to the failures
-        cells.append(Cell(pair.after, f"{pair.score_after:.2f}{verdict}", pair.is_good is False))
+        cells.append(Cell(pair.after, f"{pair.score_after:.2f}{verdict}", pair.is_success is False))
     return Row(prompt.row.prompt, tuple(cells), note, group=2)
 
 

@@ -94,7 +94,7 @@ def trace_sentences(trace: Trace) -> tuple[str, ...]:
         the noise barely changes the score, a single sentence.
     """
     span = f"{trace.clean_score:.3f} to {trace.corrupted_score:.3f}"
-    if not trace.is_harmed:
+    if not trace.is_degraded:
         return (
             f"noise on the subject barely changes the score ({span}): try a larger `--noise`; "
             "otherwise the model or the scorer does not know this concept",

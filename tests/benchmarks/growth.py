@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loco_cli.events import SILENT
+from loco_cli.events import SILENT_EVENTS
 from loco_cli.families import registry
 from loco_cli.interventions import Run
 from loco_cli.localization import Localization
@@ -88,7 +88,7 @@ def bench_of(n_layers: int) -> Any:
         n_layers=n_layers, unreachable=(), sampling=lambda steps, guidance: (STEPS, GUIDANCE)
     )
     located = SimpleNamespace(spec=spec)
-    return SimpleNamespace(located=located, events=SILENT, cache=None, team=Team())
+    return SimpleNamespace(located=located, events=SILENT_EVENTS, cache=None, team=Team())
 
 
 def counted(

@@ -8,7 +8,7 @@ import pytest
 from loco_cli.evaluating.judge import EvaluationRun
 from loco_cli.evaluation import BeforeAfter, Evaluation, ForgetImages, JudgedImage, KeepImages
 from loco_cli.families import registry
-from loco_cli.protocol.wordings import EDIT, FORGET, LOCALIZE
+from loco_cli.protocol.wordings import EDIT_TEMPLATES, FORGET_TEMPLATES, LOCALIZE_TEMPLATES
 from tests.benchmarks.edits import CHOOSING, exam_of, recipe_of, settings_of
 from tests.benchmarks.outcome import (
     Outcome,
@@ -63,7 +63,11 @@ def test_what_chooses_is_not_what_judges(entry):
     judging = exam_of(TINY, recipe, is_choosing=False)
     choosing = exam_of(TINY, recipe, is_choosing=True)
 
-    used = {template for table in (EDIT, FORGET, LOCALIZE) for template in table[entry.kind]}
+    used = {
+        template
+        for table in (EDIT_TEMPLATES, FORGET_TEMPLATES, LOCALIZE_TEMPLATES)
+        for template in table[entry.kind]
+    }
     assert not used & set(CHOOSING[entry.kind])
     prompts = {question.prompt for question in judging.questions}
     assert not prompts & {question.prompt for question in choosing.questions}

@@ -17,7 +17,7 @@ from loco_cli.evaluating.questions import UNRELATED_PROMPTS, Question, _Labels, 
 from loco_cli.evaluation import Evaluation
 from loco_cli.models.session import RunOptions, load_judge, load_scorer
 from loco_cli.outputs.paths import EditOptions
-from loco_cli.protocol.everyday import N_JUDGED
+from loco_cli.protocol.everyday import N_JUDGED_PROMPTS
 from loco_cli.recipe.load import load_recipe
 from loco_cli.report.sentences import figures_sentence
 from loco_cli.sampling.sample import sample, to_png
@@ -86,7 +86,7 @@ def test_a_prompt_without_labels_has_scores_alone(in_memory):
     rows = {row.prompt: row for row in in_memory.evaluation.keep if row.recognised_before is None}
 
     assert "a bicycle on a bridge" in rows
-    assert [row.concept for row in rows.values()].count(UNRELATED_PROMPTS) == N_JUDGED
+    assert [row.concept for row in rows.values()].count(UNRELATED_PROMPTS) == N_JUDGED_PROMPTS
     assert all(row.recognised_after is None and -1 <= row.before <= 1 for row in rows.values())
 
 

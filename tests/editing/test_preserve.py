@@ -22,7 +22,7 @@ from loco_cli.encoders.encode import CheckpointEncoder
 from loco_cli.encoders.tokenizer import load_clip_tokenizer
 from loco_cli.evaluating.questions import _kept_concepts
 from loco_cli.families import registry
-from loco_cli.protocol.everyday import N_PRESERVED, _bank, drift_prompts
+from loco_cli.protocol.everyday import N_PRESERVED_PROMPTS, _bank, drift_prompts
 from loco_cli.recipe.load import load_recipe
 
 FACT = "{kind: fact, subject: the british monarch, was: queen elizabeth, to: king charles}"
@@ -119,8 +119,8 @@ def test_everyday_prompts_are_preserved(tiny):
         *everyday_split(tiny.spec, recipe).judged,
     }
 
-    assert len(everyday) == N_PRESERVED
-    assert len(others) > N_PRESERVED / 2
+    assert len(everyday) == N_PRESERVED_PROMPTS
+    assert len(others) > N_PRESERVED_PROMPTS / 2
     assert not {thing_of(one) for one in everyday} & {thing_of(one) for one in others}
     assert not any(f" {name} " in one for one in everyday for name in ("dog", "cat", "truck"))
 

@@ -167,7 +167,7 @@ def test_what_the_model_cannot_draw_is_not_measured(bench):
 
     measured = measure(bench, recipe, ((8, 9), (4, 5)), lambda layers_of, short: layers_of)
 
-    assert (measured.tried, measured.chosen, measured.taken) == ((), None, None)
+    assert (measured.tried, measured.chosen, measured.chosen_trial) == ((), None, None)
 
 
 def test_the_command_measures_and_says_so(tmp_path, monkeypatch):

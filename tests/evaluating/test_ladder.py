@@ -165,5 +165,5 @@ def test_a_strength_is_a_document():
     assert list(document) == [*known, "tried", "chosen"]
     assert document["tried"][i]["layers"] == [[8, 9]]
     assert Strength.model_validate(document) == found
-    assert found.taken == tried[1]
-    assert Strength(**known).taken is None
+    assert found.chosen_trial == tried[1]
+    assert Strength(**known).chosen_trial is None

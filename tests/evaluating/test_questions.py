@@ -4,8 +4,8 @@ from collections import Counter
 
 from loco_cli.editing.preserve import edited_names
 from loco_cli.evaluating.questions import UNRELATED_PROMPTS, _kept_concepts, questions
-from loco_cli.protocol.everyday import N_JUDGED, drift_prompts
-from loco_cli.protocol.wordings import FORGET, KEEP, bare_name
+from loco_cli.protocol.everyday import N_JUDGED_PROMPTS, drift_prompts
+from loco_cli.protocol.wordings import FORGET_TEMPLATES, KEEP_TEMPLATES, bare_name
 from loco_cli.recipe.load import load_recipe
 
 STYLE = "{kind: style, subject: van gogh, aliases: [vincent]}"
@@ -29,8 +29,8 @@ def test_every_name_is_asked_for_in_every_wording(tiny):
     """
     forget = [q for q in asked(tiny, STYLE) if q.edit == 0]
 
-    assert len(forget) == 2 * len(FORGET["style"])
-    assert sum("vincent" in q.prompt for q in forget) == len(FORGET["style"])
+    assert len(forget) == 2 * len(FORGET_TEMPLATES["style"])
+    assert sum("vincent" in q.prompt for q in forget) == len(FORGET_TEMPLATES["style"])
     assert {q.concept for q in forget} == {"van gogh"}
 
 
@@ -165,7 +165,7 @@ def test_every_neighbour_is_asked_for(tiny):
     found = asked(tiny, STYLE)
 
     keep = Counter((q.kind, q.concept) for q in found if q.edit is None and q.kind)
-    assert set(keep.values()) == {len(KEEP["style"])}
+    assert set(keep.values()) == {len(KEEP_TEMPLATES["style"])}
     per_kind = Counter(kind for kind, _ in keep)
     assert per_kind == {"style": 7, "object": 3, "fact": 3}
 
@@ -205,7 +205,7 @@ def test_everyday_prompts_are_asked_that_nobody_has_read(tiny):
 
     unrelated = [q.prompt for q in questions(tiny.spec, recipe) if q.concept == UNRELATED_PROMPTS]
 
-    assert len(unrelated) == N_JUDGED
+    assert len(unrelated) == N_JUDGED_PROMPTS
     assert not set(unrelated) & set(drift_prompts(edited_names(recipe)))
     near = [bare_name(name) for names in tiny.spec.known_concepts["object"] for name in names]
     assert not [p for p in unrelated for name in near if f" {name} " in p]

@@ -32,7 +32,7 @@ def bench():
 def found(bench):
     """What an edit is told: ranges first, and then a set."""
     recipe = recipe_of()
-    return localize(bench, recipe.edits[0], recipe.localize, may_scatter=True).localization
+    return localize(bench, recipe.edits[0], recipe.localize, allows_sets=True).localization
 
 
 def test_where_no_range_is_enough_a_set_is(found):
@@ -80,7 +80,7 @@ def test_nothing_is_made_twice_and_no_more_than_was_said(found):
     """
     The search of a set goes on with the runs of the ranges; the price beforehand is for both.
     """
-    priced = locogen.cost(locate("tiny-plain"), recipe_of(), may_scatter=True)[0]
+    priced = locogen.cost(locate("tiny-plain"), recipe_of(), allows_sets=True)[0]
     n_pictures = sum(one.n for one in found.scores) + 2
 
     assert found.unet_evaluations == n_pictures * 4 * 2 + 4 * 4
@@ -128,4 +128,4 @@ def test_an_edit_keeps_to_a_range_that_was_asked_for(settings, may):
     """
     A width, or `window: contiguous`, is what the user wants; without them an edit may take a set.
     """
-    assert recipe_of(**settings).localize.may_scatter is may
+    assert recipe_of(**settings).localize.allows_sets is may

@@ -9,7 +9,14 @@ from loco_cli.evaluating.questions import questions, validation_questions
 from loco_cli.families import registry
 from loco_cli.protocol.everyday import _bank, split_everyday
 from loco_cli.protocol.seeds import MAX_SEEDS, STRENGTH_SEEDS, evaluate_seeds, localize_seeds
-from loco_cli.protocol.wordings import EDIT, FORGET, KEEP, LOCALIZE, PRESERVE, VALIDATE
+from loco_cli.protocol.wordings import (
+    EDIT_TEMPLATES,
+    FORGET_TEMPLATES,
+    KEEP_TEMPLATES,
+    LOCALIZE_TEMPLATES,
+    PRESERVE_TEMPLATES,
+    VALIDATE_TEMPLATES,
+)
 from loco_cli.recipe.catalog import entries
 
 RECIPES = {entry.name: entry.load() for entry in entries()}
@@ -36,13 +43,21 @@ def test_no_wording_chooses_and_judges(kind):
 
     One that chooses a strength has neither found layers nor solved.
     """
-    finds_or_solves = {*LOCALIZE[kind], *EDIT[kind], *PRESERVE}
+    finds_or_solves = {*LOCALIZE_TEMPLATES[kind], *EDIT_TEMPLATES[kind], *PRESERVE_TEMPLATES}
 
-    assert not {*FORGET[kind], *KEEP[kind]} & {*finds_or_solves, *VALIDATE[kind]}
-    assert not set(VALIDATE[kind]) & finds_or_solves
-    for templates in (LOCALIZE[kind], EDIT[kind], FORGET[kind], VALIDATE[kind]):
+    assert not {*FORGET_TEMPLATES[kind], *KEEP_TEMPLATES[kind]} & {
+        *finds_or_solves,
+        *VALIDATE_TEMPLATES[kind],
+    }
+    assert not set(VALIDATE_TEMPLATES[kind]) & finds_or_solves
+    for templates in (
+        LOCALIZE_TEMPLATES[kind],
+        EDIT_TEMPLATES[kind],
+        FORGET_TEMPLATES[kind],
+        VALIDATE_TEMPLATES[kind],
+    ):
         assert len(set(templates)) == len(templates)
-    assert len(VALIDATE[kind]) == 8
+    assert len(VALIDATE_TEMPLATES[kind]) == 8
 
 
 def test_no_everyday_prompt_has_two_uses():

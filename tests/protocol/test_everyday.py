@@ -1,6 +1,6 @@
 """The bank of everyday prompts."""
 
-from loco_cli.protocol.everyday import N_DRIFT, _bank, _unrelated_prompts, drift_prompts
+from loco_cli.protocol.everyday import N_DRIFT_PROMPTS, _bank, _unrelated_prompts, drift_prompts
 
 
 def test_the_bank_is_eighty_things_in_four_places():
@@ -10,11 +10,11 @@ def test_the_bank_is_eighty_things_in_four_places():
     few = drift_prompts(())
 
     assert len(_bank()) == len(set(_bank())) == 320
-    assert len(few) == len(set(few)) == N_DRIFT
+    assert len(few) == len(set(few)) == N_DRIFT_PROMPTS
     things = {prompt.split(" on ")[0].split(" in ")[0] for prompt in few}
-    assert len(things) == N_DRIFT
+    assert len(things) == N_DRIFT_PROMPTS
     places = [sum(prompt.endswith(end) for prompt in few) for end in ("beach", "street", "snow")]
-    assert min(places) >= N_DRIFT // 8
+    assert min(places) >= N_DRIFT_PROMPTS // 8
 
 
 def test_what_an_edit_names_is_not_unrelated():

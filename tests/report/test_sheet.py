@@ -123,7 +123,7 @@ def test_what_happened_is_told_in_words(png):
 
     def told(group, *flags, **more):
         pair = BeforeAfter(group, "p", 0, b"", b"", 0.3, 0.1, *flags, **more)
-        return pair.verdict, pair.is_good
+        return pair.verdict, pair.is_success
 
     assert told("forget", True, False, True) == ("became target", True)
     assert told("forget", True, False, False) == ("forgotten", True)

@@ -29,15 +29,15 @@ _Details = Any  # pydantic's ErrorDetails, a TypedDict that moved between its ve
 _Sentence = tuple[str, str | None]
 
 
-def complaint(error: ValidationError, tree: Tree) -> RecipeError:
+def recipe_error(error: ValidationError, tree: Tree) -> RecipeError:
     """Return one thing that is wrong: an unknown key first, since it explains a missing one."""
     details = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")[0]
     path = _known_path(details["loc"], tree)
     message, hint = _SENTENCES.get(details["type"], _other)(path, details)
-    return complain(tree, path, message, hint)
+    return error_at(tree, path, message, hint)
 
 
-def complain(tree: Tree, path: KeyPath, message: str, hint: str | None = None) -> RecipeError:
+def error_at(tree: Tree, path: KeyPath, message: str, hint: str | None = None) -> RecipeError:
     """Return an error about the key at `path`."""
     place = tree.place(path)
     kind = "" if place.startswith("--") else "recipe "
