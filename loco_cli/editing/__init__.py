@@ -1,1 +1,1 @@
-"""From a recipe and its layers to what is added to each tensor."""
+"""The methods that solve for new weights, given a recipe and its layers."""

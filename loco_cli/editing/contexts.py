@@ -1,8 +1,9 @@
 """
-The contexts that keys and values of each layer read, from the states of the text encoders.
+The context of each layer: the input of its key and value projections.
 
-In Stable Diffusion a context is the states themselves, so that every layer reads the same. In
-DeepFloyd they pass a map that all layers share and a norm that is each layer's own.
+In Stable Diffusion, every layer reads the states of the text encoders directly. In DeepFloyd, the
+states first pass through a map that all layers share, then through a norm that belongs to one
+layer.
 """
 
 from collections.abc import Callable
@@ -20,24 +21,34 @@ from loco_cli.models.locate import LocatedModel
 
 @dataclass(frozen=True)
 class Contexts:
-    """The contexts of a model's layers, as functions of a prompt's states: `Contexts(located)`."""
+    """
+    The contexts of a model's layers, as functions of a prompt's states: `Contexts(located)`.
+
+    Args:
+        located: The model. Its tensors are read on first use.
+
+    Example:
+        >>> contexts = Contexts(locate("deepfloyd"))
+        >>> shared = contexts.shared(states)  # [n_tokens, d_text]
+        >>> contexts.of_layer(8)(shared)  # [n_tokens, d_text], the input of layer 8
+    """
 
     located: LocatedModel
 
     @property
     def is_per_layer(self) -> bool:
-        """True if each layer has a context of its own, which depends on all tokens of a prompt."""
+        """True if layers differ in their context, which then depends on all tokens of a prompt."""
         return self.located.spec.context.kind == "per_layer"
 
     def shared(self, states: Tensor) -> Tensor:  # [n_tokens, d_states] -> [n_tokens, d_text]
-        """Return the context that all layers share, made of a prompt's states."""
+        """Map the states of a prompt to the context that all layers share."""
         with torch.no_grad():
             for weight, bias in self._maps:
                 states = functional.linear(states, weight, bias)
         return states
 
     def of_layer(self, layer: int) -> Callable[[Tensor], Tensor]:
-        """Return the function that makes a layer's context of the shared one [n_tokens, d_text]."""
+        """Return the function from the shared context [n_tokens, d_text] to a layer's own."""
         norm = self.located.spec.context.norm_cross
         if norm is None:
             return lambda states: states
@@ -46,7 +57,7 @@ class Contexts:
         return lambda states: _group_normed(states, norm, weight, bias)
 
     def of_pooling(self, pooling: Pooling) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-        """Return the pooling's norm, a function of a prompt's states, and the bias of its mean."""
+        """Return the norm of a pooling, as a function of states, and the bias of its mean."""
         weight, bias = self._affine(pooling.norm)
         return (
             lambda states: _token_normed(states, weight, bias, pooling.epsilon),
@@ -63,7 +74,7 @@ class Contexts:
         return tuple(self._affine(linear.name) for linear in self.located.spec.context.shared)
 
     def _affine(self, name: str) -> tuple[Tensor, Tensor]:
-        """Return weight and bias of a module."""
+        """Return the weight and the bias of a module."""
         return self.reader.read(f"{name}.weight"), self.reader.read(f"{name}.bias")
 
 
@@ -75,10 +86,10 @@ def _group_normed(
     bias: Tensor,  # [d_text]
 ) -> Tensor:  # [n_tokens, d_text]
     """
-    Return a context behind a layer's `norm_cross`.
+    Apply the `norm_cross` of a layer to a context.
 
-    Mean and variance are taken over a group's channels and all tokens, padding too: one changed
-    token moves every other.
+    Mean and variance run over the channels of a group and over all tokens, padding included. A
+    change of one token therefore moves every other token.
     """
     return functional.group_norm(context.T[None], norm.n_groups, weight, bias, norm.epsilon)[0].T
 
@@ -90,5 +101,5 @@ def _token_normed(
     bias: Tensor,  # [d_states]
     epsilon: float,
 ) -> Tensor:  # [n_tokens, d_states]
-    """Return states behind the norm of DeepFloyd's `add_embedding`, each token by itself."""
+    """Apply the norm of DeepFloyd's `add_embedding`, which treats each token separately."""
     return functional.layer_norm(states, weight.shape, weight, bias, epsilon)

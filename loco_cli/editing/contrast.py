@@ -1,5 +1,5 @@
 """
-The channels of a projection that tell a concept, and their edit: the arithmetic of `neurons`.
+The channels of a projection that respond to a concept, and their edit: the maths of `neurons`.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from loco_cli.errors import EditError
 @dataclass(frozen=True)
 class Contrast:
     """
-    A state of each prompt with a concept, [n, d_text], and of each prompt without it.
+    The states of prompts with a concept and of the same prompts without it, each [n, d_text].
     """
 
     concept: Tensor
@@ -24,34 +24,46 @@ class Contrast:
 
     @classmethod
     def of(cls, pairs: Sequence[AlignedPair], position: str) -> "Contrast":
-        """Return the states that tell a concept from its plain prompts, of which one is too few."""
+        """
+        Collect one state of each prompt of some pairs.
+
+        Args:
+            pairs: The prompt pairs. Two are the minimum, since a z-score needs a spread.
+            position: `last-subject` for the subject's last token, `last` for the last token.
+
+        Raises:
+            EditError: There are fewer than two pairs.
+        """
         if len(pairs) < 2:
             raise EditError(
-                "one source prompt has no spread to rank neurons by", "give more under `source`"
+                "cannot rank neurons by one source prompt, which has no spread",
+                "add prompts under `source`",
             )
         concept, plain = [], []
         for pair in pairs:
             at = pair.subject[-1] if position == "last-subject" else len(pair.source) - 1
             concept.append(pair.source[at])
-            plain.append(pair.target[pair.answer(at) if position == "last-subject" else -1])
+            target = pair.target_position(at) if position == "last-subject" else -1
+            plain.append(pair.target[target])
         return cls(torch.stack(concept), torch.stack(plain))
 
     def z_scores(self, weight: Tensor) -> Tensor:  # [d_out, d_text] -> [d_out]
         """
-        Return the z-score of every channel of a projection.
+        Return the z-score of every output channel of a projection.
 
-        It is 0 where nothing differs, large and finite where all does.
+        The score is 0 if the two groups are equal. It stays finite if neither group varies.
         """
-        concept, plain = _answers(self.concept, weight), _answers(self.plain, weight)
+        concept, plain = _outputs(self.concept, weight), _outputs(self.plain, weight)
         difference = concept.mean(0) - plain.mean(0)
         variances = [part.var(0, correction=0) / len(part) for part in (concept, plain)]
         error = (variances[0] + variances[1]).sqrt()
-        least = torch.finfo(error.dtype).eps * difference.abs()  # of answers that never vary
-        return (difference / torch.maximum(error, least)).nan_to_num(0.0)
+        # groups without spread would divide by zero
+        min_error = torch.finfo(error.dtype).eps * difference.abs()
+        return (difference / torch.maximum(error, min_error)).nan_to_num(0.0)
 
     def means(self, weight: Tensor) -> Tensor:  # [d_out, d_text] -> [d_out]
-        """Return every channel's mean over the plain prompts, any bias left out."""
-        return _answers(self.plain, weight).mean(0)
+        """Return the mean of every output channel over the plain prompts, without the bias."""
+        return _outputs(self.plain, weight).mean(0)
 
 
 @dataclass(frozen=True)
@@ -59,8 +71,14 @@ class NeuronEdit:
     """
     An edit of one projection: the chosen channels of each concept, solved together.
 
-    `contrasts`, `chosen` and `keys` go by concept; `directions` are of all keys. A channel that
-    only another concept's edit takes keeps its answers to the keys of this one.
+    A channel moves only for the concepts that chose it. For the keys of all other concepts it keeps
+    its outputs.
+
+    Args:
+        contrasts: The contrast of each concept.
+        chosen: The channels that each concept edits.
+        keys: The keys of each concept.
+        directions: The rows B of `ridge`, for the keys of all concepts.
     """
 
     contrasts: tuple[Contrast, ...]
@@ -77,7 +95,7 @@ class NeuronEdit:
         directions: Tensor,  # [m, d_text]
         n: int,
     ) -> "NeuronEdit":
-        """Return the edit of the n strongest channels that a projection has for each concept."""
+        """Return the edit of the n channels with the largest z-scores for each concept."""
         chosen = tuple(top_channels(contrast.z_scores(weight), n) for contrast in contrasts)
         return cls(tuple(contrasts), chosen, tuple(keys), directions)
 
@@ -87,32 +105,32 @@ class NeuronEdit:
         return torch.linalg.qr(self.directions.T)[1]
 
     def change(self, weight: Tensor) -> tuple[Tensor, Tensor]:  # [d_out, m], [m, d_text]
-        """Return the change of the projection in two factors, float64; other rows are zero."""
+        """Return the change of the projection as two factors in float64; other rows are zero."""
         parts = zip(self.contrasts, self.chosen, self.keys, strict=True)
         return torch.cat([_gaps(weight, *part) for part in parts], dim=1), self.directions
 
     def residual(self, weight: Tensor) -> float:
-        """Return the share of what the chosen channels lack that the change leaves missing."""
-        lacking, _ = self.change(weight)
-        made = lacking @ self.directions @ torch.cat(self.keys).double().T
-        return float((made - lacking).norm() / lacking.norm())
+        """Return the share of the required change that the chosen channels do not make."""
+        gaps, _ = self.change(weight)
+        closed = gaps @ self.directions @ torch.cat(self.keys).double().T
+        return float((closed - gaps).norm() / gaps.norm())
 
 
 def top_channels(z: Tensor, n: int) -> Tensor:  # [d_out] -> [n]
-    """Return the n channels of largest |z|, strongest first, the first of equals."""
+    """Return the n channels with the largest |z|, largest first; the lower index breaks ties."""
     if not 1 <= n <= len(z):
-        raise EditError(f"{n} neurons are asked for, a projection has {len(z)}")
+        raise EditError(f"cannot edit {n} neurons of a projection that has {len(z)}")
     return z.abs().argsort(descending=True, stable=True)[:n]
 
 
 def _gaps(
     weight: Tensor, contrast: Contrast, chosen: Tensor, keys: Tensor
 ) -> Tensor:  # [d_out, m_c]
-    """Return the distance of chosen channels from their plain mean at every key, else zero."""
-    lacking = torch.zeros(len(weight), len(keys), dtype=torch.float64)
-    lacking[chosen] = (contrast.means(weight)[:, None] - _answers(keys, weight).T)[chosen]
-    return lacking
+    """Return the gap of each chosen channel to its plain mean, for every key; other rows are 0."""
+    gaps = torch.zeros(len(weight), len(keys), dtype=torch.float64)
+    gaps[chosen] = (contrast.means(weight)[:, None] - _outputs(keys, weight).T)[chosen]
+    return gaps
 
 
-def _answers(states: Tensor, weight: Tensor) -> Tensor:  # [n, d_text] -> [n, d_out]
+def _outputs(states: Tensor, weight: Tensor) -> Tensor:  # [n, d_text] -> [n, d_out]
     return states.double() @ weight.double().T

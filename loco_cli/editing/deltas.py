@@ -1,19 +1,18 @@
 """
-A solved edit as changes of tensors, and the new weights that they make.
+Solved edits as changes of tensors, and the new weights that result.
 
-A method says of each tensor which one it is and what is to be added to it; reading, rounding,
-counting ranks and measuring drift are the same for all of them.
+A method names each tensor and the change to add. Reading, rounding, counting ranks and measuring
+drift are the same for every method.
 
-A change comes in two factors. With `left = Q R` and `right^T = P S` it is `Q (R S^T) P^T`, so its
-singular values are those of the small matrix `R S^T`: a rank is counted, and what is beyond it
-dropped, without the product ever being formed. Shortened factors each take the square root of each
-singular value, and that matters beyond their size: keys that are nearly parallel give factors whose
-large parts cancel in the product, and a float32 of such a part has rounded off more than the
-product holds.
+A change has two factors. With `left = Q R` and `right^T = P S`, the change is `Q (R S^T) P^T`. Its
+singular values are those of the small matrix `R S^T`, so the rank follows without the full product.
+Shortened factors each take the square root of the singular values, which also protects precision.
+Nearly parallel keys give factors with large parts that cancel in the product. In float32, the
+rounding error of such parts can exceed the product itself.
 
-The drift of a prompt is how far an edited tensor answers its words otherwise than before, of what
-it answered: |ΔW x| / |W x| over the words, Frobenius; the drift of an edit is the mean over
-tensors. Prompts to preserve are counted apart from unrelated ones.
+The drift of a prompt is the relative change of a tensor's outputs for its words: |ΔW x| / |W x|,
+Frobenius norms over the words. The drift of an edit is the mean over its tensors. Preserved and
+unrelated prompts are counted separately.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,19 +31,19 @@ from loco_cli.manifest import Drift, EditRecord, TensorEdit
 from loco_cli.models.locate import LocatedModel
 from loco_cli.recipe.record import EditEntry, Recipe
 
-# a copy of a tensor, its new weight in the slot's dtype, and how far that is from the base's
+# one copy of a tensor, its new weight in the slot's dtype, and the record of its change
 NewWeight = tuple[TensorSlot, Tensor, TensorEdit]
-# half a unit in the last place of float32, which exported factors are rounded to: a part of the
-# change that is smaller than that is not missed
-_NEGLIGIBLE = 2.0**-25
+# share of the change's norm: exported factors are float32, and this is half a unit in its last
+# place, so rounding hides a smaller part
+_MAX_DROPPED_SHARE = 2.0**-25
 
 
 class Update(Protocol):
     """
-    The change of a weight, or of each of several that read alike.
+    The change of one weight, or of several weights with the same inputs.
 
-    `directions` is its right factor, which all weights share. `triangle` stands for it where ranks
-    are counted: the triangular factor of its transpose.
+    `directions` is the right factor, which all weights share. `triangle` is the triangular factor
+    of its transpose; it replaces the right factor when ranks are counted.
     """
 
     @property
@@ -54,17 +53,19 @@ class Update(Protocol):
     def triangle(self) -> Tensor: ...  # [*, m]
 
     def change(self, weight: Tensor) -> tuple[Tensor, Tensor]:  # [d_out, m], [m, d_in], float64
-        """Return the change of a weight [d_out, d_in] in two factors."""
+        """Return the change of a weight [d_out, d_in] as two factors."""
         ...
 
 
 @dataclass(frozen=True)
 class DriftProbe:
     """
-    Prompts whose drift is measured, and what a tensor reads of them, [n_tokens, d_in] each.
+    Prompts for measuring drift, and the inputs that a tensor reads for them.
 
-    The first `n_preserved` are those that the edits of a recipe preserve, whichever tensors they
-    are rows of the solve in; the others are unrelated.
+    Args:
+        prompts: The preserved prompts of a recipe first, then unrelated ones.
+        rows: The input of the tensor for the words of each prompt, [n_tokens, d_in].
+        n_preserved: The number of preserved prompts.
     """
 
     prompts: tuple[str, ...] = ()
@@ -72,7 +73,7 @@ class DriftProbe:
     n_preserved: int = 0
 
     def drifts(self, weight: Tensor, change: Tensor) -> tuple[float, ...]:  # [d_out, d_in] each
-        """Return the drift of every prompt in a weight that changes so."""
+        """Return the drift of every prompt for a weight and its change."""
         if not self.rows:
             return ()
         lengths = torch.tensor([len(rows) for rows in self.rows])
@@ -83,11 +84,11 @@ class DriftProbe:
         sums = torch.zeros(2, len(lengths), dtype=torch.float64)
         sums[0].index_add_(0, owner, after)
         sums[1].index_add_(0, owner, before)
-        shares = (sums[0] / sums[1]).nan_to_num(0.0).sqrt()  # a prompt may hold no word
+        shares = (sums[0] / sums[1]).nan_to_num(0.0).sqrt()  # a prompt without words gives 0 / 0
         return tuple(shares.tolist())
 
     def mean(self, by_tensor: Sequence[Sequence[float]]) -> Drift | None:
-        """Return the drift of an edit from that of every prompt in each of its tensors."""
+        """Average the drift of each prompt over the tensors of an edit."""
         if not self.prompts or not by_tensor:
             return None
         by_prompt = [fmean(drifts) for drifts in zip(*by_tensor, strict=True)]
@@ -98,9 +99,9 @@ class DriftProbe:
 @dataclass(frozen=True)
 class TensorChange:
     """
-    One tensor that changes, in all of its copies: `TensorChange("unet", "...to_k.weight", update)`.
+    The change of one tensor and all its copies: `TensorChange("unet", "...to_k.weight", update)`.
 
-    `probe` measures its drift.
+    `probe` measures the drift that the change causes.
     """
 
     component: str
@@ -112,10 +113,13 @@ class TensorChange:
 @dataclass(frozen=True)
 class SolvedEdit:
     """
-    An edit before it is written: what is added to each tensor, and what was solved.
+    A solved edit that is not yet written.
 
-    `records` has an entry for each edit of the recipe. An edit's record has the ridge of its first
-    tensor.
+    Args:
+        changes: The change of each tensor.
+        records: One manifest entry for each edit of the recipe, with the ridge of its first tensor.
+        preserved: The subjects and prompts that the edit preserves.
+        seconds: The duration of the solve.
     """
 
     changes: tuple[TensorChange, ...]
@@ -135,7 +139,7 @@ def edit_record(
     residual: float | None = None,
     pooled: bool | None = None,
 ) -> EditRecord:
-    """Return the manifest's record of an edit; one of a text encoder has no layers."""
+    """Return the manifest entry of an edit; an edit of a text encoder has no layers."""
     concept = entry.concept
     return EditRecord(
         kind=concept.kind,
@@ -154,21 +158,29 @@ def edit_record(
 
 def new_weights(located: LocatedModel, solved: SolvedEdit) -> tuple[NewWeight, ...]:
     """
-    Return every edited copy of every tensor.
+    Return the new weight of every copy of every tensor that changes.
 
-    Raises EditError where one is not finite, or none differs from what it was.
+    Args:
+        located: The base model. Its files are read and not changed.
+        solved: The edit.
+
+    Returns:
+        The slot, the new weight in the slot's dtype, and the record of each change.
+
+    Raises:
+        EditError: A new weight is not finite, or every weight is equal to its old one.
     """
     weights = tuple(iter_new_weights(located, solved))
     if not any(edit.relative_change for _, _, edit in weights):
         raise EditError(
-            f"the edit changes nothing: all of its {len(weights)} tensors keep their values",
+            f"the edit changes nothing: all {len(weights)} tensors keep their values",
             "lower `--ridge`",
         )
     return weights
 
 
 def iter_new_weights(located: LocatedModel, solved: SolvedEdit) -> Iterator[NewWeight]:
-    """Yield every edited copy of every tensor, in the order of the changes."""
+    """Yield the new weight of every copy of every tensor, in the order of the changes."""
     for change in solved.changes:
         for slot in located.checkpoint.slots(change.component, change.name):
             weight, left, right = read_change(slot, change.update)
@@ -176,7 +188,7 @@ def iter_new_weights(located: LocatedModel, solved: SolvedEdit) -> Iterator[NewW
             stored = (weight.double() + wanted).to(weight.dtype)
             made = stored.double() - weight.double()
             _, left_triangle = torch.linalg.qr(left)
-            product = left_triangle @ change.update.triangle.T  # of the rank of the change
+            product = left_triangle @ change.update.triangle.T  # its rank is that of the change
             yield (
                 slot,
                 stored,
@@ -195,16 +207,16 @@ def iter_new_weights(located: LocatedModel, solved: SolvedEdit) -> Iterator[NewW
 def read_change(
     slot: TensorSlot, update: Update
 ) -> tuple[Tensor, Tensor, Tensor]:  # [d_out, d_in], [d_out, m], [m, d_in]
-    """Return a tensor as it is and its change in two factors; raises EditError."""
+    """Return the present weight of a slot and its change as two factors; raises EditError."""
     weight = read_tensor(slot)
     d_in = update.directions.shape[1]
     if weight.shape[1] != d_in:
         raise EditError(
             f"`{slot.key}` reads {weight.shape[1]} numbers per token, "
-            f"the text encoder writes {d_in}"
+            f"but the text encoder returns {d_in}"
         )
     if not torch.isfinite(weight).all():
-        raise EditError(f"`{slot.key}` of the base holds NaN or Inf")
+        raise EditError(f"`{slot.key}` of the base contains NaN or Inf")
     return weight, *update.change(weight)
 
 
@@ -218,15 +230,16 @@ def shorten(
     right: Tensor,  # [m, d_in]
 ) -> tuple[Tensor, Tensor]:  # [d_out, r], [r, d_in], float64
     """
-    Return the shortest two factors of the same product, where r is its numerical rank.
+    Shorten two factors to the numerical rank r of their product.
 
-    They are orthogonal, and equal in norm. All that is left out together has less than 2^-25 of
-    the product's Frobenius norm; r is 0 where the product is nothing.
+    The columns of the left factor are orthogonal, the rows of the right one too, and both have the
+    same norms. The dropped part has less than 2^-25 of the Frobenius norm of the product. A product
+    of zero has r = 0.
     """
     q_left, r_left = torch.linalg.qr(left.double())
     q_right, r_right = torch.linalg.qr(right.double().T)
     u, sizes, vh = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
-    rest = sizes.square().flip(0).cumsum(0).flip(0).sqrt()  # the norm of each value and those after
-    rank = int((rest > _NEGLIGIBLE * rest[0]).sum())
+    rest = sizes.square().flip(0).cumsum(0).flip(0).sqrt()  # entry i is the norm of sizes[i:]
+    rank = int((rest > _MAX_DROPPED_SHARE * rest[0]).sum())
     root = sizes[:rank].sqrt()
     return q_left @ (u[:, :rank] * root), (root[:, None] * vh[:rank]) @ q_right.T

@@ -1,25 +1,25 @@
 """
 Diff-QuickFix: rewrite the output projection of a text encoder's first self-attention.
 
-Tracing found one state in CLIP's text encoder that restores a corrupted concept: what the first
-self-attention writes at the subject's last token. The linear map that writes it is given new
-answers, in closed form:
+Causal tracing found one state in CLIP's text encoder that restores a corrupted concept: the output
+of the first self-attention at the subject's last token. Diff-QuickFix solves for a new projection
+that writes the state of the target prompt instead:
 
     min_W  sum_i |W k_i - (z_i - b)|^2 + ridge |W - W'|^2
     W = (ridge W' + sum_i (z_i - b) k_i^T) (ridge I + sum_i k_i k_i^T)^-1
 
-    symbol   what
-    W', b    `out_proj` as it is, and its bias, which stays and is added to every answer
-    k_i      what `out_proj` reads at a position of a source prompt
-    z_i      what it writes at the position of the target prompt that answers to it
+    symbol   meaning
+    W', b    the present weight of `out_proj`, and its bias, which does not change
+    k_i      the input of `out_proj` at a position of a source prompt
+    z_i      its output at the matching position of the target prompt
 
-Since `z_i - b = W' t_i`, where `t_i` is what it reads of the target prompt, this is the system that
-LocoEdit solves for keys and values, and the same rows take part: `tokens`, several concepts at
-once, prompts that keep their answers. The first self-attention reads nothing but tokens and
-positions, so no layer has to run before it.
+Let `t_i` be the input of `out_proj` for the target prompt. Then `z_i - b = W' t_i`, which is the
+system that LocoEdit solves for keys and values. The same options apply: `tokens`, several concepts
+at once, and preserved prompts. The first self-attention depends only on tokens and positions, so
+no other layer has to run.
 
-Basu et al. 2024, arXiv:2310.13730. Their code fits to `z_i`, and the bias is then added to answers
-that hold it already.
+Basu et al. 2024, arXiv:2310.13730. Their code fits to `z_i`, which already includes the bias, so
+their edited encoder adds it twice.
 """
 
 from collections.abc import Sequence
@@ -37,42 +37,41 @@ if TYPE_CHECKING:
     from loco_cli.editing.deltas import SolvedEdit
     from loco_cli.encoders.encode import CheckpointEncoder, EncoderPart
 
-_LEAVE_OUT = "or use `--method locoedit`"
+_USE_LOCOEDIT = "or use `--method locoedit`"
 
 
 def check(located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet] | None) -> None:
-    """Raise RequestError where no first self-attention of CLIP's can be edited, as asked."""
+    """Raise RequestError if the model has no CLIP text encoder that the recipe may edit."""
     method, encoders = recipe.edit.method, located.spec.context.encoders
     if recipe.edit.layer_range != "auto":
         raise RequestError(
-            f"method `{method}` edits the text encoder, and no layers of the UNet",
-            f"leave the layers out (`--set edit.layer_range=auto`), {_LEAVE_OUT}",
+            f"method `{method}` edits the text encoder and takes no layers of the UNet",
+            f"leave the layers out (`--set edit.layer_range=auto`), {_USE_LOCOEDIT}",
         )
     if any(encoder.kind != "clip" for encoder in encoders):
         raise RequestError(
-            f"method `{method}` rests on a causal state that CLIP's text encoder has; that of "
-            f"`{located.name}` is T5, which looks both ways, and the papers found none in it",
+            f"method `{method}` needs the single causal state of CLIP's text encoder; "
+            f"`{located.name}` uses T5, which is bidirectional, and the papers found no such state "
+            "in it",
             "use `--method locoedit`",
         )
     if not located.has_encoders:
         raise RequestError(
-            f"method `{method}` edits the text encoder, and `{printable(located.path)}` has "
-            "none of "
-            "its own",
-            f"give the whole checkpoint, {_LEAVE_OUT}",
+            f"method `{method}` edits the text encoder, but `{printable(located.path)}` has none",
+            f"give the whole checkpoint, {_USE_LOCOEDIT}",
         )
     if len(encoders) > 1 and recipe.edit.encoders != "all":
         raise RequestError(
-            f"`{located.name}` has {len(encoders)} text encoders, in which the papers found no "
-            f"single causal state that method `{method}` could edit",
-            f"edit all of them with `--set edit.encoders=all`, {_LEAVE_OUT}",
+            f"method `{method}` edits a single causal state, but `{located.name}` has "
+            f"{len(encoders)} text encoders, in which the papers found no such state",
+            f"edit all of them with `--set edit.encoders=all`, {_USE_LOCOEDIT}",
         )
 
 
 def tensors(
     located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet]
 ) -> tuple[TensorKey, ...]:
-    """Return the projection by which each encoder's first self-attention writes its answer."""
+    """Return the output projection of the first self-attention of each text encoder."""
     return tuple(
         (encoder.component, f"{encoder.self_attention_path(0)}.{encoder.out_projection[0]}.weight")
         for encoder in located.spec.context.encoders
@@ -85,7 +84,7 @@ def solve(
     layers_of: Sequence[LayerSet],
     encoder: "CheckpointEncoder",
 ) -> "SolvedEdit":
-    """Return the solved edit of a recipe: all of its edits together, in each text encoder apart."""
+    """Solve all edits of a recipe together, separately for each text encoder."""
     from loco_cli.editing.deltas import (  # torch lives behind this line
         SolvedEdit,
         TensorChange,
@@ -122,7 +121,7 @@ def solve(
 
 
 def _up_to_out_proj(part: "EncoderPart") -> "CheckpointEncoder":
-    """Return an encoder that stops before the first `out_proj`; that reads its states."""
+    """Return an encoder whose states are the inputs of the first `out_proj`."""
     from loco_cli.encoders.clip import ClipShape
     from loco_cli.encoders.encode import CheckpointEncoder
 

@@ -1,15 +1,15 @@
 """
-The prompts of a recipe, encoded, as a system to solve: keys that move, and keys that stay.
+The encoded prompts of a recipe as a linear system: keys that move, and keys that stay.
 
-Which positions of a source prompt are keys is `tokens`:
+The setting `tokens` selects the positions of a source prompt that become keys:
 
-    last-subject     the subject's last token alone, as the paper's released code does
-    subject-to-end   that token and every later position: a causal encoder carries the concept on
-                     into all of them, end token and padding included
+    last-subject     only the subject's last token, as in the paper's released code
+    subject-to-end   that token and every later position: a causal encoder passes the concept on
+                     to all of them, including the end token and padding
     all              every position
 
-Both prompts of a pair run alike behind the subject, so position i of the source answers to position
-`i - shift` of the target, where `shift` is the difference of their end positions.
+After the subject, both prompts of a pair have the same words. Position i of the source therefore
+matches position `i - shift` of the target, where `shift` is the difference of their end positions.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -27,19 +27,25 @@ from loco_cli.layers import LayerSet
 from loco_cli.protocol.everyday import drift_prompts
 from loco_cli.recipe.record import Recipe
 
-Read = Callable[[Tensor], Tensor]  # the states that all tensors are given -> those that one reads
+Read = Callable[[Tensor], Tensor]  # shared states -> the input of one tensor
 
 
-def _as_given(states: Tensor) -> Tensor:
+def _identity(states: Tensor) -> Tensor:
     return states
 
 
 @dataclass(frozen=True)
 class AlignedPair:
     """
-    A prompt pair, encoded: states [n_tokens, d_text], the subject's positions, the end positions.
+    An encoded prompt pair with the positions that match.
 
-    `start` is where words may begin: behind the start token, which says nothing, if there is one.
+    Args:
+        source: The states of the source prompt, [n_tokens, d_text].
+        target: The states of the target prompt, [n_tokens, d_text].
+        subject: The positions of the subject in the source prompt.
+        source_end: The position of the first end token of the source prompt.
+        target_end: The position of the first end token of the target prompt.
+        start: The position of the first word: 1 after a start token, else 0.
     """
 
     source: Tensor
@@ -49,25 +55,31 @@ class AlignedPair:
     target_end: int
     start: int = 1
 
-    def answer(self, position: int) -> int:
-        """Return the target position that a source position should read as."""
+    def target_position(self, position: int) -> int:
+        """Return the position of the target prompt that matches one of the source prompt."""
         if position < self.subject[0]:
-            return min(position, self.target_end)  # the prompts begin alike
+            return min(position, self.target_end)  # both prompts begin with the same words
         shifted = max(position, self.subject[-1]) - (self.source_end - self.target_end)
         return min(max(shifted, self.start), len(self.target) - 1)
 
     def read(self, read: Read) -> "AlignedPair":
-        """Return the pair as a tensor reads it."""
+        """Map the states of both prompts to the input of a tensor."""
         return replace(self, source=read(self.source), target=read(self.target))
 
 
 @dataclass(frozen=True)
 class Problem:
     """
-    The prompts of a recipe, encoded: the pairs of each edit, and what is preserved.
+    The encoded prompts of a recipe.
 
-    A tensor reads them by a function of its own, from states that are given to all of them. The
-    drift of `preserved` and of `unrelated` prompts is measured.
+    All tensors share these states. The argument `read` of a method maps them to the input of one
+    tensor, and is the identity by default.
+
+    Args:
+        recipe: The recipe, for its settings.
+        pairs: The prompt pairs of each edit.
+        preserved: The preserved prompts by their text. Their drift is measured.
+        unrelated: Prompts for measuring drift that take no part in the solve.
     """
 
     recipe: Recipe
@@ -76,7 +88,7 @@ class Problem:
     unrelated: tuple[EncodedPrompt, ...] = ()
 
     def mapped(self, read: Read) -> "Problem":
-        """Return the problem with other states for all tensors, made of the present ones."""
+        """Map the shared states, and return the problem with the new ones."""
         return replace(
             self,
             pairs=tuple(tuple(pair.read(read) for pair in edit) for edit in self.pairs),
@@ -93,9 +105,11 @@ class Problem:
         prompts_of: Mapping[tuple[int, ...], Collection[str]],
     ) -> dict[int, "Problem"]:
         """
-        Return the problem of each layer: it preserves the prompts of the edits that share it.
+        Return the problem of each layer, which preserves the prompts of the edits in that layer.
 
-        `edits_of` has the edits of each layer, `prompts_of` what they preserve together.
+        Args:
+            edits_of: The indices of the edits in each layer.
+            prompts_of: The prompts that a group of edits preserves.
         """
         problem_of = {
             edits: replace(
@@ -108,31 +122,35 @@ class Problem:
         }
         return {layer: problem_of[edits] for layer, edits in edits_of.items()}
 
-    def solve(self, edits: Sequence[int], read: Read = _as_given) -> Solution:
-        """Return the solution of some edits together, for tensors that read so."""
+    def solve(self, edits: Sequence[int], read: Read = _identity) -> Solution:
+        """Solve some edits together, for the tensors whose input is `read` of the states."""
         rows = [self.rows(i, read) for i in edits]
         keys, targets = (torch.cat(parts) for parts in zip(*rows, strict=True))
         preserved, fixed = self.preserved_rows(read)
         return solve_keys(keys, targets, preserved, fixed, self.recipe.edit.fixed_ridge)
 
-    def rows(self, edit: int, read: Read = _as_given) -> tuple[Tensor, Tensor]:  # [m, d] each
+    def rows(self, edit: int, read: Read = _identity) -> tuple[Tensor, Tensor]:  # [m, d] each
         """
-        Return the keys of an edit that move, and their targets; rows in place are left out.
+        Return the keys of an edit that move, and their targets.
 
-        Of all tokens those stay that a preserved prompt has too: in a causal encoder whatever
-        comes before a subject is the same for its neighbours.
+        Keys that equal their target are left out. With `tokens: all`, keys that a preserved prompt
+        shares are left out too. In a causal encoder, a prompt and its neighbours share all states
+        before the subject.
+
+        Raises:
+            EditError: Every key equals its target.
         """
         tokens, moving = self.recipe.edit.tokens, []
         for pair in (pair.read(read) for pair in self.pairs[edit]):
             last = pair.subject[-1]
             stop = last + 1 if tokens == "last-subject" else len(pair.source)
             for position in range(0 if tokens == "all" else last, stop):
-                key, target = pair.source[position], pair.target[pair.answer(position)]
+                key, target = pair.source[position], pair.target[pair.target_position(position)]
                 if not torch.equal(key, target):
                     moving.append((key, target))
         if not moving:
             raise EditError(
-                "every source prompt already reads as its target; there is nothing to edit"
+                "every source prompt already equals its target; there is nothing to edit"
             )
         keys, targets = map(torch.stack, zip(*moving, strict=True))
         if tokens != "all":
@@ -143,13 +161,13 @@ class Problem:
         return keys[free], targets[free]
 
     def preserved_rows(
-        self, read: Read = _as_given
+        self, read: Read = _identity
     ) -> tuple[Tensor, Tensor | None]:  # [p, d], [f, d]
         """
-        Return the keys that are rows of the ridge system, and those that are kept exactly.
+        Return the preserved keys that are rows of the ridge system, and those kept exactly.
 
-        In the null-space form that is all up to the end of a prompt's words; the padding behind
-        it, which would fill every direction, stays in the system.
+        The ridge form has no exact keys. The null-space form keeps a prompt exactly up to its end
+        token. Padding stays in the ridge system, because it would use up every direction.
         """
         states = [read(prompt.states) for prompt in self.preserved.values()]
         nothing = read(self.pairs[0][0].source)[:0]
@@ -160,8 +178,8 @@ class Problem:
         words = [rows[:end] for rows, end in zip(states, ends, strict=True)]
         return torch.cat([nothing, *padding]), torch.cat(words)
 
-    def drift_probe(self, read: Read = _as_given) -> DriftProbe:
-        """Return the prompts whose drift is measured, with the rows of their words."""
+    def drift_probe(self, read: Read = _identity) -> DriftProbe:
+        """Return the probe for the drift of a tensor whose input is `read` of the states."""
         start = self.pairs[0][0].start
         prompts = (*self.preserved.values(), *self.unrelated)
         return DriftProbe(
@@ -179,9 +197,17 @@ def encode_problem(
     padded: bool | Collection[str] = True,
 ) -> Problem:
     """
-    Return all prompts of a recipe encoded in one pass, and a few that it has nothing to do with.
+    Encode all prompts of a recipe, and unrelated ones that measure drift, in one pass.
 
-    Those that are not `padded` stop at their end token.
+    Args:
+        recipe: The recipe with the edits.
+        preserved: The prompts that keep their keys and values.
+        encoder: The text encoder of the model.
+        padded: The prompts to encode with all their padding, True for every prompt. The others
+            stop at their end token.
+
+    Raises:
+        ConceptError: A source prompt contains no token of its subject.
     """
     pairs = [entry.edit_pairs for entry in recipe.edits]
     edited = [prompt for edit in pairs for pair in edit for prompt in (pair.source, pair.target)]
@@ -203,7 +229,7 @@ def encode_problem(
 
 
 def edits_by_layer(layers_of: Sequence[LayerSet]) -> dict[int, tuple[int, ...]]:
-    """Return which edits share each layer that changes, from the layers of each edit."""
+    """Invert the layers of each edit to the edits of each layer, in the order of layers."""
     return {
         layer: tuple(i for i, layers in enumerate(layers_of) if layer in layers)
         for layer in sorted({layer for layers in layers_of for layer in layers})

@@ -1,23 +1,24 @@
 """
-LocoEdit: rewrite keys and values of the located layers, so that one prompt reads as another.
+LocoEdit: rewrite the keys and values of some layers, so that one prompt acts as another.
 
-For every prompt pair the text embeddings of the source prompt are keys, and the weight's own
-answer to the target prompt's embeddings is what they should get: values W t_i, in the closed form
-of `ridge`. Which positions of the prompt take part is `tokens`, in `keys`.
+The keys are the text embeddings x_i of the source prompts. Their new values are W t_i, the present
+outputs for the target prompts. The weight follows in the closed form of `ridge`. The setting
+`tokens` selects the positions of a prompt, see `keys`.
 
-    symbol    here                   what
+    symbol    code                   meaning
     x_i       `Problem.rows`         embeddings of source prompts, which move
-    t_i       `Problem.rows`         embeddings of target prompts that answer to them
-    p_j       `preserved_rows`       embeddings of prompts to preserve, at every position
-    lambda    `fixed_ridge`          the price of moving
+    t_i       `Problem.rows`         embeddings of target prompts at the matching positions
+    p_j       `preserved_rows`       embeddings of preserved prompts, at every position
+    lambda    `fixed_ridge`          the penalty on a change of the weight
 
-Prompts to preserve are keys that must keep their values, in the same system; or their words are
-kept exactly, the change being orthogonal to them, and their padding in the system.
+Preserved prompts are keys that should keep their values. In the ridge form they are rows of the
+same system. In the null-space form the change is orthogonal to their words, and only their padding
+is in the system.
 
-With `pooled`, what sums up a prompt past the layers is rewritten as well. DeepFloyd's
-`add_embedding` pools the states of T5 for every block of the UNet: their mean, a token of its own,
-attends to all of them. Its queries, keys and values are linear maps as those of a layer are, of
-tokens and mean, and are sent where the target prompt's go in the same closed form.
+With `pooled`, the edit also covers DeepFloyd's `add_embedding`, which pools the states of T5 for
+every block of the UNet. There the mean of the states is a token of its own that attends to all
+states. The queries, keys and values are linear maps like those of a layer, so the same closed form
+applies to them.
 
 Basu et al. 2024, arXiv:2405.01008, section 4.
 """
@@ -45,10 +46,10 @@ if TYPE_CHECKING:
 
 
 def check(located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet] | None) -> None:
-    """Raise RequestError where nothing pools a prompt that is to be edited."""
+    """Raise RequestError if the recipe edits a pooling that the model does not have."""
     if recipe.edit.pooled and located.spec.context.pooling is None:
         raise RequestError(
-            f"`{located.name}` pools no prompt by weights of its UNet",
+            f"the UNet of `{located.name}` has no weights that pool the prompt",
             "leave `edit.pooled` out",
         )
     check_prompt_keys(located, recipe)
@@ -57,7 +58,7 @@ def check(located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet] |
 def tensors(
     located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet]
 ) -> tuple[TensorKey, ...]:
-    """Return keys and values of the layers, and the maps of a pooling that is to be edited."""
+    """Return the key and value projections of the layers, and the maps of an edited pooling."""
     network, pooling = located.spec.network, located.spec.context.pooling
     pooled = pooling.tensor_names() if pooling and recipe.edit.pooled else ()
     return (*layer_tensors(located, layers_of), *((network, name) for name in pooled))
@@ -67,9 +68,9 @@ def solve(
     located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet], encoder: "TextEncoder"
 ) -> "SolvedEdit":
     """
-    Return the solved edit of a recipe whose edits touch the given layers, one set for each edit.
+    Solve a recipe, given the layers of each edit.
 
-    Edits are solved together in every layer that they share.
+    Edits that share a layer are solved together in it.
     """
     from loco_cli.editing.contexts import Contexts  # torch lives behind this line
     from loco_cli.editing.deltas import SolvedEdit, TensorChange, edit_record
@@ -82,7 +83,7 @@ def solve(
         for edits in dict.fromkeys(edits_of.values())
     }
     prompts = tuple(dict.fromkeys(chain.from_iterable(prompts_of.values())))
-    # a norm over all tokens needs all of them, wherever they stand
+    # a norm over all tokens needs the padding of every prompt
     padded = True if contexts.is_per_layer else fully_padded_prompts(recipe, preserved)
     encoded = encode_problem(recipe, prompts, encoder, padded=padded)
     problem = encoded.mapped(contexts.shared) if spec.context.shared else encoded
@@ -100,7 +101,7 @@ def solve(
             layers,
             ridge=solution_of[layers[0]].ridge,
             n_keys=len(problem_in[layers[0]].rows(i, contexts.of_layer(layers[0]))[0]),
-            residual=_missing(
+            residual=_residual(
                 problem_in, i, {layer: solution_of[layer] for layer in layers}, contexts
             ),
             pooled=recipe.edit.pooled or None,
@@ -112,13 +113,13 @@ def solve(
     return SolvedEdit(changes, records, preserved)
 
 
-def _missing(
+def _residual(
     problem_in: "Mapping[int, Problem]",
     edit: int,
     solution_of: "Mapping[int, Solution]",
     contexts: "Contexts",
 ) -> float:
-    """Return the largest share of an edit's own change that is missing in one of its layers."""
+    """Return the largest residual of an edit over its layers."""
     different = {id(solution): layer for layer, solution in solution_of.items()}
     return max(
         solution_of[layer].residual(*problem_in[layer].rows(edit, contexts.of_layer(layer)))
@@ -134,7 +135,7 @@ def _solutions(
     """
     Return the solution of each layer that changes.
 
-    Where all layers read alike, those of the same edits share a solution; else each has its own.
+    Layers of the same edits share one solution, unless each layer has its own context.
     """
     solutions: dict[tuple[tuple[int, ...], int | None], Solution] = {}
     solution_of: dict[int, Solution] = {}
@@ -149,7 +150,7 @@ def _solutions(
 def _pooled_changes(
     problem: "Problem", contexts: "Contexts", pooling: Pooling
 ) -> "tuple[TensorChange, ...]":
-    """Return the changes of the pooling's maps."""
+    """Solve for the maps of a pooling and return their changes."""
     from loco_cli.editing.deltas import TensorChange
 
     read, mean_bias = contexts.of_pooling(pooling)
@@ -160,11 +161,15 @@ def _pooled_changes(
 
 def _solve_pooled(problem: "Problem", read: "Read", mean_bias: "Tensor") -> "Solution":
     """
-    Return the solution of all edits together for the maps of a pooling.
+    Solve all edits together for the maps of a pooling.
 
-    `read` norms a prompt's states as the encoders give them; `mean_bias` [1, d_states] is added to
-    their mean. The mean of every source prompt moves, whichever of its tokens do; that of every
-    preserved prompt stays.
+    The mean of every source prompt moves, and the mean of every preserved prompt stays. That does
+    not depend on `tokens`.
+
+    Args:
+        problem: The prompts with the states of the text encoder.
+        read: The norm that the pooling applies to these states.
+        mean_bias: The bias of the mean token, [1, d_states].
     """
     import torch
 

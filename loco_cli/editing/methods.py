@@ -1,13 +1,13 @@
 """
-The methods of editing as modules of one form, and the checks that they share.
+The common interface of the editing methods, and the checks that they share.
 
-The module that a row of `EDIT_METHODS` names has three functions:
+Each row of `EDIT_METHODS` names a module with three functions:
 
-    check     raise where a recipe cannot be edited as asked, before anything is loaded
+    check     refuse a recipe that the method cannot edit, before anything is loaded
     tensors   return the tensors that change
     solve     return the solved edit
 
-No module imports torch before it solves, so that a plan is refused where its edit would be.
+A module imports torch only in `solve`, so a plan checks a recipe without torch.
 """
 
 import time
@@ -26,40 +26,41 @@ if TYPE_CHECKING:
     from loco_cli.editing.deltas import SolvedEdit
     from loco_cli.encoders.encode import CheckpointEncoder
 
-TensorKey = tuple[str, str]  # component and diffusers' name of a tensor
+TensorKey = tuple[str, str]  # the component and diffusers' name of a tensor
 
-_UNREAD_SETTING = (
-    "`edit.{key}` is set, which method `{method}` does not read",
-    "it is for `--method {readers}`",
+# message and hint for a setting that a method ignores, by the setting if it has its own
+_UNUSED_SETTING = (
+    "method `{method}` does not use `edit.{key}`",
+    "leave it out, or use `--method {readers}`",
 )
-_UNREAD_SETTINGS = {
+_UNUSED_SETTINGS = {
     "pooled": (
-        "method `{method}` edits nothing that pools a prompt",
+        "method `{method}` cannot edit the pooling of a prompt",
         "leave `edit.pooled` out, or use `--method {readers}`",
     ),
     "neurons": (
-        "method `{method}` holds no neurons, and {value} are asked for",
-        "use `--method {readers}`, or leave `--neurons` out",
+        "method `{method}` does not edit neurons, but `neurons` is {value}",
+        "leave `--neurons` out, or use `--method {readers}`",
     ),
 }
 
 
 class EditModule(Protocol):
-    """The module of a method."""
+    """The module of an editing method."""
 
     def check(
         self, located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet] | None
     ) -> None:
         """
-        Raise RequestError where the method does not apply to a model, or not as asked.
+        Raise RequestError if the method cannot edit the model as the recipe asks.
 
-        `layers_of` has the layers of each edit, and is None where they are still to be found.
+        `layers_of` has the layers of each edit, or is None if a search has yet to find them.
         """
 
     def tensors(
         self, located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet]
     ) -> tuple[TensorKey, ...]:
-        """Return the tensors that change, for edits in these layers."""
+        """Return the tensors that change, given the layers of each edit."""
 
     def solve(
         self,
@@ -69,22 +70,32 @@ class EditModule(Protocol):
         encoder: "CheckpointEncoder",
     ) -> "SolvedEdit":
         """
-        Return the solved edit of a recipe whose edits are in these layers, one set for each edit.
+        Solve a recipe, given the layers of each edit.
 
-        The sets are empty for a method that edits no layers of the network.
+        The layer sets are empty for a method that edits the text encoder.
         """
 
 
 def module_of(settings: EditSettings) -> EditModule:
-    """Return the module of the method that the settings name."""
+    """Import the module of the method in the settings."""
     return cast(EditModule, import_module(EDIT_METHODS[settings.method].module))
 
 
 def check_edit(located: LocatedModel, recipe: Recipe) -> None:
-    """Raise RequestError where a recipe's method does not apply to a model, or not as asked."""
+    """
+    Check a recipe against a model, from headers alone.
+
+    Args:
+        located: The model to edit.
+        recipe: The recipe with its edits and settings.
+
+    Raises:
+        RequestError: The method cannot edit this model, does not use a setting of the recipe, or
+            does not have a layer that the recipe names.
+    """
     if recipe.edit.preserve_form == "null-space" and recipe.preserve == "none":
         raise RequestError(
-            "`preserve: none` leaves `edit.preserve_form: null-space` nothing to keep",
+            "`edit.preserve_form: null-space` needs prompts to preserve, but `preserve` is `none`",
             "list what to preserve, or leave `preserve_form` out",
         )
     _check_settings(EDIT_METHODS[recipe.edit.method], recipe.edit)
@@ -97,14 +108,29 @@ def solve(
     layers_of: Sequence[LayerSet],
     encoder: "CheckpointEncoder",
 ) -> "SolvedEdit":
-    """Return the edit that the recipe's method solves for, with the time that it took."""
+    """
+    Solve a recipe with its method.
+
+    Args:
+        located: The model to edit; only the tensors that change are read.
+        recipe: The recipe with its edits and settings.
+        layers_of: The layers of each edit, empty for an edit of the text encoder.
+        encoder: The text encoder of the model.
+
+    Returns:
+        The change of each tensor, the manifest entries, and the duration in seconds.
+
+    Raises:
+        EditError: The system has no finite answer, or the edit changes nothing.
+        ConceptError: A source prompt contains no token of its subject.
+    """
     started = time.monotonic()
     solved = module_of(recipe.edit).solve(located, recipe, layers_of, encoder)
     return replace(solved, seconds=time.monotonic() - started)
 
 
 def layer_tensors(located: LocatedModel, layers_of: Sequence[LayerSet]) -> tuple[TensorKey, ...]:
-    """Return the key and value projections of the layers of all edits, each once."""
+    """Return the key and value projections of all layers that change, each once."""
     spec, layers = located.spec, sorted({layer for layers in layers_of for layer in layers})
     return tuple(
         (spec.network, name) for layer in layers for name in spec.layers[layer].tensor_names()
@@ -112,19 +138,19 @@ def layer_tensors(located: LocatedModel, layers_of: Sequence[LayerSet]) -> tuple
 
 
 def check_prompt_keys(located: LocatedModel, recipe: Recipe) -> None:
-    """Raise RequestError where a layer reads keys that do not follow from the prompt alone."""
+    """Raise RequestError if the keys of a layer do not follow from the prompt alone."""
     if any(layer.text.scope != "prompt" for layer in located.spec.layers):
         raise RequestError(
-            f"layers of `{located.name}` read keys that exist only during a run, and "
-            f"method `{recipe.edit.method}` takes them from the prompt alone"
+            f"method `{recipe.edit.method}` computes keys from the prompt alone, but in "
+            f"`{located.name}` they exist only during a run"
         )
 
 
 def known_layers(located: LocatedModel, recipe: Recipe) -> tuple[LayerSet, ...] | None:
     """
-    Return the layers that recipe or papers name for each edit, None where they must be found.
+    Return the layers of each edit, or None if a search has to find them.
 
-    A method that edits no layers has none for each.
+    The layer sets are empty for a method that edits the text encoder.
     """
     if EDIT_METHODS[recipe.edit.method].site == "text-encoder":
         return (LayerSet(),) * len(recipe.edits)
@@ -132,7 +158,12 @@ def known_layers(located: LocatedModel, recipe: Recipe) -> tuple[LayerSet, ...] 
 
 
 def layers_from_recipe(located: LocatedModel, recipe: Recipe) -> tuple[LayerSet, ...] | None:
-    """Return the layers that recipe or papers name for each edit, whatever its method reads."""
+    """
+    Return the layers of each edit from the recipe or the papers, or None for `auto`.
+
+    Raises:
+        RequestError: The model has no such layer, or the papers name none for a concept's kind.
+    """
     named, listed = recipe.edit.layer_range, recipe.edit.layers
     if named == "auto":
         return None
@@ -140,7 +171,7 @@ def layers_from_recipe(located: LocatedModel, recipe: Recipe) -> tuple[LayerSet,
         return tuple(_published(located, entry.kind) for entry in recipe.edits)
     n_layers = located.spec.n_layers
     last = named[1] - 1 if named else max(listed or ())
-    if last >= n_layers:  # before a set is made: a typo must not fill the memory
+    if last >= n_layers:  # the check precedes the layer set, which a typo could make huge
         raise RequestError(
             f"layer {last} does not exist: `{located.name}` has layers 0 to {n_layers - 1}"
         )
@@ -151,38 +182,38 @@ def _published(located: LocatedModel, kind: str) -> LayerSet:
     published = located.spec.published_ranges.get(kind)
     if published is None:
         raise RequestError(
-            f"no published layers are known for a {kind} in `{located.spec.name}`",
+            f"the papers name no layers for kind `{kind}` in `{located.spec.name}`",
             "use `layer_range: auto`, or name the layers",
         )
     return LayerSet.window(*published)
 
 
 def unreached_parts(located: LocatedModel, recipe: Recipe) -> tuple[str, ...]:
-    """Return a phrase for each part that reads the prompt past an edit: none does past encoders."""
+    """Return a phrase for each part of the model that still reads the unedited prompt."""
     if EDIT_METHODS[recipe.edit.method].site == "text-encoder":
         return ()
     return located.spec.unreached(is_pooling_edited=recipe.edit.pooled)
 
 
 def caveats(located: LocatedModel, recipe: Recipe) -> tuple[str, ...]:
-    """Return a sentence where a method applies to a model, and the papers found it wanting."""
+    """Return a warning if the papers found that the method does not work in such a model."""
     n_encoders = len(located.spec.context.encoders)
     if EDIT_METHODS[recipe.edit.method].site == "layers" or n_encoders == 1:
         return ()
     return (
-        f"`{located.name}` has {n_encoders} text encoders, in which the papers found no single "
-        "causal state: the edit may well not hold",
+        f"`{located.name}` has {n_encoders} text encoders, and the papers found no single causal "
+        "state in such models: the edit may fail",
     )
 
 
 def _check_settings(method: EditMethod, settings: EditSettings) -> None:
-    """Raise RequestError for a setting that is not the default and that the method never reads."""
+    """Raise RequestError for a setting that differs from its default and that no code reads."""
     for key in dict.fromkeys(key for row in EDIT_METHODS.values() for key in row.settings):
         value = getattr(settings, key)
         if key in method.settings or value == EditSettings.model_fields[key].default:
             continue
         readers = join_choices(row.name for row in EDIT_METHODS.values() if key in row.settings)
-        what, hint = _UNREAD_SETTINGS.get(key, _UNREAD_SETTING)
+        message, hint = _UNUSED_SETTINGS.get(key, _UNUSED_SETTING)
         raise RequestError(
-            what.format(key=key, method=method.name, value=value), hint.format(readers=readers)
+            message.format(key=key, method=method.name, value=value), hint.format(readers=readers)
         )

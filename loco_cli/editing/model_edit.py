@@ -1,4 +1,4 @@
-"""An edit of a model as a plan resolves it and a search completes it."""
+"""The edit of one model: a plan creates it, and a search fills in layers and strength."""
 
 from dataclasses import dataclass
 
@@ -16,11 +16,15 @@ from loco_cli.recipe.values import parse_ridge
 @dataclass(frozen=True)
 class ModelEdit:
     """
-    A recipe's edit of a model, with the layers of each concept: `ModelEdit(located, recipe, None)`.
+    The edit of a model by a recipe: `ModelEdit(located, recipe, layers_of=None)`.
 
-    `layers_of` is None until the layers are found, and has an empty entry for an edit of the text
-    encoder. `localizations` found the layers, `strength` the ridge; both are empty where the recipe
-    names these.
+    Args:
+        located: The model to edit.
+        recipe: The recipe, with the ridge or `auto`.
+        layers_of: The layers of each edit, empty for an edit of the text encoder. None if a search
+            has yet to find them.
+        localizations: The searches that found the layers, empty if the recipe names them.
+        strength: The trials that chose the ridge, None if the recipe sets it.
     """
 
     located: LocatedModel
@@ -31,12 +35,12 @@ class ModelEdit:
 
     @property
     def title(self) -> str:
-        """What the edit does, in a few words."""
+        """A short description of the edit."""
         return self.recipe.title or self.recipe.name
 
     @property
     def tensors(self) -> tuple[TensorKey, ...]:
-        """The tensors that change, as far as the layers are known."""
+        """The tensors that change; those of layers only once the layers are known."""
         return module_of(self.recipe.edit).tensors(self.located, self.recipe, self.layers_of or ())
 
     @property
@@ -49,7 +53,7 @@ class ModelEdit:
         )
 
     def planned_edits(self) -> tuple[PlannedEdit, ...]:
-        """Return the edits as the document of a plan lists them."""
+        """Return the entries of the edits in the plan document."""
         entries, paths = self.recipe.edits, self.located.spec.module_paths
         return tuple(
             PlannedEdit.of(entry.concept, entry.edit_pairs, layers, paths)
@@ -58,12 +62,12 @@ class ModelEdit:
 
     @property
     def solved_recipe(self) -> Recipe:
-        """The recipe with the ridge that pictures chose, if they did."""
-        taken = self.strength and self.strength.chosen_trial
-        return with_ridge(self.recipe, taken.ridge) if taken else self.recipe
+        """The recipe with the ridge that the strength trials chose, if there were any."""
+        chosen = self.strength and self.strength.chosen_trial
+        return with_ridge(self.recipe, chosen.ridge) if chosen else self.recipe
 
 
 def with_ridge(recipe: Recipe, ridge: str) -> Recipe:
-    """Return the recipe with another price of moving."""
+    """Return a copy of a recipe with another ridge."""
     settings = recipe.edit.model_copy(update={"ridge": parse_ridge(ridge)})
     return recipe.model_copy(update={"edit": settings})

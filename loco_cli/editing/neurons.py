@@ -1,30 +1,31 @@
 """
-Neurons: channels of keys and values that answer a concept unlike its plain prompts, held at those.
+Neurons: hold the key and value channels that respond to a concept at their plain values.
 
-A neuron is one output channel of a layer's key or value projection. Over prompts with the concept
-and the same prompts without it, each by its state at one position, a channel's answers differ by
+A neuron is one output channel of a layer's key or value projection. We compare prompts with the
+concept and the same prompts without it, each by its state at one position. The z-score of a channel
+is
 
     z = (mu_s - mu_p) / sqrt(s_s^2 / n_s + s_p^2 / n_p)
 
-    symbol       argument           what
-    mu_s, s_s    concept            mean and population deviation over prompts with the concept
-    mu_p, s_p    plain              the same over prompts without it
-    n_s, n_p     their rows         how many prompts there are
+    symbol       code               meaning
+    mu_s, s_s    `concept`          mean and population deviation over prompts with the concept
+    mu_p, s_p    `plain`            the same over prompts without it
+    n_s, n_p     their rows         numbers of prompts
 
-and the N channels of largest |z| of each projection are set to mu_p. At inference that is exact:
-every position of the prompt, whatever it says, on the conditional half (`FixChannels`). As an edit
-of weights it is the nearest row for the keys of the concept, a ridge regression of each channel:
+The N channels with the largest |z| of each projection are set to mu_p. At inference this is exact
+for every position of every prompt, on the conditional half of the batch (`FixChannels`). An edit of
+weights approximates it by a ridge regression of each channel over the keys of the concept:
 
     min_w'  sum_i (w' k_i - mu_p)^2 + sum_j (w' p_j - w p_j)^2 + ridge |w' - w|^2
 
-with k_i the concept's keys and p_j those to preserve. Its answer is `(mu_p - w K^T) B` with the B
-of `ridge`, so that the change has N rows and at most as many ranks, and what is missed is told as
-`residual`: one row cannot answer every key with one number. A bias stays where it is: mu_p holds
-it, w' k_i + bias has to be mu_p, and it drops out. A row of zeros with the bias at mu_p would be
-exact, and for all prompts alike, also those that have nothing of the concept; it is not done.
+with the concept's keys k_i and the preserved keys p_j. The solution is `w' - w = (mu_p - w K^T) B`
+with the B of `ridge`, so the change has N rows and a rank of at most N. One row cannot map every
+key to the same number; the manifest reports the rest as `residual`. A bias does not change: mu_p
+includes it, and w' k_i + bias should be mu_p, so it drops out. A row of zeros with mu_p as bias
+would be exact, but it would also affect prompts without the concept, so we do not use it.
 
-Position: the paper names the subject's last token, its released code reads the prompt's last
-position, which is padding; here `last-subject` and `last`.
+The paper uses the state of the subject's last token (`last-subject`). Its released code uses the
+last position of the prompt, which is padding (`last`).
 
 Basu et al. 2024, arXiv:2405.01008, the section on neurons.
 """
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 
 
 def check(located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet] | None) -> None:
-    """Raise RequestError where neurons cannot be held in the layers of an edit."""
+    """Raise RequestError if the method cannot edit neurons in the layers of the recipe."""
     check_prompt_keys(located, recipe)
     check_neurons(located, recipe, layers_of)
 
@@ -63,33 +64,39 @@ def check_neurons(
     located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet] | None
 ) -> None:
     """
-    Raise RequestError where neurons are asked for that no layer of an edit has.
+    Check the number of neurons against the layers, and the number of prompts.
 
-    While the layers are still to be found, any of the model may be one of them.
+    Args:
+        located: The model.
+        recipe: The recipe with the number of neurons for each projection.
+        layers_of: The layers of each edit. None checks every layer of the model.
+
+    Raises:
+        RequestError: A layer has fewer channels, or a concept has a single source prompt.
     """
-    asked = recipe.edit.neurons
+    n_neurons = recipe.edit.neurons
     for entry in recipe.edits:
         if len(entry.edit_pairs) < 2:
             raise RequestError(
-                f"neurons of `{entry.subject}` are ranked by their spread over prompts, and there "
-                "is one source prompt",
-                "give more under `source`",
+                f"neurons are ranked by their spread over prompts, but `{entry.subject}` has one "
+                "source prompt",
+                "add prompts under `source`",
             )
     spec, everywhere = located.spec, tuple(range(located.spec.n_layers))
     for layer in sorted({layer for layers in layers_of or (everywhere,) for layer in layers}):
         d_out = min(projection.d_out for projection in spec.layers[layer].projections)
-        if asked != "auto" and asked > d_out:
+        if n_neurons != "auto" and n_neurons > d_out:
             raise RequestError(
-                f"{asked} neurons are asked for, layer {layer} of `{located.name}` has {d_out} in "
-                "each projection",
-                "ask for fewer with `--neurons`, or name the layers",
+                f"cannot edit {n_neurons} neurons: layer {layer} of `{located.name}` has {d_out} "
+                "in each projection",
+                "lower `--neurons`, or name other layers",
             )
 
 
 def tensors(
     located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet]
 ) -> tuple[TensorKey, ...]:
-    """Return keys and values of the layers."""
+    """Return the key and value projections of the layers."""
     return layer_tensors(located, layers_of)
 
 
@@ -97,9 +104,9 @@ def solve(
     located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet], encoder: "TextEncoder"
 ) -> "SolvedEdit":
     """
-    Return the solved edit of a recipe whose edits touch the given layers, one set for each edit.
+    Solve a recipe, given the layers of each edit.
 
-    Edits are solved together in every layer that they share, each with channels of its own.
+    Edits that share a layer are solved together in it; each edit chooses its own channels.
     """
     from loco_cli.editing.contexts import Contexts  # torch lives behind this line
     from loco_cli.editing.deltas import SolvedEdit, edit_record
@@ -134,7 +141,7 @@ def solve(
 @dataclass(frozen=True)
 class RankedNeurons:
     """
-    The strongest channels of one projection, as they are held at inference, and their z-scores.
+    The top channels of one projection, the values that inference sets them to, and their z-scores.
     """
 
     layer: int
@@ -145,7 +152,18 @@ class RankedNeurons:
 def rank_neurons(
     located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet], encoder: "TextEncoder"
 ) -> tuple[tuple[RankedNeurons, ...], ...]:
-    """Return for each edit the channels that it would hold in its layers, strongest first."""
+    """
+    Rank the channels of each edit in its layers.
+
+    Args:
+        located: The model.
+        recipe: The recipe with the number of neurons and the position to compare.
+        layers_of: The layers of each edit.
+        encoder: The text encoder of the model.
+
+    Returns:
+        For each edit, one entry for each projection of its layers, largest |z| first.
+    """
     from loco_cli.editing.contexts import Contexts
 
     contexts = Contexts(located)
@@ -159,7 +177,7 @@ def rank_neurons(
 
 @dataclass(frozen=True)
 class _SolvedLayer:
-    """A layer solved: its changes, its ridge, how many channels, the largest residual."""
+    """The solution of a layer: the changes, the ridge, the number of channels, the residual."""
 
     changes: "tuple[TensorChange, ...]"
     ridge: float
@@ -173,7 +191,11 @@ def _solve_layers(
     edits_of: Mapping[int, tuple[int, ...]],
     contexts: "Contexts",
 ) -> dict[int, _SolvedLayer]:
-    """Return each layer that changes, solved; layers of the same edits share their directions."""
+    """
+    Solve every layer that changes.
+
+    Layers of the same edits share their directions, unless each layer has its own context.
+    """
     import torch
 
     from loco_cli.editing.contrast import Contrast
@@ -215,9 +237,9 @@ def _solve_layer(
     for name in spec.layers[layer].tensor_names():
         weight = read_tensor(contexts.reader.slot(name))
         n = _n_neurons(recipe, len(weight))
-        held = NeuronEdit.of(weight, contrasts, keys, directions, n)
-        changes.append(TensorChange(spec.network, name, held, probe))
-        residuals.append(held.residual(weight))
+        neurons = NeuronEdit.of(weight, contrasts, keys, directions, n)
+        changes.append(TensorChange(spec.network, name, neurons, probe))
+        residuals.append(neurons.residual(weight))
     return _SolvedLayer(tuple(changes), ridge, n, max(residuals))
 
 
@@ -248,13 +270,13 @@ def _encode(
 ) -> "Problem":
     from loco_cli.editing.keys import encode_problem
 
-    # a norm over all tokens needs all of them, and so does a contrast at the last position
+    # a norm over all tokens needs the padding of every prompt, and so does the last position
     all_padded = contexts.is_per_layer or recipe.edit.position == "last"
     encoded = encode_problem(recipe, preserved, encoder, padded=True if all_padded else padded)
     return encoded.mapped(contexts.shared) if contexts.located.spec.context.shared else encoded
 
 
 def _n_neurons(recipe: Recipe, d_out: int) -> int:
-    """Return how many channels of a projection of `d_out` are held."""
-    asked = recipe.edit.neurons
-    return max(1, round(AUTO_NEURONS * d_out)) if asked == "auto" else asked
+    """Return the number of channels to edit in a projection with `d_out` channels."""
+    n_neurons = recipe.edit.neurons
+    return max(1, round(AUTO_NEURONS * d_out)) if n_neurons == "auto" else n_neurons

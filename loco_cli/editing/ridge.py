@@ -1,28 +1,28 @@
 """
-The closed form, alone: the nearest weight that sends keys where they should go.
+The closed form: the weight nearest to the old one that maps keys to their new values.
 
     min_W'  sum_i |W' k_i - v_i|^2 + ridge |W' - W|^2
 
-    symbol   argument   what
-    W        weight     the projection as it is, [d_out, d_in]
-    k_i      keys       rows of `keys`, text embeddings that enter the projection, [n, d_in]
-    t_i      targets    embeddings whose answer `k_i` should get: v_i = W t_i, [n, d_in]
-    p_j      preserved  keys that keep their answers as rows of the same system: t_j = p_j
-    f_j      fixed      keys that keep their answers exactly
-    B                   `directions`, one row for each key that moves, [m, d_in]
+    symbol   argument    meaning
+    W        weight      the present weight of the projection, [d_out, d_in]
+    k_i      keys        inputs of the projection that move, one in each row, [m, d_in]
+    t_i      targets     inputs whose present output each k_i should get: v_i = W t_i, [m, d_in]
+    p_j      preserved   inputs that should keep their output, as rows of the same system, [p, d_in]
+    f_j      fixed       inputs that keep their output exactly, [f, d_in]
+    X, T                 keys and targets with the preserved inputs appended to both
+    B        directions  one row for each key that moves, [m, d_in]
 
-LocoEdit, arXiv:2405.01008, section 4; the same form as UCE eq. 7, arXiv:2308.14761. In LocoEdit
-values are always W t_i, and the change then factors into a part that knows the weight and a part
-that does not:
+LocoEdit, arXiv:2405.01008, section 4; the same form as UCE eq. 7, arXiv:2308.14761. In LocoEdit the
+values are always W t_i. The change then factors into one part with the weight and one without it:
 
     W' - W = W (T - X)^T (X X^T + ridge I)^-1 X = W (T - X)^T B
 
-so one solve of n x n (or d_in x d_in, whichever is smaller) serves every layer, and the change has
-at most as many ranks as there are keys that move.
+One solve of the smaller system, n x n or d_in x d_in, therefore serves every layer. The rank of the
+change is at most the number of keys that move.
 
-Whatever is to become of the moving keys, the change of a weight is `C B`. Preserved keys are
-weighed against those that move; B is orthogonal to fixed ones. Fixed keys are the limit of
-preserved ones that weigh more and more, and where they fill the space nothing moves.
+For any new values of the moving keys, the change has the form `C B`. The system weighs preserved
+inputs against moving keys, while B is orthogonal to fixed inputs. Fixed inputs are the limit of
+preserved ones whose weight grows without bound. If they span the whole space, nothing can move.
 """
 
 from dataclasses import dataclass
@@ -34,17 +34,18 @@ from torch import Tensor
 from loco_cli.errors import EditError
 from loco_cli.recipe.values import Ridge
 
-# of the largest singular value: embeddings are float32, and below this a direction is rounding
+# share of the largest singular value: embeddings are float32, so smaller ones are rounding errors
 _RANK_TOLERANCE = 1e-6
-_MIN_FREE_SHARE = 1e-3  # of the moving keys' norm: with less left free a change is mostly rounding
+# share of the moving keys' norm outside the fixed inputs: with less, a change is mostly rounding
+_MIN_FREE_SHARE = 1e-3
 
 
 @dataclass(frozen=True)
 class Solution:
     """
-    An edit of every projection at once: `change(W) = W shift^T directions`.
+    One solution for all projections with the same inputs: `change(W) = W shift^T directions`.
 
-    `ridge` is the price that was used.
+    `ridge` is λ as a number.
     """
 
     shift: Tensor  # [m, d_text]
@@ -53,17 +54,17 @@ class Solution:
 
     @cached_property
     def triangle(self) -> Tensor:  # [m, m] or [d_text, m]
-        """The triangular factor of the directions, in which all projections share their rank."""
+        """The triangular factor of the directions, which gives the rank of every change."""
         return torch.linalg.qr(self.directions.T)[1]
 
     def residual(self, keys: Tensor, targets: Tensor) -> float:  # [m, d_text] each
-        """Return the share of the shift from some keys to their targets that does not come true."""
+        """Return the share of the shift from keys to targets that the solution leaves undone."""
         wanted = targets.double() - keys.double()
         moved = keys.double() @ self.directions.T @ self.shift
         return float((moved - wanted).norm() / wanted.norm())
 
     def change(self, weight: Tensor) -> tuple[Tensor, Tensor]:  # [d_out, m], [m, d_text]
-        """Return the change of a projection [d_out, d_text] in two factors, in float64."""
+        """Return the change of a projection [d_out, d_text] as two factors in float64."""
         return weight.double() @ self.shift.double().T, self.directions
 
 
@@ -74,9 +75,29 @@ def solve_keys(
     fixed: Tensor | None,  # [f, d_text]
     ridge: Ridge,
 ) -> Solution:
-    """Return the edit that sends keys to the answers of targets, as `find_directions` weighs it."""
-    directions, price = find_directions(keys, preserved, fixed, ridge)
-    return Solution(targets.double() - keys.double(), directions, price)
+    """
+    Solve for the change that gives each key the output of its target.
+
+    Args:
+        keys: The inputs that move.
+        targets: The inputs whose output each key should get.
+        preserved: Inputs that should keep their output, in the same ridge system. May be empty.
+        fixed: Inputs that keep their output exactly. None for the plain ridge form.
+        ridge: The penalty λ on a change of the weight, absolute or relative.
+
+    Returns:
+        The solution, in float64.
+
+    Raises:
+        EditError: The fixed inputs leave the keys no freedom, or the system has no finite answer.
+
+    Example:
+        >>> solution = solve_keys(keys, targets, keys[:0], None, Ridge(0.01, is_relative=True))
+        >>> left, right = solution.change(weight)
+        >>> edited = weight + left @ right
+    """
+    directions, ridge_value = find_directions(keys, preserved, fixed, ridge)
+    return Solution(targets.double() - keys.double(), directions, ridge_value)
 
 
 def find_directions(
@@ -86,41 +107,44 @@ def find_directions(
     ridge: Ridge,
 ) -> tuple[Tensor, float]:  # [m, d_in], float64
     """
-    Return B for keys that move, among preserved and fixed keys, and the ridge in numbers.
+    Return B and the value of the ridge.
 
-    A relative ridge is a multiple of the moving keys' mean squared norm, of which only what `fixed`
-    leaves free is counted. Raises EditError where that is nothing, or where the system has no
-    finite answer.
+    A relative ridge is a multiple of the mean squared norm of the moving keys. Only their part
+    outside the span of the fixed inputs counts.
+
+    Raises:
+        EditError: The fixed inputs leave the keys no freedom, or the system has no finite answer.
     """
     if fixed is None:
-        price = ridge.resolve(float(keys.double().square().sum(1).mean()))
-        return _directions(keys, torch.cat([keys, preserved]), price), price
+        ridge_value = ridge.resolve(float(keys.double().square().sum(1).mean()))
+        return _directions(keys, torch.cat([keys, preserved]), ridge_value), ridge_value
     basis = _free_basis(keys, fixed)
-    directions, price = find_directions(
+    directions, ridge_value = find_directions(
         keys.double() @ basis, preserved.double() @ basis, None, ridge
     )
-    return directions @ basis.T, price
+    return directions @ basis.T, ridge_value
 
 
 def _free_basis(keys: Tensor, fixed: Tensor) -> Tensor:  # [d_in, q], float64
     """
-    Return Z, an orthonormal basis of all that is orthogonal to the fixed keys.
+    Return Z, an orthonormal basis of the orthogonal complement of the fixed inputs.
 
-    The constraint `(W' - W) F^T = 0` leaves `W' - W = C Z^T`, and C solves the same problem for
-    the keys `X Z`. Raises EditError where Z leaves the moving keys too little of their norm.
+    The constraint `(W' - W) F^T = 0` implies `W' - W = C Z^T`, and C solves the same problem for
+    the keys `X Z`. Raises EditError if too little of the moving keys is left in Z.
     """
-    triangle = torch.linalg.qr(fixed.double(), mode="r")[1]  # rows may be many more than columns
+    # F can have far more rows than columns; its triangular factor has the same row space
+    triangle = torch.linalg.qr(fixed.double(), mode="r")[1]
     _, sizes, vh = torch.linalg.svd(triangle, full_matrices=True)
     basis = vh[int((sizes > _RANK_TOLERANCE * sizes[:1]).sum()) :].T
-    what = f"the {len(fixed)} keys to be kept exactly"
+    what = f"the {len(fixed)} keys to keep exactly"
     hint = "preserve less, or use `--set edit.preserve_form=ridge`"
     if not basis.shape[1]:
-        raise EditError(f"{what} fill all {len(basis)} directions: none may move", hint)
+        raise EditError(f"{what} span all {len(basis)} directions, so nothing can move", hint)
     share = ((keys.double() @ basis).norm() / keys.double().norm()).item()
     if share < _MIN_FREE_SHARE:
         raise EditError(
-            f"{what} leave {basis.shape[1]} of {len(basis)} directions free, in which "
-            f"the keys to be moved have {share:.1g} of their norm",
+            f"{what} leave {basis.shape[1]} of {len(basis)} directions free, which hold only "
+            f"{share:.1g} of the norm of the keys to move",
             hint,
         )
     return basis
@@ -128,12 +152,12 @@ def _free_basis(keys: Tensor, fixed: Tensor) -> Tensor:  # [d_in, q], float64
 
 def _directions(moving: Tensor, keys: Tensor, ridge: float) -> Tensor:  # [m, d_in], float64
     """
-    Return B, one row for each moving key: how much of a change each input direction receives.
+    Return B, one row for each moving key.
 
-    B is `(X X^T + ridge I)^-1 X` for the rows that move, or what is the same,
-    `X_moving (X^T X + ridge I)^-1`; the smaller of the two systems is solved. The moving keys come
-    first among `keys`. The solve runs in float64: its condition number is about |k|^2 / ridge, and
-    float32 loses a percent of the change. Raises EditError where it has no finite answer.
+    The rows are those of `(X X^T + ridge I)^-1 X` for the moving keys, which come first in `keys`.
+    They equal `X_moving (X^T X + ridge I)^-1`, and the smaller of the two systems is solved. The
+    solve uses float64: its condition number is about |k|^2 / ridge, and float32 would lose one
+    percent of the change. Raises EditError if the answer is not finite.
     """
     moving, keys = moving.double(), keys.double()
     n, d_in = keys.shape
@@ -147,5 +171,7 @@ def _directions(moving: Tensor, keys: Tensor, ridge: float) -> Tensor:  # [m, d_
     except torch.linalg.LinAlgError:
         directions = torch.full_like(moving, torch.nan)
     if not torch.isfinite(directions).all():
-        raise EditError(f"the solve has no finite answer at ridge {ridge:g}", "raise `--ridge`")
+        raise EditError(
+            f"the linear system has no finite solution at ridge {ridge:g}", "raise `--ridge`"
+        )
     return directions

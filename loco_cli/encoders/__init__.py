@@ -1,1 +1,1 @@
-"""Prompts to tokens and text states, without diffusers or transformers."""
+"""Text encoders: from prompts to tokens and states, without diffusers or transformers."""

@@ -1,14 +1,14 @@
 """
-CLIP's text encoder, one layer at a time, from wherever its weights are.
+CLIP's text encoder, run layer by layer.
 
-A layer's weights are asked for when it runs and dropped when it has run, so that an encoder of
-gigabytes needs the memory of one layer. Arithmetic is float32 whatever the file's dtype.
+Each layer's weights are loaded when the layer runs and dropped afterwards, so an encoder of several
+gigabytes needs the memory of one layer. The arithmetic is float32 for every dtype of the file.
 
-Attention is causal, so that a token's state depends on the tokens up to it and on nothing else.
-All prompts share their start token, and templates share much more than that: a beginning that
-several prompts have runs once (`Prefixes`).
+Attention is causal: the state of a token depends only on the tokens up to it. All prompts share
+their start token, and prompts of one template share a longer prefix. Each distinct prefix therefore
+runs once (`Prefixes`).
 
-Radford et al. 2021, arXiv:2103.00020; OpenCLIP differs by its GELU alone.
+Radford et al. 2021, arXiv:2103.00020; OpenCLIP differs only in its GELU.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,10 +22,11 @@ from torch.nn import functional
 from loco_cli.errors import CheckpointError
 from loco_cli.families.spec import CLIP_POSITIONS, MAX_ENCODER_LAYERS, Shapes
 
-Read = Callable[[str], Tensor]  # a tensor's name -> float32
-Weights = Mapping[str, tuple[Tensor, Tensor]]  # weight and bias of each map of a layer
-_N_ATTENDED = 16  # prompts whose attention runs together
-_N_WIDENED = 1024  # states that run together: few enough for the memory, enough for the cores
+Read = Callable[[str], Tensor]  # the name of a tensor -> its values in float32
+Weights = Mapping[str, tuple[Tensor, Tensor]]  # weight and bias of each module of a layer
+_N_PROMPTS_PER_STEP = 16  # prompts in one call of attention, which bounds the memory
+# states in one call of the feed-forward part: little memory, enough work for all cores
+_N_STATES_PER_STEP = 1024
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
@@ -38,16 +39,21 @@ _MAPS = (
 _NORMS = ("layer_norm1", "layer_norm2")
 _LAYER = "text_model.encoder.layers.{}"
 _FINAL = "text_model.final_layer_norm"
-_INNER = "text_model.encoder.layers.0.mlp.fc1.weight"  # its height is the width of the middle
+_INNER = "text_model.encoder.layers.0.mlp.fc1.weight"  # [d_inner, d]
 
 
 @dataclass(frozen=True)
 class ClipShape:
     """
-    The facts of an encoder that its tensors do not show: `ClipShape(n_layers=12, n_heads=12)`.
+    The settings of an encoder that its tensors do not show: `ClipShape(n_layers=12, n_heads=12)`.
 
-    `n_layers` counts those that run; the final norm follows where `states` is `last`. Where it is
-    `mixed` the states are what the first attention has mixed of them, before its `out_proj`.
+    Args:
+        n_layers: The number of layers that run.
+        n_heads: The number of attention heads.
+        activation: `quick_gelu` or `gelu`.
+        epsilon: The epsilon of the layer norms.
+        states: `last` applies the final norm, `penultimate` does not. `mixed` stops in the first
+            attention, before its `out_proj`.
     """
 
     n_layers: int
@@ -59,9 +65,9 @@ class ClipShape:
     @classmethod
     def of(cls, config: Mapping[str, Any], states: Literal["last", "penultimate"]) -> "ClipShape":
         """
-        Return the shape of a configuration as transformers writes it; raises CheckpointError.
+        Read the shape from a configuration of transformers; raises CheckpointError.
 
-        With `states` `penultimate` the last layer is left out, as its states reach nobody.
+        With `penultimate` states the last layer does not run, since nothing reads its states.
         """
         n_layers, n_heads = (
             config.get("num_hidden_layers", 12),
@@ -72,18 +78,18 @@ class ClipShape:
         is_clip = all(isinstance(n, int) and n > 0 for n in (n_layers, n_heads))
         is_clip = is_clip and n_layers <= MAX_ENCODER_LAYERS and str(activation) in _ACTIVATIONS
         if not is_clip or not isinstance(epsilon, float):
-            raise CheckpointError("the configuration of the text encoder is not CLIP's")
+            raise CheckpointError("the configuration of the text encoder is not that of a CLIP")
         return cls(n_layers - (states == "penultimate"), n_heads, activation, epsilon, states)
 
     def d_heads(self, d: int, shapes: Shapes) -> int:
-        """Return the width of all heads together, in an encoder of width d."""
+        """Return the total width of all heads, in an encoder of width d."""
         return d
 
     def tensor_shapes(self, d: int, shapes: Shapes) -> dict[str, tuple[int, ...]]:
         """
-        Return the tensors that are read but for the tokens' rows, as files name them.
+        Return name and shape of every tensor that the encoder reads, except the token embedding.
 
-        The sizes that d leaves open are those of a tensor of `shapes`.
+        Sizes that do not follow from d come from `shapes`, the shapes in the file.
         """
         d_inner = shapes.get(_INNER, (0,))[0]
         wanted: dict[str, tuple[int, ...]] = {
@@ -107,11 +113,13 @@ class ClipShape:
 @dataclass(frozen=True)
 class Prefixes:
     """
-    The distinct beginnings of some rows of tokens, one node for each, in the order they come up.
+    The distinct prefixes of some rows of tokens as nodes, in the order of first occurrence.
 
-    `tokens` and `positions` [u] are the last token of each and where it stands. `paths` [n, t] are
-    the nodes that a row passes, its last one repeated where other rows are longer; `homes` [u] are
-    the places, counted through `paths`, where a node comes up first.
+    Args:
+        tokens: The last token of each prefix, [u].
+        positions: The position of that token, [u].
+        paths: The nodes along each row, [n, t]. Short rows repeat their last node.
+        homes: The index of the first occurrence of each node in the flattened `paths`, [u].
     """
 
     tokens: Tensor
@@ -121,9 +129,9 @@ class Prefixes:
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[int]]) -> "Prefixes":
-        """Return the beginnings of some rows of tokens, none of them empty."""
+        """Find the prefixes of some rows of tokens, none of which is empty."""
         n_tokens = max(map(len, rows))
-        nodes: dict[tuple[int, int], int] = {}  # node of what comes before, token -> node
+        nodes: dict[tuple[int, int], int] = {}  # (node of the shorter prefix, token) -> node
         tokens, positions, homes, paths = [], [], [], []
         for number, row in enumerate(rows):
             path: list[int] = []
@@ -141,12 +149,23 @@ class Prefixes:
 
 @torch.no_grad()
 def clip_states(
-    tokens: Tensor,  # [u, d], the embedding of the last token of each beginning
+    tokens: Tensor,  # [u, d], the embedding of the last token of each prefix
     prefixes: Prefixes,
     shape: ClipShape,
     read: Read,
 ) -> Tensor:  # [n, t, d]
-    """Return the states that reach the UNet, or are asked for, of every row of tokens."""
+    """
+    Run the encoder on all prefixes of some prompts.
+
+    Args:
+        tokens: The token embedding of each prefix.
+        prefixes: The prefixes and the rows that they form.
+        shape: The settings of the encoder.
+        read: Loads a tensor by its name.
+
+    Returns:
+        The states of every row, as `shape.states` selects them, in float32.
+    """
     states = tokens + read(CLIP_POSITIONS)[prefixes.positions]
     for number in range(shape.n_layers):
         layer = _LAYER.format(number)
@@ -154,21 +173,22 @@ def clip_states(
             end: (read(f"{layer}.{end}.weight"), read(f"{layer}.{end}.bias"))
             for end in (*_MAPS, *_NORMS)
         }
-        mixed = _mixed(states, prefixes, weights, shape)
+        mixed = _attend(states, prefixes, weights, shape)
         if shape.states == "mixed":
             return mixed[prefixes.paths]
         states = states + functional.linear(mixed, *weights["self_attn.out_proj"])
-        states = torch.cat([_widened(chunk, weights, shape) for chunk in states.split(_N_WIDENED)])
+        chunks = states.split(_N_STATES_PER_STEP)
+        states = torch.cat([_feed_forward(chunk, weights, shape) for chunk in chunks])
     if shape.states == "last":
         final = read(f"{_FINAL}.weight"), read(f"{_FINAL}.bias")
         states = functional.layer_norm(states, states.shape[-1:], *final, shape.epsilon)
     return states[prefixes.paths]
 
 
-def _mixed(
+def _attend(
     states: Tensor, prefixes: Prefixes, weights: Weights, shape: ClipShape
 ) -> Tensor:  # [u, d]
-    """Return the attention's mixture of each state and those before it on its path."""
+    """Attend from each state to itself and to the states before it on its path."""
     normed = functional.layer_norm(
         states, states.shape[-1:], *weights["layer_norm1"], shape.epsilon
     )
@@ -179,8 +199,8 @@ def _mixed(
         for name in "qkv"
     ]
     n_tokens, chunks = prefixes.paths.shape[1], []
-    for begin in range(0, len(prefixes.paths), _N_ATTENDED):
-        paths = prefixes.paths[begin : begin + _N_ATTENDED]
+    for begin in range(0, len(prefixes.paths), _N_PROMPTS_PER_STEP):
+        paths = prefixes.paths[begin : begin + _N_PROMPTS_PER_STEP]
         q, k, v = (heads[paths].transpose(1, 2) for heads in projected)  # [n, heads, t, *]
         mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         first = begin * n_tokens
@@ -189,7 +209,7 @@ def _mixed(
     return torch.cat(chunks)
 
 
-def _widened(x: Tensor, weights: Weights, shape: ClipShape) -> Tensor:
+def _feed_forward(x: Tensor, weights: Weights, shape: ClipShape) -> Tensor:
     normed = functional.layer_norm(x, x.shape[-1:], *weights["layer_norm2"], shape.epsilon)
     inner = _ACTIVATIONS[shape.activation](functional.linear(normed, *weights["mlp.fc1"]))
     return x + functional.linear(inner, *weights["mlp.fc2"])

@@ -1,8 +1,8 @@
 """
-Prompts to text embeddings, and where in them a subject stands.
+Text embeddings of prompts, with the positions of their words.
 
-The encoders run from the checkpoint's own tensors, so that no pipeline is needed, and a layer at a
-time, so that no encoder has to be in memory whole.
+The encoders run directly on the tensors of a checkpoint, without a pipeline. They run layer by
+layer, so a whole encoder never has to fit in memory.
 """
 
 import json
@@ -28,10 +28,14 @@ SHAPES: Mapping[str, type[EncoderShape]] = {"clip": ClipShape, "t5": T5Shape}
 @dataclass(frozen=True)
 class EncodedPrompt:
     """
-    A prompt as the UNet is given it: states [n_tokens, d], and where its words begin and end.
+    An encoded prompt: the input of the network, and the positions of the words.
 
-    `offsets` are the characters of each token; `end` is the position of the first end token: the
-    words stand from `start` up to it, padding follows.
+    Args:
+        text: The prompt as the tokenizer read it.
+        states: The text embeddings, [n_tokens, d].
+        offsets: The range of characters of each token.
+        end: The position of the first end token; padding follows it.
+        start: The position of the first word.
     """
 
     text: str
@@ -41,39 +45,45 @@ class EncodedPrompt:
     start: int = 1
 
     def positions_of(self, subject: str) -> tuple[int, ...]:
-        """Return the positions of the subject's tokens, its last mention; raises ConceptError."""
+        """Return the token positions of the last mention of a subject; raises ConceptError."""
         positions = positions_in(self.text, self.offsets[: self.end], subject)
         if not positions:
-            raise ConceptError(f"prompt `{shortened(self.text)}` holds no token of `{subject}`")
+            raise ConceptError(f"prompt `{shortened(self.text)}` contains no token of `{subject}`")
         return positions
 
 
 class TextEncoder(Protocol):
-    """An encoder of prompts."""
+    """The text encoders of a model."""
 
     def encode(
         self, prompts: Sequence[str], *, padded: bool | Collection[str] = True
     ) -> list[EncodedPrompt]:
         """
-        Return each prompt's embeddings, float32, on the CPU.
+        Encode prompts to float32 states on the CPU.
 
-        Those that are not `padded` stop at their end token, which costs a fraction of all
-        positions.
+        Args:
+            prompts: The prompts. Duplicates are encoded once.
+            padded: The prompts to encode with all their padding, True for every prompt. The others
+                stop at their end token, which is much faster.
         """
         ...
 
     @property
     def first(self) -> "TextEncoder":
-        """The first of several text encoders, the smallest in every published model."""
+        """The first text encoder, which is the smallest one in every published model."""
         ...
 
 
 @dataclass(frozen=True)
 class EncoderPart:
     """
-    One text encoder of a checkpoint: its tokenizer, its shape, and its weights.
+    One text encoder of a checkpoint.
 
-    `token_table` is the name of the token embedding.
+    Args:
+        tokenizer: The tokenizer of the encoder.
+        shape: The settings of the encoder.
+        reader: Reads the tensors of the encoder.
+        token_table: The name of the token embedding.
     """
 
     tokenizer: PromptTokenizer
@@ -83,11 +93,11 @@ class EncoderPart:
 
     def states(self, prompts: Sequence[Tokens], sizes: Sequence[int]) -> Tensor:  # [n, t, d]
         """
-        Return the states of prompts, each cut or padded to its size in tokens.
+        Encode prompts, each cut or padded to its size in tokens.
 
-        The states behind that are undefined.
+        States after that size are undefined.
         """
-        # an end token that was typed closes a prompt early
+        # a prompt can contain an end token, so its size may be less than its number of tokens
         ids = [prompt.ids[:size] for prompt, size in zip(prompts, sizes, strict=True)]
         n_tokens, pad = max(sizes), self.tokenizer.pad
         lengths = sizes if isinstance(self.shape, ClipShape) else [n_tokens] * len(ids)
@@ -104,32 +114,47 @@ class EncoderPart:
         return self.reader.read_rows(self.token_table, used.tolist())[places]
 
 
-# how the states of several encoders become those of a prompt, by the word of a family's context
+# functions that join the states of several encoders, by the name in a family's context
 _JOIN: Mapping[str, Callable[[Sequence[Tensor]], Tensor]] = {"width": partial(torch.cat, dim=-1)}
 
 
 class CheckpointEncoder:
-    """The text encoders of a checkpoint together: prompts in, `EncodedPrompt` out."""
+    """
+    All text encoders of a checkpoint.
+
+    Args:
+        parts: The encoders in the order in which their states are joined.
+        join: `width` concatenates the states of each token.
+
+    Example:
+        >>> (prompt,) = encoder_of(locate("tiny")).encode(["a painting by van gogh"])
+        >>> prompt.states[prompt.positions_of("van gogh")[-1]]  # [d], the subject's last token
+    """
 
     def __init__(self, parts: Sequence[EncoderPart], join: str = "width") -> None:
         self.parts, self.join = tuple(parts), join
 
     @property
     def first(self) -> "CheckpointEncoder":
-        """Its first part alone, which ranks prompts by their likeness at a fraction of the cost."""
+        """The first part alone, which is enough to rank prompts by similarity and much faster."""
         return CheckpointEncoder(self.parts[:1], self.join)
 
     def encode(
         self, prompts: Sequence[str], *, padded: bool | Collection[str] = True
     ) -> list[EncodedPrompt]:
-        """Return each prompt as the network is given it, each encoded once."""
+        """
+        Encode prompts as the network receives them, see `TextEncoder.encode`.
+
+        Raises:
+            CheckpointError: The tokenizers of two encoders disagree on the end of a prompt.
+        """
         unique = list(dict.fromkeys(prompts))
         if not unique:
             return []
         tokens = [[part.tokenizer.tokenize(prompt) for prompt in unique] for part in self.parts]
         first = tokens[0]
         if any([t.end for t in others] != [t.end for t in first] for others in tokens[1:]):
-            raise CheckpointError("the tokenizers of the text encoders do not agree")
+            raise CheckpointError("the tokenizers of the text encoders disagree")
         limit = min(part.tokenizer.limit for part in self.parts)
         padded = unique if padded is True else padded or ()
         sizes = [
@@ -154,11 +179,11 @@ class CheckpointEncoder:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return the configuration of a text encoder; raises CheckpointError."""
+    """Read the configuration of a text encoder; raises CheckpointError."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"configuration `{path}` cannot be read: {error}") from error
+        raise CheckpointError(f"cannot read configuration `{path}`: {error}") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"configuration `{path}` is not a JSON object")
     return config

@@ -1,10 +1,10 @@
 """
-T5's encoder, half a layer at a time, from wherever its weights are.
+T5's encoder, run half a layer at a time.
 
-Attention goes both ways, over words and end token but not over padding. Positions have no
-embedding: each head adds a number to its scores by the distance between two tokens, learned for
-buckets of distances that grow with them. The first layer's numbers serve every layer, and scores
-are not scaled. Arithmetic is float32, since float16 overflows here.
+Attention is bidirectional over the words and the end token, and ignores padding. Positions have no
+embedding. Instead, each head adds a learned bias to its scores, which depends on the distance
+between two tokens. Distances share buckets that grow with them. All layers use the biases of the
+first layer, and scores are not scaled. The arithmetic is float32, because float16 overflows here.
 
 Raffel et al. 2019, arXiv:1910.10683; the gated form is that of version 1.1.
 """
@@ -21,8 +21,8 @@ from torch.nn import functional
 from loco_cli.errors import CheckpointError
 from loco_cli.families.spec import MAX_ENCODER_LAYERS, Shapes
 
-Read = Callable[[str], Tensor]  # a tensor's name -> float32
-_N_TOGETHER = 16  # prompts that run together
+Read = Callable[[str], Tensor]  # the name of a tensor -> its values in float32
+_N_PROMPTS_PER_STEP = 16  # prompts that run together, which bounds the memory
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
@@ -30,13 +30,24 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 _DISTANCES = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
 _FINAL = "encoder.final_layer_norm.weight"
-_WIDE = "encoder.block.0.layer.1.DenseReluDense.wo.weight"  # its width is that of the middle
-_HEADS = "encoder.block.0.layer.0.SelfAttention.o.weight"  # its width is that of all heads
+_INNER = "encoder.block.0.layer.1.DenseReluDense.wo.weight"  # [d, d_inner]
+_HEADS = "encoder.block.0.layer.0.SelfAttention.o.weight"  # [d, d_heads]
 
 
 @dataclass(frozen=True)
 class T5Shape:
-    """The facts of an encoder that its tensors do not show: `T5Shape(n_layers=24, n_heads=64)`."""
+    """
+    The settings of an encoder that its tensors do not show: `T5Shape(n_layers=24, n_heads=64)`.
+
+    Args:
+        n_layers: The number of layers.
+        n_heads: The number of attention heads.
+        is_gated: True for the gated feed-forward part of version 1.1.
+        activation: `relu` or `gelu_new`.
+        epsilon: The epsilon of the norms.
+        n_buckets: The number of buckets of distances.
+        farthest: The distance, in tokens, from which on all pairs share a bucket.
+    """
 
     n_layers: int
     n_heads: int
@@ -44,41 +55,41 @@ class T5Shape:
     activation: str = "gelu_new"
     epsilon: float = 1e-6
     n_buckets: int = 32
-    farthest: int = 128  # distances from here on share a bucket
+    farthest: int = 128
 
     @classmethod
     def of(cls, config: Mapping[str, Any], states: str = "last") -> "T5Shape":
         """
-        Return the shape of a configuration as transformers writes it; raises CheckpointError.
+        Read the shape from a configuration of transformers; raises CheckpointError.
 
-        Its states are always the last ones.
+        T5 always returns its last states, so `states` has no effect.
         """
         n_layers, n_heads = config.get("num_layers", 6), config.get("num_heads", 8)
         form = str(config.get("feed_forward_proj", "relu"))
         epsilon = config.get("layer_norm_epsilon", 1e-6)
         n_buckets = config.get("relative_attention_num_buckets", 32)
         farthest = config.get("relative_attention_max_distance", 128)
-        # what T5 1.1 means by a gated GELU
+        # `gated-gelu` in a configuration of T5 1.1 means the tanh approximation
         activation = "gelu_new" if form == "gated-gelu" else form.removeprefix("gated-")
         counts = (n_layers, n_heads, n_buckets, farthest)
         is_t5 = all(isinstance(n, int) and n > 0 for n in counts)
         is_t5 = is_t5 and n_layers <= MAX_ENCODER_LAYERS and activation in _ACTIVATIONS
         if not is_t5 or not isinstance(epsilon, float):
-            raise CheckpointError("the configuration of the text encoder is not T5's")
+            raise CheckpointError("the configuration of the text encoder is not that of a T5")
         is_gated = form.startswith("gated-")
         return cls(n_layers, n_heads, is_gated, activation, epsilon, n_buckets, farthest)
 
     def d_heads(self, d: int, shapes: Shapes) -> int:
-        """Return the width of all heads together, in an encoder of width d."""
+        """Return the total width of all heads, in an encoder of width d."""
         return shapes.get(_HEADS, (0,))[-1]
 
     def tensor_shapes(self, d: int, shapes: Shapes) -> dict[str, tuple[int, ...]]:
         """
-        Return the tensors that are read but for the tokens' rows, as files name them.
+        Return name and shape of every tensor that the encoder reads, except the token embedding.
 
-        The sizes that d leaves open are those of a tensor of `shapes`.
+        Sizes that do not follow from d come from `shapes`, the shapes in the file.
         """
-        d_inner, d_heads = shapes.get(_WIDE, (0,))[-1], self.d_heads(d, shapes)
+        d_inner, d_heads = shapes.get(_INNER, (0,))[-1], self.d_heads(d, shapes)
         sizes: dict[str, tuple[int, ...]] = {
             f"layer.0.SelfAttention.{name}.weight": (d_heads, d) for name in "qkv"
         }
@@ -95,18 +106,29 @@ class T5Shape:
 
     @property
     def inner(self) -> tuple[str, ...]:
-        """The maps into the wide middle: one, or the gate and what it lets through."""
+        """The input maps of the feed-forward part; the gate is the first of two."""
         return ("wi_0", "wi_1") if self.is_gated else ("wi",)
 
 
 @torch.no_grad()
 def t5_states(
-    tokens: Tensor,  # [n, t, d], the rows of the token embedding
+    tokens: Tensor,  # [n, t, d], the token embeddings
     is_word: Tensor,  # [n, t], False for padding
     shape: T5Shape,
     read: Read,
 ) -> Tensor:  # [n, t, d]
-    """Return the last hidden states behind the final norm, of padding too."""
+    """
+    Run the encoder on some prompts.
+
+    Args:
+        tokens: The token embeddings of the prompts.
+        is_word: True for words and end tokens, which attention covers.
+        shape: The settings of the encoder.
+        read: Loads a tensor by its name.
+
+    Returns:
+        The last states after the final norm, including those of padding, in float32.
+    """
     states = tokens
     bias = _position_bias(tokens.shape[1], read(_DISTANCES), shape)  # [1, heads, t, t]
     hidden = torch.zeros(is_word.shape).masked_fill(~is_word, torch.finfo(torch.float32).min)
@@ -115,12 +137,13 @@ def t5_states(
         block = f"encoder.block.{number}.layer"
         weights = {name: read(f"{block}.0.SelfAttention.{name}.weight") for name in "qkvo"}
         weights["norm"] = read(f"{block}.0.layer_norm.weight")
-        pairs = zip(states.split(_N_TOGETHER), bias.split(_N_TOGETHER), strict=True)
+        pairs = zip(states.split(_N_PROMPTS_PER_STEP), bias.split(_N_PROMPTS_PER_STEP), strict=True)
         states = torch.cat([_attend(*pair, weights, shape) for pair in pairs])
         names = (*shape.inner, "wo")
         weights = {name: read(f"{block}.1.DenseReluDense.{name}.weight") for name in names}
         weights["norm"] = read(f"{block}.1.layer_norm.weight")
-        states = torch.cat([_widen(chunk, weights, shape) for chunk in states.split(_N_TOGETHER)])
+        chunks = states.split(_N_PROMPTS_PER_STEP)
+        states = torch.cat([_feed_forward(chunk, weights, shape) for chunk in chunks])
     return _norm(states, read(_FINAL), shape.epsilon)
 
 
@@ -134,7 +157,7 @@ def _attend(x: Tensor, bias: Tensor, weights: dict[str, Tensor], shape: T5Shape)
     return x + functional.linear(mixed.transpose(1, 2).flatten(2), weights["o"])
 
 
-def _widen(x: Tensor, weights: dict[str, Tensor], shape: T5Shape) -> Tensor:
+def _feed_forward(x: Tensor, weights: dict[str, Tensor], shape: T5Shape) -> Tensor:
     normed = _norm(x, weights["norm"], shape.epsilon)
     gate, *through = (functional.linear(normed, weights[name]) for name in shape.inner)
     inner = _ACTIVATIONS[shape.activation](gate)
@@ -144,16 +167,16 @@ def _widen(x: Tensor, weights: dict[str, Tensor], shape: T5Shape) -> Tensor:
 
 
 def _norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    # the mean stays where it is
+    # unlike a layer norm, this norm does not subtract the mean
     return weight * (x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon))
 
 
 def _position_bias(n_tokens: int, learned: Tensor, shape: T5Shape) -> Tensor:  # [1, heads, t, t]
     """
-    Return the heads' bias of each pair of tokens; `learned` is [buckets, heads].
+    Return the bias of each head for each pair of tokens; `learned` is [buckets, heads].
 
-    Half of the buckets are for tokens behind, half for those ahead. In each half the first ones
-    hold one distance each, the others ever more of them, up to `farthest`.
+    One half of the buckets is for earlier tokens, the other half for later ones. In each half, the
+    first buckets hold one distance each. The others hold ranges that grow up to `farthest`.
     """
     positions = torch.arange(n_tokens)
     ahead = positions - positions[:, None]  # [t, t]

@@ -1,8 +1,8 @@
 """
-Prompts to tokens, by the Rust library that transformers wraps, without transformers itself.
+Tokenizers of prompts, built on the Rust library that transformers wraps.
 
-A prompt's tokens are start, words and end, each with the characters that it stands for. Importing
-transformers would cost more than everything else that an edit does before it writes.
+The tokens of a prompt are start, words and end, each with its range of characters. The module does
+not import transformers, because that takes longer than all other work of an edit before it writes.
 """
 
 import json
@@ -28,7 +28,7 @@ from loco_cli.concept import PromptPair
 from loco_cli.encoders.sentencepiece import PieceModel, read_piece_model
 from loco_cli.errors import CheckpointError, ConceptError
 
-# runs of letters, single digits, runs of anything else, English endings apart (OpenAI's CLIP)
+# OpenAI's CLIP splits text into English endings, runs of letters, single digits and other runs
 _CLIP_WORDS = (
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
@@ -38,18 +38,23 @@ _CLIP_TOKENS = {
     "unk_token": "<|endoftext|>",
     "pad_token": "<|endoftext|>",
 }
-_LIMIT_BYTES = 256 << 20  # of a file; the largest of the known models has 2.4 MB
+_MAX_BYTES = 256 << 20  # the largest tokenizer file of the known models has 2.4 MB
+_MIN_TOKENS = 3  # start, one word, end
 _TOKEN_KEYS = ("single_word", "lstrip", "rstrip", "normalized", "special")
-_NO_TOKENIZER = "folder `{}` holds no tokenizer that can be read"
+_NO_TOKENIZER = "folder `{}` contains no readable tokenizer"
 _T5_TOKENS = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 
 
 @dataclass(frozen=True)
 class Tokens:
     """
-    A prompt's tokens, start and end with them: `ids`, and the characters of each as `offsets`.
+    The tokens of a prompt, including start and end.
 
-    `text` is what was read, `end` the position of the first end token.
+    Args:
+        text: The prompt as the tokenizer read it.
+        ids: The number of each token.
+        offsets: The range of characters of each token.
+        end: The position of the first end token.
     """
 
     text: str
@@ -58,16 +63,22 @@ class Tokens:
     end: int
 
     def positions_of(self, subject: str) -> tuple[int, ...]:
-        """Return the positions of a subject's tokens, its last mention; none if there is none."""
+        """Return the token positions of the last mention of a subject, which may be none."""
         return positions_in(self.text, self.offsets[: self.end], subject)
 
 
 @dataclass(frozen=True)
 class PromptTokenizer:
     """
-    A tokenizer as an encoder was taught with: `tokenizer.tokenize("a cat").ids`.
+    The tokenizer of a text encoder: `tokenizer.tokenize("a cat").ids`.
 
-    `limit` is how many tokens the encoder reads, `start` how many come before the first word.
+    Args:
+        backend: The tokenizer of the Rust library.
+        pad: The number of the padding token.
+        eos: The number of the end token.
+        limit: The maximal number of tokens that the encoder reads.
+        start: The position of the first word.
+        is_lowered: True if prompts become lower case before tokenization, as in DeepFloyd.
     """
 
     backend: Tokenizer
@@ -75,23 +86,23 @@ class PromptTokenizer:
     eos: int
     limit: int
     start: int
-    is_lowered: bool = False  # the pipeline lowers prompts before it tokenizes them
+    is_lowered: bool = False
 
     @property
     def vocabulary_size(self) -> int:
-        """How many tokens there are."""
+        """The number of tokens in the vocabulary."""
         return max(self.backend.get_vocab().values(), default=-1) + 1
 
     def tokenize_whole(self, prompt: str) -> Tokens:
-        """Return every token of a prompt, also those that an encoder does not read."""
+        """Return all tokens of a prompt, including those beyond the limit."""
         text = prompt.lower().strip() if self.is_lowered else prompt
-        with _reading(f"the tokenizer cannot read `{shortened(prompt)}`"):
+        with _as_checkpoint_error(f"the tokenizer cannot read `{shortened(prompt)}`"):
             encoding = self.backend.encode(text)
             ids = tuple(encoding.ids)
             return Tokens(text, ids, tuple(encoding.offsets), ids.index(self.eos))
 
     def tokenize(self, prompt: str) -> Tokens:
-        """Return the tokens that an encoder reads: of a long prompt the first ones, and the end."""
+        """Return the tokens that the encoder reads; a long prompt is cut before its end token."""
         whole = self.tokenize_whole(prompt)
         if len(whole.ids) <= self.limit:
             return whole
@@ -103,10 +114,10 @@ class PromptTokenizer:
 def load_clip_tokenizer(
     settings: Mapping[str, Any], vocabulary: Path, merges: Path, n_positions: int
 ) -> PromptTokenizer:
-    """Return a CLIP tokenizer of these files; raises CheckpointError."""
+    """Build a CLIP tokenizer from its files; raises CheckpointError."""
     tokens = {role: _content(settings.get(role), word) for role, word in _CLIP_TOKENS.items()}
     start, eos, unknown = (tokens[role] for role in ("bos_token", "eos_token", "unk_token"))
-    with _reading(_NO_TOKENIZER.format(vocabulary.parent)):
+    with _as_checkpoint_error(_NO_TOKENIZER.format(vocabulary.parent)):
         stats = (file.stat() for file in (vocabulary, merges))
         stamps = tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
         backend = Tokenizer(_read_merges(vocabulary, merges, unknown, stamps))
@@ -124,29 +135,39 @@ def load_clip_tokenizer(
         backend.post_processor = processors.TemplateProcessing(
             single=[start, "$A", eos], special_tokens=ends
         )
-    return _of(backend, settings, tokens, n_positions, start=1)
+    return _prompt_tokenizer(backend, settings, tokens, n_positions, start=1)
 
 
 def _load_t5_tokenizer(
     settings: Mapping[str, Any], pieces: Path, n_positions: int
 ) -> PromptTokenizer:
-    """Return a T5 tokenizer of a sentencepiece model; raises CheckpointError."""
+    """Build a T5 tokenizer from a sentencepiece model; raises CheckpointError."""
     tokens = {role: _content(settings.get(role), word) for role, word in _T5_TOKENS.items()}
-    with _reading(_NO_TOKENIZER.format(pieces.parent)):
+    with _as_checkpoint_error(_NO_TOKENIZER.format(pieces.parent)):
         backend = _unigram(read_piece_model(pieces))
         _add_tokens(backend, settings, tokens)
         eos = tokens["eos_token"]
         backend.post_processor = processors.TemplateProcessing(
             single=["$A", eos], special_tokens=[(eos, backend.token_to_id(eos))]
         )
-    return _of(backend, settings, tokens, n_positions, start=0, is_lowered=True)
+    return _prompt_tokenizer(backend, settings, tokens, n_positions, start=0, is_lowered=True)
 
 
 def load_tokenizer(folder: Path, kind: str, n_positions: int) -> PromptTokenizer:
     """
-    Return the tokenizer of a folder, `clip` or `t5`, whose encoder reads at most `n_positions`.
+    Load the tokenizer of a folder.
 
-    Raises CheckpointError where it has none that can be read.
+    Args:
+        folder: The tokenizer's folder in a diffusers checkpoint.
+        kind: The kind of the text encoder, `clip` or `t5`.
+        n_positions: The maximal number of tokens that the encoder reads.
+
+    Raises:
+        CheckpointError: The folder contains no readable tokenizer.
+
+    Example:
+        >>> load_tokenizer(Path("model/tokenizer"), "clip", 77).tokenize("a cat").ids
+        (49406, 320, 2368, 49407)
     """
     settings = read_settings(folder)
     whole = folder / "tokenizer.json"
@@ -156,36 +177,41 @@ def load_tokenizer(folder: Path, kind: str, n_positions: int) -> PromptTokenizer
         )
     if kind == "t5" and (folder / "spiece.model").is_file() and not whole.is_file():
         return _load_t5_tokenizer(settings, folder / "spiece.model", n_positions)
-    with _reading(_NO_TOKENIZER.format(folder)):
+    with _as_checkpoint_error(_NO_TOKENIZER.format(folder)):
         backend = Tokenizer.from_file(str(whole))
     backend.no_padding()
     backend.no_truncation()
     default = _CLIP_TOKENS if kind == "clip" else _T5_TOKENS
     tokens = {role: _content(settings.get(role), word) for role, word in default.items()}
     is_clip = kind == "clip"
-    return _of(backend, settings, tokens, n_positions, start=int(is_clip), is_lowered=not is_clip)
+    return _prompt_tokenizer(
+        backend, settings, tokens, n_positions, start=int(is_clip), is_lowered=not is_clip
+    )
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """Return the settings of a folder's tokenizer, none where it has no such file."""
+    """Read the settings of a folder's tokenizer; without a settings file they are empty."""
     settings = _read_object(folder / "tokenizer_config.json")
     if "added_tokens_decoder" in settings:
         return settings
-    # before that key came up, the special tokens had a file of their own, which overruled
+    # older folders have a separate file for special tokens, which takes precedence
     return settings | _read_object(folder / "special_tokens_map.json")
 
 
 def check_prompt_pair(tokenizer: PromptTokenizer, pair: PromptPair) -> None:
     """
-    Raise ConceptError where no token of a source prompt is the subject's, or tokens are cut off.
+    Check that a text encoder reads the important words of a prompt pair.
 
-    The encoder's length may cut off what follows the subject of a source prompt; a target prompt is
-    read to its end.
+    These are the subject of the source prompt and the whole target prompt.
+
+    Raises:
+        ConceptError: The source prompt contains no token of its subject, or the tokenizer cuts
+            these words off.
     """
     source, limit = tokenizer.tokenize_whole(pair.source), tokenizer.limit
     if not source.positions_of(pair.subject):
         raise ConceptError(
-            f"the tokenizer reads nothing of `{shortened(pair.subject)}` in "
+            f"the tokenizer finds no token of `{shortened(pair.subject)}` in "
             f"`{shortened(pair.source)}`",
             "write the subject in words",
         )
@@ -194,22 +220,26 @@ def check_prompt_pair(tokenizer: PromptTokenizer, pair: PromptPair) -> None:
         (source, pair.source, pair.subject),
         (target, pair.target, pair.target),
     ):
-        # the last place that is left belongs to the end token
+        # the end token takes the last position
         n_kept_letters = max((stop for _, stop in tokens.offsets[: limit - 1]), default=0)
         is_long = len(tokens.ids) > limit
         if is_long and n_kept_letters < last_mention(tokens.text, words)[1]:
             raise ConceptError(
-                f"`{shortened(words)}` is cut off in `{shortened(prompt)}`: "
-                f"{len(tokens.ids)} tokens, the text encoder reads {limit}",
+                f"`{shortened(words)}` is cut off in `{shortened(prompt)}`: the prompt has "
+                f"{len(tokens.ids)} tokens, but the text encoder reads only {limit}",
                 "use a shorter subject or a shorter prompt",
             )
 
 
 def last_mention(prompt: str, subject: str) -> tuple[int, int]:
     """
-    Return the characters of the last mention of a subject, whole words first, in any case.
+    Return the range of characters of the last mention of a subject, or (0, 0).
 
-    (0, 0) where it is not mentioned: "cat" is found in "a cat in a cathedral" at (2, 5).
+    Case does not matter. Whole words take precedence over parts of words.
+
+    Example:
+        >>> last_mention("a cat in a cathedral", "cat")
+        (2, 5)
     """
     words = re.escape(subject)
     for pattern in (rf"(?<!\w){words}(?!\w)", words):
@@ -220,7 +250,7 @@ def last_mention(prompt: str, subject: str) -> tuple[int, int]:
 
 
 def positions_in(prompt: str, offsets: Sequence[tuple[int, int]], subject: str) -> tuple[int, ...]:
-    """Return which tokens, by the characters they stand for, are the subject's last mention."""
+    """Return the positions of the tokens that overlap the last mention of a subject."""
     start, stop = last_mention(prompt, subject)
     return tuple(
         position
@@ -230,14 +260,14 @@ def positions_in(prompt: str, offsets: Sequence[tuple[int, int]], subject: str) 
 
 
 def shortened(text: str, width: int = 60) -> str:
-    """Return a text, or its beginning and three dots."""
+    """Return a text, or its beginning and three dots if it is longer than `width` letters."""
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 @lru_cache(maxsize=4)
 def _read_merges(vocabulary: Path, merges: Path, unknown: str, stamps: object) -> models.BPE:
-    # a tenth of a second, which one command would spend several times; tokenizers may share it.
-    # the stamps change when a file is written to
+    # reading takes 0.1 s, and one command needs it several times; tokenizers can share the result.
+    # `stamps` changes when a file changes
     return models.BPE.from_file(
         str(vocabulary), str(merges), unk_token=unknown, end_of_word_suffix="</w>"
     )
@@ -257,19 +287,19 @@ def _unigram(model: PieceModel) -> Tokenizer:
 
 
 def _add_tokens(backend: Tokenizer, settings: Mapping[str, Any], tokens: Mapping[str, str]) -> None:
-    """Add special tokens and those that were learned later, and hold their numbers."""
+    """Add special tokens and tokens learned later, and check their numbers."""
     numbered = settings.get("added_tokens_decoder") or {}
     for number, token in sorted(numbered.items(), key=lambda item: int(item[0])):
-        # the library prints keys that it does not know, whatever they are
+        # the library prints a warning for unknown keys
         known = AddedToken(token["content"], **{k: token[k] for k in _TOKEN_KEYS if k in token})
         (backend.add_special_tokens if token.get("special") else backend.add_tokens)([known])
         if backend.token_to_id(known.content) != int(number):
-            raise ValueError(f"token `{known.content}` is not number {number}")
+            raise ValueError(f"token `{known.content}` does not have number {number}")
     special = [AddedToken(word, normalized=False, special=True) for word in tokens.values()]
     backend.add_special_tokens(special)
 
 
-def _of(
+def _prompt_tokenizer(
     backend: Tokenizer,
     settings: Mapping[str, Any],
     tokens: Mapping[str, str],
@@ -281,18 +311,18 @@ def _of(
     limit = settings.get("model_max_length")
     limit = int(min(limit, n_positions)) if isinstance(limit, int | float) else n_positions
     pad, eos = (backend.token_to_id(tokens[role]) for role in ("pad_token", "eos_token"))
-    with _reading("the tokenizer cannot read an empty prompt"):
+    with _as_checkpoint_error("the tokenizer cannot read an empty prompt"):
         ids = backend.encode("").ids
-    if pad is None or eos is None or eos not in ids or limit < 3:
+    if pad is None or eos is None or eos not in ids or limit < _MIN_TOKENS:
         raise CheckpointError(
-            f"the tokenizer closes no prompt: it has no `{tokens['eos_token']}`, "
-            f"no `{tokens['pad_token']}`, or reads {limit} tokens"
+            f"the tokenizer cannot end a prompt: it lacks `{tokens['eos_token']}` or "
+            f"`{tokens['pad_token']}`, or its limit of {limit} tokens is below {_MIN_TOKENS}"
         )
     return PromptTokenizer(backend, pad, eos, limit, start, is_lowered)
 
 
 def _content(token: Any, default: str) -> str:
-    """Return the text of a token, which files spell as a word or as an object."""
+    """Return the text of a token, which files store as a string or as an object."""
     if isinstance(token, Mapping):
         token = token.get("content")
     return token if isinstance(token, str) else default
@@ -302,24 +332,24 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        if path.stat().st_size > _LIMIT_BYTES:
-            raise ValueError("it is too long")
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        if path.stat().st_size > _MAX_BYTES:
+            raise ValueError("the file is too large")
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"`{path}` cannot be read: {error}") from error
+        raise CheckpointError(f"cannot read `{path}`: {error}") from error
     return content if isinstance(content, dict) else {}
 
 
-def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"it holds {word}, which is no JSON")
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"it contains {word}, which is not valid JSON")
 
 
 @contextmanager
-def _reading(failure: str) -> Iterator[None]:
-    """Raise CheckpointError for whatever the library finds wrong with files, or with a prompt."""
+def _as_checkpoint_error(message: str) -> Iterator[None]:
+    """Turn every error of the Rust library into a CheckpointError."""
     try:
         yield
     except (CheckpointError, KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # the Rust library raises `Exception`, and panics above it
-        raise CheckpointError(failure) from error
+    except BaseException as error:  # panics of the Rust library derive from this class only
+        raise CheckpointError(message) from error

@@ -1,1 +1,1 @@
-"""A model on this machine: where it is, what it is, and what is loaded of it."""
+"""Models on this machine: their paths, their architecture, and their loaded parts."""

@@ -1,4 +1,4 @@
-"""A checkpoint's text encoders, run from its own tensors: one function for every family."""
+"""The text encoders of a checkpoint, built from its tensors for every family."""
 
 from typing import Any
 
@@ -15,20 +15,26 @@ from loco_cli.families.spec import TextEncoderSpec
 from loco_cli.models.locate import LocatedModel
 from loco_cli.models.tokenizers import packaged_folder, token_table, tokenizer_of
 
-_HEAD_WIDTH = 64  # of every CLIP text encoder that was published
+_HEAD_WIDTH = 64  # channels of one attention head in every published CLIP text encoder
 
 
 def encoder_of(located: LocatedModel) -> CheckpointEncoder:
     """
-    Return the encoder of prompts to the embeddings that the UNet of this checkpoint is given.
+    Build the text encoders of a model.
 
-    Nothing is read before the first prompt, and then a layer at a time. A UNet alone borrows the
-    encoders of another model, `located.encoder_model`.
+    The weights are read on the first prompt, one layer at a time. A bare UNet borrows the encoders
+    of `located.encoder_model`.
+
+    Args:
+        located: The model.
+
+    Returns:
+        An encoder that maps prompts to the input of the network, in float32 on the CPU.
 
     Raises:
-        EditError: the checkpoint has no text encoder, and none is on this machine.
-        CheckpointError: it lacks a tensor, one has another shape than the configuration says, or
-            no tokenizer can be read.
+        EditError: The checkpoint has no text encoder, and this machine has none that fits.
+        CheckpointError: A tensor is missing or its shape does not match the configuration, or the
+            tokenizer is not readable.
     """
     texts = located.encoder_model
     context = texts.spec.context
@@ -45,9 +51,9 @@ def _part(located: LocatedModel, encoder: TextEncoderSpec) -> EncoderPart:
 
 def _config(located: LocatedModel, encoder: TextEncoderSpec) -> dict[str, Any]:
     """
-    Return the configuration of a text encoder: its folder's own, else that of its family.
+    Return the configuration of a text encoder from its folder, or else that of its family.
 
-    The latter is fitted to the width and the layers that the file has.
+    The configuration of a family is adapted to the width and the number of layers in the file.
     """
     d = token_table(located, encoder).shape[1]
     path = located.path / encoder.component / "config.json"
@@ -55,8 +61,8 @@ def _config(located: LocatedModel, encoder: TextEncoderSpec) -> dict[str, Any]:
         width = config.get("d_model" if encoder.kind == "t5" else "hidden_size", d)
         if width != d:
             raise CheckpointError(
-                f"the {encoder.component} of `{printable(located.path)}` is {d} wide, "
-                f"its configuration says {printable(width)}"
+                f"the {encoder.component} of `{printable(located.path)}` has width {d}, "
+                f"but its configuration says {printable(width)}"
             )
         return config
     config = read_config(packaged_folder(located) / encoder.component / "config.json")
@@ -64,8 +70,8 @@ def _config(located: LocatedModel, encoder: TextEncoderSpec) -> dict[str, Any]:
         return config
     if d % _HEAD_WIDTH:
         raise CheckpointError(
-            f"the {encoder.component} of `{printable(located.path)}` is {d} wide, "
-            "and no configuration says how many heads that is",
+            f"the {encoder.component} of `{printable(located.path)}` has width {d}, "
+            "but no configuration gives its number of heads",
             "give the diffusers folder of the model",
         )
     names = located.checkpoint.names(encoder.component)
@@ -77,7 +83,7 @@ def _config(located: LocatedModel, encoder: TextEncoderSpec) -> dict[str, Any]:
 def _check_tensors(
     located: LocatedModel, encoder: TextEncoderSpec, shape: EncoderShape, d: int
 ) -> None:
-    """Raise CheckpointError where a tensor that is read is missing, or of another shape."""
+    """Raise CheckpointError if a tensor of the encoder is missing or has the wrong shape."""
     shapes = {
         name: slots[0].canonical_shape
         for (component, name), slots in located.checkpoint.slots_by_name.items()
@@ -87,12 +93,15 @@ def _check_tensors(
     what = f"the {encoder.component} of `{printable(located.path)}`"
     missing = [name for name in expected if name not in shapes]
     if missing:
-        raise CheckpointError(f"{what} lacks {len(missing)} tensors, among them `{missing[0]}`")
+        raise CheckpointError(f"{what} lacks {len(missing)} tensors, for example `{missing[0]}`")
     for name, size in expected.items():
         if shapes[name] != size:
             raise CheckpointError(
-                f"`{name}` of {what} is {list(shapes[name])}, the others say {list(size)}"
+                f"`{name}` of {what} has shape {list(shapes[name])}, but its other tensors imply "
+                f"{list(size)}"
             )
     d_heads = shape.d_heads(d, shapes)
     if d_heads % shape.n_heads:
-        raise CheckpointError(f"{what} is {d_heads} wide, which is not {shape.n_heads} heads")
+        raise CheckpointError(
+            f"{what} has width {d_heads}, which is not a multiple of its {shape.n_heads} heads"
+        )

@@ -1,65 +1,72 @@
-"""Files of the hub: from this machine's cache, else from the network, else a sentence why not."""
+"""Files of the hub, from this machine's cache or from the network."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from loco_cli.errors import ModelUnavailable, UnknownName
 
-# of folders alone: a repository has its single files, the same model again, beside them
+# weights in subfolders only: many repositories have single files of the same model at the top
 MODEL_FILES = ("*.json", "*.txt", "*.model", "*/*.safetensors")
 SCORER_FILES = ("*.json", "*.txt", "model.safetensors")
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """A repository as errors call it, and the way out without it."""
+class _Repository:
+    """A repository with the words of its error messages: its role, and a hint to avoid it."""
 
     hub_id: str
-    what: str
+    role: str
     hint: str
 
     def __str__(self) -> str:
-        return f"{self.what} `{self.hub_id}`"
+        return f"{self.role} `{self.hub_id}`"
 
 
 def fetch(
-    hub_id: str, files: tuple[str, ...], *, needed: tuple[str, ...], what: str, hint: str
+    hub_id: str, files: tuple[str, ...], *, needed: tuple[str, ...], role: str, hint: str
 ) -> Path:
     """
-    Return the folder of a hub repository's files.
+    Return the folder with the files of a hub repository, downloading what the cache lacks.
 
-    The network is asked where the cache has not all of them; where it gives nothing, a part is
-    enough that holds a file like one of `needed`. `what` is how errors call the repository
-    ("model", "scorer"), `hint` the way out without it.
+    If the network fails, an incomplete cache is enough as long as it has one of the needed files.
+
+    Args:
+        hub_id: The repository, `owner/name`.
+        files: Patterns of the files to fetch.
+        needed: Patterns of which one file has to exist.
+        role: The role of the repository in error messages, such as `model` or `scorer`.
+        hint: The advice of error messages for doing without the repository.
 
     Raises:
-        UnknownName: `hub_id` cannot be the name of a repository.
-        ModelUnavailable: it is not on this machine and cannot be fetched.
+        UnknownName: `hub_id` is not a valid name of a repository.
+        ModelUnavailable: The files are not on this machine, and the download fails.
     """
     from huggingface_hub.errors import HFValidationError
 
-    wanted = _Wanted(hub_id, what, hint)
+    repository = _Repository(hub_id, role, hint)
     try:
         here, is_whole = _in_cache(hub_id, files)
     except HFValidationError as error:
-        raise UnknownName(f"{wanted} is neither a path nor a hub id", hint) from error
+        raise UnknownName(f"{repository} is neither a path nor a hub id", hint) from error
     is_enough = bool(here and _holds(here, needed))
     if here and is_enough and is_whole:
         return here
     try:
-        folder = _download(wanted, files)
+        folder = _download(repository, files)
     except ModelUnavailable:
-        if here and is_enough:  # another program may have fetched one variant of several
+        if here and is_enough:  # another program may have fetched only one variant
             return here
         raise
     if not _holds(folder, needed):
-        files_needed = " or ".join(f"`{one}`" for one in needed)
-        raise ModelUnavailable(f"{wanted} has no {files_needed}, neither here nor on the hub", hint)
+        patterns = " or ".join(f"`{pattern}`" for pattern in needed)
+        raise ModelUnavailable(
+            f"{repository} has no {patterns}, neither in the cache nor on the hub", hint
+        )
     return folder
 
 
 def cached_folder(hub_id: str, files: tuple[str, ...]) -> Path | None:
-    """Return the folder of what this machine's cache has of a repository, None for nothing."""
+    """Return the folder of a repository in this machine's cache, or None."""
     from huggingface_hub.errors import HFValidationError
 
     try:
@@ -73,78 +80,78 @@ def _holds(folder: Path, needed: tuple[str, ...]) -> bool:
 
 
 def _in_cache(hub_id: str, files: tuple[str, ...]) -> tuple[Path | None, bool]:
-    """Return the folder of what the cache has, and whether nothing is known to be missing."""
+    """Return the folder of a repository in the cache, and True if it seems complete."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        found = snapshot_download(hub_id, local_files_only=True, allow_patterns=list(files))
+        folder = snapshot_download(hub_id, local_files_only=True, allow_patterns=list(files))
     except LocalEntryNotFoundError as error:
-        part = getattr(error, "snapshot_path", None)  # of what was begun and not finished
+        part = getattr(error, "snapshot_path", None)  # the folder of an interrupted download
         return (Path(part) if part else None), False
-    return Path(found), True
+    return Path(folder), True
 
 
-def _download(wanted: _Wanted, files: tuple[str, ...]) -> Path:
-    """Return the folder of a repository's files, fetched; raises ModelUnavailable."""
+def _download(repository: _Repository, files: tuple[str, ...]) -> Path:
+    """Download the files of a repository, and return their folder; raises ModelUnavailable."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, XetDownloadError
 
-    http_error: type[Exception] = HfHubHTTPError.__bases__[
-        0
-    ]  # of whichever client the hub's library stands on
+    # the base class belongs to the HTTP client, which differs between versions of the library
+    http_error: type[Exception] = HfHubHTTPError.__bases__[0]
     try:
-        return Path(snapshot_download(wanted.hub_id, allow_patterns=list(files)))
+        return Path(snapshot_download(repository.hub_id, allow_patterns=list(files)))
     except LocalEntryNotFoundError as error:
-        answer = error.__cause__ if isinstance(error.__cause__, HfHubHTTPError) else error
-        raise _refusal(answer, wanted) from error
+        cause = error.__cause__ if isinstance(error.__cause__, HfHubHTTPError) else error
+        raise _download_error(cause, repository) from error
     except (OSError, http_error) as error:
-        raise _refusal(error, wanted) from error
+        raise _download_error(error, repository) from error
     except (ValueError, RuntimeError, XetDownloadError) as error:
         raise ModelUnavailable(
-            f"what the hub answers for {wanted} makes no sense", wanted.hint
+            f"the hub sent an invalid response for {repository}", repository.hint
         ) from error
 
 
-def _refusal(error: Exception, wanted: _Wanted) -> ModelUnavailable:
-    """Return what to say where a repository could not be fetched."""
+def _download_error(error: Exception, repository: _Repository) -> ModelUnavailable:
+    """Translate an error of the hub's library."""
     from huggingface_hub import errors as hub
 
     if isinstance(error, hub.GatedRepoError):
         return ModelUnavailable(
-            f"{wanted} is gated",
-            f"accept its licence at https://huggingface.co/{wanted.hub_id}, then `hf auth login`",
+            f"{repository} is gated",
+            f"accept its licence at https://huggingface.co/{repository.hub_id}, then run "
+            "`hf auth login`",
         )
     if isinstance(error, hub.RepositoryNotFoundError):
         return ModelUnavailable(
-            f"the hub has no {wanted}, or none that you may see",
-            f"{wanted.hint}; for a private one there is `hf auth login`",
+            f"the hub has no {repository}, or it is private",
+            f"{repository.hint}; to use a private one, run `hf auth login`",
         )
     if isinstance(error, hub.DisabledRepoError):
-        return ModelUnavailable(f"the hub has disabled {wanted}", wanted.hint)
+        return ModelUnavailable(f"the hub has disabled {repository}", repository.hint)
     if isinstance(error, hub.HfHubHTTPError):
-        return _answered(error.response.status_code, wanted)
+        return _status_error(error.response.status_code, repository)
     if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
         return ModelUnavailable(
-            f"{wanted} cannot be kept in the hub's cache: {str(error.strerror).lower()}",
-            "`HF_HOME` says where the cache is",
+            f"cannot write {repository} to the hub's cache: {str(error.strerror).lower()}",
+            "set `HF_HOME` to the folder for the cache",
         )
     return ModelUnavailable(
-        f"{wanted} is not on this machine, and the hub cannot be reached",
-        f"connect to the network, or {wanted.hint}",
+        f"{repository} is not on this machine, and the hub cannot be reached",
+        f"connect to the network, or {repository.hint}",
     )
 
 
-def _answered(status: int, wanted: _Wanted) -> ModelUnavailable:
-    """Return what to say where the hub was reached and gave an HTTP status instead of files."""
+def _status_error(status: int, repository: _Repository) -> ModelUnavailable:
+    """Translate an HTTP status that the hub sent instead of files."""
     if status in (401, 403):
         return ModelUnavailable(
-            f"the hub does not let this machine's token read {wanted} ({status})",
-            "`hf auth login` gives it another token, `hf auth logout` none",
+            f"the hub rejects this machine's token for {repository} ({status})",
+            "run `hf auth login` to change the token, or `hf auth logout` to remove it",
         )
     if status == 404:
-        return ModelUnavailable(f"the hub has no branch `main` of {wanted}", wanted.hint)
+        return ModelUnavailable(f"{repository} has no branch `main` on the hub", repository.hint)
     return ModelUnavailable(
-        f"the hub answers {status} where {wanted} should be",
-        f"try again later, or {wanted.hint}",
+        f"the hub answered with status {status} for {repository}",
+        f"try again later, or {repository.hint}",
     )

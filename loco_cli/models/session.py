@@ -1,8 +1,7 @@
 """
-Where models run and with what they are scored: the options of a command, and what they load.
+The pipelines, scorers and judges that a command loads, and the options of a run.
 
-diffusers and transformers are imported when something is loaded: an edit whose layers are named
-needs neither.
+diffusers and transformers are imported on the first load. An edit in named layers needs neither.
 """
 
 from dataclasses import dataclass, field
@@ -30,10 +29,15 @@ _SCORER_HINT = "point to the folder of a CLIP model with `--scorer PATH`"
 @dataclass(frozen=True)
 class RunOptions:
     """
-    How to run a model: `RunOptions(device="cpu", batch_size=8)`.
+    Options for running a model: `RunOptions(device="cpu", batch_size=8)`.
 
-    With `is_cached` finished runs are kept, and those that were kept are not made again. The
-    processes of a `team` share the runs of a localization.
+    Args:
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        dtype: `auto`, `float32`, `float16` or `bfloat16`.
+        batch_size: The number of images that are generated together, or `auto`.
+        scorer: The folder or hub id of a CLIP model, None for the one of the model.
+        is_cached: Store finished runs, and use stored ones again.
+        team: The processes that share the runs of a localization.
     """
 
     device: str = "auto"
@@ -45,9 +49,19 @@ class RunOptions:
 
 
 def load_model(
-    located: LocatedModel, machine: RunOptions, events: Events = SILENT_EVENTS
+    located: LocatedModel, options: RunOptions, events: Events = SILENT_EVENTS
 ) -> "Pipeline":
-    """Return the running pipeline of a located model."""
+    """
+    Load the pipeline of a model onto a device.
+
+    Args:
+        located: The model.
+        options: Device and dtype.
+        events: Receives the progress.
+
+    Raises:
+        CheckpointError: The checkpoint lacks a component that generates images.
+    """
     from loco_cli.sampling.pipeline import load_pipeline
 
     stage = f"loading {located.name}"
@@ -59,28 +73,37 @@ def load_model(
         config=located.config,
         holds=located.checkpoint.holds,
         tensors=lambda component: _tensors(located, component),
-        device=machine.device,
-        dtype=machine.dtype,
+        device=options.device,
+        dtype=options.dtype,
     )
     events.progress(stage, 1, 1)
     return pipeline
 
 
-def load_scorer(located: LocatedModel, machine: RunOptions) -> "ClipScorer":
-    """Return the scorer that the user named, else the one that the model names."""
-    name = machine.scorer or located.spec.scorer
-    return _load_clip(find_scorer(name), machine, name)
+def load_scorer(located: LocatedModel, options: RunOptions) -> "ClipScorer":
+    """Load the scorer in the options, or else the one of the model."""
+    name = options.scorer or located.spec.scorer
+    return _load_clip(find_scorer(name), options, name)
 
 
-def load_judge(located: LocatedModel, machine: RunOptions, scorer: "ClipScorer") -> "ClipScorer":
-    """Return the judge: a model of its own for those that ship, else the scorer."""
+def load_judge(located: LocatedModel, options: RunOptions, scorer: "ClipScorer") -> "ClipScorer":
+    """Load the judge of a shipped model; for all other models, return the scorer."""
     if registry.shipped_folder(located.spec) is None:
         return scorer
-    return _load_clip(_SHIPPED / "judge", machine)
+    return _load_clip(_SHIPPED / "judge", options)
 
 
 def find_scorer(name: str) -> Path:
-    """Return the folder of a scorer: `tiny`, a path, or a hub id."""
+    """
+    Return the folder of a scorer.
+
+    Args:
+        name: `tiny`, the path of a folder, or a hub id.
+
+    Raises:
+        RequestError: `name` is none of these.
+        ModelUnavailable: The scorer is not on this machine and cannot be downloaded.
+    """
     if name == "tiny":
         return _SHIPPED / "scorer"
     folder = Path(name)
@@ -88,20 +111,20 @@ def find_scorer(name: str) -> Path:
         return folder
     if folder.exists() or name.count("/") != 1:
         raise RequestError(
-            f"scorer `{name}` is no folder", "give the folder of a CLIP model, or `tiny`"
+            f"scorer `{name}` is not a folder", "give the folder of a CLIP model, or `tiny`"
         )
     return fetch(
-        name, SCORER_FILES, needed=("model.safetensors",), what="scorer", hint=_SCORER_HINT
+        name, SCORER_FILES, needed=("model.safetensors",), role="scorer", hint=_SCORER_HINT
     )
 
 
-def _load_clip(folder: Path, machine: RunOptions, name: str | None = None) -> "ClipScorer":
+def _load_clip(folder: Path, options: RunOptions, name: str | None = None) -> "ClipScorer":
     from loco_cli.sampling.clip_score import ClipScorer
     from loco_cli.sampling.pipeline import choose_device
     from loco_cli.sampling.quiet import silence_libraries
 
     with silence_libraries():
-        return ClipScorer(folder, choose_device(machine.device), name)
+        return ClipScorer(folder, choose_device(options.device), name)
 
 
 def _tensors(located: LocatedModel, component: str) -> dict[str, "Tensor"]:

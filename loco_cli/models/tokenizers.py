@@ -1,7 +1,7 @@
 """
-How a checkpoint's prompts become tokens: by its own tokenizers, else by those of the package.
+The tokenizers of a checkpoint, or packaged ones if it has none.
 
-Nothing here needs torch, so that a plan can be refused where an edit would be.
+This module needs no torch, so a plan can check its prompts.
 """
 
 from collections.abc import Iterable
@@ -26,8 +26,17 @@ _FILES = ("vocab.json", "tokenizer.json", "spiece.model")
 
 def check_subjects(located: LocatedModel, pairs: Iterable[PromptPair]) -> None:
     """
-    Raise ConceptError where a tokenizer cuts off a subject, or the end of a target prompt, or
-    makes nothing of a subject.
+    Check prompt pairs against every tokenizer of a model.
+
+    Args:
+        located: The model.
+        pairs: The prompt pairs of the edits.
+
+    Raises:
+        ConceptError: A tokenizer cuts off a subject or the end of a target prompt, or finds no
+            token of a subject.
+        EditError: The model has no text encoder.
+        CheckpointError: A tokenizer is not readable.
     """
     tokenizers = tokenizers_of(located)
     for pair in pairs:
@@ -37,19 +46,18 @@ def check_subjects(located: LocatedModel, pairs: Iterable[PromptPair]) -> None:
 
 def tokenizers_of(located: LocatedModel) -> tuple[PromptTokenizer, ...]:
     """
-    Return the tokenizer of each text encoder, of a bare UNet those that it borrows.
+    Load the tokenizer of each text encoder, or of the borrowed encoders of a bare UNet.
 
-    No network is needed.
-
-    Raises EditError where there is no encoder, CheckpointError where a tokenizer cannot be read
-    or has tokens that its encoder does not know.
+    Raises:
+        EditError: The model has no text encoder, and this machine has none that fits.
+        CheckpointError: A tokenizer is not readable, or has more tokens than its encoder.
     """
     texts = located.encoder_model
     return tuple(tokenizer_of(texts, encoder) for encoder in texts.spec.context.encoders)
 
 
 def tokenizer_of(located: LocatedModel, encoder: TextEncoderSpec) -> PromptTokenizer:
-    """Return the tokenizer of one text encoder, as `tokenizers_of` does."""
+    """Load the tokenizer of one text encoder, see `tokenizers_of`."""
     folder = located.path / encoder.tokenizer
     has_positions = located.checkpoint.holds(encoder.component, CLIP_POSITIONS)
     n_positions = encoder.n_tokens
@@ -66,14 +74,14 @@ def tokenizer_of(located: LocatedModel, encoder: TextEncoderSpec) -> PromptToken
     n_rows = token_table(located, encoder).shape[0]
     if tokenizer.vocabulary_size > n_rows:
         raise CheckpointError(
-            f"the {encoder.component} of `{printable(located.path)}` knows {n_rows} tokens, "
-            f"its tokenizer {tokenizer.vocabulary_size}"
+            f"the {encoder.component} of `{printable(located.path)}` has {n_rows} token "
+            f"embeddings, but its tokenizer has {tokenizer.vocabulary_size} tokens"
         )
     return tokenizer
 
 
 def token_table(located: LocatedModel, encoder: TextEncoderSpec) -> TensorSlot:
-    """Return where the token embedding of a text encoder is; raises CheckpointError."""
+    """Return the slot of the token embedding of a text encoder; raises CheckpointError."""
     holds = located.checkpoint.holds
     names = [name for name in encoder.token_embedding_names if holds(encoder.component, name)]
     if not names:
@@ -85,7 +93,7 @@ def token_table(located: LocatedModel, encoder: TextEncoderSpec) -> TensorSlot:
 
 
 def packaged_folder(located: LocatedModel) -> Path:
-    """Return the packaged configuration of a model, of unknown widths that of its family."""
+    """Return the packaged configuration of a model, or that of its family for unknown widths."""
     folder = registry.config_folder(located.spec)
     folder = folder or registry.config_folder(registry.get(located.spec.family.standard))
     if folder is None:

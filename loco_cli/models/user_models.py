@@ -1,7 +1,7 @@
 """
-The known models, from where a user has them: `models.yaml` in the user's configuration.
+The known models, with their locations from the user's `models.yaml`.
 
-It holds an alias and a place per line, since repositories vanish and mirrors come up:
+The file maps an alias to a location on each line, for mirrors and local copies:
 
     sd21: somebody/stable-diffusion-2-1
     sdxl: /models/sd_xl_base_1.0.safetensors
@@ -20,38 +20,38 @@ _HINT = "write lines like `sd21: owner/repository` or `sdxl: /models/sdxl.safete
 
 
 def user_models_file() -> Path:
-    """Return where the user's own places of models are written down, if they are."""
+    """Return the path of the user's `models.yaml`, which may not exist."""
     return platformdirs.user_config_path("loco", appauthor=False) / "models.yaml"
 
 
 def known_models() -> tuple[ModelSpec, ...]:
-    """Return every known model; raises RequestError where the user's file is wrong."""
-    places = _places()
-    return tuple(registry.get(name, places) for name in registry.names())
+    """Return every known model; raises RequestError if the user's file is invalid."""
+    locations = _read_locations()
+    return tuple(registry.get(name, locations) for name in registry.names())
 
 
 def known_model(name: str) -> ModelSpec:
-    """Return a known model; raises UnknownName, and RequestError as `known_models` does."""
-    return registry.get(name, _places())
+    """Return a known model; raises UnknownName, or RequestError if the user's file is invalid."""
+    return registry.get(name, _read_locations())
 
 
-def _places() -> dict[str, str]:
+def _read_locations() -> dict[str, str]:
     path = user_models_file()
     if not path.is_file():
         return {}
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise RequestError(f"`{path}` cannot be read as YAML") from error
-    places = {} if found is None else found
-    if not isinstance(places, dict):
-        raise RequestError(f"`{path}` holds no names of models", _HINT)
-    for name, place in places.items():
+        raise RequestError(f"cannot read `{path}` as YAML") from error
+    locations = {} if content is None else content
+    if not isinstance(locations, dict):
+        raise RequestError(f"`{path}` does not map models to locations", _HINT)
+    for name, location in locations.items():
         if name not in registry.names():
             raise RequestError(
-                f"`{path}` has a place for `{name}`, which is no known model",
+                f"`{path}` names `{name}`, which is not a known model",
                 f"choose one of {', '.join(registry.names())}",
             )
-        if not isinstance(place, str) or not place.strip():
-            raise RequestError(f"`{path}` has no place for `{name}`", _HINT)
-    return places
+        if not isinstance(location, str) or not location.strip():
+            raise RequestError(f"`{path}` gives no location for `{name}`", _HINT)
+    return locations

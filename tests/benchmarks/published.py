@@ -104,5 +104,5 @@ def solve(
 def _rows(pair: AlignedPair, formula: Formula) -> tuple[Tensor, Tensor]:  # [m, d] each
     last = pair.subject[-1]
     positions = range(last, last + 1) if formula.tokens == "last" else range(len(pair.source))
-    answers = [pair.answer(position) for position in positions]
+    answers = [pair.target_position(position) for position in positions]
     return pair.source[list(positions)], pair.target[answers]

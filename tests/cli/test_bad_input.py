@@ -144,7 +144,7 @@ REQUESTS = {
     ),
     "a subject that the tokenizer makes nothing of": (
         ["edit", "<|endoftext|>", "--layers", "8"],
-        "the tokenizer reads nothing of `<|endoftext|>` in `<|endoftext|>`",
+        "the tokenizer finds no token of `<|endoftext|>` in `<|endoftext|>`",
         "write the subject in words",
     ),
     "a layer that is not there": (
@@ -185,7 +185,7 @@ REQUESTS = {
     ),
     "no published layers": (
         ["edit", "remove_style", "--model", "tiny-plain", "--set", "edit.layer_range=published"],
-        "no published layers are known for a style in `tiny-plain`",
+        "the papers name no layers for kind `style` in `tiny-plain`",
         "use `layer_range: auto`, or name the layers",
     ),
     "a window that is too wide": (
@@ -200,7 +200,7 @@ REQUESTS = {
     ),
     "more steps than there are": (
         ["localize", "van gogh style", "--steps", "1001"],
-        "1001 steps are asked for, a model has at most 1000",
+        "1001 steps exceed the maximum of 1000",
         None,
     ),
     "a guidance without end": (
@@ -215,13 +215,13 @@ REQUESTS = {
     ),
     "more neurons than channels": (
         [*EDIT, "--method", "neurons", "--neurons", "65"],
-        "65 neurons are asked for, layer 8 of `tiny` has 64 in each projection",
-        "ask for fewer with `--neurons`, or name the layers",
+        "cannot edit 65 neurons: layer 8 of `tiny` has 64 in each projection",
+        "lower `--neurons`, or name other layers",
     ),
     "more neurons than layers that may be found have": (
         ["edit", "remove_style", "--method", "neurons", "--neurons", "33"],
-        "33 neurons are asked for, layer 0 of `tiny` has 32 in each projection",
-        "ask for fewer with `--neurons`, or name the layers",
+        "cannot edit 33 neurons: layer 0 of `tiny` has 32 in each projection",
+        "lower `--neurons`, or name other layers",
     ),
     "layers for a search that looks for them": (
         ["localize", "remove_style", "--method", "contribution", "--layers", "8,9"],
@@ -245,7 +245,7 @@ REQUESTS = {
     ),
     "neurons for a method without": (
         [*EDIT, "--neurons", "10"],
-        "method `locoedit` holds no neurons, and 10 are asked for",
+        "method `locoedit` does not edit neurons, but `neurons` is 10",
         "use `--method neurons`, or leave `--neurons` out",
     ),
     "an edit at inference": (
@@ -270,8 +270,8 @@ REQUESTS = {
     ),
     "a position that no one reads": (
         [*EDIT, "--set", "edit.position=last"],
-        "`edit.position` is set, which method `locoedit` does not read",
-        "it is for `--method neurons`",
+        "method `locoedit` does not use `edit.position`",
+        "leave it out, or use `--method neurons`",
     ),
     "one prompt, two targets": (
         [*EDIT, "--set", 'source=["{subject}", "{subject}"]', "--set", 'target=["x", "y"]'],
@@ -290,9 +290,8 @@ REQUESTS = {
     ),
     "neurons of a single prompt": (
         [*EDIT, "--method", "neurons", "--set", 'source=["by {subject}"]'],
-        "neurons of `van gogh` are ranked by their spread over prompts, and there is one source "
-        "prompt",
-        "give more under `source`",
+        "neurons are ranked by their spread over prompts, but `van gogh` has one source prompt",
+        "add prompts under `source`",
     ),
     "neurons that are none": (
         [*EDIT, "--set", "edit.neurons=0"],
@@ -301,7 +300,7 @@ REQUESTS = {
     ),
     "nothing to keep exactly": (
         [*EDIT, "--set", "preserve=none", "--set", "edit.preserve_form=null-space"],
-        "`preserve: none` leaves `edit.preserve_form: null-space` nothing to keep",
+        "`edit.preserve_form: null-space` needs prompts to preserve, but `preserve` is `none`",
         "list what to preserve, or leave `preserve_form` out",
     ),
     "a trace to edit by": (
@@ -477,7 +476,7 @@ LATER = {
     ),
     "no such scorer": (
         ["localize", "van gogh style", "--scorer", "nobody"],
-        "scorer `nobody` is no folder",
+        "scorer `nobody` is not a folder",
         "give the folder of a CLIP model, or `tiny`",
     ),
     "a device that is not here": (
@@ -526,7 +525,7 @@ FILES = {
         "model `stable-diffusion-v1-5/stable-diffusion-v1-5` is not on this machine, "
         "and the hub cannot be reached",
         "connect to the network, or give the path of a folder or `.safetensors` file, "
-        "or name another place for `sd15` in `CONFIG/models.yaml`",
+        "or set another location of `sd15` in `CONFIG/models.yaml`",
     ),
     "an output that was never one": (
         ["verify", "small"],

@@ -219,7 +219,7 @@ FILES = {
     "a projection that does not fit its block": (
         of_another_shape,
         EDIT_SMALL,
-        f"tensor `{K}` of `small` is [9, 12], its block says [8, 12]",
+        f"tensor `{K}` of `small` has shape [9, 12], but its block implies [8, 12]",
         None,
     ),
     "an index without end": (
@@ -285,7 +285,7 @@ FILES = {
     "nothing left to edit with": (
         lambda: None,
         NULL_SPACE,
-        "keys to be kept exactly fill all 96 directions: none may move",
+        "keys to keep exactly span all 96 directions, so nothing can move",
         "preserve less, or use `--set edit.preserve_form=ridge`",
     ),
 }
@@ -325,7 +325,7 @@ REQUESTS = {
     "an alias without a place": (
         places,
         ["models", "list"],
-        "models.yaml` has no place for `sd15`",
+        "models.yaml` gives no location for `sd15`",
         "write lines like `sd21: owner/repository` or `sdxl: /models/sdxl.safetensors`",
     ),
 }

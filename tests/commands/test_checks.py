@@ -61,7 +61,7 @@ def test_published_layers_have_to_be_published():
     """
     from loco_cli.models.locate import locate
 
-    with pytest.raises(RequestError, match="no published layers are known for a style in"):
+    with pytest.raises(RequestError, match="the papers name no layers for kind `style` in"):
         plan_model_edit(locate("tiny-plain"), recipe_of("{layer_range: published}"))
 
 
@@ -109,7 +109,7 @@ def test_what_makes_no_pictures_is_not_localized(tiny, tmp_path):
     with pytest.raises(CheckpointError, match=r"has no text_encoder and no vae, so it makes") as no:
         locogen.check(locate(str(tmp_path / "unet")), recipe_of("{layers: [8]}"))
     assert (
-        no.value.hint == "give the whole checkpoint; `loco edit` with `--layers` needs no pictures"
+        no.value.hint == "give the whole checkpoint; `loco edit` with `--layers` needs no images"
     )
 
 

@@ -176,7 +176,7 @@ def test_a_plan_is_said_in_lines():
 @pytest.mark.parametrize(
     ("request_", "output", "message"),
     [
-        (GenerateOptions(("a",), (0,), "tiny", steps=1001), None, "1001 steps are asked for"),
+        (GenerateOptions(("a",), (0,), "tiny", steps=1001), None, "1001 steps exceed the maximum"),
         (
             GenerateOptions(("a",), (0,), "tiny", guidance=float("nan")),
             None,

@@ -72,7 +72,7 @@ def test_where_one_fails_all_end_with_its_error():
     (_, said), (out, err) = first.communicate(), second.communicate()
 
     assert first.returncode == second.returncode == 2
-    assert said.count("error: scorer `nowhere` is no folder") == 1
+    assert said.count("error: scorer `nowhere` is not a folder") == 1
     assert "Traceback" not in said
     assert out == err == ""
 

@@ -77,5 +77,5 @@ def test_another_model_does_not_pass_for_the_one_that_is_named(files, home):
 
     assert done.exit_code == 1
     message, hint = done.stderr.rstrip("\n").split("\n\n")
-    assert "sd21.safetensors` is no `sd15`: it is of family `sd2`" in message
-    assert "this looks like Stable Diffusion 2.1" in hint
+    assert "sd21.safetensors` is not `sd15`: its family is `sd2`" in message
+    assert "it looks like Stable Diffusion 2.1" in hint

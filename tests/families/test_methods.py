@@ -95,5 +95,5 @@ def test_a_null_space_needs_directions(name, tmp_path):
     done = loco("edit", recipe, "--model", base, "--layers", "8", "--output", tmp_path / "out")
 
     assert done.exit_code == 1
-    assert "fill all 64 directions: none may move" in done.stderr
+    assert "span all 64 directions, so nothing can move" in done.stderr
     assert not (tmp_path / "out").exists()

@@ -91,7 +91,7 @@ def test_without_layers_they_are_found_first(tiny):
 @pytest.mark.parametrize(
     ("localize", "edit", "message"),
     [
-        ({}, {"neurons": 65}, "65 neurons are asked for, layer 8 of `tiny` has 64"),
+        ({}, {"neurons": 65}, "cannot edit 65 neurons: layer 8 of `tiny` has 64"),
         ({}, {"layer_range": (8, 17)}, "layer 16 does not exist"),
         ({"pooled": True}, {}, "`tiny` has no pooled prompt"),
         ({"width": 17}, {}, "window width 17"),

@@ -172,7 +172,7 @@ def test_a_subject_that_is_cut_off_is_refused_before_the_model_loads():
         ({"method": "neurons"}, "neurons are ranked in layers that are known, and find none"),
         ({"pooled": True}, "`tiny` has no pooled prompt to swap"),
         ({"width": 17}, "window width 17 is not between 1 and 16"),
-        ({"steps": 1001}, "1001 steps are asked for, a model has at most 1000"),
+        ({"steps": 1001}, "1001 steps exceed the maximum of 1000"),
     ],
 )
 def test_what_cannot_be_swept_is_refused_at_once(tiny, settings, message):

@@ -281,7 +281,7 @@ def test_a_cache_without_weights_is_not_enough(cached):
 
     with pytest.raises(ModelUnavailable, match=r"has no `unet/\*.safetensors`, neither here"):
         locate("them/theirs")
-    folder = fetch("them/theirs", ("*.json",), needed=("model_index.json",), what="model", hint="")
+    folder = fetch("them/theirs", ("*.json",), needed=("model_index.json",), role="model", hint="")
     assert (folder / "model_index.json").is_file()
 
 

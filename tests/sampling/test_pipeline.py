@@ -106,7 +106,7 @@ def test_a_part_that_is_missing_is_named(copy):
     """
     shutil.rmtree(copy / "vae")
 
-    with pytest.raises(CheckpointError, match="has no vae, so it makes no pictures"):
+    with pytest.raises(CheckpointError, match="has no vae, so it cannot generate images"):
         load_model(locate(str(copy)), CPU)
 
 
