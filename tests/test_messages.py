@@ -19,7 +19,7 @@ UNTESTED = {
     "cannot read": "takes a disk that fails",
     "it is no JSON object": "a header that begins with a brace is one, or is no JSON",
     "and none is known for its family": "every family has one",
-    "but no configuration gives its number of heads": "takes a model of CLIP's vocabulary and odd width",
+    "but no configuration gives its number of heads": "takes a CLIP of odd width",
     "another program is renaming files in": "takes a program that hangs for half a minute",
     "the new header would have": "takes a header of 100 MB",
     "the pickle in `": "takes a pickle of 100 MB; that one is damaged is tested",

@@ -144,7 +144,7 @@ def _free_basis(keys: Tensor, fixed: Tensor) -> Tensor:  # [d_in, q], float64
     if share < _MIN_FREE_SHARE:
         raise EditError(
             f"{what} leave {basis.shape[1]} of {len(basis)} directions free, which hold only "
-            f"{share:.1g} of the norm of the keys to move",
+            f"{100 * share:.1g} % of the norm of the keys to move",
             hint,
         )
     return basis

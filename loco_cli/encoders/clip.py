@@ -78,7 +78,7 @@ class ClipShape:
         is_clip = all(isinstance(n, int) and n > 0 for n in (n_layers, n_heads))
         is_clip = is_clip and n_layers <= MAX_ENCODER_LAYERS and str(activation) in _ACTIVATIONS
         if not is_clip or not isinstance(epsilon, float):
-            raise CheckpointError("the configuration of the text encoder is not that of a CLIP")
+            raise CheckpointError("the configuration of the text encoder is not valid for CLIP")
         return cls(n_layers - (states == "penultimate"), n_heads, activation, epsilon, states)
 
     def d_heads(self, d: int, shapes: Shapes) -> int:

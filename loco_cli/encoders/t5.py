@@ -75,7 +75,7 @@ class T5Shape:
         is_t5 = all(isinstance(n, int) and n > 0 for n in counts)
         is_t5 = is_t5 and n_layers <= MAX_ENCODER_LAYERS and activation in _ACTIVATIONS
         if not is_t5 or not isinstance(epsilon, float):
-            raise CheckpointError("the configuration of the text encoder is not that of a T5")
+            raise CheckpointError("the configuration of the text encoder is not valid for T5")
         is_gated = form.startswith("gated-")
         return cls(n_layers, n_heads, is_gated, activation, epsilon, n_buckets, farthest)
 

@@ -314,9 +314,10 @@ def _prompt_tokenizer(
     with _as_checkpoint_error("the tokenizer cannot read an empty prompt"):
         ids = backend.encode("").ids
     if pad is None or eos is None or eos not in ids or limit < _MIN_TOKENS:
+        needed = dict.fromkeys((tokens["eos_token"], tokens["pad_token"]))
         raise CheckpointError(
-            f"the tokenizer cannot end a prompt: it lacks `{tokens['eos_token']}` or "
-            f"`{tokens['pad_token']}`, or its limit of {limit} tokens is below {_MIN_TOKENS}"
+            f"the tokenizer needs {' and '.join(f'`{token}`' for token in needed)} and room for "
+            f"{_MIN_TOKENS} tokens; its limit is {limit}"
         )
     return PromptTokenizer(backend, pad, eos, limit, start, is_lowered)
 

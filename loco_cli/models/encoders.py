@@ -93,7 +93,9 @@ def _check_tensors(
     what = f"the {encoder.component} of `{printable(located.path)}`"
     missing = [name for name in expected if name not in shapes]
     if missing:
-        raise CheckpointError(f"{what} lacks {len(missing)} tensors, for example `{missing[0]}`")
+        raise CheckpointError(
+            f"{what} lacks {len(missing)} of {len(expected)} tensors, for example `{missing[0]}`"
+        )
     for name, size in expected.items():
         if shapes[name] != size:
             raise CheckpointError(

@@ -108,9 +108,7 @@ def test_what_makes_no_pictures_is_not_localized(tiny, tmp_path):
 
     with pytest.raises(CheckpointError, match=r"has no text_encoder and no vae, so it makes") as no:
         locogen.check(locate(str(tmp_path / "unet")), recipe_of("{layers: [8]}"))
-    assert (
-        no.value.hint == "give the whole checkpoint; `loco edit` with `--layers` needs no images"
-    )
+    assert no.value.hint == "give the whole checkpoint; `loco edit` with `--layers` needs no images"
 
 
 def test_a_folder_for_results_may_exist(tiny, tmp_path):

@@ -1,6 +1,5 @@
 """What pools a prompt past the layers: edited with them, told in the manifest, else refused."""
 
-import pytest
 import torch
 
 from loco_cli.commands import edit, undo, verify
@@ -92,18 +91,11 @@ def test_an_edit_of_the_pooling_is_told_verified_and_undone(tmp_path):
         assert (tmp_path / "back" / path.relative_to(model.path)).read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("name", "method", "said"),
-    [
-        ("tiny", "locoedit", "pools no prompt by weights of its UNet"),
-        ("sdxl", "locoedit", "pools no prompt by weights of its UNet"),
-        ("deepfloyd", "neurons", "method `neurons` edits nothing that pools a prompt"),
-    ],
-)
-def test_the_pooling_is_refused_where_there_is_none(name, method, said):
+def test_a_missing_pooling_is_refused(golden):
     """
-    A model that pools nothing by weights of its own, and a method that knows none, say so.
+    A plan refuses `pooled` for a UNet without a pooling and for a method that ignores it.
     """
-    model = located(name)
-    with pytest.raises(RequestError, match=said):
-        plan_model_edit(model, recipe_of(model, method=method))
+    for name, method in (("tiny", "locoedit"), ("sdxl", "locoedit"), ("deepfloyd", "neurons")):
+        model = located(name)
+        with golden.raises(RequestError, "`edit.pooled`"):
+            plan_model_edit(model, recipe_of(model, method=method))

@@ -170,15 +170,12 @@ def test_a_preserved_key_bends_as_it_is_like_a_moving_one():
     assert bend(alike, near) > 0.01
 
 
-def test_a_solve_without_finite_answer_is_one_sentence():
-    """Two moving keys that are the same, at a ridge of next to nothing, have no solution."""
+def test_a_singular_system_is_refused(golden):
+    """Two equal keys with almost no ridge have no finite solution."""
     keys, targets = torch.tensor([[2.0, 0.0]] * 2), torch.tensor([[0.0, 2.0]] * 2)
 
-    with pytest.raises(EditError) as caught:
+    with golden.raises(EditError, "`--ridge`"):
         solve_keys(keys, targets, keys[:0], None, Ridge(1e-320))
-
-    assert caught.value.message.startswith("the solve has no finite answer at ridge ")
-    assert caught.value.hint == "raise `--ridge`"
 
 
 @pytest.fixture
@@ -245,24 +242,14 @@ def test_fixed_keys_are_rows_of_unbounded_weight(crowded):
     assert errors[2] < 1e-5
 
 
-@pytest.mark.parametrize(
-    ("n_fixed", "message"),
-    [
-        (16, "the 16 keys to be kept exactly fill all 16 directions: none may move"),
-        (14, " leave 2 of 16 directions free, in which the keys to be moved have "),
-    ],
-)
-def test_keys_without_room_are_refused(n_fixed, message):
+def test_keys_without_free_directions_are_refused(golden):
     """
-    What is kept exactly must leave the keys to be moved somewhere to go.
+    The solve refuses fixed keys that span all inputs, or all of the keys to move.
     """
-    fixed = torch.eye(16)[:n_fixed]
     keys = torch.eye(16)[:3]
-
-    with pytest.raises(EditError) as caught:
-        solve_keys(keys, torch.zeros(3, 16), keys[:0], fixed, Ridge(0.1))
-
-    assert message in caught.value.message
+    for n_fixed in (16, 14):
+        with golden.raises(EditError, f"{n_fixed} keys", "`--set edit.preserve_form=ridge`"):
+            solve_keys(keys, torch.zeros(3, 16), keys[:0], torch.eye(16)[:n_fixed], Ridge(0.1))
 
 
 def test_preserved_rows_join_fixed_ones(crowded):
@@ -278,20 +265,3 @@ def test_preserved_rows_join_fixed_ones(crowded):
 
     assert moved_by(together, kept).norm() < moved_by(alone, kept).norm()
     assert moved_by(together, fixed).abs().max() < 1e-9
-
-
-@pytest.mark.parametrize(
-    ("fixed", "keys", "message"),
-    [
-        (torch.eye(4), torch.eye(4)[:1], "the 4 keys to be kept exactly fill all 4 directions"),
-        (torch.eye(4)[:2], torch.eye(4)[:1], "leave 2 of 4 directions free, in which"),
-    ],
-)
-def test_no_room_is_one_sentence(fixed, keys, message):
-    """
-    Preserved keys that fill everything, or all that the moving keys have, leave nothing to edit.
-    """
-    with pytest.raises(EditError, match=message) as caught:
-        solve_keys(keys, keys + 1, fixed[:0], fixed, relative(0.1))
-
-    assert "ridge" in caught.value.hint

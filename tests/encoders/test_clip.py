@@ -88,16 +88,19 @@ def test_what_is_read_is_what_is_listed(encoder, states):
     assert read == shape.tensor_shapes(24, shapes)
 
 
-@pytest.mark.parametrize(
-    "config",
-    [{"hidden_act": "relu6"}, {"num_attention_heads": 0}, {"num_hidden_layers": "12"}],
-)
-def test_a_configuration_of_something_else_is_refused(config):
+def test_an_invalid_configuration_is_refused(golden):
     """
-    An activation or a count that CLIP has not is an error of the checkpoint.
+    The shape refuses an unknown activation, an invalid number and an extreme number of layers.
     """
-    with pytest.raises(CheckpointError, match="the configuration of the text encoder is not CLIP"):
-        ClipShape.of(config, "last")
+    for config in (
+        {"hidden_act": "relu6"},
+        {"hidden_act": ["gelu"]},
+        {"num_attention_heads": 0},
+        {"num_hidden_layers": "12"},
+        {"num_hidden_layers": 10**9},
+    ):
+        with golden.raises(CheckpointError, "CLIP"):
+            ClipShape.of(config, "last")
 
 
 def test_each_beginning_is_held_once():

@@ -112,13 +112,13 @@ def test_unknown_widths_are_read_off_the_tensors(tmp_path):
     assert widths[:2] == [WIDTHS[0]] * 2
 
 
-def test_a_file_of_unknown_widths_has_no_configuration(tmp_path):
+def test_a_file_of_unknown_widths_has_no_configuration(tmp_path, golden):
     """
-    It can be found and compared; what needs its tokenizer says why there is none.
+    A single file of unknown widths can be located, but has no packaged configuration.
     """
     located = locate(str(write_single_file(tmp_path / "small.safetensors", sd1_weights())))
 
-    with pytest.raises(CheckpointError, match="a single file of unknown widths"):
+    with golden.raises(CheckpointError, "small.safetensors`"):
         _ = located.config
 
 
@@ -176,9 +176,9 @@ def test_a_file_says_in_its_metadata_what_it_is(said, tmp_path):
     assert facts["prediction"] == {"v": "v_prediction", "epsilon": "epsilon"}[said]
 
 
-def test_a_projection_of_another_width_is_named(tmp_path):
+def test_a_projection_of_the_wrong_width_is_refused(tmp_path, golden):
     """
-    A key projection that does not fit its block is refused with both shapes.
+    The error about a projection that does not fit its block names both shapes.
     """
     weights = [
         replace(weight, value=weight.value[:4]) if weight.name == K else weight
@@ -186,21 +186,19 @@ def test_a_projection_of_another_width_is_named(tmp_path):
     ]
     folder = write_folder(tmp_path / "small", weights)
 
-    with pytest.raises(CheckpointError, match=r"attn2.to_k.weight` .* is \[4, 12\], its block"):
+    with golden.raises(CheckpointError, f"`{K}`", "[4, 12]", "[8, 12]"):
         locate(str(folder))
 
 
-@pytest.mark.parametrize(("alias", "message"), [("sd15", "tensor `down"), ("sdxl", "of family")])
-def test_a_model_is_what_it_is_called(tiny, home, alias, message):
+def test_an_alias_of_another_model_is_refused(tiny, home, golden):
     """
-    An alias whose place holds another model is refused, with what both have and the way out.
+    The location of an alias has to contain that model; its path is the way to use another one.
     """
-    put_places(home, f"{alias}: {tiny.path}\n")
+    for alias in ("sd15", "sdxl"):
+        put_places(home, f"{alias}: {tiny.path}\n")
+        with golden.raises(CheckpointError, f"`{alias}`"):
+            locate(alias)
 
-    with pytest.raises(CheckpointError, match=f"is no `{alias}`: .*{message}") as caught:
-        locate(alias)
-
-    assert "give the path itself as the model" in caught.value.hint
     assert locate(str(tiny.path)).spec is tiny.spec
 
 
@@ -217,35 +215,22 @@ def test_a_user_has_places_of_his_own(tiny, home, cached):
     assert locate("me/a-mirror").spec.name == "tiny-plain"
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("sd12: me/mirror", "has a place for `sd12`, which is no known model"),
-        ("sd15: [1]", "has no place for `sd15`"),
-        ("- sd15", "holds no names of models"),
-        ("sd15: [", "cannot be read as YAML"),
-        ("\0", "cannot be read as YAML"),
-    ],
-)
-def test_places_that_are_none_are_refused(home, text, message):
+def test_an_invalid_models_file_is_refused(home, golden):
     """
-    A file of places that cannot be meant is one sentence with its path.
+    `models.yaml` maps known models to locations.
     """
-    put_places(home, text)
-
-    with pytest.raises(RequestError, match=message):
-        locate("tiny")
+    for text in ("sd12: me/mirror", "sd15: [1]", "- sd15", "sd15: [", "\0"):
+        put_places(home, text)
+        with golden.raises(RequestError, "models.yaml`"):
+            locate("tiny")
 
 
-def test_a_vanished_repository_says_where_to_put_another(home):
+def test_the_error_about_a_missing_model_names_the_models_file(home, golden):
     """
-    What is not on the hub any more may be elsewhere: the error says where to write that down.
+    A model that the hub no longer has can be mapped to another location.
     """
-    with pytest.raises(ModelUnavailable) as caught:
+    with golden.raises(ModelUnavailable, "`sd21`", f"{home}/config/loco/models.yaml`"):
         locate("sd21")
-
-    assert "name another place for `sd21`" in caught.value.hint
-    assert str(home / "config" / "loco" / "models.yaml") in caught.value.hint
 
 
 def test_the_hubs_cache_is_enough(cached):
@@ -269,52 +254,41 @@ def test_an_alias_comes_from_the_cache(cached):
 
     assert find_model_path("sd14").path == snapshot
     for model in ("sd14", "CompVis/stable-diffusion-v1-4"):
-        with pytest.raises(CheckpointError, match="is no `sd14`: tensor"):
+        with pytest.raises(CheckpointError):
             locate(model)
 
 
-def test_a_cache_without_weights_is_not_enough(cached):
+def test_a_cache_without_weights_is_not_enough(cached, golden):
     """
-    Where only configuration was fetched before, the weights are asked for.
+    A cache that contains only the configuration does not replace the download.
     """
     cached("them/theirs", without=(".safetensors",))
 
-    with pytest.raises(ModelUnavailable, match=r"has no `unet/\*.safetensors`, neither here"):
+    with golden.raises(ModelUnavailable, "`unet/*.safetensors`"):
         locate("them/theirs")
     folder = fetch("them/theirs", ("*.json",), needed=("model_index.json",), role="model", hint="")
     assert (folder / "model_index.json").is_file()
 
 
-@pytest.mark.parametrize(
-    ("model", "kind", "message"),
-    [
-        ("sd41", UnknownName, "unknown model `sd41`"),
-        ("", UnknownName, "unknown model ``"),
-        ("x" * 300, UnknownName, "unknown model `xxx"),
-        (
-            "them/theirs",
-            ModelUnavailable,
-            "model `them/theirs` is not on this machine, and the hub",
-        ),
-        ("sd15", ModelUnavailable, "is not on this machine, and the hub cannot be reached"),
-        ("the/../m", RequestError, "there is no file or folder `the/../m`"),
-        ("a//b c", RequestError, "there is no file or folder"),
-        ("a b/c", UnknownName, "model `a b/c` is neither a path nor a hub id"),
-        ("./nothing", RequestError, "there is no file or folder `nothing`"),
-        ("~nobody-here/x", RequestError, "there is no file or folder `~nobody-here/x`"),
-        ("nothing.safetensors", RequestError, "there is no file or folder `nothing.safetensors`"),
-    ],
-)
-def test_what_is_no_model_is_one_sentence(model, kind, message, tmp_path, monkeypatch):
+def test_unknown_models_are_refused(here, golden):
     """
-    Each wrong name says what it was taken for.
+    The error shows how the name was understood: as an alias, a path or a hub id.
     """
-    monkeypatch.chdir(tmp_path)
-
-    with pytest.raises(kind) as caught:
-        locate(model)
-
-    assert caught.value.message.startswith(message) or message in caught.value.message
+    for model, kind in (
+        ("sd41", UnknownName),
+        ("", UnknownName),
+        ("x" * 300, UnknownName),
+        ("them/theirs", ModelUnavailable),
+        ("sd15", ModelUnavailable),
+        ("the/../m", RequestError),
+        ("a//b c", RequestError),
+        ("a b/c", UnknownName),
+        ("./nothing", RequestError),
+        ("~nobody-here/x", RequestError),
+        ("nothing.safetensors", RequestError),
+    ):
+        with golden.raises(kind):
+            locate(model)
 
 
 def put_places(home, text):

@@ -57,37 +57,37 @@ def test_tiny_as_a_file_keeps_its_own_words(tiny, tiny_file):
     assert file.vocabulary_size == 724
 
 
-def test_deepfloyd_without_tokenizer_is_refused(tmp_path):
+def test_deepfloyd_without_tokenizer_is_refused(tmp_path, golden):
     """
-    T5's pieces do not come with the package.
+    The package contains no tokenizer for T5.
     """
     folder = write_folder(tmp_path / "folder", small_model("deepfloyd"), torch.float16)
     shutil.rmtree(folder / "tokenizer")
 
-    with pytest.raises(CheckpointError, match="has no tokenizer"):
+    with golden.raises(CheckpointError):
         tokenizers_of(locate(str(folder)))
 
 
-def test_a_tokenizer_of_too_many_words_is_refused(tmp_path):
+def test_a_vocabulary_beyond_the_embeddings_is_refused(tmp_path, golden):
     """
-    Tokens that the encoder has no embedding for are an error with both numbers.
+    A tokenizer may not have more tokens than its encoder has embeddings.
     """
     folder = write_plain_folder(tmp_path / "folder", sd1_weights())
 
-    with pytest.raises(CheckpointError, match="knows 20 tokens, its tokenizer 49408"):
+    with golden.raises(CheckpointError, "20", "49408"):
         tokenizers_of(locate(str(folder)))
 
 
 @pytest.mark.parametrize("name", ["sdxl", "deepfloyd"])
-def test_subjects_are_checked_by_every_tokenizer(name, tmp_path):
+def test_every_tokenizer_checks_the_prompts(name, tmp_path, golden):
     """
-    A subject that is cut off is refused, and so is a target prompt.
+    A truncated subject is refused, and so is a truncated target prompt.
     """
     located = locate(str(write_folder(tmp_path / "a", small_model(name), torch.float16)))
     long = "very " * 90
     check_subjects(located, [PromptPair("a cat " + long, "a dog", "a cat")])
 
-    with pytest.raises(ConceptError, match=r"`a cat` is cut off .* the text encoder reads 77"):
+    with golden.raises(ConceptError, "`a cat`", "77"):
         check_subjects(located, [PromptPair(long + "a cat", "a dog", "a cat")])
-    with pytest.raises(ConceptError, match="is cut off"):
+    with golden.raises(ConceptError, "77"):
         check_subjects(located, [PromptPair("a cat", long + "a dog", "a cat")])
