@@ -147,7 +147,7 @@ def traced_prompts(located: LocatedModel, entry: EditEntry) -> tuple[TracedPromp
         tokens = tokenizers[0].tokenize(pair.source)
         subject = tokens.positions_of(pair.subject)
         if not subject:
-            raise RequestError(f"prompt `{pair.source}` holds no token of `{pair.subject}`")
+            raise RequestError(f"prompt `{pair.source}` contains no token of `{pair.subject}`")
         places = _places_of(subject, tokenizers[0].start, tokens.end, limit)
         is_causal = all(encoder.is_causal for encoder in encoders)
         prompts.append(TracedPrompt(pair.source, subject, places, is_causal))

@@ -246,7 +246,7 @@ REQUESTS = {
     "neurons for a method without": (
         [*EDIT, "--neurons", "10"],
         "method `locoedit` does not edit neurons, but `neurons` is 10",
-        "use `--method neurons`, or leave `--neurons` out",
+        "leave `--neurons` out, or use `--method neurons`",
     ),
     "an edit at inference": (
         [*EDIT, "--method", "neurons", "--set", "edit.hold=inference"],
@@ -464,14 +464,14 @@ LATER = {
         [*("edit", LONG, "--kind", "style"), "--layers", "8,9"],
         "`very very very very very very very very very very very ve...` is cut off in "
         "`very very very very very very very very very very very ve...`: "
-        "{n} tokens, the text encoder reads 77",
+        "the prompt has {n} tokens, but the text encoder reads only 77",
         "use a shorter subject or a shorter prompt",
     ),
     "a concept that is cut off, localized": (
         ["localize", LONG, "--kind", "style", "--prompt", "{subject}"],
         "`very very very very very very very very very very very ve...` is cut off in "
         "`very very very very very very very very very very very ve...`: "
-        "{n} tokens, the text encoder reads 77",
+        "the prompt has {n} tokens, but the text encoder reads only 77",
         "use a shorter subject or a shorter prompt",
     ),
     "no such scorer": (

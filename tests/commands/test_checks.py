@@ -106,7 +106,9 @@ def test_what_makes_no_pictures_is_not_localized(tiny, tmp_path):
     """
     shutil.copytree(tiny.path / "unet", tmp_path / "unet")
 
-    with pytest.raises(CheckpointError, match=r"has no text_encoder and no vae, so it makes") as no:
+    with pytest.raises(
+        CheckpointError, match=r"has no text_encoder and no vae, so it cannot"
+    ) as no:
         locogen.check(locate(str(tmp_path / "unet")), recipe_of("{layers: [8]}"))
     assert no.value.hint == "give the whole checkpoint; `loco edit` with `--layers` needs no images"
 

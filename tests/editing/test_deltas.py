@@ -1,11 +1,16 @@
 """Changes of tensors: shorter factors of the same change, and how far prompts drift."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from loco_cli.editing.deltas import DriftProbe, shorten
+from loco_cli.checkpoint.layout import open_checkpoint
+from loco_cli.editing.deltas import DriftProbe, read_change, shorten
 from loco_cli.editing.ridge import solve_keys
+from loco_cli.errors import EditError
 from loco_cli.recipe.values import Ridge
+from tests.checkpoints import K, sd1_weights, write_folder
 
 
 def random(*shape, seed=0):
@@ -104,3 +109,18 @@ def test_the_drift_is_that_of_the_answers():
     assert drift.preserved == pytest.approx((wanted[0] + 1.0) / 2)
     assert (drift.worst, drift.worst_drift) == ("b", pytest.approx((wanted[1] + 3.0) / 2))
     assert drift.unrelated == pytest.approx((drift.worst_drift + 0.25) / 2)
+
+
+def test_an_unusable_weight_is_refused(tmp_path, golden):
+    """
+    A change needs a finite weight with as many inputs as the text encoder has outputs.
+    """
+    weights = [
+        replace(one, value=one.value * (float("nan") if one.name == K else 1))
+        for one in sd1_weights()
+    ]
+    (slot,) = open_checkpoint(write_folder(tmp_path / "base", weights)).slots("unet", K)
+    for d_in in (7, 12):
+        keys = random(1, d_in)
+        with golden.raises(EditError, f"`{slot.key}`"):
+            read_change(slot, solve_keys(keys, keys + 1, keys[:0], None, Ridge(0.1)))
