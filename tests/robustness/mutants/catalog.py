@@ -107,8 +107,8 @@ MUTANTS = (
     Mutant(
         "scorer-judges",
         "models/session.py",
-        '_load_clip(_SHIPPED / "judge", machine)',
-        '_load_clip(_SHIPPED / "scorer", machine)',
+        '_load_clip(_SHIPPED / "judge", options)',
+        '_load_clip(_SHIPPED / "scorer", options)',
         "the scorer that chose an edit also judges it",
     ),
     Mutant(
