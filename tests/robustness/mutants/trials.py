@@ -18,7 +18,7 @@ from tests.robustness.mutants.catalog import PACKAGE, Mutant
 # these read the source as text: a bug that only a linter notices is not covered by a law
 _NOT_LAWS = ("tests/test_house.py", "tests/test_docs.py", "tests/robustness/mutants")
 _FIRST = ("tests/cli", "tests/commands")  # most bugs of other rooms appear here
-_COPIED = (PACKAGE, "tests", "recipes", ".github", "pyproject.toml", "README.md", "CHANGELOG.md")
+_NOT_COPIED = (".git", ".venv", "build", "__pycache__", ".hypothesis", ".*_cache")
 _LIMIT_SECONDS = 3600  # for one run of tests; an endless loop counts as found
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", re.MULTILINE)
 _NOTHING_COLLECTED = 5  # the exit code of pytest
@@ -53,7 +53,7 @@ class Laboratory:
     A scratch copy of a checkout in which mutants are tried.
 
     Args:
-        home: The folder of the copy, which must not exist yet.
+        home: The folder of the copy, which is empty.
         root: The checkout.
     """
 
@@ -62,13 +62,8 @@ class Laboratory:
     _verdicts: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        ignore = shutil.ignore_patterns("__pycache__")
-        for name in _COPIED:
-            source = self.root / name
-            if source.is_dir():
-                shutil.copytree(source, self.home / name, ignore=ignore)
-            elif source.exists():
-                shutil.copy(source, self.home / name)
+        ignore = shutil.ignore_patterns(*_NOT_COPIED)
+        shutil.copytree(self.root, self.home, ignore=ignore, dirs_exist_ok=True)
 
     def try_out(self, mutant: Mutant, *, with_rest: bool, has_passed_room: bool = False) -> Trial:
         """
