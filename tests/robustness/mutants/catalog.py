@@ -287,11 +287,11 @@ MUTANTS = (
         "`verify` accepts an output that cannot be undone",
     ),
     Mutant(
-        "undo-leaves-the-folder",
+        "undo-hash-unchecked",
         "commands/undo.py",
-        "with_name(Path(undo.base.name).name)",
-        "parent.joinpath(undo.base.name)",
-        "the base name in an undo file may be a path",
+        "made != Digest(record.bytes, record.sha256)",
+        "made.n_bytes != record.bytes",
+        "`undo` accepts any bytes of the right length",
     ),
     Mutant(
         "exit-code",
