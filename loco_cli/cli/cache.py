@@ -22,7 +22,7 @@ def show_cache(
 
     terminal: Terminal = ctx.obj
     size = kept.measure()
-    terminal.show(size.to_json(), plain(size.join_choices()))
+    terminal.show(size.to_json(), plain(size.summary()))
 
 
 @app.command("clear", cls=Command)
@@ -38,4 +38,4 @@ def clear_cache(
 
     terminal: Terminal = ctx.obj
     size = kept.clear()
-    terminal.show(size.to_json(), plain(f"removed {size.join_choices()}"))
+    terminal.show(size.to_json(), plain(f"removed {size.summary()}"))

@@ -10,7 +10,7 @@ from loco_cli.checkpoint.staging import write_folder
 from loco_cli.events import SILENT_EVENTS, Events
 from loco_cli.layers import LayerSet
 from loco_cli.localization import Localization, LocalizationRun, Localizations
-from loco_cli.localizing.methods import check_settings, module_of, with_named
+from loco_cli.localizing.methods import apply_layer_options, check_settings, module_of
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.methods import LOCALIZE_METHODS
 from loco_cli.models.locate import LocatedModel, locate
@@ -108,7 +108,7 @@ class LocalizeResult:
 def plan(recipe: Recipe, options: LocalizeOptions = LocalizeOptions()) -> LocalizePlan:
     """Return what a localization will do; raises where it cannot be made and written as asked."""
     located, method = locate(recipe.model), module_of(recipe.localize)
-    recipe, layers_of = with_named(located, recipe, options.layers, options.neurons)
+    recipe, layers_of = apply_layer_options(located, recipe, options.layers, options.neurons)
     method.check(located, recipe, layers_of)
     check_settings(recipe.localize, layers_of)
     check_subjects(located, [pair for entry in recipe.edits for pair in entry.localize_pairs])

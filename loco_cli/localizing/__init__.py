@@ -1,1 +1,1 @@
-"""Where a concept is: the methods, the search, and the runs that they share."""
+"""Localization of concepts: the methods, the search, and the runs that they share."""

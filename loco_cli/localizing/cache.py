@@ -1,14 +1,14 @@
 """
-The cache of finished runs, in the cache folder of this platform, so that a stopped search goes on.
+The cache of finished runs, which lets an interrupted search resume.
 
-Each run is a file. It is written beside its place and then moved there: two programs at once write
-the same bytes, and one that is killed leaves no half of a file. The name is the digest of all that
-a run depends on: the files of the model and of the scorer, prompts, layers, seed, steps, guidance,
-precision, device, and the version of loco.
+It is in the platform's cache folder, with one file per run. Files are written under a temporary
+name and renamed. So concurrent processes and killed processes never leave a partial file. The file
+name is the digest of everything that a run depends on: the files of the model and the scorer, the
+prompts, layers, seed, steps, guidance, precision and device, and the version of loco.
 
-To read a whole model for its digest would take longer than many searches. A file is represented by
-its name, size, time of change, and samples from 16 places. Changed weights are missed only where
-size and time were set back and none of the samples has changed.
+A digest of the whole model would take longer than many searches. A large file is therefore
+represented by its name, size, modification time, and samples from 16 positions. Changed weights go
+unnoticed only if size and time are the same and no sample has changed.
 """
 
 import base64
@@ -29,20 +29,20 @@ from loco_cli import __version__
 from loco_cli.checkpoint.staging import replace_file
 from loco_cli.models.locate import LocatedModel
 
-_LIMIT_BYTES = 512 * 2**20  # for all runs; the least recently used are removed first
-_FILE_LIMIT_BYTES = 64 * 2**20  # a picture is much smaller
+_LIMIT_BYTES = 512 * 2**20  # size of the cache; the least recently used runs are removed first
+_FILE_LIMIT_BYTES = 64 * 2**20  # larger files are not ours, since a picture is much smaller
 _PNG = b"\x89PNG\r\n\x1a\n"
 _N_SAMPLES, _SAMPLE_BYTES = 16, 64 * 2**10
 
 
 def _runs_folder() -> Path:
-    """Return the folder of finished runs."""
+    """Return the folder of the cache."""
     return platformdirs.user_cache_path("loco", appauthor=False) / "runs"
 
 
 @dataclass(frozen=True)
 class CachedRun:
-    """A finished run: its score, and for the first run of a prompt its picture."""
+    """A finished run: its score, and its picture if the report shows it."""
 
     score: float
     png: bytes | None = None
@@ -50,63 +50,70 @@ class CachedRun:
 
 @dataclass(frozen=True)
 class RunCache:
-    """The runs of one model with one scorer: `RunCache.of(model, scorer_folder, "cpu float32")`."""
+    """The cache for one model and scorer: `RunCache.of(model, scorer_folder, "cpu float32")`."""
 
     folder: Path
-    common: str  # a digest of what all of its runs depend on
+    common_digest: str  # digest of everything that all of these runs depend on
 
     @classmethod
     def of(cls, located: LocatedModel, scorer: Path, device: str) -> "RunCache":
-        """Return the cache for a model, its scorer, and a device with its precision."""
+        """
+        Return the cache for a model, a scorer and a device.
+
+        Args:
+            located: The model; its files are sampled.
+            scorer: The folder of the scorer's files.
+            device: The type of the device and the precision.
+        """
         parts = [
             (entry.path, entry.source)
             for entry in located.checkpoint.entries
-            if not located.checkpoint.is_folder or _is_of_model(entry.path)
+            if not located.checkpoint.is_folder or _belongs_to_model(entry.path)
         ]
         scorer_files = [(path.name, path) for path in sorted(scorer.iterdir()) if path.is_file()]
         digests = [_fingerprint(parts), _fingerprint(scorer_files)]
         return cls(_runs_folder(), _digest([__version__, device, *digests]))
 
-    def find(self, *of: Any) -> Any:
-        """Return the value stored under a key of words and numbers, None where none is whole."""
-        path = self._path(of)
+    def find(self, *key: Any) -> Any:
+        """Return the value of a key, or None if it is missing or damaged."""
+        path = self._path(key)
         try:
             is_small = path.stat().st_size <= _FILE_LIMIT_BYTES
             found = json.loads(path.read_text("utf-8")) if is_small else None
         except (OSError, ValueError, RecursionError):
             return None
         with suppress(OSError):
-            os.utime(path)  # asked for today
+            os.utime(path)  # marks the run as recently used
         return found
 
-    def keep(self, value: Any, *of: Any) -> None:
-        """Store a value; a folder that cannot be written to is no error."""
-        path = self._path(of)
+    def store(self, value: Any, *key: Any) -> None:
+        """Store a value under a key; a folder without write access is not an error."""
+        path = self._path(key)
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, json.dumps(value).encode(), is_private=True)
 
-    def find_run(self, *of: Any, needs_picture: bool) -> CachedRun | None:
-        """Return a stored run, None also where its picture is needed and was not stored."""
-        found = self.find("run", *of)
+    def find_run(self, *key: Any, needs_picture: bool) -> CachedRun | None:
+        """Return a stored run, or None if it or a needed picture is missing."""
+        found = self.find("run", *key)
         if not isinstance(found, dict) or not _is_number(found.get("score")):
             return None
         png = _picture(found.get("png"))
         return None if needs_picture and png is None else CachedRun(found["score"], png)
 
-    def find_numbers(self, *of: Any, n: int) -> list[float] | None:
-        """Return a stored list of `n` numbers, None where there is none."""
-        found = self.find(*of)
-        is_whole = isinstance(found, list) and len(found) == n and all(map(_is_number, found))
-        return found if is_whole else None
+    def find_numbers(self, *key: Any, n: int) -> list[float] | None:
+        """Return a stored list of `n` numbers, or None if it is missing."""
+        found = self.find(*key)
+        is_valid = isinstance(found, list) and len(found) == n and all(map(_is_number, found))
+        return found if is_valid else None
 
-    def keep_run(self, run: CachedRun, *of: Any) -> None:
-        """Store a run."""
+    def store_run(self, run: CachedRun, *key: Any) -> None:
+        """Store a run under a key."""
         picture = {} if run.png is None else {"png": base64.b64encode(run.png).decode()}
-        self.keep({"score": run.score, **picture}, "run", *of)
+        self.store({"score": run.score, **picture}, "run", *key)
 
-    def _path(self, of: tuple[Any, ...]) -> Path:
-        name = _digest([self.common, *of])
+    def _path(self, key: tuple[Any, ...]) -> Path:
+        name = _digest([self.common_digest, *key])
         return self.folder / name[:2] / f"{name}.json"
 
 
@@ -123,8 +130,8 @@ class _CacheSize:
         sizes = {"runs": self.n_runs, "bytes": self.n_bytes, "limit_bytes": _LIMIT_BYTES}
         return {"schema": "loco.cache/1", "folder": self.folder.name, **sizes}
 
-    def join_choices(self) -> str:
-        """Return a sentence."""
+    def summary(self) -> str:
+        """Return the size as a sentence."""
         size = f"{self.n_bytes / 1e6:.1f} MB of at most {_LIMIT_BYTES / 1e6:.0f} MB"
         return f"{self.n_runs} runs, {size} in {self.folder}"
 
@@ -136,7 +143,7 @@ def measure() -> _CacheSize:
 
 
 def clear() -> _CacheSize:
-    """Empty the cache, and return the size that it had."""
+    """Empty the cache, and return its former size."""
     size = measure()
     if size.folder.exists():
         shutil.rmtree(size.folder)
@@ -144,7 +151,7 @@ def clear() -> _CacheSize:
 
 
 def trim(limit: int = _LIMIT_BYTES) -> None:
-    """Remove the least recently used runs until at most `limit` bytes are left."""
+    """Remove the least recently used runs until at most `limit` bytes remain."""
     files = sorted(_files())
     n_bytes = sum(size for _, size, _ in files)
     for _, size, path in files:
@@ -156,11 +163,11 @@ def trim(limit: int = _LIMIT_BYTES) -> None:
 
 
 def _fingerprint(files: Iterable[tuple[str, Path]]) -> str:
-    """Return a digest of named files, large ones by their size, time and samples."""
-    return _digest([[name, *_look(path)] for name, path in sorted(files)])
+    """Return a digest of named files; large files count by size, time and samples."""
+    return _digest([[name, *_content_digest(path)] for name, path in sorted(files)])
 
 
-def _look(path: Path) -> tuple[int, int, str]:
+def _content_digest(path: Path) -> tuple[int, int, str]:
     found, samples = path.stat(), hashlib.sha256()
     with path.open("rb") as file:
         if found.st_size <= _N_SAMPLES * _SAMPLE_BYTES:
@@ -172,7 +179,7 @@ def _look(path: Path) -> tuple[int, int, str]:
 
 
 def _files() -> list[tuple[float, int, Path]]:
-    """Return time, size and path of every run; one that vanishes meanwhile is left out."""
+    """Return time, size and path of every run; files that vanish meanwhile are skipped."""
     found = []
     for path in _runs_folder().glob("*/*.json"):
         with suppress(OSError):
@@ -193,9 +200,9 @@ def _picture(text: object) -> bytes | None:
     return png if png.startswith(_PNG) else None
 
 
-def _is_of_model(path: str) -> bool:
+def _belongs_to_model(path: str) -> bool:
     return "/" in path or path == "model_index.json"
 
 
-def _digest(of: Any) -> str:
-    return hashlib.sha256(json.dumps(of).encode()).hexdigest()
+def _digest(key: Any) -> str:
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()

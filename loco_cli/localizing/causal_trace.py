@@ -1,23 +1,24 @@
 """
-Causal tracing: corrupt the words of a concept, restore one state, and see what comes back.
+Causal tracing: corrupt the subject's embeddings, restore one state, and score the picture.
 
-Three kinds of pictures are made of a prompt. The *clean* one is the model's own. For the
-*corrupted* one Gaussian noise is added to the word embeddings of the subject. A *restored* one is
-corrupted as well, but the output of one module is taken from the clean run, at every step. A state
-that brings the concept back carries it.
+Each prompt has three kinds of pictures. The *clean* picture is that of the unchanged model. The
+*corrupted* picture has Gaussian noise on the word embeddings of the subject. A *restored* picture
+is corrupted too, but takes the output of one module from the clean run, at every step. A state that
+brings the concept back carries the concept.
 
-    symbol              here                          what
-    x_clean             TracedRun(prompt, seed)       a picture of the model as it is
+    symbol              here                          meaning
+    x_clean             TracedRun(prompt, seed)       picture of the unchanged model
     x_corrupted         ... corrupt=Corrupt(...)      noise of `level` standard deviations
     x_restored          ... restore=(Restore(...),)   one state from the clean run
     AIE                 TraceScore.score              mean CLIP score of x_restored
-    indirect effect     TraceScore.indirect_effect    mean of x_restored - x_corrupted
+    indirect effect     TraceScore.indirect_effect    mean score of x_restored - x_corrupted
 
-A state is what a module hands on: of attentions and feed-forwards what they add to the stream, of
-resnets (and of DeepFloyd's attentions, which hold their shortcut) the stream itself.
+A state is the output of a module. Attentions and feed-forwards output what they add to the residual
+stream. Resnets output the stream itself, and so do DeepFloyd's attentions, which include their
+shortcut.
 
-Basu et al. 2023, arXiv:2310.13730, who score by the AIE; the noise is that of Meng et al. 2022,
-arXiv:2202.05262.
+Basu et al. 2023, arXiv:2310.13730, for the method and the AIE; Meng et al. 2022, arXiv:2202.05262,
+for the noise.
 """
 
 import time
@@ -28,7 +29,7 @@ from itertools import groupby
 from loco_cli.errors import CheckpointError, MachineError, RequestError, printable
 from loco_cli.interventions import UNET, Corrupt, Restore, TracedBatch, TracedRun
 from loco_cli.localization import ConceptName, ModelName
-from loco_cli.localizing.methods import Cost, Named
+from loco_cli.localizing.methods import Cost, GivenLayers
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.localizing.states import (
     State,
@@ -50,26 +51,23 @@ from loco_cli.trace import (
     mean_and_errors,
 )
 
-_DEFAULT_LEVEL = 3.0  # standard deviations of noise, as Meng et al. have it
-_SMALLEST_BATCH = 2  # runs that restore states of the UNet, with the clean one that rides along
+_DEFAULT_NOISE = 3.0  # standard deviations of the word embeddings, as in Meng et al.
+_MIN_BATCH_SIZE = 2  # a restored run of the UNet needs the clean run in the same batch
 
 
-def check(located: LocatedModel, recipe: Recipe, layers_of: Named = None) -> None:
-    """Raise where a tracing cannot be made as asked."""
+def check(located: LocatedModel, recipe: Recipe, layers_of: GivenLayers = None) -> None:
+    """Raise an error if the settings do not fit the model or the method."""
     settings = recipe.localize
     if settings.pooled:
         raise RequestError(
-            "causal tracing swaps no prompt, so there is no pooled one", "leave `--pooled` out"
+            "causal tracing swaps no prompts, so `--pooled` has no effect", "leave `--pooled` out"
         )
     if settings.noise == 0:
-        raise RequestError(
-            "a noise of 0 corrupts nothing, so nothing can be restored", "give `--noise` above 0"
-        )
+        raise RequestError("a noise of 0 leaves nothing to restore", "set `--noise` above 0")
     if not located.has_encoders:
         raise CheckpointError(
-            f"`{printable(located.path)}` has not all of its text encoders, whose words are "
-            "corrupted",
-            "give the whole checkpoint",
+            f"`{printable(located.path)}` lacks a text encoder, which causal tracing corrupts",
+            "pass the complete checkpoint",
         )
     check_steps(settings.steps)
 
@@ -77,17 +75,17 @@ def check(located: LocatedModel, recipe: Recipe, layers_of: Named = None) -> Non
 def cost(
     located: LocatedModel,
     recipe: Recipe,
-    layers_of: Named = None,
+    layers_of: GivenLayers = None,
     *,
     allows_sets: bool = False,
     batch_size: int | None = None,
 ) -> Cost:
-    """Return the pictures of the tracing of every concept, at most without a batch size."""
+    """Return the cost of tracing every concept; an upper limit if the batch size is unknown."""
     settings, n_images, n_drawn = recipe.localize, 0, 0
     for entry in recipe.edits:
         trials = _trials(located, entry, settings)
         n_images += len({trial.run for trial in trials})
-        batches = _batches_of(trials, batch_size or _SMALLEST_BATCH)
+        batches = _batches_of(trials, batch_size or _MIN_BATCH_SIZE)
         n_drawn += sum(len(batch.drawn) for batch in batches)
     sampling = located.spec.sampling(settings.steps, settings.guidance)
     n_evaluations = PlannedRuns.of(n_drawn, sampling).unet_evaluations
@@ -97,31 +95,41 @@ def cost(
 def run(
     context: SearchContext,
     recipe: Recipe,
-    layers_of: Named = None,
+    layers_of: GivenLayers = None,
     *,
     allows_sets: bool = False,
 ) -> tuple[TraceRun, ...]:
-    """Return the trace of each concept, with pictures of the first seed."""
+    """
+    Trace each concept of a recipe.
+
+    Args:
+        context: The loaded model and its scorer.
+        recipe: The recipe, with the concepts and the settings.
+        layers_of: Unused; part of the interface.
+        allows_sets: Unused; part of the interface.
+
+    Returns:
+        One trace for each edit of the recipe, with the pictures of the first seed.
+    """
     return tuple(_trace(context, entry, recipe.localize) for entry in recipe.edits)
 
 
 @dataclass(frozen=True)
 class _TraceTrial:
-    """A run, and which state and place it restores; None where it is clean or corrupted."""
+    """A run with the state and the token span that it restores, if any."""
 
     run: TracedRun
     state: State | None = None
-    place: TokenSpan | None = None
+    span: TokenSpan | None = None
 
 
 def _plan_trials(
     prompts: Sequence[TracedPrompt], seeds: Sequence[int], states: Sequence[State], level: float
 ) -> tuple[_TraceTrial, ...]:
     """
-    Return the trials of each prompt and seed: clean, corrupted, and every state restored.
+    Return the trials of each prompt and seed: clean, corrupted, and one per restored state.
 
-    A state that cannot differ between clean and corrupted is restored by restoring nothing, so
-    that its run is the corrupted one.
+    A state that noise cannot reach shares the corrupted run, since restoring it has no effect.
     """
     trials: list[_TraceTrial] = []
     for prompt in prompts:
@@ -130,60 +138,60 @@ def _plan_trials(
             trials += [_TraceTrial(TracedRun(prompt.text, seed))]
             trials += [_TraceTrial(TracedRun(prompt.text, seed, noise))]
             trials += [
-                _TraceTrial(TracedRun(prompt.text, seed, noise, restore), state, place)
+                _TraceTrial(TracedRun(prompt.text, seed, noise, restore), state, span)
                 for state in states
-                for place, restore in _restores(prompt, state)
+                for span, restore in _restore_points(prompt, state)
             ]
     return tuple(trials)
 
 
 def _batches_of(trials: Sequence[_TraceTrial], size: int) -> Iterator[TracedBatch]:
     """
-    Yield the runs of the trials, each once, with at most `size` of a prompt and seed at a time.
+    Yield batches of at most `size` distinct runs; a batch has one prompt and one seed.
 
-    Where the clean run has to ride in every batch there are two runs in one at least.
+    If every batch needs the clean run, a batch has at least two runs.
     """
     runs = dict.fromkeys(trial.run for trial in trials)
     for (prompt, seed), group in groupby(runs, key=lambda run: (run.prompt, run.seed)):
-        clean, waiting = TracedRun(prompt, seed), list(group)
-        while waiting:
+        clean, remaining = TracedRun(prompt, seed), list(group)
+        while remaining:
             n = size
-            batch = TracedBatch(clean, tuple(waiting[:n]))
+            batch = TracedBatch(clean, tuple(remaining[:n]))
             if len(batch.drawn) > max(size, 2):
                 n = max(size - 1, 1)
-                batch = TracedBatch(clean, tuple(waiting[:n]))
+                batch = TracedBatch(clean, tuple(remaining[:n]))
             yield batch
-            waiting = waiting[n:]
+            remaining = remaining[n:]
 
 
-def _rank(
+def _score_states(
     trials: Sequence[_TraceTrial], score_of: Mapping[TracedRun, float]
 ) -> tuple[TraceScore, ...]:
-    """Return the score of every state and place, states in their order, places in the prompt's."""
+    """Return the score of each state and token span, in the order of states and tokens."""
     corrupted = {(run.prompt, run.seed): score_of[run] for run in _corrupted_runs(trials)}
     groups: dict[State, dict[tuple[int, int], list[_TraceTrial]]] = {}
     for trial in trials:
         if trial.state is not None:
-            order = trial.place.rank if trial.place else (0, 0)
+            order = trial.span.rank if trial.span else (0, 0)
             groups.setdefault(trial.state, {}).setdefault(order, []).append(trial)
     return tuple(
-        _score(state, at_place, score_of, corrupted)
-        for state, places in groups.items()
-        for _, at_place in sorted(places.items())
+        _score_state(state, at_span, score_of, corrupted)
+        for state, spans in groups.items()
+        for _, at_span in sorted(spans.items())
     )
 
 
 def _clean_runs(trials: Sequence[_TraceTrial]) -> tuple[TracedRun, ...]:
-    """Return the runs that nothing is done to, one for each prompt and seed."""
+    """Return the clean runs, one for each prompt and seed."""
     return tuple(trial.run for trial in trials if trial.run.corrupt is None)
 
 
 def _corrupted_runs(trials: Sequence[_TraceTrial]) -> tuple[TracedRun, ...]:
-    """Return the runs in which nothing is restored, one for each prompt and seed."""
+    """Return the corrupted runs without a restored state, one for each prompt and seed."""
     return tuple(one.run for one in trials if one.state is None and one.run.corrupt is not None)
 
 
-def _score(
+def _score_state(
     state: State,
     trials: Sequence[_TraceTrial],
     score_of: Mapping[TracedRun, float],
@@ -196,7 +204,7 @@ def _score(
     return TraceScore(
         component=state.component,
         module_path=state.module_path,
-        token=trials[0].place.label if trials[0].place else None,
+        token=trials[0].span.label if trials[0].span else None,
         kind=state.kind,
         index=state.index,
         score=score,
@@ -208,43 +216,43 @@ def _score(
     )
 
 
-def _restores(
+def _restore_points(
     prompt: TracedPrompt, state: State
 ) -> Iterator[tuple[TokenSpan | None, tuple[Restore, ...]]]:
-    """Yield every place at which a state is restored, and how."""
+    """Yield each token span of a state (None in the UNet) with its interventions."""
     if state.component == UNET:
         yield None, (Restore(UNET, state.module_path),)
         return
-    for place in prompt.places:
-        is_same = prompt.is_causal and place.positions[-1] < prompt.subject[0]
-        restore = Restore(state.component, state.module_path, place.positions)
-        yield place, () if is_same else (restore,)
+    for span in prompt.spans:
+        is_unreachable = prompt.is_causal and span.positions[-1] < prompt.subject[0]
+        restore = Restore(state.component, state.module_path, span.positions)
+        yield span, () if is_unreachable else (restore,)
 
 
 def _component(settings: LocalizeSettings) -> Component:
-    """Return where states are restored."""
+    """Return the component whose states are restored."""
     return settings.component or "text-encoder"
 
 
-def _level(settings: LocalizeSettings) -> float:
+def _noise_level(settings: LocalizeSettings) -> float:
     """Return the noise, in standard deviations of the word embeddings."""
-    return _DEFAULT_LEVEL if settings.noise is None else settings.noise
+    return _DEFAULT_NOISE if settings.noise is None else settings.noise
 
 
 def _trials(
     located: LocatedModel, entry: EditEntry, settings: LocalizeSettings
 ) -> tuple[_TraceTrial, ...]:
-    """Return the trials of one concept: its source prompts, every seed, every state."""
+    """Return the trials of one concept: all source prompts, seeds and states."""
     return _plan_trials(
         traced_prompts(located, entry),
         localize_seeds(settings.seeds),
         states_of(located, _component(settings)),
-        _level(settings),
+        _noise_level(settings),
     )
 
 
 def _trace(context: SearchContext, entry: EditEntry, settings: LocalizeSettings) -> TraceRun:
-    """Return the trace of one concept, with pictures of the first seed."""
+    """Trace one concept."""
     started = time.monotonic()
     trials = _trials(context.located, entry, settings)
     steps, guidance = context.located.spec.sampling(settings.steps, settings.guidance)
@@ -256,8 +264,8 @@ def _trace(context: SearchContext, entry: EditEntry, settings: LocalizeSettings)
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """The score of every run, the pictures to show, and how many samples the UNet took."""
+class _DrawnRuns:
+    """The score of each run, the pictures to show, and the number of UNet evaluations."""
 
     score_of: dict[TracedRun, float]
     picture_of: dict[TracedRun, bytes]
@@ -266,8 +274,8 @@ class _Drawn:
 
 def _draw(
     context: SearchContext, trials: Sequence[_TraceTrial], subject: str, sampling: tuple[int, float]
-) -> _Drawn:
-    """Return the score of every run, each drawn once."""
+) -> _DrawnRuns:
+    """Draw and score each distinct run once."""
     from loco_cli.sampling.sample import (
         count_unet_calls,
         to_png,
@@ -277,7 +285,7 @@ def _draw(
     steps, guidance = sampling
     n_steps = count_unet_calls(context.pipeline, steps)
     n_runs = len({trial.run for trial in trials})
-    drawn, n_samples = _Drawn({}, {}, 0), 0
+    drawn, n_samples = _DrawnRuns({}, {}, 0), 0
     tick = context.events.ticker(f"tracing {subject}", n_runs * n_steps)
     for batch in _batches_of(trials, context.batch_size):
         images = sample_traced(context.pipeline, batch, steps=steps, guidance=guidance, tick=tick)
@@ -292,7 +300,7 @@ def _draw(
             if run.seed == 0:
                 drawn.picture_of[run] = to_png(image)
     n_evaluations = n_samples * n_steps * (2 if guidance > 1 else 1)
-    return _Drawn(drawn.score_of, drawn.picture_of, n_evaluations)
+    return _DrawnRuns(drawn.score_of, drawn.picture_of, n_evaluations)
 
 
 def _document(
@@ -300,7 +308,7 @@ def _document(
     entry: EditEntry,
     settings: LocalizeSettings,
     trials: Sequence[_TraceTrial],
-    drawn: _Drawn,
+    drawn: _DrawnRuns,
 ) -> Trace:
     concept, located = entry.concept, context.located
     steps, guidance = located.spec.sampling(settings.steps, settings.guidance)
@@ -312,8 +320,8 @@ def _document(
         model=ModelName(name=located.name, family=located.spec.family.name),
         concept=ConceptName(kind=concept.kind, subject=concept.subject, to=concept.to),
         component=_component(settings),
-        noise=_level(settings),
-        scores=_rank(trials, drawn.score_of),
+        noise=_noise_level(settings),
+        scores=_score_states(trials, drawn.score_of),
         clean_score=clean,
         clean_stderr=clean_error,
         corrupted_score=corrupted,
@@ -329,9 +337,9 @@ def _document(
 
 
 def _strips(
-    trials: Sequence[_TraceTrial], drawn: _Drawn, best: TraceScore
+    trials: Sequence[_TraceTrial], drawn: _DrawnRuns, best: TraceScore
 ) -> tuple[TracedStrip, ...]:
-    """Return clean, corrupted and best restored pictures of every prompt, first seed."""
+    """Return the clean, corrupted and best restored picture of each prompt at the first seed."""
     chosen = {
         trial.run.prompt: trial.run
         for trial in trials
@@ -339,7 +347,7 @@ def _strips(
         and trial.run.seed == 0
         and trial.state.module_path == best.module_path
         and trial.state.component == best.component
-        and (trial.place.label if trial.place else None) == best.token
+        and (trial.span.label if trial.span else None) == best.token
     }
     strips = []
     clean_and_corrupted = zip(_clean_runs(trials), _corrupted_runs(trials), strict=True)

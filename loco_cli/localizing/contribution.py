@@ -1,19 +1,21 @@
 """
-Contribution: rank the layers by what the subject's tokens add to the picture, without any swap.
+Contribution: rank the layers by how much the subject's tokens add to their output.
 
-    symbol    here             what
-    A, V      of a layer       attention of the picture's positions to the tokens, and their values
-    W_o       of a layer       the projection of all heads' sums, its bias left out
-    tok       `_subject_mask`   the subject's tokens and all behind them
+    symbol    here              meaning
+    A         one per layer     attention from picture positions to tokens
+    V         one per layer     values of the tokens
+    W_o       one per layer     output projection, without its bias
+    tok       `_subject_mask`   the subject's tokens and all later tokens
 
-A layer's contribution is the mean over positions, steps and prompts of |W_o (A[:, tok] V[tok])|,
-in one generation per prompt. Windows are tried in the order of their sums, until one has the effect
-that is asked for: what adds most need not matter, as layers may read words that they make nothing
-of. An encoder that reads from left to right tells the end of the prompt, padding with it, all that
-it knows of the subject, and the layers read it there: the subject's own tokens alone rank the
-layers of `tiny` wrongly, and so does the share of a layer's output that these make.
+The contribution of a layer is the mean of |W_o (A[:, tok] V[tok])| over positions, steps and
+prompts, in one generation per prompt. The largest contribution need not have the largest effect. So
+windows are tried in the order of their summed contributions, until one has the required effect.
 
-Zarei et al. 2025, arXiv:2505.18832, which names diffusion transformers and takes the subject alone.
+A causal encoder also writes the subject into all later tokens, including the padding, and the
+layers read it there. On `tiny`, the subject's own tokens alone rank the layers wrongly. So does
+their share of a layer's output.
+
+Zarei et al. 2025, arXiv:2505.18832, for diffusion transformers and the subject's tokens only.
 """
 
 from collections.abc import Sequence
@@ -24,7 +26,7 @@ from loco_cli.layers import LayerSet, sliding_windows
 from loco_cli.localization import LocalizationRun
 from loco_cli.localizing import locogen
 from loco_cli.localizing.layer_search import cost_of_search, find_layers
-from loco_cli.localizing.methods import Cost, Named, check_search
+from loco_cli.localizing.methods import Cost, GivenLayers, check_search
 from loco_cli.localizing.runs import (
     RunRecorder,
     SearchContext,
@@ -43,26 +45,26 @@ if TYPE_CHECKING:
 
     from loco_cli.sampling.probe import Trajectory
 
-# of 26 concepts of `tiny` the first window was right 22 times, then the two others
-_N_NARROWEST = 3  # windows of the first width that are tried
+# for 26 concepts of `tiny`, the first window was right 22 times, the next two in the other cases
+_N_WINDOWS_OF_FIRST_WIDTH = 3  # windows of the narrowest width to try
 
 
-def check(located: LocatedModel, recipe: Recipe, layers_of: Named = None) -> None:
-    """Raise where layers cannot be looked for as asked."""
+def check(located: LocatedModel, recipe: Recipe, layers_of: GivenLayers = None) -> None:
+    """Raise RequestError if the settings do not fit the model."""
     check_search(located, recipe.localize)
 
 
 def cost(
     located: LocatedModel,
     recipe: Recipe,
-    layers_of: Named = None,
+    layers_of: GivenLayers = None,
     *,
     allows_sets: bool = False,
     batch_size: int | None = None,
 ) -> Cost:
-    """Return the pictures that find the layers, at most."""
+    """Return the upper limit of the search's cost."""
     searched = cost_of_search(
-        located, recipe, _n_range_images, _n_replayed, allows_sets=allows_sets
+        located, recipe, _max_range_images, _n_replayed, allows_sets=allows_sets
     )
     return searched, None
 
@@ -70,35 +72,35 @@ def cost(
 def run(
     context: SearchContext,
     recipe: Recipe,
-    layers_of: Named = None,
+    layers_of: GivenLayers = None,
     *,
     allows_sets: bool = False,
 ) -> tuple[LocalizationRun, ...]:
-    """Return the layers of each concept."""
+    """Find the layers of each concept."""
     return find_layers(context, recipe, _find_range, _rank_layers, allows_sets=allows_sets)
 
 
 def _find_range(runs: RunRecorder) -> LocalizationRun:
     """
-    Return the layers to which the subject adds most and that are enough; no window is swept.
+    Return the first likely window with the required effect, or the best of those tried.
 
-    A few windows at most are tried, on two seeds of every prompt, until one has the effect.
+    A few windows are tried, on two seeds of every prompt.
     """
     if runs.settings.width == runs.board.n_layers:
-        return locogen.sweep(runs)  # of a single window there is nothing to rank
+        return locogen.sweep(runs)  # a single window leaves nothing to rank
     search = FastSearch(runs)
     sizes = _rank_layers(search)
     search.measure_full_swap()
     for window in _likely_windows(sizes, search.widths):
-        search.score_to({window: 2 * len(runs.pairs)})
+        search.score_up_to({window: 2 * len(runs.pairs)})
         best = search.board.best()
-        if best.effect >= search.board.enough:
+        if best.effect >= search.board.threshold:
             break
     return search.result(best.layers, sizes)
 
 
 def _rank_layers(search: FastSearch) -> list[float]:
-    """Return the size of what the subject adds in each layer, a mean over the prompts."""
+    """Return the contribution of each layer, averaged over the prompts."""
     import torch
 
     from loco_cli.sampling.probe import contribution_norms  # diffusers lives behind this line
@@ -115,14 +117,14 @@ def _rank_layers(search: FastSearch) -> list[float]:
             masks.append(_subject_mask(tokens.offsets, start, n_tokens))
         return contribution_norms(pipeline, path, torch.tensor(masks), len(path.steps))
 
-    return search.measure_originals("contribution", measure, 1, runs.steps)
+    return search.measure_originals("contribution", measure, 1, runs.n_unet_calls)
 
 
 def _likely_windows(contributions: Sequence[float], widths: Sequence[int]) -> tuple[LayerSet, ...]:
     """
-    Return the windows to try, likely ones first: three of the first width, one of every other.
+    Return the windows with the largest contributions, in the order of the trials.
 
-    They are those that add most, the first of equals.
+    The first width gets three windows, every other width one. Ties go to the first.
     """
 
     def total(window: LayerSet) -> float:
@@ -130,28 +132,28 @@ def _likely_windows(contributions: Sequence[float], widths: Sequence[int]) -> tu
 
     return tuple(
         window
-        for turn, width in enumerate(widths)
+        for i, width in enumerate(widths)
         for window in sorted(sliding_windows(len(contributions), width), key=total, reverse=True)[
-            : 1 if turn else _N_NARROWEST
+            : 1 if i else _N_WINDOWS_OF_FIRST_WIDTH
         ]
     )
 
 
 def _subject_mask(
-    offsets: Sequence[tuple[int, int]],  # of every token, in characters of the prompt
-    start: int,  # where the subject begins
+    offsets: Sequence[tuple[int, int]],  # characters of each token
+    start: int,  # first character of the subject
     n_tokens: int,
 ) -> list[bool]:
-    """Return for each token whether it is the subject's or stands behind it."""
+    """Return a mask of the subject's tokens and all later tokens."""
     first = next(i for i, (_, end) in enumerate(offsets) if end > start)
     return [i >= first for i in range(n_tokens)]
 
 
-def _n_range_images(settings: LocalizeSettings, n_layers: int, n_prompts: int) -> int:
+def _max_range_images(settings: LocalizeSettings, n_layers: int, n_prompts: int) -> int:
     n_pairs, windows = n_prompts * settings.seeds, windows_of(settings.width, n_layers)
     if settings.width == n_layers:
         return len(candidates_of(windows, n_layers)) * n_pairs
-    n_windows = _N_NARROWEST - 1 + len(widths_of(settings.width))
+    n_windows = _N_WINDOWS_OF_FIRST_WIDTH - 1 + len(widths_of(settings.width))
     return 2 * n_pairs + n_prompts * min(2, settings.seeds) * n_windows
 
 

@@ -1,4 +1,4 @@
-"""The layers of every concept of a recipe: a range, or a set where no range is enough."""
+"""The search for the layers of every concept: a range, or a set if no range suffices."""
 
 from collections.abc import Callable
 
@@ -22,9 +22,17 @@ def find_layers(
     allows_sets: bool,
 ) -> tuple[LocalizationRun, ...]:
     """
-    Return the layers of each edit's concept, as a method finds a range and ranks layers.
+    Find the layers of each edit's concept.
 
-    With `allows_sets` a set of layers is looked for where no range is enough.
+    Args:
+        context: The loaded model and its scorer.
+        recipe: The recipe, with the concepts and the settings.
+        find_range: The method's search for a range.
+        rank_layers: The method's ranking: a value for each layer, larger for more likely ones.
+        allows_sets: Search for a set of layers if no range has the required effect.
+
+    Returns:
+        One localization for each edit of the recipe.
     """
     found = []
     for entry in recipe.edits:
@@ -34,7 +42,9 @@ def find_layers(
             found.append(sets.find_set(search, rank_layers(search)))
             continue
         run = find_range(runs)
-        is_set_wanted = allows_sets and recipe.localize.allows_sets and runs.board.is_known
+        is_set_wanted = (
+            allows_sets and recipe.localize.allows_sets and runs.board.is_scale_significant
+        )
         if is_set_wanted and not run.localization.is_accepted(recipe.localize.effect):
             ranking = run.localization.ranking or _single_effects(run.localization)
             run = sets.find_set(FastSearch(runs), ranking, run.localization.seconds)
@@ -47,16 +57,20 @@ def find_layers(
 def cost_of_search(
     located: LocatedModel,
     recipe: Recipe,
-    n_range_images: Callable[[LocalizeSettings, int, int], int],  # of n layers, n prompts
-    n_replayed: Callable[[LocalizeSettings, int, int], int],  # of n layers, n steps
+    n_range_images: Callable[[LocalizeSettings, int, int], int],  # settings, n_layers, n_prompts
+    n_replayed: Callable[[LocalizeSettings, int, int], int],  # settings, n_layers, n_steps
     *,
     allows_sets: bool,
 ) -> PlannedRuns:
     """
-    Return the pictures that find the layers of every edit, at most.
+    Return the upper limit of the cost of finding the layers of every edit.
 
-    `n_range_images` are the pictures of a search for a range of one concept, `n_replayed` the
-    evaluations of the UNet that rank the layers, for each prompt.
+    Args:
+        located: The model.
+        recipe: The recipe, with the concepts and the settings.
+        n_range_images: Returns the upper limit of pictures for one concept's range.
+        n_replayed: Returns the UNet evaluations per prompt that rank the layers.
+        allows_sets: Include the search for a set of layers.
     """
     settings, n_layers = recipe.localize, located.spec.n_layers
     sampling = located.spec.sampling(settings.steps, settings.guidance)
@@ -76,7 +90,7 @@ def cost_of_search(
 def cost_of_layers(
     located: LocatedModel, recipe: Recipe, layers_of: tuple[LayerSet, ...]
 ) -> PlannedRuns:
-    """Return the pictures that score given layers, with the originals and the full swap."""
+    """Return the cost of scoring given layers, with the originals and the full swaps."""
     settings, n_layers = recipe.localize, located.spec.n_layers
     n_images = sum(
         len(candidates_of([layers], n_layers)) * len(entry.localize_pairs) * settings.seeds
@@ -86,5 +100,5 @@ def cost_of_layers(
 
 
 def _single_effects(found: Localization) -> tuple[float, ...]:
-    """Return what each layer does alone, of a sweep that tried them all."""
+    """Return the effect of each single layer in a sweep that includes width 1."""
     return tuple(score.effect or 0.0 for score in found.scores if len(score.layer_set) == 1)

@@ -1,11 +1,11 @@
 """
-The methods of localizing as modules of one form, and the checks that they share.
+The localization methods as modules with one interface, and the checks that they share.
 
-The module that a row of `LOCALIZE_METHODS` names has three functions:
+Each row of `LOCALIZE_METHODS` names a module with three functions:
 
-    check   raise where a recipe cannot be localized as asked, before anything is loaded
-    cost    return the pictures that it takes, at most
-    run     return the results of a recipe, one for each edit, on what is loaded
+    check   raise an error if the recipe does not fit the model or the method
+    cost    return the upper limit of pictures and UNet evaluations
+    run     return one result for each edit of the recipe
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,102 +23,118 @@ from loco_cli.recipe.record import LocalizeSettings, Recipe
 if TYPE_CHECKING:
     from loco_cli.localizing.runs import SearchContext
 
-Named = tuple[LayerSet, ...] | None  # layers for each edit, None where they are looked for
+GivenLayers = tuple[LayerSet, ...] | None  # the layers of each edit, or None to search for them
 
+# the cost of finding the layers, and the cost of pictures with the neurons fixed
 Cost = tuple[PlannedRuns | None, PlannedRuns | None]
 
 
 class _Module(Protocol):
-    """The module of a method."""
+    """The interface of a method's module."""
 
-    def check(self, located: LocatedModel, recipe: Recipe, layers_of: Named = None) -> None:
-        """Raise where the recipe cannot be localized as asked, or the model makes no pictures."""
+    def check(self, located: LocatedModel, recipe: Recipe, layers_of: GivenLayers = None) -> None:
+        """Raise an error if the method cannot localize the recipe with this model."""
 
     def cost(
         self,
         located: LocatedModel,
         recipe: Recipe,
-        layers_of: Named = None,
+        layers_of: GivenLayers = None,
         *,
         allows_sets: bool = False,
         batch_size: int | None = None,
     ) -> Cost:
         """
-        Return the pictures that find the place of every concept, at most, and those made there.
+        Return the upper limits of the search's cost and of the pictures with fixed neurons.
 
-        Either is None where no such pictures are made. With `allows_sets` a set is looked for where
-        no range is enough. A trace takes less where its batch size is known.
+        Each is None if there are no such pictures. `allows_sets` includes the search for a set of
+        layers. A known batch size makes the cost of a trace exact.
         """
 
     def run(
         self,
         context: "SearchContext",
         recipe: Recipe,
-        layers_of: Named = None,
+        layers_of: GivenLayers = None,
         *,
         allows_sets: bool = False,
     ) -> tuple[Any, ...]:
-        """Return a `LocalizationRun`, or of causal tracing a `TraceRun`, for each edit."""
+        """Return a `LocalizationRun` for each edit; causal tracing returns a `TraceRun`."""
 
 
 def module_of(settings: LocalizeSettings) -> _Module:
-    """Return the module of the method that the settings name."""
+    """Return the module of the method in the settings."""
     return cast(_Module, import_module(LOCALIZE_METHODS[settings.method].module))
 
 
 def layer_finder_of(settings: LocalizeSettings) -> _Module:
-    """Return the module of a method that finds layers; raises RequestError for other methods."""
+    """Return the module of the settings' method; raise RequestError if it finds no layers."""
     finds = LOCALIZE_METHODS[settings.method].finds
     if finds == "states":
         raise RequestError(
-            "causal tracing names states, and no layers that an edit could be made in",
+            "causal tracing finds states, but an edit needs layers",
             "use `--method locogen`, or name the layers with `--layers`",
         )
     if finds == "neurons":
         raise RequestError(
-            "neurons are ranked in layers that are known, and find none",
+            "method `neurons` ranks the neurons of known layers, but finds no layers",
             "use `--set localize.method=locogen`, or name the layers",
         )
     return module_of(settings)
 
 
-def check_settings(settings: LocalizeSettings, layers_of: Named = None) -> None:
+def check_settings(settings: LocalizeSettings, layers_of: GivenLayers = None) -> None:
     """
-    Raise RequestError for a setting that its method does not read.
+    Raise RequestError for a setting that the method ignores.
 
-    A setting counts where its value is not the default, wherever it was said.
+    A setting counts if its value is not the default, from a file or from the command line.
     """
     method = LOCALIZE_METHODS[settings.method]
     for name, field in LocalizeSettings.model_fields.items():
         if name == "method" or getattr(settings, name) == field.default:
             continue
         if name not in method.settings:
-            readers = _in_words(one for one in LOCALIZE_METHODS.values() if name in one.settings)
+            readers = _method_options(
+                one for one in LOCALIZE_METHODS.values() if name in one.settings
+            )
             if method.finds == "states":
-                readers = "the methods that look for layers"
+                readers = "the methods that find layers"
             raise _unread(f"`localize.{name}` is set", method, readers)
         if method.finds == "layers" and layers_of and name in ("search", "width", "window"):
             raise RequestError(
-                f"`localize.{name}` is set, and the layers are named: none are looked for",
+                f"`localize.{name}` is set, but the layers are named, so none are searched for",
                 "leave one of the two out",
             )
 
 
-def with_named(
+def apply_layer_options(
     located: LocatedModel, recipe: Recipe, layers: Sequence[int] | None, neurons: int | None
-) -> tuple[Recipe, Named]:
+) -> tuple[Recipe, GivenLayers]:
     """
-    Return the recipe and the layers of each edit, where a command names layers or neurons itself.
+    Apply the command line's `--layers` and `--neurons` to a recipe.
 
-    A method that lists neurons takes from the recipe's edit what the command does not name. Raises
-    RequestError where the method takes none, or the model has no such layers.
+    A method that lists neurons falls back to the layers and neurons of the recipe's edit.
+
+    Args:
+        located: The model, which determines the valid layers.
+        recipe: The recipe.
+        layers: The layers from the command line; a `range` if they are contiguous.
+        neurons: The number of neurons per projection from the command line.
+
+    Returns:
+        The changed recipe, and the layers of each edit or None if they are searched for.
+
+    Raises:
+        RequestError: The method takes no layers or neurons, or the model lacks these layers.
     """
     method = LOCALIZE_METHODS[recipe.localize.method]
     if layers is not None and not method.takes_layers:
-        takers = _in_words(one for one in LOCALIZE_METHODS.values() if one.takes_layers)
-        raise _unread("layers are named", method, takers)
+        takers = _method_options(one for one in LOCALIZE_METHODS.values() if one.takes_layers)
+        raise _unread("`--layers` is set", method, takers)
     if neurons is not None and method.finds != "neurons":
-        listers = _in_words(one for one in LOCALIZE_METHODS.values() if one.finds == "neurons")
+        listers = _method_options(
+            one for one in LOCALIZE_METHODS.values() if one.finds == "neurons"
+        )
         raise _unread("`--neurons` is set", method, listers)
     named: dict[str, Any] = {} if neurons is None else {"neurons": neurons}
     if isinstance(layers, range):
@@ -131,30 +147,26 @@ def with_named(
     return recipe, layers_from_recipe(located, recipe)
 
 
-def _unread(what: str, method: LocalizeMethod, readers: str) -> RequestError:
-    return RequestError(
-        f"{what}, which method `{method.name}` does not read", f"it is for {readers}"
-    )
+def _unread(setting: str, method: LocalizeMethod, readers: str) -> RequestError:
+    return RequestError(f"{setting}, but method `{method.name}` ignores it", f"it is for {readers}")
 
 
-def _in_words(methods: Iterable[LocalizeMethod]) -> str:
+def _method_options(methods: Iterable[LocalizeMethod]) -> str:
     return " and ".join(f"`--method {method.name}`" for method in methods)
 
 
 def check_search(located: LocatedModel, settings: LocalizeSettings) -> None:
-    """Raise where layers cannot be looked for as asked, or the model makes no pictures."""
+    """Raise an error if this model cannot be searched with these settings."""
     for name in ("component", "noise"):
         if getattr(settings, name) is not None:
-            raise RequestError(
-                f"`--{name}` belongs to causal tracing", "add `--method causal-trace`"
-            )
+            raise RequestError(f"`--{name}` is for causal tracing", "add `--method causal-trace`")
     check_components(located)
     _check_window(settings)
     if settings.width != "auto":
         sliding_windows(located.spec.n_layers, settings.width)
     if settings.pooled and not located.spec.unreachable:
         raise RequestError(
-            f"`{located.name}` has no pooled prompt to swap: it is read in the layers alone",
+            f"`{located.name}` has no pooled prompt to swap",
             "leave `--pooled` out",
         )
     check_steps(settings.steps)
@@ -165,11 +177,11 @@ def _check_window(settings: LocalizeSettings) -> None:
         return
     if settings.width != "auto":
         raise RequestError(
-            f"`--width {settings.width}` is that of a range; a set has as many layers as it takes",
+            f"`--width {settings.width}` is for ranges; the size of a set is found by the search",
             "leave one of `--width` and `--window set` out",
         )
     if settings.search == "exhaustive":
         raise RequestError(
-            "`--search exhaustive` tries every range of layers; of sets there are too many",
+            "`--search exhaustive` tries every range, but there are too many sets to try",
             "leave one of `--search exhaustive` and `--window set` out",
         )

@@ -1,4 +1,4 @@
-"""The neurons that tell a concept, and the pictures with these neurons held at plain values."""
+"""The neurons that respond to a concept, and the effect of fixing them at neutral values."""
 
 import time
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from loco_cli.localization import (
     effect,
 )
 from loco_cli.localizing import locogen
-from loco_cli.localizing.methods import Cost, Named, check_search
+from loco_cli.localizing.methods import Cost, GivenLayers, check_search
 from loco_cli.localizing.runs import SearchContext
 from loco_cli.methods import FIND_NEURONS, LOCOGEN
 from loco_cli.models.locate import LocatedModel
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from loco_cli.editing.neurons import RankedNeurons
 
 
-def check(located: LocatedModel, recipe: Recipe, layers_of: Named = None) -> None:
-    """Raise where the neurons of a recipe's concepts cannot be listed as asked."""
+def check(located: LocatedModel, recipe: Recipe, layers_of: GivenLayers = None) -> None:
+    """Raise an error if the settings do not fit the model."""
     _ = located.encoder_model
     check_neurons(located, recipe, layers_of or layers_from_recipe(located, recipe))
     check_search(located, recipe.localize)
@@ -51,12 +51,12 @@ def check(located: LocatedModel, recipe: Recipe, layers_of: Named = None) -> Non
 def cost(
     located: LocatedModel,
     recipe: Recipe,
-    layers_of: Named = None,
+    layers_of: GivenLayers = None,
     *,
     allows_sets: bool = False,
     batch_size: int | None = None,
 ) -> Cost:
-    """Return the pictures that find the layers, if they are not named, and that hold neurons."""
+    """Return the costs of finding the layers, unless they are named, and of fixing neurons."""
     is_named = layers_of or layers_from_recipe(located, recipe)
     searched = (None, None) if is_named else locogen.cost(located, recipe)
     settings = recipe.localize
@@ -68,14 +68,22 @@ def cost(
 def run(
     context: SearchContext,
     recipe: Recipe,
-    layers_of: Named = None,
+    layers_of: GivenLayers = None,
     *,
     allows_sets: bool = False,
 ) -> tuple[LocalizationRun, ...]:
     """
-    Return the neurons of each edit's concept, in given layers or those that the recipe names.
+    List the neurons of each concept, and measure the effect of fixing them.
 
-    Where it names none, the layers are found first, by LocoGen.
+    Args:
+        context: The loaded model and its scorer.
+        recipe: The recipe, with the concepts and the settings.
+        layers_of: The layers of each concept. None takes those of the recipe; if it names none,
+            LocoGen finds them first.
+        allows_sets: Unused; part of the interface.
+
+    Returns:
+        One localization with `neurons` for each edit of the recipe.
     """
     from loco_cli.editing.neurons import rank_neurons  # torch lives behind this line
     from loco_cli.models.encoders import encoder_of
@@ -89,17 +97,18 @@ def run(
         n_before = [run.localization.unet_evaluations for run in runs]
     ranked = rank_neurons(context.located, recipe, layers_of, encoder_of(context.located))
     return tuple(
-        _Listing(context, recipe, recipe.edits[i], layers, ranked[i]).run(n_before[i])
+        _NeuronTrial(context, recipe, recipe.edits[i], layers, ranked[i]).run(n_before[i])
         for i, layers in enumerate(layers_of)
     )
 
 
 @dataclass
-class _Listing:
+class _NeuronTrial:
     """
-    One concept's neurons and pictures: original, all layers swapped, layers swapped, channels held.
+    The trial of one concept's neurons: four runs for each prompt pair and seed.
 
-    `scores` and `pictures` fill while it runs; the four stand in this order for each pair and seed.
+    The runs are the original, the full swap, the swap of the layers, and the fixed channels.
+    `scores` and `pictures` grow while it runs.
     """
 
     context: SearchContext
@@ -111,7 +120,7 @@ class _Listing:
     pictures: list[SwapPicture] = field(default_factory=list)
 
     @property
-    def everything(self) -> LayerSet:
+    def all_layers(self) -> LayerSet:
         return LayerSet(range(self.context.located.spec.n_layers))
 
     @property
@@ -119,8 +128,8 @@ class _Listing:
         return localize_seeds(self.recipe.localize.seeds)
 
     def run(self, n_evaluations_before: int) -> LocalizationRun:
-        """Return the listing; the evaluations of finding the layers are counted with it."""
-        from loco_cli.sampling.sample import count_unet_calls, sample  # diffusers lives here
+        """Draw and score all runs; the cost includes the evaluations of an earlier layer search."""
+        from loco_cli.sampling.sample import count_unet_calls, sample  # imports diffusers
 
         started, context, settings = time.monotonic(), self.context, self.recipe.localize
         steps, guidance = context.located.spec.sampling(settings.steps, settings.guidance)
@@ -128,7 +137,7 @@ class _Listing:
             (name, pair, run)
             for pair in self.entry.localize_pairs
             for seed in self.seeds
-            for name, run in self._four(pair, seed)
+            for name, run in self._runs_of(pair, seed)
         ]
         n_calls = len(runs) * count_unet_calls(context.pipeline, steps)
         images = sample(
@@ -140,23 +149,23 @@ class _Listing:
             tick=context.events.ticker(f"neurons of {self.entry.subject}", n_calls),
         )
         for (name, pair, run), image in zip(runs, images, strict=True):
-            self._take(name, pair, run.seed, image)
+            self._record(name, pair, run.seed, image)
         n_evaluations = n_evaluations_before + n_calls * (2 if guidance > 1 else 1)
         seconds = round(time.monotonic() - started, 3)
         found = self._document((steps, guidance), n_evaluations, seconds)
         return LocalizationRun(found, tuple(self.pictures), context.located.spec.module_paths)
 
-    def _four(self, pair: PromptPair, seed: int) -> tuple[tuple[str, Run], ...]:
+    def _runs_of(self, pair: PromptPair, seed: int) -> tuple[tuple[str, Run], ...]:
         pooled = self.recipe.localize.pooled
         fixed = tuple(ranked.fixed for ranked in self.ranked)
         return (
             ("original", Run(pair.source, seed)),
-            ("all", Run(pair.source, seed, SwapPrompt(self.everything, pair.target, pooled))),
+            ("all", Run(pair.source, seed, SwapPrompt(self.all_layers, pair.target, pooled))),
             ("layers", Run(pair.source, seed, SwapPrompt(self.layers, pair.target, pooled))),
             ("held", Run(pair.source, seed, fixed=fixed)),
         )
 
-    def _take(self, name: str, pair: PromptPair, seed: int, image: "Tensor") -> None:
+    def _record(self, name: str, pair: PromptPair, seed: int, image: "Tensor") -> None:
         from loco_cli.sampling.sample import to_png
 
         caption = pair.target if self.entry.kind == "fact" else pair.source
@@ -166,7 +175,7 @@ class _Listing:
                 f"a picture of `{pair.source}` contains NaN or infinity", "try `--dtype float32`"
             )
         self.scores.setdefault(name, []).append(score)
-        shown = {"original": (), "all": self.everything, "held": self.layers}
+        shown = {"original": (), "all": self.all_layers, "held": self.layers}
         if seed == 0 and name in shown:
             of, png = (pair.source, pair.target, seed), to_png(image)
             self.pictures.append(SwapPicture(*of, shown[name], score, png))
@@ -178,7 +187,7 @@ class _Listing:
         settings, pairs = self.recipe.localize, self.entry.localize_pairs
         original, target = fmean(self.scores["original"]), fmean(self.scores["all"])
         held = WindowScore.of(self.layers, self.scores["held"], original=original, target=target)
-        whole = effect(fmean(self.scores["layers"]), original=original, target=target)
+        layer_effect = effect(fmean(self.scores["layers"]), original=original, target=target)
         paths = located.spec.module_paths
         return Localization(
             model=ModelName(name=located.name, family=located.spec.family.name),
@@ -203,13 +212,13 @@ class _Listing:
             pooled_swapped=settings.pooled if located.spec.unreachable else None,
             neurons=Neurons(
                 position=self.recipe.edit.position,
-                layer_effect=whole,
-                channels=tuple(neuron for ranked in self.ranked for neuron in _named(ranked)),
+                layer_effect=layer_effect,
+                channels=tuple(neuron for ranked in self.ranked for neuron in _records_of(ranked)),
             ),
         )
 
 
-def _named(ranked: "RankedNeurons") -> tuple[Neuron, ...]:
+def _records_of(ranked: "RankedNeurons") -> tuple[Neuron, ...]:
     fixed: FixChannels = ranked.fixed
     return tuple(
         Neuron(layer=ranked.layer, module_path=fixed.module_path, channel=channel, z=z, value=value)

@@ -1,4 +1,4 @@
-"""The runs of one concept's localization: planned, drawn, scored, cached and counted."""
+"""The runs of one concept's localization: plan, draw, score, cache and count them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from loco_cli.sampling.clip_score import ClipScorer
     from loco_cli.sampling.pipeline import Pipeline
 
-AUTO_WIDTHS = (1, 2, 3, 4)  # tried in this order for `width: auto`, until one is enough
+AUTO_WIDTHS = (1, 2, 3, 4)  # layers; `width: auto` tries them in order until a window passes
 
 
 @dataclass(frozen=True)
 class SwapTrial:
     """
-    A run in which some layers read the target prompt, and the caption that it is scored against.
+    A run in which some layers read the target prompt, with the caption that scores it.
 
-    No layers is the original run, all layers the full swap.
+    Without layers it is the original, with all layers the full swap.
     """
 
     layers: LayerSet
@@ -60,10 +60,10 @@ def _plan_trials(
     with_pooled: bool = False,
 ) -> tuple[SwapTrial, ...]:
     """
-    Return one trial per candidate, prompt pair and seed, candidates of a pair and seed together.
+    Return one trial per candidate, prompt pair and seed, grouped by pair and seed.
 
-    Style and object are scored against the source prompt, a fact against the target prompt. With
-    `with_pooled` each swap is also one of the prompt that is read past the layers.
+    Styles and objects are scored against the source prompt, facts against the target prompt.
+    `with_pooled` also swaps the pooled prompt, which bypasses the layers.
     """
     return tuple(
         SwapTrial(
@@ -78,37 +78,52 @@ def _plan_trials(
 
 
 def widths_of(width: int | Literal["auto"]) -> tuple[int, ...]:
-    """Return the widths to try, narrowest first."""
+    """Return the widths to try, from narrow to wide."""
     return AUTO_WIDTHS if width == "auto" else (width,)
 
 
 def windows_of(width: int | Literal["auto"], n_layers: int) -> tuple[LayerSet, ...]:
-    """Return every window of the widths to try, narrow ones first."""
+    """Return all windows of the widths to try, from narrow to wide."""
     return tuple(w for width in widths_of(width) for w in sliding_windows(n_layers, width))
 
 
 def candidates_of(windows: Iterable[LayerSet], n_layers: int) -> tuple[LayerSet, ...]:
-    """Return no layers, all layers and every window, each once: originals, full swap, trials."""
+    """Return the original (no layers), the full swap (all layers) and the windows, no repeats."""
     return (LayerSet(), *dict.fromkeys((LayerSet(range(n_layers)), *windows)))
 
 
 @dataclass(frozen=True)
 class SearchContext:
-    """The machinery of a search: the loaded model, its scorer, and how many runs share a call."""
+    """
+    A loaded model for searches, with its scorer, its cache and its processes.
+
+    Example:
+        `SearchContext.load(locate("tiny"), RunOptions(device="cpu"))`
+    """
 
     located: LocatedModel
     pipeline: "Pipeline"
     scorer: "ClipScorer"
     batch_size: int
     events: Events = SILENT_EVENTS
-    cache: RunCache | None = None  # runs that were made before; None ignores them
-    team: Team = field(default_factory=Team)  # the processes that share the work
+    cache: RunCache | None = None  # None neither reads nor writes cached runs
+    team: Team = field(default_factory=Team)  # the processes that share the runs
 
     @classmethod
     def load(
         cls, located: LocatedModel, options: RunOptions, events: Events = SILENT_EVENTS
     ) -> "SearchContext":
-        """Return the model and its scorer, loaded, with the cache of its runs."""
+        """
+        Load a model and its scorer, and open its cache.
+
+        Args:
+            located: The model, found but not loaded.
+            options: The device, the precision, the scorer, the batch size and the cache setting.
+            events: The receiver of progress.
+
+        Raises:
+            MachineError: The device does not exist or lacks memory.
+        """
         from loco_cli.sampling.sample import choose_batch_size  # diffusers lives behind this line
 
         options.team.join()
@@ -126,10 +141,10 @@ class SearchContext:
 @dataclass
 class RunRecorder:
     """
-    One concept's runs as they are made: their scores, and the pictures to show.
+    The runs of one concept, with their scores and the pictures to show.
 
-    `evaluations` counts samples through the UNet, those of cached runs too: it is what the answer
-    takes.
+    `n_unet_evaluations` counts UNet evaluations. Cached runs count too, so that a document does not
+    depend on the cache.
     """
 
     context: SearchContext
@@ -137,26 +152,27 @@ class RunRecorder:
     pairs: Sequence[PromptPair]
     settings: LocalizeSettings
     pictures: list[SwapPicture] = field(default_factory=list)
-    evaluations: int = 0
+    n_unet_evaluations: int = 0
 
     @classmethod
     def of(
         cls, context: SearchContext, entry: EditEntry, settings: LocalizeSettings
     ) -> "RunRecorder":
-        """Return the runs of an edit's concept, none made yet."""
+        """Return an empty recorder for the concept of an edit."""
         return cls(context, entry.concept, entry.localize_pairs, settings)
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds, from 0 on."""
+        """The seeds, which start at 0."""
         return localize_seeds(self.settings.seeds)
 
     @cached_property
     def order(self) -> list[tuple[PromptPair, int]]:
         """
-        Every prompt with every seed: all prompts once, then all again, each time with other seeds.
+        All pairs of prompt and seed, in rounds that use every prompt once.
 
-        The first few then differ in both: what a seed does is seen as soon as what a prompt does.
+        A prompt gets a new seed in each round, and a round spreads over many seeds. The first few
+        runs therefore sample the variance of both prompts and seeds.
         """
         left = [list(self.seeds) for _ in self.pairs]
         used = dict.fromkeys(self.seeds, 0)
@@ -171,43 +187,43 @@ class RunRecorder:
 
     @cached_property
     def board(self) -> Scoreboard:
-        """The scores so far, of every set of layers in the order of the runs."""
+        """The scores so far; its order of runs is `order`."""
         return Scoreboard(
             {},
             self.context.located.spec.n_layers,
             better_direction(self.concept.kind),
             self.settings.effect,
             is_auto=self.settings.width == "auto",
-            widest=widths_of(self.settings.width)[-1],
-            shared_swap_of=self.shared_swap_of(),
+            max_width=widths_of(self.settings.width)[-1],
+            full_swap_ids=self.full_swap_ids(),
         )
 
     @property
-    def first(self) -> list[tuple[PromptPair, int]]:
-        """The first run of every prompt, of which pictures are kept."""
+    def first_runs(self) -> list[tuple[PromptPair, int]]:
+        """The first run of every prompt; their pictures are kept for the report."""
         return self.order[: len(self.pairs)]
 
     @property
     def sampling(self) -> tuple[int, float]:
-        """Steps and guidance."""
+        """The number of steps and the guidance scale."""
         return self.context.located.spec.sampling(self.settings.steps, self.settings.guidance)
 
     @property
-    def steps(self) -> int:
-        """How often the UNet is called for a picture."""
+    def n_unet_calls(self) -> int:
+        """The number of UNet calls per picture."""
         from loco_cli.sampling.sample import count_unet_calls
 
         return count_unet_calls(self.context.pipeline, self.sampling[0])
 
     @property
-    def evaluations_per_picture(self) -> int:
-        """Samples through the UNet that one picture takes."""
-        return self.steps * (2 if self.sampling[1] > 1 else 1)
+    def n_evaluations_per_picture(self) -> int:
+        """The UNet evaluations per picture; guidance doubles the UNet calls."""
+        return self.n_unet_calls * (2 if self.sampling[1] > 1 else 1)
 
     def trials(
         self, candidates: Sequence[LayerSet], runs: Sequence[tuple[PromptPair, int]]
     ) -> list[SwapTrial]:
-        """Return the trials of some sets of layers in some runs; those of a run together."""
+        """Return the trials of some sets of layers in some runs, grouped by run."""
         kind, with_pooled = self.concept.kind, self.settings.pooled
         return [
             trial
@@ -216,63 +232,63 @@ class RunRecorder:
         ]
 
     def originals(self) -> list[SwapTrial]:
-        """Return the first run of every prompt, with nothing swapped."""
-        return self.trials([LayerSet()], self.first)
+        """Return the trials of the first runs with nothing swapped."""
+        return self.trials([LayerSet()], self.first_runs)
 
-    def shared_swap_of(self) -> list[int]:
-        """Return for each run, in order, the first that has the same picture of the full swap."""
-        everything = LayerSet(range(self.context.located.spec.n_layers))
-        pictures = [self._picture(trial.run) for trial in self.trials([everything], self.order)]
+    def full_swap_ids(self) -> list[int]:
+        """Return for each run the index of the first run with the same full-swap picture."""
+        all_layers = LayerSet(range(self.context.located.spec.n_layers))
+        pictures = [self._picture_key(trial.run) for trial in self.trials([all_layers], self.order)]
         return [pictures.index(picture) for picture in pictures]
 
     def is_shown(self, run: Run) -> bool:
-        """Whether the picture of a run is kept, to be shown."""
+        """Return True if the report shows the picture of a run."""
         target = run.swap.prompt if run.swap else None
         return any(
             (pair.source, pair.target, seed) == (run.prompt, target, run.seed)
-            for pair, seed in self.first
+            for pair, seed in self.first_runs
         )
 
-    def make(self, trials: Sequence[SwapTrial], stage: str, *, is_shared: bool) -> None:
-        """Make and score pictures; with `is_shared` one that several trials have is made once."""
+    def run_trials(self, trials: Sequence[SwapTrial], stage: str, *, is_shared: bool) -> None:
+        """Draw and score trials; with `is_shared`, trials of the same picture draw it once."""
         waiting: dict[Any, list[SwapTrial]] = {}
         for i, trial in enumerate(trials):
-            waiting.setdefault(self._picture(trial.run) if is_shared else i, []).append(trial)
-        self.evaluations += len(waiting) * self.evaluations_per_picture
-        fresh = [sharing for sharing in waiting.values() if not self.recall(sharing)]
+            waiting.setdefault(self._picture_key(trial.run) if is_shared else i, []).append(trial)
+        self.n_unet_evaluations += len(waiting) * self.n_evaluations_per_picture
+        fresh = [group for group in waiting.values() if not self.load_cached(group)]
         if fresh:
-            self._make_fresh(fresh, stage)
+            self._draw_pictures(fresh, stage)
 
-    def _make_fresh(self, fresh: Sequence[Sequence[SwapTrial]], stage: str) -> None:
-        """Make a picture for all trials of each, this process its share of them."""
+    def _draw_pictures(self, fresh: Sequence[Sequence[SwapTrial]], stage: str) -> None:
+        """Draw one picture for each group of trials; each process draws its share."""
         from loco_cli.sampling.sample import sample
 
         batches = self.context.team.own_batches(fresh, self.context.batch_size)
-        mine = [sharing for batch in batches for sharing in batch]
+        mine = [group for batch in batches for group in batch]
         images = sample(
             self.context.pipeline,
-            [sharing[0].run for sharing in mine],
+            [group[0].run for group in mine],
             steps=self.sampling[0],
             guidance=self.sampling[1],
             batch_size=max(map(len, batches), default=1),
-            tick=self.context.events.ticker(stage, len(mine) * self.steps),
+            tick=self.context.events.ticker(stage, len(mine) * self.n_unet_calls),
         )
         made = [
             (trial, self.score(trial, image))
-            for sharing, image in zip(mine, images, strict=True)
-            for trial in sharing
+            for group, image in zip(mine, images, strict=True)
+            for trial in group
         ]
-        self.gather(made, [trial for sharing in fresh for trial in sharing])
+        self.record_all(made, [trial for group in fresh for trial in group])
 
-    def recall(self, trials: Sequence[SwapTrial]) -> bool:
-        """Take these trials from the cache; where one is missing none is taken."""
+    def load_cached(self, trials: Sequence[SwapTrial]) -> bool:
+        """Record all of these trials from the cache, or none; return True if all were there."""
         cache, team = self.context.cache, self.context.team
         if cache is None:
             return False
-        # a run that is cached meanwhile may be seen by one process and not by the next
+        # the first process reads for all, since the cache can change between two readers
         found, *_ = team.gather(
             [
-                cache.find_run(*self._of(trial), needs_picture=self.is_shown(trial.run))
+                cache.find_run(*self._cache_key(trial), needs_picture=self.is_shown(trial.run))
                 for trial in (trials if team.is_first else ())
             ]
         )
@@ -283,16 +299,16 @@ class RunRecorder:
                 self._record(trial, run)
         return True
 
-    def gather(
+    def record_all(
         self, made: Sequence[tuple[SwapTrial, CachedRun]], order: Sequence[SwapTrial]
     ) -> None:
-        """Record the runs of all processes, in the order of a single one."""
+        """Record the runs of all processes, in the order that a single process would have."""
         run_of = dict(pair for share in self.context.team.gather(made) for pair in share)
         for trial in order:
             self._record(trial, run_of[trial])
 
     def score(self, trial: SwapTrial, image: "Tensor") -> CachedRun:  # [3, h, w], 0 to 1
-        """Score and cache a picture; raises MachineError where it contains NaN or infinity."""
+        """Score and cache a picture; raise MachineError if it contains NaN or infinity."""
         from loco_cli.sampling.sample import to_png
 
         (score,) = self.context.scorer.scores(image[None], [trial.caption])
@@ -303,7 +319,7 @@ class RunRecorder:
             )
         run = CachedRun(score, to_png(image) if self.is_shown(trial.run) else None)
         if self.context.cache is not None:
-            self.context.cache.keep_run(run, *self._of(trial))
+            self.context.cache.store_run(run, *self._cache_key(trial))
         return run
 
     def _record(self, trial: SwapTrial, run: CachedRun) -> None:
@@ -318,25 +334,25 @@ class RunRecorder:
     def _places(self) -> dict[tuple[str, str, int], int]:
         return {(pair.source, pair.target, seed): i for i, (pair, seed) in enumerate(self.order)}
 
-    def _of(self, trial: SwapTrial) -> tuple[Any, ...]:
-        """Return all that a score depends on beside the model and the scorer."""
-        return (*self._picture(trial.run), trial.caption, *self.sampling)
+    def _cache_key(self, trial: SwapTrial) -> tuple[Any, ...]:
+        """Return everything that a score depends on, other than the model and the scorer."""
+        return (*self._picture_key(trial.run), trial.caption, *self.sampling)
 
-    def _picture(self, run: Run) -> Any:
-        """Return all that a picture depends on: a full swap forgets the source prompt."""
+    def _picture_key(self, run: Run) -> Any:
+        """Return everything that a picture depends on; a full swap ignores the source prompt."""
         spec = self.context.located.spec
-        past = run.pooled_prompt if spec.unreachable else ""
-        return run.seed, past, tuple(run.prompt_at(layer) for layer in range(spec.n_layers))
+        pooled = run.pooled_prompt if spec.unreachable else ""
+        return run.seed, pooled, tuple(run.prompt_at(layer) for layer in range(spec.n_layers))
 
     def result(
         self,
         scores: tuple[WindowScore, ...],
         chosen: WindowScore,
-        scale: tuple[float, float],  # mean scores of the original and of the full swap
+        scale: tuple[float, float],  # mean scores of the original and the full swap
         seconds: float,
         **more: Any,
     ) -> LocalizationRun:
-        """Return the localization with its pictures; `more` are the fields of some searches."""
+        """Return the localization with its pictures; `more` holds optional fields."""
         located, concept = self.context.located, self.concept
         steps, guidance = self.sampling
         error, paths = self.board.scale_error, located.spec.module_paths
@@ -360,7 +376,7 @@ class RunRecorder:
             steps=steps,
             guidance=guidance,
             scorer=self.context.scorer.name,
-            unet_evaluations=self.evaluations,
+            unet_evaluations=self.n_unet_evaluations,
             seconds=round(seconds, 3),
             pooled_swapped=self.settings.pooled if located.spec.unreachable else None,
             scale_error=None if error is None else round(error, 4),

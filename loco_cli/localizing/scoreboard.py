@@ -1,8 +1,12 @@
 """
-The scores of a search: the effect of each set of layers after a few runs, and how sure it is.
+The scores of a search: the effect of each set of layers, with its standard error.
 
-All sets of layers have the same runs in the same order, so that differences between prompts and
-between seeds cancel.
+All sets of layers are scored on the same runs in the same order. Comparisons are paired by run, so
+the variance between prompts and between seeds cancels.
+
+    scale     the mean score change under the full swap
+    effect    a set's mean score change, divided by the scale
+    lead      the mean paired difference of two sets, in its standard errors
 """
 
 from bisect import bisect_left
@@ -13,15 +17,15 @@ from statistics import fmean, stdev
 from loco_cli.layers import LayerSet
 from loco_cli.localization import MAX_SCALE_ERROR, N_STDERRS_APART, Better, min_accepted_effect
 
-N_FIRST_RUNS = 2  # runs that a window has had before it may be given up
-PRECISION = 0.05  # standard error of an effect that is reported
-N_RIVALS = 2  # windows that are run on together with the best
-_GIVE_UP_SHARE = 0.5  # a window with less of the best's effect in its first runs is given up
+N_FIRST_RUNS = 2  # runs of a window before it may be eliminated
+TARGET_STDERR = 0.05  # standard error at which an effect is precise enough to report
+N_RIVALS = 2  # rivals that get more runs in the same round as the best window
+_MIN_EARLY_SHARE = 0.5  # after the first runs, windows below this share of the best are eliminated
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """An effect, its standard error (infinite from a single run), and from how many runs."""
+    """The effect of a set of layers over `n` runs; its standard error is infinite for one run."""
 
     layers: LayerSet
     effect: float
@@ -32,26 +36,32 @@ class Estimate:
 @dataclass
 class Scoreboard:
     """
-    The scores so far: for every set of layers those of its first runs, in an order that all share.
+    The scores so far: for each set of layers, those of its first runs in the shared order.
 
-    It is updated by `record` as runs come in. Windows of more than `widest` layers only tell where
-    to look and are never the best. `shared_swap_of` tells of every run which picture of the full
-    swap is its own, where several runs share one.
+    Example:
+        `Scoreboard({(): [0.8], (0, 1): [0.2], (0,): [0.3]}, 2, "lower", 0.9, is_auto=False)`
 
-    `Scoreboard({(): [0.8], (0, 1): [0.2], (0,): [0.3]}, n_layers=2, better="lower", wanted=0.9)`
+    Args:
+        values: The scores of each set. No layers is the original, all layers the full swap.
+        n_layers: The number of cross-attention layers.
+        better: The direction of a better score.
+        required: The effect that the recipe requires.
+        is_auto: Prefer the narrowest window that reaches the required effect.
+        max_width: Wider windows guide the search but are never chosen.
+        full_swap_ids: For each run, the first run with the same full-swap picture.
     """
 
     values: dict[LayerSet, list[float]]
     n_layers: int
     better: Better
-    wanted: float
+    required: float
     is_auto: bool
-    widest: int | None = None
-    shared_swap_of: Sequence[int] | None = None
+    max_width: int | None = None
+    full_swap_ids: Sequence[int] | None = None
     _places: dict[LayerSet, list[int]] = field(default_factory=dict, init=False, repr=False)
 
     def record(self, layers: LayerSet, place: int, score: float) -> None:
-        """Take in the score of some layers' run at a place of the common order."""
+        """Add the score of a run, given its place in the shared order; replace an older score."""
         scores, places = self.values.setdefault(layers, []), self._places.setdefault(layers, [])
         i = bisect_left(places, place)
         if places[i : i + 1] == [place]:
@@ -61,152 +71,156 @@ class Scoreboard:
             scores.insert(i, score)
 
     def first(self, n: int) -> "Scoreboard":
-        """Return the scores of the first `n` runs alone."""
+        """Return a scoreboard of the first `n` runs only."""
         return replace(self, values={layers: found[:n] for layers, found in self.values.items()})
 
     @property
-    def everything(self) -> LayerSet:
-        """All layers: the full swap."""
+    def all_layers(self) -> LayerSet:
+        """The layers of the full swap."""
         return LayerSet(range(self.n_layers))
 
     @property
-    def span(self) -> float:
-        """The change of the score by the full swap, a mean over its pictures."""
+    def scale(self) -> float:
+        """The mean score change under the full swap, over its distinct pictures."""
         return fmean(self._changes())
 
     @property
-    def is_known(self) -> bool:
-        """Whether the full swap moves the score the right way, and by more than its runs differ."""
-        towards = 1.0 if self.better == "lower" else -1.0
+    def is_scale_significant(self) -> bool:
+        """True if the full swap changes the score significantly and in the right direction."""
+        direction = 1.0 if self.better == "lower" else -1.0
         of_runs = [original - target for original, target in self._full_runs()]
         changes = self._changes() if self.n_pictures > 1 else of_runs
-        return towards * self.span > N_STDERRS_APART * _stderr(changes, 0.0)
+        return direction * self.scale > N_STDERRS_APART * _stderr(changes, 0.0)
 
     @property
     def n_pictures(self) -> int:
-        """How many different pictures of the full swap were scored."""
+        """The number of distinct full-swap pictures."""
         return len(self._changes())
 
     @property
     def scale_error(self) -> float | None:
-        """The standard error of the span, as a share of it; None of a single picture."""
+        """The relative standard error of the scale, or None for a single picture."""
         if self.n_pictures < 2:
             return None
-        return _stderr(self._changes()) / abs(self.span) if self.span else 0.0
+        return _stderr(self._changes()) / abs(self.scale) if self.scale else 0.0
 
-    def is_new_to_scale(self, n: int) -> bool:
-        """Whether pictures of the full swap are left beyond its first `n` runs."""
-        return self.shared_swap_of is None or bool(
-            set(self.shared_swap_of[n:]) - set(self.shared_swap_of[:n])
+    def has_more_full_swaps(self, n: int) -> bool:
+        """True if more runs would add distinct full-swap pictures to the first `n`."""
+        return self.full_swap_ids is None or bool(
+            set(self.full_swap_ids[n:]) - set(self.full_swap_ids[:n])
         )
 
-    def is_scale_in_doubt(self, best: Estimate) -> bool:
-        """Whether more runs of the full swap could change that the best is, or is not, enough."""
-        n, error = len(self.values[self.everything]), self.scale_error or 0.0
-        if error <= MAX_SCALE_ERROR or not self.is_new_to_scale(n):
+    def needs_better_scale(self, best: Estimate) -> bool:
+        """True if more full-swap runs could change whether the best window passes the threshold."""
+        n, error = len(self.values[self.all_layers]), self.scale_error or 0.0
+        if error <= MAX_SCALE_ERROR or not self.has_more_full_swaps(n):
             return False
-        return abs(best.effect - self.wanted) < N_STDERRS_APART * error * abs(best.effect)
+        return abs(best.effect - self.required) < N_STDERRS_APART * error * abs(best.effect)
 
     @property
-    def enough(self) -> float:
-        """The effect that is enough, as far as the scale is known."""
-        return min_accepted_effect(self.wanted, self.scale_error)
+    def threshold(self) -> float:
+        """The lowest accepted effect: the required effect less the uncertainty of the scale."""
+        return min_accepted_effect(self.required, self.scale_error)
 
     def estimates(self) -> tuple[Estimate, ...]:
-        """Return the estimate of every window that was tried, in the order of the trials."""
-        everything = self.everything
-        windows = [layers for layers in self.values if layers and layers != everything]
+        """Return the estimates of all windows tried so far, in the order of their first run."""
+        all_layers = self.all_layers
+        windows = [layers for layers in self.values if layers and layers != all_layers]
         return tuple(map(self.estimate, windows))
 
-    def candidates(self) -> tuple[Estimate, ...]:
-        """Return the estimates of the windows that may be chosen."""
-        widest = self.widest or self.n_layers
-        return tuple(one for one in self.estimates() if len(one.layers) <= widest)
+    def eligible_estimates(self) -> tuple[Estimate, ...]:
+        """Return the estimates of the windows that are narrow enough to be chosen."""
+        max_width = self.max_width or self.n_layers
+        return tuple(one for one in self.estimates() if len(one.layers) <= max_width)
 
-    def estimate(self, layers: LayerSet, most: int | None = None) -> Estimate:
+    def estimate(self, layers: LayerSet, max_runs: int | None = None) -> Estimate:
         """
-        Return a window's effect: the mean change on its own runs, as a share of the span.
+        Return the effect of a window over its runs, at most the first `max_runs`.
 
-        With `most` on so many of the first of them. The span's own error is all windows' and left
-        out: it changes no order. A full swap may be one picture for all prompts of a seed, so that
-        a single run of it says little.
+        The standard error leaves out the error of the scale, which is common to all windows and
+        does not change their order.
         """
-        scores, span = self.values[layers][:most], self.span
+        scores, scale = self.values[layers][:max_runs], self.scale
         n = len(scores)
-        if span == 0:
+        if scale == 0:
             return Estimate(layers, 0.0, float("inf"), n)
         runs = zip(self.values[LayerSet()], scores, strict=False)
         changes = [original - score for original, score in runs]
-        return Estimate(layers, fmean(changes) / span, _stderr(changes) / abs(span), n)
+        return Estimate(layers, fmean(changes) / scale, _stderr(changes) / abs(scale), n)
 
     def best(self) -> Estimate:
-        """Return the best of the narrowest windows that are enough, else the best of all."""
-        found = self.candidates()
-        able = [e for e in found if self.is_auto and e.effect >= self.enough]
-        narrowest = min((len(e.layers) for e in able), default=0)
-        return max([e for e in able if len(e.layers) == narrowest] or found, key=lambda e: e.effect)
+        """Return the best of the narrowest windows above the threshold, else the best of all."""
+        found = self.eligible_estimates()
+        accepted = [e for e in found if self.is_auto and e.effect >= self.threshold]
+        narrowest = min((len(e.layers) for e in accepted), default=0)
+        chosen = [e for e in accepted if len(e.layers) == narrowest]
+        return max(chosen or found, key=lambda e: e.effect)
 
     def rivals(self, best: Estimate) -> tuple[Estimate, ...]:
-        """Return the windows that could still take the place of the best, the likeliest first."""
-        is_enough = self.is_auto and best.effect >= self.enough
+        """Return the windows not yet eliminated by the best, the strongest first."""
+        is_accepted = self.is_auto and best.effect >= self.threshold
         found = []
-        for other in self.candidates():
-            if other.layers == best.layers or (is_enough and len(other.layers) > len(best.layers)):
+        for other in self.eligible_estimates():
+            if other.layers == best.layers or (
+                is_accepted and len(other.layers) > len(best.layers)
+            ):
                 continue
-            if is_enough and len(other.layers) < len(best.layers):
-                could = self._could_be_enough(other)
+            if is_accepted and len(other.layers) < len(best.layers):
+                is_rival = self._could_reach_threshold(other)
             else:
-                could = not self._is_behind(best, other)
-            if could:
+                is_rival = not self._is_clearly_worse(best, other)
+            if is_rival:
                 found.append(other)
         return tuple(sorted(found, key=lambda e: -e.effect))
 
-    def _could_be_enough(self, other: Estimate) -> bool:
+    def _could_reach_threshold(self, other: Estimate) -> bool:
         if other.n <= N_FIRST_RUNS:
-            return other.effect >= _GIVE_UP_SHARE * self.enough
-        return other.effect + N_STDERRS_APART * max(other.stderr, PRECISION) >= self.enough
+            return other.effect >= _MIN_EARLY_SHARE * self.threshold
+        return other.effect + N_STDERRS_APART * max(other.stderr, TARGET_STDERR) >= self.threshold
 
-    def _is_behind(self, best: Estimate, other: Estimate) -> bool:
-        """Whether another is clearly behind; after a few runs only a large distance is clear."""
+    def _is_clearly_worse(self, best: Estimate, other: Estimate) -> bool:
+        """True if `other` is eliminated; its first runs alone eliminate it only by a wide gap."""
         n = min(best.n, other.n)
         if n <= N_FIRST_RUNS:
             mine, theirs = (self.estimate(e.layers, n).effect for e in (best, other))
-            return theirs < _GIVE_UP_SHARE * mine
+            return theirs < _MIN_EARLY_SHARE * mine
         return self.lead(best, other) >= N_STDERRS_APART
 
-    def may_be_settled(self, best: Estimate, n_all: int) -> bool:
-        """Whether it is not clear that the best is enough or not, and may be with all runs."""
-        short, error = abs(best.effect - self.enough), best.stderr * (best.n / n_all) ** 0.5
-        is_clear = short >= N_STDERRS_APART * best.stderr
-        return bool(not is_clear and (error <= PRECISION or short >= N_STDERRS_APART * error))
+    def can_settle_threshold(self, best: Estimate, n_all: int) -> bool:
+        """True if more runs could settle whether the best window passes the threshold."""
+        distance = abs(best.effect - self.threshold)
+        final_stderr = best.stderr * (best.n / n_all) ** 0.5
+        is_settled = distance >= N_STDERRS_APART * best.stderr
+        can_be_settled = distance >= N_STDERRS_APART * final_stderr
+        return bool(not is_settled and (final_stderr <= TARGET_STDERR or can_be_settled))
 
-    def may_be_told_apart(self, best: Estimate, other: Estimate, n_all: int) -> bool:
-        """Whether all runs may show the best ahead, from what those show that both have had."""
+    def can_separate(self, best: Estimate, other: Estimate, n_all: int) -> bool:
+        """True if the present lead, extrapolated to all runs, would be significant."""
         n = min(best.n, other.n)
         return bool(self.lead(best, other) * (n_all / n) ** 0.5 >= N_STDERRS_APART)
 
     def lead(self, best: Estimate, other: Estimate) -> float:
-        """Return by how many standard errors the best is ahead, on the runs that both had."""
+        """Return the mean paired difference of two windows in its standard errors."""
         mine, theirs = self.values[best.layers], self.values[other.layers]
         sign = -1.0 if self.better == "lower" else 1.0
-        ahead = [sign * (a - b) for a, b in zip(mine, theirs, strict=False)]
-        return fmean(ahead) / max(_stderr(ahead, 0.0), 1e-9)
+        differences = [sign * (a - b) for a, b in zip(mine, theirs, strict=False)]
+        return fmean(differences) / max(_stderr(differences, 0.0), 1e-9)
 
     def _changes(self) -> list[float]:
-        """Return what the full swap does, once for each of its pictures."""
+        """Return the score change of each distinct full-swap picture, averaged over its runs."""
         changes: dict[int, list[float]] = {}
         for i, (original, target) in enumerate(self._full_runs()):
-            changes.setdefault(self.shared_swap_of[i] if self.shared_swap_of else i, []).append(
+            changes.setdefault(self.full_swap_ids[i] if self.full_swap_ids else i, []).append(
                 original - target
             )
         return [fmean(of_picture) for of_picture in changes.values()]
 
     def _full_runs(self) -> list[tuple[float, float]]:
-        """Return the scores of the original and of the full swap, of every run that had both."""
-        return list(zip(self.values[LayerSet()], self.values[self.everything], strict=False))
+        """Return the original and full-swap scores of every run that has both."""
+        return list(zip(self.values[LayerSet()], self.values[self.all_layers], strict=False))
 
     def margin(self, best: Estimate) -> float | None:
-        """Return the smallest lead over a window of the same width, None where there is none."""
+        """Return the smallest lead over a window of the same width, or None without one."""
         leads = [
             self.lead(best, other)
             for other in self.estimates()

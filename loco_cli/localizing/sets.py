@@ -1,18 +1,19 @@
 """
-The smallest set of layers that is enough, for a concept that no range of layers holds.
+The search for a small set of layers, for concepts that no contiguous range holds.
 
-Where a concept lies in many layers, each stands in for the others: alone most do next to nothing,
-and of all together most are not missed. What the others cannot replace shows from above:
+If many layers hold a concept, they are redundant: each has almost no effect alone, and most can be
+left out of the full swap. The search is therefore a backward elimination. A set passes if its
+effect reaches the required one.
 
-    1.  a quarter, half and three quarters of the layers, those that a cheap ranking favours;
-    2.  the smallest of these that is enough without each of its layers in turn (of many layers:
-        without a group of neighbours); those that are missed least go, as many as may;
-    3.  the same again, until without any single layer it is not enough;
-    4.  the set on every prompt and seed, with smaller ones that were nearly enough; where it is not
-        enough after all, the layer that adds most comes back.
+    1.  Try the quarter, the half and three quarters of the layers that a cheap ranking favours.
+    2.  From the smallest set that passes, leave out each layer in turn, or groups of neighbours if
+        there are many layers. Drop those with the least loss, as many as possible.
+    3.  Repeat until no single layer can be dropped.
+    4.  Confirm the set on every prompt and seed, together with smaller sets that nearly passed. If
+        it fails, restore the layer that adds most.
 
-What is found can spare no single layer; that no other set is smaller only trying all would tell.
-Greedy from below, as single effects suggest, is blind where no layer does anything alone.
+The result is a local minimum: no single layer can be dropped, but a smaller set may exist. Forward
+selection would fail where no layer has an effect alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,34 +25,41 @@ from loco_cli.localization import LocalizationRun
 from loco_cli.localizing.scoreboard import Scoreboard
 from loco_cli.localizing.search import FastSearch
 
-Measure = Callable[[Sequence[LayerSet]], Sequence[float]]  # sets tried together -> their effects
+Measure = Callable[[Sequence[LayerSet]], Sequence[float]]  # sets -> effects, in one batch
 
-MAX_SETS = 48  # sets that are tried once per prompt
-_MAX_GROUPS = 16  # groups of layers that are left out in turn
-_N_PROBES = 3  # sets that are made together when a number is narrowed down
-_NEAR_MISS = 0.05  # effect by which a smaller set may miss, to be tried in full
-_MAX_NEAR = 2  # such sets that are tried in full
-_MAX_RETURNED = 2  # layers that may come back one by one; then larger sets that were enough
-MAX_CHECKED = _MAX_NEAR + 1 + _MAX_RETURNED + 3  # sets that are tried in full
+MAX_SCREENED_SETS = 48  # sets that run on a few runs only
+_MAX_GROUPS = 16  # groups of layers in one round of elimination
+_N_PARALLEL_PROBES = 3  # sets per batch of the section search
+_NEAR_MISS_EFFECT = 0.05  # shortfall up to which a smaller set is confirmed too
+_MAX_NEAR_MISSES = 2  # smaller sets to confirm
+_MAX_RESTORED_LAYERS = 2  # layers to restore before the search falls back to larger sets
+_MAX_LARGER_SETS = 3  # larger sets to confirm in the fallback
+MAX_CONFIRMED_SETS = _MAX_NEAR_MISSES + 1 + _MAX_RESTORED_LAYERS + _MAX_LARGER_SETS
 
 
 def find_set(
     search: FastSearch, ranking: Sequence[float], seconds_before: float = 0.0
 ) -> LocalizationRun:
     """
-    Return the smallest set that is enough; runs that were scored already are not scored again.
+    Search for the smallest set of layers that has the required effect.
 
-    `seconds_before` have been spent on the same runs by another search.
+    Args:
+        search: The search of the concept; existing scores are reused.
+        ranking: A value for each layer, larger for more likely layers.
+        seconds_before: The time that an earlier search spent on the same runs.
+
+    Returns:
+        The localization. Its layers are all layers if the full swap is not significant.
     """
     runs, board, n_all = search.runs, search.board, len(search.order)
-    search.score_to({search.everything: n_all})
-    chosen = search.everything
-    if board.is_known:
-        n_few = _n_runs_to_know(board, len(runs.pairs), n_all)
-        chosen = _smallest(
+    search.score_up_to({search.all_layers: n_all})
+    chosen = search.all_layers
+    if board.is_scale_significant:
+        n_screening = _n_screening_runs(board, len(runs.pairs), n_all)
+        chosen = _find_smallest(
             ranking,
             runs.settings.effect,
-            screen=lambda sets: _effects(search, sets, n_few),
+            screen=lambda sets: _effects(search, sets, n_screening),
             check=lambda sets: _effects(search, sets, n_all),
         )
     return search.result(chosen, ranking, "set", seconds_before)
@@ -59,30 +67,30 @@ def find_set(
 
 def _effects(search: FastSearch, sets: Sequence[LayerSet], n: int) -> list[float]:
     """Return each set's effect over its first `n` runs, relative to swapping all layers (1.0)."""
-    search.score_to(dict.fromkeys(sets, n))
+    search.score_up_to(dict.fromkeys(sets, n))
     values = search.board.values
-    original, full = fmean(values[LayerSet()][:n]), fmean(values[search.everything][:n])
+    original, full = fmean(values[LayerSet()][:n]), fmean(values[search.all_layers][:n])
     return [(original - fmean(values[layers][:n])) / (original - full) for layers in sets]
 
 
-def _n_runs_to_know(board: Scoreboard, n_prompts: int, n_all: int) -> int:
-    """Return one run per prompt, or two where the full swap's change is not clear in one."""
+def _n_screening_runs(board: Scoreboard, n_prompts: int, n_all: int) -> int:
+    """Return one run per prompt, or two if one does not make the scale significant."""
     first = board.first(n_prompts)
-    is_clear = first.is_known and (first.n_pictures > 1 or board.n_pictures == 1)
-    return min(n_prompts if is_clear else 2 * n_prompts, n_all)
+    is_sufficient = first.is_scale_significant and (first.n_pictures > 1 or board.n_pictures == 1)
+    return min(n_prompts if is_sufficient else 2 * n_prompts, n_all)
 
 
 @dataclass
-class _Tried:
-    """Sets and their effects on a few runs, each measured once, `MAX_SETS` at most."""
+class _Screening:
+    """The effects of at most `MAX_SCREENED_SETS` sets on a few runs, each measured once."""
 
     measure: Measure
     effects: dict[LayerSet, float] = field(default_factory=dict)
 
     @property
     def n_left(self) -> int:
-        """How many sets may still be tried."""
-        return MAX_SETS - len(self.effects)
+        """The number of sets that may still be measured."""
+        return MAX_SCREENED_SETS - len(self.effects)
 
     def __call__(self, sets: Sequence[LayerSet]) -> list[float]:
         """Return the effect of each set."""
@@ -93,30 +101,32 @@ class _Tried:
 
 
 def max_images(n_prompts: int, n_pairs: int) -> int:
-    """Return how many pictures a search makes at most, the original and the full swap included."""
-    return MAX_SETS * min(2 * n_prompts, n_pairs) + (2 + MAX_CHECKED) * n_pairs
+    """Return the upper limit of pictures, including the original and the full swap."""
+    return MAX_SCREENED_SETS * min(2 * n_prompts, n_pairs) + (2 + MAX_CONFIRMED_SETS) * n_pairs
 
 
-def _smallest(
-    ranking: Sequence[float],  # one per layer, the larger the likelier
-    wanted: float,
+def _find_smallest(
+    ranking: Sequence[float],  # one per layer, larger for more likely layers
+    required: float,
     *,
     screen: Measure,  # on a few runs
     check: Measure,  # on all of them
 ) -> LayerSet:
-    """Return a set whose effect on all runs is at least `wanted`, as small as was found."""
-    tried = _Tried(screen)
-    path = _descend(ranking, wanted, tried)
-    return _confirmed(path, tried, wanted, check)
+    """Return the smallest set found whose effect over all runs is at least `required`."""
+    screening = _Screening(screen)
+    path = _shrink(ranking, required, screening)
+    return _confirm(path, screening, required, check)
 
 
-def _descend(ranking: Sequence[float], wanted: float, tried: _Tried) -> tuple[LayerSet, ...]:
-    """Return ever smaller sets that are enough on a few runs, all layers first."""
+def _shrink(
+    ranking: Sequence[float], required: float, screening: _Screening
+) -> tuple[LayerSet, ...]:
+    """Return ever smaller sets that pass the screening, starting with all layers."""
     path = [LayerSet(range(len(ranking)))]
-    path += _leading(ranking, wanted, tried)
+    path += _shrink_by_ranking(ranking, required, screening)
     size = -(-len(path[-1]) // _MAX_GROUPS)
     while True:
-        smaller = _without_idle(path[-1], size, wanted, tried)
+        smaller = _drop_groups(path[-1], size, required, screening)
         if smaller:
             path.append(smaller)
             size = min(size, -(-len(smaller) // _MAX_GROUPS))
@@ -126,82 +136,95 @@ def _descend(ranking: Sequence[float], wanted: float, tried: _Tried) -> tuple[La
             return tuple(path)
 
 
-def _leading(ranking: Sequence[float], wanted: float, tried: _Tried) -> list[LayerSet]:
-    """Return what the ranking favours, where so much of it is enough."""
+def _shrink_by_ranking(
+    ranking: Sequence[float], required: float, screening: _Screening
+) -> list[LayerSet]:
+    """Return the sets of top-ranked layers that pass the screening, ever smaller."""
     order = sorted(range(len(ranking)), key=lambda layer: -ranking[layer])
     found: list[LayerSet] = []
     while len(order) > 3:
         parts = [LayerSet(order[: -(-len(order) * i // 4)]) for i in (1, 2, 3)]
-        enough = [part for part, e in zip(parts, tried(parts), strict=True) if e >= wanted]
-        if not enough:
+        passing = [part for part, e in zip(parts, screening(parts), strict=True) if e >= required]
+        if not passing:
             break
-        found.append(enough[0])
-        order = order[: len(enough[0])]
-        if enough[0] != parts[0] or len(order) <= _MAX_GROUPS:
+        found.append(passing[0])
+        order = order[: len(passing[0])]
+        if passing[0] != parts[0] or len(order) <= _MAX_GROUPS:
             break
     return found
 
 
-def _without_idle(layers: LayerSet, size: int, wanted: float, tried: _Tried) -> LayerSet | None:
-    """Return `layers` without as many of its groups as may go, None where none may."""
+def _drop_groups(
+    layers: LayerSet, size: int, required: float, screening: _Screening
+) -> LayerSet | None:
+    """Drop as many groups of `layers` as possible; return None if none can go."""
     groups = [LayerSet(layers[i : i + size]) for i in range(0, len(layers), size)]
-    if len(groups) < 2 or len(groups) > tried.n_left:
+    if len(groups) < 2 or len(groups) > screening.n_left:
         return None
-    effects = tried([_without(layers, [group]) for group in groups])
-    idle = sorted(range(len(groups)), key=lambda i: -effects[i])
-    if effects[idle[0]] < wanted:
+    effects = screening([_without(layers, [group]) for group in groups])
+    by_loss = sorted(range(len(groups)), key=lambda i: -effects[i])
+    if effects[by_loss[0]] < required:
         return None
-    order = [groups[i] for i in idle]
-    n_idle = _most(len(groups) - 1, lambda n: _without(layers, order[:n]), wanted, tried)
-    return _without(layers, order[:n_idle])
+    order = [groups[i] for i in by_loss]
+    n_dropped = _max_droppable(
+        len(groups) - 1, lambda n: _without(layers, order[:n]), required, screening
+    )
+    return _without(layers, order[:n_dropped])
 
 
-def _most(high: int, made: Callable[[int], LayerSet], wanted: float, tried: _Tried) -> int:
-    """Return the largest number found, up to `high`, whose set is enough; that of 1 is."""
+def _max_droppable(
+    high: int, made: Callable[[int], LayerSet], required: float, screening: _Screening
+) -> int:
+    """Return the largest `n` found up to `high` whose set passes; that of 1 is known to pass."""
     low = 1
-    while low < high and tried.n_left >= _N_PROBES:
+    while low < high and screening.n_left >= _N_PARALLEL_PROBES:
         probes = sorted(
-            {low - (low - high) * i // (_N_PROBES + 1) for i in range(1, _N_PROBES + 1)}
+            {
+                low - (low - high) * i // (_N_PARALLEL_PROBES + 1)
+                for i in range(1, _N_PARALLEL_PROBES + 1)
+            }
         )
-        effects = tried([made(n) for n in probes])
-        enough = [n for n, effect in zip(probes, effects, strict=True) if effect >= wanted]
-        low = max(enough, default=low)
+        effects = screening([made(n) for n in probes])
+        passing = [n for n, effect in zip(probes, effects, strict=True) if effect >= required]
+        low = max(passing, default=low)
         high = min((n for n in probes if n > low), default=high + 1) - 1
     return low
 
 
-def _confirmed(path: Sequence[LayerSet], tried: _Tried, wanted: float, check: Measure) -> LayerSet:
-    """Return the first that is enough on all runs: smaller, found, one layer more, or larger."""
+def _confirm(
+    path: Sequence[LayerSet], screening: _Screening, required: float, check: Measure
+) -> LayerSet:
+    """Return the first set that passes all runs: smaller, found, with layers restored, larger."""
     found, *larger = reversed(path)
 
-    def first_enough(sets: Sequence[LayerSet]) -> LayerSet | None:
+    def first_passing(sets: Sequence[LayerSet]) -> LayerSet | None:
         effects = dict(zip(sets, check(sets), strict=True)) if sets else {}
-        return next((one for one in sets if effects[one] >= wanted), None)
+        return next((one for one in sets if effects[one] >= required), None)
 
-    confirmed = first_enough([*_nearly(found, tried, wanted), found])
-    for _ in range(_MAX_RETURNED):
-        # what went last is missed first
-        away = [x for x in dict.fromkeys(x for one in larger for x in one) if x not in found]
-        more = [LayerSet((*found, x)) for x in away[: min(_MAX_GROUPS, tried.n_left)]]
+    confirmed = first_passing([*_near_misses(found, screening, required), found])
+    for _ in range(_MAX_RESTORED_LAYERS):
+        # layers that were dropped last are the most likely ones to be needed
+        dropped = [x for x in dict.fromkeys(x for one in larger for x in one) if x not in found]
+        more = [LayerSet((*found, x)) for x in dropped[: min(_MAX_GROUPS, screening.n_left)]]
         if confirmed or not more:
             break
-        found = max(zip(tried(more), more, strict=True))[1]
-        confirmed = first_enough([found])
-    for one in larger[: MAX_CHECKED - _MAX_NEAR - 1 - _MAX_RETURNED]:
-        confirmed = confirmed or first_enough([one])
+        found = max(zip(screening(more), more, strict=True))[1]
+        confirmed = first_passing([found])
+    for one in larger[:_MAX_LARGER_SETS]:
+        confirmed = confirmed or first_passing([one])
     return confirmed or path[0]
 
 
-def _nearly(found: LayerSet, tried: _Tried, wanted: float) -> list[LayerSet]:
-    """Return what is a layer smaller and nearly enough, the best first."""
+def _near_misses(found: LayerSet, screening: _Screening, required: float) -> list[LayerSet]:
+    """Return the best sets that are one layer smaller and just below the required effect."""
     near = [
         (effect, one)
-        for one, effect in tried.effects.items()
-        if len(one) == len(found) - 1 and wanted - _NEAR_MISS <= effect < wanted
+        for one, effect in screening.effects.items()
+        if len(one) == len(found) - 1 and required - _NEAR_MISS_EFFECT <= effect < required
     ]
-    return [one for _, one in sorted(near, reverse=True)[:_MAX_NEAR]]
+    return [one for _, one in sorted(near, reverse=True)[:_MAX_NEAR_MISSES]]
 
 
 def _without(layers: LayerSet, groups: Sequence[LayerSet]) -> LayerSet:
-    gone = {layer for group in groups for layer in group}
-    return LayerSet(layer for layer in layers if layer not in gone)
+    removed = {layer for group in groups for layer in group}
+    return LayerSet(layer for layer in layers if layer not in removed)

@@ -1,4 +1,4 @@
-"""The states and token spans that causal tracing restores, from headers and tokenizers alone."""
+"""The states and token spans that causal tracing restores, from tensor names and tokenizers."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,16 +13,16 @@ from loco_cli.models.tokenizers import tokenizers_of
 from loco_cli.recipe.record import EditEntry
 from loco_cli.trace import Component, StateKind
 
-# what tells a module of the UNet by its tensors
-_UNET_KINDS: dict[str, StateKind] = {
+# the tensor that identifies each kind of module in a UNet
+_KIND_BY_TENSOR: dict[str, StateKind] = {
     ".conv1.weight": "resnet",
     ".to_q.weight": "self-attention",
     ".net.0.proj.weight": "feed-forward",
 }
-_STAGES = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
-_PARTS = {"resnets": 0, "attentions": 1, "downsamplers": 2, "upsamplers": 2}
-_INNER = {"": 0, "attn1": 0, "attn2": 1, "ff": 2}
-_NAME = re.compile(
+_STAGE_ORDER = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
+_PART_ORDER = {"resnets": 0, "attentions": 1, "downsamplers": 2, "upsamplers": 2}
+_INNER_ORDER = {"": 0, "attn1": 0, "attn2": 1, "ff": 2}
+_MODULE_PATH = re.compile(
     r"(?P<stage>down_blocks|mid_block|up_blocks)(?:\.(?P<block>\d+))?"
     r"\.(?P<part>\w+)\.(?P<number>\d+)"
     r"(?:\.transformer_blocks\.(?P<deep>\d+)\.(?P<inner>attn1|attn2|ff))?"
@@ -32,9 +32,9 @@ _NAME = re.compile(
 @dataclass(frozen=True)
 class State:
     """
-    A module whose output is restored: `State("text_encoder", "...0.mlp", "mlp", 0)`.
+    A module whose output can be restored: `State("text_encoder", "...0.mlp", "mlp", 0)`.
 
-    `index` counts those of its kind in execution order; in a text encoder it is the block.
+    `index` counts the modules of a kind in execution order. In a text encoder it is the block.
     """
 
     component: str
@@ -46,9 +46,9 @@ class State:
 @dataclass(frozen=True)
 class TokenSpan:
     """
-    Positions that are restored together: `TokenSpan("last subject", (8,), rank=(2, 2))`.
+    Token positions that are restored together: `TokenSpan("last subject", (8,), rank=(2, 2))`.
 
-    `rank` puts places of prompts of any length in order.
+    `rank` orders spans across prompts of any length.
     """
 
     label: str
@@ -59,19 +59,25 @@ class TokenSpan:
 @dataclass(frozen=True)
 class TracedPrompt:
     """
-    A prompt, the positions of its subject, and every place of it.
+    A prompt with the positions of its subject and all of its token spans.
 
-    Where `is_causal`, what stands before the subject is the same in a clean and a corrupted run.
+    If `is_causal`, tokens before the subject are the same in the clean and the corrupted run.
     """
 
     text: str
     subject: tuple[int, ...]
-    places: tuple[TokenSpan, ...]
+    spans: tuple[TokenSpan, ...]
     is_causal: bool
 
 
 def states_of(located: LocatedModel, component: Component) -> tuple[State, ...]:
-    """Return the states of a model in execution order; of several encoders one after another."""
+    """
+    Return the states of a component in execution order; text encoders follow each other.
+
+    Args:
+        located: The model; only the names of its tensors are read.
+        component: The UNet, or all text encoders.
+    """
     names = located.checkpoint.names
     if component == UNET:
         return _unet_states(names(located.spec.network), located.spec.module_paths)
@@ -83,12 +89,12 @@ def states_of(located: LocatedModel, component: Component) -> tuple[State, ...]:
 
 
 def _unet_states(tensors: Iterable[str], text_layers: Sequence[str]) -> tuple[State, ...]:
-    """Return attentions, feed-forwards and resnets of a UNet's tensors, in execution order."""
+    """Return the attentions, feed-forwards and resnets of a UNet in execution order."""
     found: dict[str, StateKind] = {}
     for name in tensors:
-        for end, kind in _UNET_KINDS.items():
+        for end, kind in _KIND_BY_TENSOR.items():
             path = name.removesuffix(end)
-            if path != name and _NAME.fullmatch(path):
+            if path != name and _MODULE_PATH.fullmatch(path):
                 found[path] = "cross-attention" if path in text_layers else kind
     counts: dict[str, Iterator[int]] = {}
     return tuple(
@@ -98,7 +104,7 @@ def _unet_states(tensors: Iterable[str], text_layers: Sequence[str]) -> tuple[St
 
 
 def _encoder_states(encoder: TextEncoderSpec, tensors: Iterable[str]) -> tuple[State, ...]:
-    """Return self-attention and MLP of every block of a text encoder's tensors."""
+    """Return the self-attention and the MLP of every block of a text encoder."""
     known, (out, _) = set(tensors), encoder.out_projection
     blocks = takewhile(
         lambda block: f"{encoder.self_attention_path(block)}.{out}.weight" in known, count()
@@ -113,33 +119,34 @@ def _encoder_states(encoder: TextEncoderSpec, tensors: Iterable[str]) -> tuple[S
     )
 
 
-def _places_of(subject: Sequence[int], start: int, end: int, limit: int) -> tuple[TokenSpan, ...]:
+def _token_spans(subject: Sequence[int], start: int, end: int, limit: int) -> tuple[TokenSpan, ...]:
     """
-    Return every position of a prompt by its name, in order, padding as one.
+    Return the token spans of a prompt in order: one per position, and one for all padding.
 
-    Words begin at `start`, the end token stands at `end`, and the encoder reads `limit` tokens. A
-    subject of one token is its own last one.
+    The words start at `start`, the end token is at `end`, and the encoder reads `limit` tokens. A
+    subject of one token is the "last subject".
     """
     first, last = subject[0], subject[-1]
     names = {first: "first subject", last: "last subject"}
-    places = [TokenSpan("start", tuple(range(start)), (0, 0))]
-    places += [
-        TokenSpan(f"subject-{first - at}", (at,), (1, at - first)) for at in range(start, first)
-    ]
-    for nth, at in enumerate(range(first, last + 1), 1):
-        places.append(TokenSpan(names.get(at, f"subject {nth}"), (at,), (2, nth)))
-    places += [
-        TokenSpan(f"subject+{at - last}", (at,), (3, at - last)) for at in range(last + 1, end)
-    ]
-    places += [
+    spans = [TokenSpan("start", tuple(range(start)), (0, 0))]
+    spans += [TokenSpan(f"subject-{first - i}", (i,), (1, i - first)) for i in range(start, first)]
+    for nth, i in enumerate(range(first, last + 1), 1):
+        spans.append(TokenSpan(names.get(i, f"subject {nth}"), (i,), (2, nth)))
+    spans += [TokenSpan(f"subject+{i - last}", (i,), (3, i - last)) for i in range(last + 1, end)]
+    spans += [
         TokenSpan("end", (end,), (4, 0)),
         TokenSpan("padding", tuple(range(end + 1, limit)), (5, 0)),
     ]
-    return tuple(place for place in places if place.positions)
+    return tuple(span for span in spans if span.positions)
 
 
 def traced_prompts(located: LocatedModel, entry: EditEntry) -> tuple[TracedPrompt, ...]:
-    """Return the source prompts of an edit, with the positions of their subjects."""
+    """
+    Return the source prompts of an edit with their token spans.
+
+    Raises:
+        RequestError: A prompt does not contain its subject.
+    """
     tokenizers, encoders = tokenizers_of(located), located.spec.context.encoders
     limit = min(tokenizer.limit for tokenizer in tokenizers)
     prompts = []
@@ -148,18 +155,18 @@ def traced_prompts(located: LocatedModel, entry: EditEntry) -> tuple[TracedPromp
         subject = tokens.positions_of(pair.subject)
         if not subject:
             raise RequestError(f"prompt `{pair.source}` contains no token of `{pair.subject}`")
-        places = _places_of(subject, tokenizers[0].start, tokens.end, limit)
+        spans = _token_spans(subject, tokenizers[0].start, tokens.end, limit)
         is_causal = all(encoder.is_causal for encoder in encoders)
-        prompts.append(TracedPrompt(pair.source, subject, places, is_causal))
+        prompts.append(TracedPrompt(pair.source, subject, spans, is_causal))
     return tuple(prompts)
 
 
 def _execution_order(path: str) -> tuple[int, ...]:
-    found = _NAME.fullmatch(path)
+    found = _MODULE_PATH.fullmatch(path)
     assert found
     stage, block, part, number, deep, inner = found.group(
         "stage", "block", "part", "number", "deep", "inner"
     )
-    is_last = _PARTS[part] == 2  # what changes the size comes behind every pair of the others
-    rest = (is_last, int(number), _PARTS[part], int(deep or 0), _INNER[inner or ""])
-    return (_STAGES[stage], int(block or 0), *rest)
+    is_last = _PART_ORDER[part] == 2  # samplers run after all resnets and attentions of a block
+    rest = (is_last, int(number), _PART_ORDER[part], int(deep or 0), _INNER_ORDER[inner or ""])
+    return (_STAGE_ORDER[stage], int(block or 0), *rest)

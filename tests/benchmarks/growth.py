@@ -57,10 +57,10 @@ class MadeUp(RunRecorder):
     noise: float = 0.05  # of the full swap's effect
 
     @property
-    def steps(self) -> int:
+    def n_unet_calls(self) -> int:
         return STEPS
 
-    def _make_fresh(self, fresh: Sequence[Sequence[SwapTrial]], stage: str) -> None:
+    def _draw_pictures(self, fresh: Sequence[Sequence[SwapTrial]], stage: str) -> None:
         for trial in (trial for sharing in fresh for trial in sharing):
             self._record(trial, CachedRun(self._score(trial)))
 
@@ -107,8 +107,8 @@ def counted(
     shares = [rng.random() if by_lot else share for share in _true(found, n_layers, rng)]
     best = hunt(runs, shares)
     n_rows = 2 + sum(n_layers - width + 1 for width in range(1, len(plant) + 1))
-    whole = n_rows * len(runs.pairs) * len(runs.seeds) * runs.evaluations_per_picture
-    return Count(runs.evaluations, whole, set(best.layers) <= set(plant))
+    whole = n_rows * len(runs.pairs) * len(runs.seeds) * runs.n_evaluations_per_picture
+    return Count(runs.n_unet_evaluations, whole, set(best.layers) <= set(plant))
 
 
 def _true(weights: Mapping[int, float], n_layers: int, rng: random.Random) -> Iterator[float]:
@@ -118,8 +118,8 @@ def _true(weights: Mapping[int, float], n_layers: int, rng: random.Random) -> It
 
 def hunt(runs: MadeUp, shares: Sequence[float]) -> Estimate:
     """Return the best range of a search whose ranking of the layers is given."""
-    runs.make(runs.originals(), "", is_shared=False)
-    runs.evaluations += len(runs.pairs) * fast.N_PASSES * fast.N_STEPS
+    runs.run_trials(runs.originals(), "", is_shared=False)
+    runs.n_unet_evaluations += len(runs.pairs) * fast.N_UNET_CALLS_PER_STEP * fast.N_REPLAYED_STEPS
     return FastSearch(runs).find_best(shares)
 
 

@@ -90,7 +90,7 @@ def by_the_loop(
     """Return the paper's loop, all of it or as it is counted from some of its pictures."""
     spec, pairs = bench.located.spec, entry.localize_pairs
     windows = reference.windows_of(spec.n_layers, LOOP_WIDTH)
-    price = RunRecorder.of(bench, entry, LocalizeSettings(seeds=n_seeds)).evaluations_per_picture
+    price = RunRecorder.of(bench, entry, LocalizeSettings(seeds=n_seeds)).n_evaluations_per_picture
     n_pictures = len(windows) * len(pairs) * n_seeds
     some = windows if is_whole else windows[:: -(-len(windows) // n_timed)]
     some_pairs, seeds = (pairs, range(n_seeds)) if is_whole else (pairs[:1], range(1))

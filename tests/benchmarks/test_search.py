@@ -113,6 +113,6 @@ def test_no_search_costs_more_than_is_said(n_layers, width, n_prompts, seeds, we
 
     growth.hunt(runs, [layer / n_layers for layer in range(n_layers)])
 
-    n_ranked = n_prompts * fast.N_PASSES * fast.N_STEPS
+    n_ranked = n_prompts * fast.N_UNET_CALLS_PER_STEP * fast.N_REPLAYED_STEPS
     n_pictures = fast.max_images(n_layers, widths_of(width), n_prompts * seeds)
-    assert runs.evaluations - n_ranked <= n_pictures * runs.evaluations_per_picture
+    assert runs.n_unet_evaluations - n_ranked <= n_pictures * runs.n_evaluations_per_picture

@@ -225,12 +225,12 @@ REQUESTS = {
     ),
     "layers for a search that looks for them": (
         ["localize", "remove_style", "--method", "contribution", "--layers", "8,9"],
-        "layers are named, which method `contribution` does not read",
+        "`--layers` is set, but method `contribution` ignores it",
         "it is for `--method locogen` and `--method neurons`",
     ),
     "layers that are named, and a width to look for": (
         ["localize", "remove_style", "--layers", "8,9", "--width", "2"],
-        "`localize.width` is set, and the layers are named: none are looked for",
+        "`localize.width` is set, but the layers are named, so none are searched for",
         "leave one of the two out",
     ),
     "a layer that is not there, to be scored": (
@@ -240,7 +240,7 @@ REQUESTS = {
     ),
     "neurons that should find layers": (
         ["edit", "remove_style", "--set", "localize.method=neurons"],
-        "neurons are ranked in layers that are known, and find none",
+        "method `neurons` ranks the neurons of known layers, but finds no layers",
         "use `--set localize.method=locogen`, or name the layers",
     ),
     "neurons for a method without": (
@@ -280,13 +280,13 @@ REQUESTS = {
     ),
     "a search where no layers are sought": (
         ["localize", "monet style", "--method", "causal-trace", "--search", "exhaustive"],
-        "`localize.search` is set, which method `causal-trace` does not read",
-        "it is for the methods that look for layers",
+        "`localize.search` is set, but method `causal-trace` ignores it",
+        "it is for the methods that find layers",
     ),
     "a noise of nothing": (
         ["localize", "monet style", "--method", "causal-trace", "--noise", "0"],
-        "a noise of 0 corrupts nothing, so nothing can be restored",
-        "give `--noise` above 0",
+        "a noise of 0 leaves nothing to restore",
+        "set `--noise` above 0",
     ),
     "neurons of a single prompt": (
         [*EDIT, "--method", "neurons", "--set", 'source=["by {subject}"]'],
@@ -305,22 +305,22 @@ REQUESTS = {
     ),
     "a trace to edit by": (
         ["edit", "remove_style", "--set", "localize.method=causal-trace"],
-        "causal tracing names states, and no layers that an edit could be made in",
+        "causal tracing finds states, but an edit needs layers",
         "use `--method locogen`, or name the layers with `--layers`",
     ),
     "a component without a trace": (
         ["localize", "van gogh style", "--component", "unet"],
-        "`--component` belongs to causal tracing",
+        "`--component` is for causal tracing",
         "add `--method causal-trace`",
     ),
     "noise without a trace": (
         ["localize", "van gogh style", "--noise", "0"],
-        "`--noise` belongs to causal tracing",
+        "`--noise` is for causal tracing",
         "add `--method causal-trace`",
     ),
     "a trace of a pooled prompt": (
         ["localize", "van gogh style", "--method", "causal-trace", "--pooled"],
-        "causal tracing swaps no prompt, so there is no pooled one",
+        "causal tracing swaps no prompts, so `--pooled` has no effect",
         "leave `--pooled` out",
     ),
     "a ridge that is none": (

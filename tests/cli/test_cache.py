@@ -12,7 +12,7 @@ def test_runs_are_counted_and_cleared():
     """
     `show` says how much is kept and where, `clear` what it removed.
     """
-    RunCache(_runs_folder(), "model").keep_run(CachedRun(0.5), "a")
+    RunCache(_runs_folder(), "model").store_run(CachedRun(0.5), "a")
 
     shown = CliRunner().invoke(app, ["cache", "show", "--json"])
     cleared = CliRunner().invoke(app, ["cache", "clear"])

@@ -307,19 +307,19 @@ REQUESTS = {
     "a set of so many layers": (
         lambda: None,
         ["localize", "van gogh style", "--window", "set", "--width", "2"],
-        "`--width 2` is that of a range; a set has as many layers as it takes",
+        "`--width 2` is for ranges; the size of a set is found by the search",
         "leave one of `--width` and `--window set` out",
     ),
     "every set of layers": (
         lambda: None,
         ["localize", "van gogh style", "--window", "set", "--search", "exhaustive"],
-        "`--search exhaustive` tries every range of layers; of sets there are too many",
+        "`--search exhaustive` tries every range, but there are too many sets to try",
         "leave one of `--search exhaustive` and `--window set` out",
     ),
     "a pooled prompt where there is none": (
         lambda: None,
         ["localize", "van gogh style", "--pooled"],
-        "`tiny` has no pooled prompt to swap: it is read in the layers alone",
+        "`tiny` has no pooled prompt to swap",
         "leave `--pooled` out",
     ),
     "an alias without a place": (

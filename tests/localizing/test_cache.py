@@ -103,8 +103,8 @@ def test_a_run_is_found_by_all_that_it_depends_on(store):
     """
     Another caption, seed or step is another run; a picture that is needed and missing is a miss.
     """
-    store.keep_run(CachedRun(0.25, PNG), 0, "", ["a cat"], "a cat", 20, 3.0)
-    store.keep_run(CachedRun(0.5), 1, "", ["a cat"], "a cat", 20, 3.0)
+    store.store_run(CachedRun(0.25, PNG), 0, "", ["a cat"], "a cat", 20, 3.0)
+    store.store_run(CachedRun(0.5), 1, "", ["a cat"], "a cat", 20, 3.0)
 
     def find(*of, needs_picture=False):
         return store.find_run(*of, needs_picture=needs_picture)
@@ -134,16 +134,19 @@ def test_other_weights_are_another_model(tiny, tmp_path, store):
         file.write(b"\x00\x01")
     after = RunCache.of(locate(str(copy)), scorer, "cpu float32")
 
-    assert before.common != after.common
-    assert store.common != RunCache.of(tiny, scorer, "cpu float16").common
-    assert store.common != RunCache.of(tiny, scorer.parent / "judge", "cpu float32").common
+    assert before.common_digest != after.common_digest
+    assert store.common_digest != RunCache.of(tiny, scorer, "cpu float16").common_digest
+    assert (
+        store.common_digest
+        != RunCache.of(tiny, scorer.parent / "judge", "cpu float32").common_digest
+    )
 
 
 def test_a_damaged_entry_is_none(store):
     """
     A file that is cut off, empty or of another shape is made again.
     """
-    store.keep_run(CachedRun(0.5), "a")
+    store.store_run(CachedRun(0.5), "a")
     (path,) = kept._runs_folder().glob("*/*.json")
 
     damages = ("", '{"score": 0.', "[]", '{"score": "high"}', '{"score": NaN}', "[" * 100_000)
@@ -159,12 +162,12 @@ def test_a_ranking_of_other_layers_is_none(store):
     """
     Only as many numbers as there are layers are one.
     """
-    store.keep([0.5, 1.0], "ranking")
+    store.store([0.5, 1.0], "ranking")
     assert store.find_numbers("ranking", n=2) == [0.5, 1.0]
     assert store.find_numbers("ranking", n=3) is None
 
     for damaged in ([0.5, "high"], [0.5, None], [0.5, float("inf")], {"0": 0.5, "1": 1.0}):
-        store.keep(damaged, "ranking")
+        store.store(damaged, "ranking")
         assert store.find_numbers("ranking", n=2) is None
 
 
@@ -173,7 +176,7 @@ def test_what_nobody_asked_for_goes_first(store):
     Over the limit the oldest go, and what was asked for lately stays.
     """
     for i in range(4):
-        store.keep_run(CachedRun(float(i)), i)
+        store.store_run(CachedRun(float(i)), i)
         os.utime(store._path(("run", i)), (i, i))
     store.find_run(0, needs_picture=False)
 
@@ -192,7 +195,7 @@ def test_clearing_says_what_there_was(store):
     """
     Everything goes, and the next look finds nothing.
     """
-    store.keep_run(CachedRun(0.5), "a")
+    store.store_run(CachedRun(0.5), "a")
 
     assert kept.clear().n_runs == 1
     assert kept.measure().n_runs == 0
@@ -206,7 +209,7 @@ from loco_cli.localizing.cache import CachedRun, RunCache
 
 store = RunCache(Path(sys.argv[1]), sys.argv[2])
 for i in range(200):
-    store.keep_run(CachedRun(i / 7, b"x" * 5000), i % 10)
+    store.store_run(CachedRun(i / 7, b"x" * 5000), i % 10)
 """
 
 
@@ -214,7 +217,7 @@ def test_two_at_once_harm_nothing(store):
     """
     Two processes that write the same runs leave each of them whole, at every moment.
     """
-    command = [sys.executable, "-c", WRITER, str(store.folder), store.common]
+    command = [sys.executable, "-c", WRITER, str(store.folder), store.common_digest]
     both = [subprocess.Popen(command, cwd=Path(__file__).parents[2]) for _ in range(2)]
     while any(process.poll() is None for process in both):
         for i in range(10):

@@ -6,13 +6,13 @@ from loco_cli.interventions import Corrupt, Restore, TracedRun
 from loco_cli.localizing.causal_trace import (
     _batches_of,
     _plan_trials,
-    _rank,
+    _score_states,
 )
-from loco_cli.localizing.states import State, TokenSpan, TracedPrompt, _places_of
+from loco_cli.localizing.states import State, TokenSpan, TracedPrompt, _token_spans
 
 ATTENTION = State("text_encoder", "layers.0.self_attn", "self-attention", 0)
 RESNET = State("unet", "mid_block.resnets.0", "resnet", 0)
-PLACES = _places_of((4, 5), start=1, end=7, limit=10)
+PLACES = _token_spans((4, 5), start=1, end=7, limit=10)
 PROMPT = TracedPrompt("a cat by van gogh too", (4, 5), PLACES, is_causal=True)
 
 
@@ -33,18 +33,18 @@ def test_every_position_has_one_name(subject, start, end, labels):
     """
     Each position is in one place, in order; a subject of one token is its own last one.
     """
-    places = _places_of(subject, start, end, limit=10)
+    spans = _token_spans(subject, start, end, limit=10)
 
-    assert [place.label for place in places] == labels.split(",")
-    assert [at for place in places for at in place.positions] == list(range(10))
-    assert sorted(places, key=lambda place: place.rank) == list(places)
+    assert [span.label for span in spans] == labels.split(",")
+    assert [at for span in spans for at in span.positions] == list(range(10))
+    assert sorted(spans, key=lambda span: span.rank) == list(spans)
 
 
 def test_a_full_prompt_has_no_padding():
     """
     A place without positions is left out.
     """
-    assert _places_of((1,), start=1, end=2, limit=3)[-1] == TokenSpan("end", (2,), (4, 0))
+    assert _token_spans((1,), start=1, end=2, limit=3)[-1] == TokenSpan("end", (2,), (4, 0))
 
 
 def test_each_seed_begins_clean_and_corrupted():
@@ -66,7 +66,7 @@ def test_what_cannot_differ_is_not_drawn_again():
     Behind a causal encoder a place before the subject shares the run of the corrupted picture.
     """
     trials = _plan_trials([PROMPT], (0,), (ATTENTION,), level=3.0)
-    before = [one.run for one in trials if one.place and one.place.positions[0] < 4]
+    before = [one.run for one in trials if one.span and one.span.positions[0] < 4]
 
     assert set(before) == {trials[1].run}
     assert len({one.run for one in trials}) == len(trials) - len(before)
@@ -106,7 +106,9 @@ def test_effects_are_paired():
     trials = _plan_trials([PROMPT], (0, 1), (RESNET,), level=3.0)
     values = [0.9, 0.1, 0.4, 0.9, 0.3, 0.6]  # clean, corrupted, restored of either seed
 
-    (score,) = _rank(trials, {one.run: value for one, value in zip(trials, values, strict=True)})
+    (score,) = _score_states(
+        trials, {one.run: value for one, value in zip(trials, values, strict=True)}
+    )
 
     assert trials[2].run.restore == (Restore("unet", RESNET.module_path),)
     assert (score.score, score.indirect_effect) == pytest.approx((0.5, 0.3))

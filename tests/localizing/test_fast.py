@@ -36,7 +36,7 @@ def test_a_second_look_leaves_no_layer_out(n_layers, width):
     cover = fast.cover(n_layers, width)
 
     assert {layer for window in cover for layer in window} == set(range(n_layers))
-    assert len(cover) <= 2 * fast.N_BLOCKS
+    assert len(cover) <= 2 * fast.N_DISJOINT_WINDOWS
     assert all(window[-1] < n_layers for window in cover)
 
 
@@ -52,9 +52,9 @@ def test_around_a_block_are_all_windows_that_touch_it():
     """
     A block of the cover is looked into with windows of the width that was asked for.
     """
-    assert fast.around((4, 5, 6), 2, 16) == ((3, 4), (4, 5), (5, 6), (6, 7))
-    assert fast.around((0, 1), 2, 16) == ((0, 1), (1, 2))
-    assert fast.around((15,), 1, 16) == ((14,), (15,))
+    assert fast.windows_near((4, 5, 6), 2, 16) == ((3, 4), (4, 5), (5, 6), (6, 7))
+    assert fast.windows_near((0, 1), 2, 16) == ((0, 1), (1, 2))
+    assert fast.windows_near((15,), 1, 16) == ((14,), (15,))
 
 
 def test_neighbours_are_beside_and_within():
@@ -70,7 +70,7 @@ def test_many_layers_cost_no_more_than_some(n_windows, n_rows):
     """
     What comparing may cost is a share of the sweep, up to a number of rows that does not grow.
     """
-    assert fast.allowance(n_windows, 16) == n_rows * 16
+    assert fast.comparison_budget(n_windows, 16) == n_rows * 16
 
 
 def test_the_price_is_comparing_a_look_and_the_end():
@@ -87,7 +87,9 @@ def test_the_price_hardly_grows_with_the_layers(n_layers, n_rows):
     """
     rows = (n_rows + 8) * 16
 
-    assert rows < fast.max_images(n_layers, (1, 2, 3, 4), 16) <= rows + 2 * 3 * fast.N_BLOCKS
+    assert (
+        rows < fast.max_images(n_layers, (1, 2, 3, 4), 16) <= rows + 2 * 3 * fast.N_DISJOINT_WINDOWS
+    )
 
 
 def test_a_scale_in_doubt_is_made_surer():
@@ -99,8 +101,8 @@ def test_a_scale_in_doubt_is_made_surer():
     board = Scoreboard(values, 16, "lower", 0.9, True)
     clear = Scoreboard({**values, (4,): [-0.3] * 8}, 16, "lower", 0.9, True)
 
-    assert fast.windows_needing_runs(board, board.best(), 4, 16, may_compare=True) == {ALL: 8}
-    assert fast.windows_needing_runs(clear, clear.best(), 4, 16, may_compare=True) == {}
+    assert fast.windows_needing_runs(board, board.best(), 4, 16, has_budget=True) == {ALL: 8}
+    assert fast.windows_needing_runs(clear, clear.best(), 4, 16, has_budget=True) == {}
 
 
 def test_a_tie_is_left_open():
@@ -112,7 +114,7 @@ def test_a_tie_is_left_open():
     board = Scoreboard({**values, (3,): [0.9] * 8, (6,): [0.9] * 8}, 16, "lower", 0.9, True)
 
     assert [other.layers for other in board.rivals(board.best())] == [(5,)]
-    assert fast.windows_needing_runs(board, board.best(), 4, 16, may_compare=True) == {}
+    assert fast.windows_needing_runs(board, board.best(), 4, 16, has_budget=True) == {}
 
 
 def searched(effects, *, width, noise, n_prompts=4, n_all=16):
@@ -133,11 +135,11 @@ def searched(effects, *, width, noise, n_prompts=4, n_all=16):
     while True:
         board = Scoreboard(values, 16, "lower", 0.9, len(width) > 1)
         best = board.best()
-        may_compare = n_made < fast.allowance(58, n_all)
-        n_wanted = fast.windows_needing_runs(board, best, n_prompts, n_all, may_compare=may_compare)
-        if not n_wanted:
+        has_budget = n_made < fast.comparison_budget(58, n_all)
+        n_required = fast.windows_needing_runs(board, best, n_prompts, n_all, has_budget=has_budget)
+        if not n_required:
             return best, n_made
-        ask(n_wanted)
+        ask(n_required)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.02, 0.1])

@@ -6,7 +6,7 @@ from loco_cli.concept import PromptPair
 from loco_cli.interventions import Run, SwapPrompt
 from loco_cli.layers import LayerSet, sliding_windows
 from loco_cli.localization import WindowScore
-from loco_cli.localizing.locogen import _choose, _rank
+from loco_cli.localizing.locogen import _choose_window, _score_windows
 from loco_cli.localizing.runs import AUTO_WIDTHS, _plan_trials, candidates_of, widths_of
 
 PAIR = PromptPair("a house by monet", "a house", "monet")
@@ -73,7 +73,7 @@ def test_rank_is_means_and_shares():
     windows = sliding_windows(3, 2)
     values = {(): [0.9, 0.7], (0, 1, 2): [0.1, 0.3], (0, 1): [0.6, 0.6], (1, 2): [0.2, 0.4]}
 
-    original, target, scores = _rank(values, windows, 3)
+    original, target, scores = _score_windows(values, windows, 3)
 
     assert (original, target) == (pytest.approx(0.8), pytest.approx(0.2))
     assert [one.layer_range for one in scores] == [(0, 2), (1, 3)]
@@ -87,7 +87,7 @@ def test_the_full_swap_can_be_a_window():
     """
     With one window of all layers its effect is 1.
     """
-    _, _, (score,) = _rank({(): [0.1], (0, 1): [0.9]}, sliding_windows(2, 2), 2)
+    _, _, (score,) = _score_windows({(): [0.1], (0, 1): [0.9]}, sliding_windows(2, 2), 2)
 
     assert score.layer_range == (0, 2)
     assert score.effect == pytest.approx(1.0)
@@ -99,8 +99,8 @@ def test_the_best_is_lowest_or_highest():
     """
     scores = [window_score((i, i + 1), s, None) for i, s in enumerate((0.3, 0.1, 0.1, 0.4))]
 
-    assert _choose(scores, "lower", wanted=None).layer_range == (1, 3)
-    assert _choose(scores, "higher", wanted=None).layer_range == (3, 5)
+    assert _choose_window(scores, "lower", required=None).layer_range == (1, 3)
+    assert _choose_window(scores, "higher", required=None).layer_range == (3, 5)
 
 
 def test_the_narrowest_that_is_enough_is_chosen():
@@ -114,9 +114,9 @@ def test_the_narrowest_that_is_enough_is_chosen():
         window_score((3, 4, 5), 0.1, 1.0),
     ]
 
-    assert _choose(scores, "lower", wanted=0.9).layer_range == (5, 7)
-    assert _choose(scores, "lower", wanted=0.3).layer_range == (3, 4)
-    assert _choose(scores, "lower", wanted=1.1).layer_range == (3, 6)
+    assert _choose_window(scores, "lower", required=0.9).layer_range == (5, 7)
+    assert _choose_window(scores, "lower", required=0.3).layer_range == (3, 4)
+    assert _choose_window(scores, "lower", required=1.1).layer_range == (3, 6)
 
 
 def test_auto_tries_narrow_windows_first():

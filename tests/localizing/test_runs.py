@@ -41,8 +41,8 @@ def test_a_full_swap_is_shared_where_targets_are():
     runs = runs_of(2, 2)
     same = [pair.__class__(pair.source, "a dog", pair.subject) for pair in runs.pairs]
 
-    assert runs.shared_swap_of() == [0, 1, 2, 3]
-    assert RunRecorder(runs.context, runs.concept, same, runs.settings).shared_swap_of() == [
+    assert runs.full_swap_ids() == [0, 1, 2, 3]
+    assert RunRecorder(runs.context, runs.concept, same, runs.settings).full_swap_ids() == [
         0,
         1,
         1,

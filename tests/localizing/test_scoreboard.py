@@ -8,9 +8,9 @@ from loco_cli.localizing.scoreboard import Scoreboard
 ALL = tuple(range(16))
 
 
-def board_of(values, *, wanted=0.9, is_auto=True, better="lower", widest=None):
+def board_of(values, *, wanted=0.9, is_auto=True, better="lower", max_width=None):
     full = {(): [1.0] * 4, ALL: [0.0] * 4}
-    return Scoreboard({**full, **values}, 16, better, wanted, is_auto, widest)
+    return Scoreboard({**full, **values}, 16, better, wanted, is_auto, max_width)
 
 
 def test_an_effect_is_taken_on_its_own_runs():
@@ -20,7 +20,7 @@ def test_an_effect_is_taken_on_its_own_runs():
     values = {(): [1.0, 0.6], ALL: [0.0, 0.0], (3,): [0.2], (4,): [0.2, -0.2]}
     board = Scoreboard(values, 16, "lower", 0.9, True)
 
-    assert board.span == pytest.approx(0.8)
+    assert board.scale == pytest.approx(0.8)
     assert board.estimate((3,)).effect == pytest.approx(1.0)
     assert board.estimate((3,)).stderr == float("inf")
     assert board.estimate((4,)).effect == pytest.approx(1.0)
@@ -45,7 +45,7 @@ def test_a_block_of_the_cover_is_never_the_answer():
     """
     values = {(3, 4): [0.6] * 4, (5, 6): [0.6, 0.7, 0.6, 0.6], (2, 3, 4, 5, 6): [0.1] * 4}
 
-    board = board_of(values, is_auto=False, widest=2)
+    board = board_of(values, is_auto=False, max_width=2)
 
     assert board.best().layers == (3, 4)
     assert [other.layers for other in board.rivals(board.best())] == [(5, 6)]
@@ -72,13 +72,15 @@ def test_a_concept_that_is_not_known_is_not_searched_for():
     """
     Where the full swap changes less than its runs differ, or the wrong way, nothing is to find.
     """
-    assert board_of({}).is_known
+    assert board_of({}).is_scale_significant
     assert not Scoreboard(
         {(): [0.5, 0.4, 0.6], ALL: [0.6, 0.4, 0.5]}, 16, "lower", 0.9, True
-    ).is_known
-    assert not Scoreboard({(): [0.2] * 4, ALL: [0.5] * 4}, 16, "lower", 0.9, True).is_known
-    assert Scoreboard({(): [0.2] * 4, ALL: [0.5] * 4}, 16, "higher", 0.9, True).is_known
-    assert not Scoreboard({(): [0.5], ALL: [0.5]}, 16, "lower", 0.9, True).is_known
+    ).is_scale_significant
+    assert not Scoreboard(
+        {(): [0.2] * 4, ALL: [0.5] * 4}, 16, "lower", 0.9, True
+    ).is_scale_significant
+    assert Scoreboard({(): [0.2] * 4, ALL: [0.5] * 4}, 16, "higher", 0.9, True).is_scale_significant
+    assert not Scoreboard({(): [0.5], ALL: [0.5]}, 16, "lower", 0.9, True).is_scale_significant
 
 
 def test_the_scale_is_as_sure_as_its_pictures():
@@ -87,14 +89,14 @@ def test_the_scale_is_as_sure_as_its_pictures():
     """
     values = {(): [1.0] * 4, ALL: [0.0, 0.4, 0.0, 0.4]}
     apart = Scoreboard(values, 16, "lower", 0.9, True)
-    shared = Scoreboard(values, 16, "lower", 0.9, True, shared_swap_of=(0, 1, 0, 1))
+    shared = Scoreboard(values, 16, "lower", 0.9, True, full_swap_ids=(0, 1, 0, 1))
 
-    assert apart.span == shared.span == pytest.approx(0.8)
+    assert apart.scale == shared.scale == pytest.approx(0.8)
     assert apart.scale_error == pytest.approx(0.2309 / 2 / 0.8, abs=1e-3)
     assert shared.scale_error == pytest.approx(0.2828 / 2**0.5 / 0.8, abs=1e-3)
-    assert shared.enough == pytest.approx(0.9 * 0.75)
-    assert not shared.is_new_to_scale(2)
-    assert apart.is_new_to_scale(2)
+    assert shared.threshold == pytest.approx(0.9 * 0.75)
+    assert not shared.has_more_full_swaps(2)
+    assert apart.has_more_full_swaps(2)
 
 
 def test_what_is_far_behind_is_given_up_early():
@@ -114,13 +116,13 @@ def test_of_one_picture_the_scale_is_not_known():
     """
     values = {(): [0.8, 0.7, 0.9], ALL: [0.3, 0.3, 0.3]}
 
-    shared = Scoreboard(values, 16, "lower", 0.9, True, shared_swap_of=(0, 0, 0))
-    weak = Scoreboard({**values, ALL: [0.78] * 3}, 16, "lower", 0.9, True, shared_swap_of=(0, 0, 0))
+    shared = Scoreboard(values, 16, "lower", 0.9, True, full_swap_ids=(0, 0, 0))
+    weak = Scoreboard({**values, ALL: [0.78] * 3}, 16, "lower", 0.9, True, full_swap_ids=(0, 0, 0))
 
     assert shared.scale_error is None
-    assert shared.enough == 0.9
-    assert shared.is_known
-    assert not weak.is_known
+    assert shared.threshold == 0.9
+    assert shared.is_scale_significant
+    assert not weak.is_scale_significant
     assert Scoreboard(values, 16, "lower", 0.9, True).scale_error == pytest.approx(0.1155, abs=1e-3)
 
 
@@ -137,9 +139,9 @@ def test_ties_leave_room_for_what_can_be_told_apart():
         (7,): tied,
         (9,): [0.1, 0.14],
     }
-    board = Scoreboard(values, 16, "lower", 0.9, False, widest=1)
+    board = Scoreboard(values, 16, "lower", 0.9, False, max_width=1)
 
-    wanted = windows_needing_runs(board, board.estimate((3,)), 4, 16, may_compare=True)
+    wanted = windows_needing_runs(board, board.estimate((3,)), 4, 16, has_budget=True)
 
     assert (9,) in wanted
     assert (5,) not in wanted
@@ -158,9 +160,9 @@ def test_ties_that_have_all_their_runs_ask_for_nothing():
         (7,): tied,
         (9,): [0.1, 0.14],
     }
-    board = Scoreboard(values, 16, "lower", 0.9, False, widest=1)
+    board = Scoreboard(values, 16, "lower", 0.9, False, max_width=1)
 
-    wanted = windows_needing_runs(board, board.estimate((3,)), 4, 4, may_compare=True)
+    wanted = windows_needing_runs(board, board.estimate((3,)), 4, 4, has_budget=True)
 
     assert wanted[(9,)] == 4
 

@@ -108,8 +108,8 @@ def test_a_planted_range_is_a_set_as_well(tiny, pipeline):
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"width": 2}, "`--width 2` is that of a range"),
-        ({"search": "exhaustive"}, "of sets there are too many"),
+        ({"width": 2}, "`--width 2` is for ranges"),
+        ({"search": "exhaustive"}, "too many sets to try"),
     ],
 )
 def test_what_a_set_has_not_is_refused(tiny, settings, reason):

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from loco_cli.localizing import sets
-from loco_cli.localizing.sets import MAX_SETS
+from loco_cli.localizing.sets import MAX_SCREENED_SETS
 
 
 def needs(*layers):
@@ -23,7 +23,7 @@ def either(*islands):
     return lambda some: max(len(set(some) & set(one)) / len(one) for one in islands)
 
 
-def searched(effect, ranking, *, wanted=0.9, checked=None):
+def searched(effect, ranking, *, required=0.9, checked=None):
     """Return the set that is found, and how often which sets were tried in part and in full."""
     screened, full = [], []
 
@@ -35,7 +35,7 @@ def searched(effect, ranking, *, wanted=0.9, checked=None):
         full.extend(some)
         return [(checked or effect)(one) for one in some]
 
-    return sets._smallest(ranking, wanted, screen=screen, check=check), screened, full
+    return sets._find_smallest(ranking, required, screen=screen, check=check), screened, full
 
 
 RISING = list(range(16))
@@ -77,7 +77,7 @@ def test_seventy_layers_take_a_few_dozen_sets(needed):
     found, screened, _ = searched(needs(*needed), ranking)
 
     assert found == needed
-    assert len(screened) <= MAX_SETS
+    assert len(screened) <= MAX_SCREENED_SETS
 
 
 def test_a_set_can_spare_no_layer():
@@ -96,11 +96,11 @@ def test_a_set_can_spare_no_layer():
 
         found, screened, full = searched(effect, [rng.random() for _ in range(16)])
 
-        assert len(screened) == len(set(screened)) <= MAX_SETS
-        assert len(full) <= sets.MAX_CHECKED
+        assert len(screened) == len(set(screened)) <= MAX_SCREENED_SETS
+        assert len(full) <= sets.MAX_CONFIRMED_SETS
         assert effect(found) >= 0.9
         fewer = [tuple(x for x in found if x != layer) for layer in found]
-        assert len(screened) > MAX_SETS - 16 or max(map(effect, fewer)) < 0.9
+        assert len(screened) > MAX_SCREENED_SETS - 16 or max(map(effect, fewer)) < 0.9
 
 
 def test_what_is_not_enough_on_all_runs_gets_a_layer_back():

@@ -97,7 +97,7 @@ def test_noise_and_every_kind_of_state_reach_the_picture(name, component):
     planned = trials(name, component=component)
     firsts = {}
     for trial in planned:
-        if trial.state and (trial.place is None or trial.place.label == "last subject"):
+        if trial.state and (trial.span is None or trial.span.label == "last subject"):
             firsts.setdefault((trial.state.component, trial.state.kind), trial.run)
     clean, corrupted = planned[0].run, planned[1].run
 

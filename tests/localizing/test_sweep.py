@@ -167,9 +167,9 @@ def test_a_subject_that_is_cut_off_is_refused_before_the_model_loads():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "causal-trace"}, "causal tracing names states, and no layers"),
-        ({"noise": 3.0}, "`--noise` belongs to causal tracing"),
-        ({"method": "neurons"}, "neurons are ranked in layers that are known, and find none"),
+        ({"method": "causal-trace"}, "causal tracing finds states"),
+        ({"noise": 3.0}, "`--noise` is for causal tracing"),
+        ({"method": "neurons"}, "finds no layers"),
         ({"pooled": True}, "`tiny` has no pooled prompt to swap"),
         ({"width": 17}, "window width 17 is not between 1 and 16"),
         ({"steps": 1001}, "1001 steps exceed the maximum of 1000"),

@@ -163,7 +163,7 @@ def _of_outputs(home: Path, written: OutputPaths) -> tuple[Target, ...]:
 
 def _of_runs(home: Path) -> tuple[Target, ...]:
     cache = RunCache(home / "runs", "common")
-    cache.keep(None, "run")
+    cache.store(None, "run")
     run = b'{"score": 0.5, "png": "iVBORw0KGgo="}'
     file = next(cache.folder.glob("*/*.json"))
     localization = json.dumps(_localization().to_json()).encode()

@@ -205,8 +205,8 @@ MUTANTS = (
     Mutant(
         "cache-ignores-model",
         "localizing/cache.py",
-        "_digest([self.common, *of])",
-        "_digest([*of])",
+        "_digest([self.common_digest, *key])",
+        "_digest([*key])",
         "cached runs of one model answer for another",
     ),
     Mutant(
