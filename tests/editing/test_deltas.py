@@ -1,4 +1,4 @@
-"""Changes of tensors: shorter factors of the same change, and how far prompts drift."""
+"""Changes of tensors: shortened factors and the drift of prompts."""
 
 from dataclasses import replace
 
@@ -30,10 +30,8 @@ def random(*shape, seed=0):
     ],
     ids=["few keys", "many keys", "narrow", "keys that repeat", "targets that repeat", "nothing"],
 )
-def test_the_product_stays_and_the_rank_is_its_own(left, right, rank):
-    """
-    However many keys there were, the factors are as long as the change has ranks.
-    """
+def test_shortened_factors_have_the_rank_of_their_product(left, right, rank):
+    """Shortening keeps the product and reduces the factors to its rank."""
     shorter, again = shorten(left, right)
 
     assert shorter.shape == (len(left), rank)
@@ -41,10 +39,8 @@ def test_the_product_stays_and_the_rank_is_its_own(left, right, rank):
     torch.testing.assert_close(shorter @ again, left @ right, rtol=0, atol=1e-12)
 
 
-def test_what_is_left_out_is_less_than_float32_rounds_off():
-    """
-    Parts of the change far below float32's last place are dropped, parts above it are kept.
-    """
+def test_only_parts_below_float32_precision_are_dropped():
+    """Shortening drops parts below the precision of float32 and keeps larger ones."""
     basis, other = torch.linalg.qr(random(12, 12))[0], torch.linalg.qr(random(12, 12, seed=1))[0]
     sizes = torch.tensor([1.0, 1e-3, 1e-6, 1e-9, 1e-12], dtype=torch.float64)
     left, right = basis[:, :5] * sizes, other[:5]
@@ -56,10 +52,8 @@ def test_what_is_left_out_is_less_than_float32_rounds_off():
     assert lost < 2.0**-25
 
 
-def test_the_factors_are_orthogonal_and_of_one_size():
-    """
-    Each row of one is as long as the column of the other that it belongs to, longest first.
-    """
+def test_shortened_factors_are_orthogonal_and_balanced():
+    """Both factors are orthogonal with equal norms, sorted in descending order."""
     left, right = shorten(random(12, 40), random(40, 9, seed=1))
 
     lengths = left.norm(dim=0)
@@ -69,9 +63,7 @@ def test_the_factors_are_orthogonal_and_of_one_size():
 
 
 def test_factors_that_cancel_survive_float32():
-    """
-    Nearly parallel keys with one target give factors that cancel; shortened, they lose nothing.
-    """
+    """Nearly parallel keys give factors that cancel; shortened ones lose nothing in float32."""
     keys = 10 * random(1, 64) + 1e-3 * random(48, 64, seed=1)
     target = 10 * random(1, 64, seed=2)
     solution = solve_keys(keys, target.expand(48, 64), keys[:0], None, Ridge(1e-9))
@@ -86,10 +78,8 @@ def test_factors_that_cancel_survive_float32():
     assert lost(*shorten(left, right)) < 1e-7
 
 
-def test_the_drift_is_that_of_the_answers():
-    """
-    A prompt drifts by |ΔW x| / |W x| over its words, one without words by nothing.
-    """
+def test_the_drift_is_the_relative_change_of_outputs():
+    """The drift of a prompt is |ΔW x| / |W x| over its words, and 0 without words."""
     generator = torch.Generator().manual_seed(0)
     weight, left, right = (
         torch.randn(*shape, generator=generator, dtype=torch.float64)
@@ -112,9 +102,7 @@ def test_the_drift_is_that_of_the_answers():
 
 
 def test_an_unusable_weight_is_refused(tmp_path, golden):
-    """
-    A change needs a finite weight with as many inputs as the text encoder has outputs.
-    """
+    """A change needs a finite weight with as many inputs as the text encoder has outputs."""
     weights = [
         replace(one, value=one.value * (float("nan") if one.name == K else 1))
         for one in sd1_weights()

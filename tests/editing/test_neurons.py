@@ -1,4 +1,4 @@
-"""Which channels a concept is told by, and what holding them at their plain mean does."""
+"""The z-scores of channels, and the edit that holds them at their plain mean."""
 
 import numpy as np
 import pytest
@@ -42,14 +42,14 @@ def edited(weight, *problem, **settings):
 
 
 def test_z_is_the_difference_over_its_standard_error():
-    """Two prompts at 1 and 3 against two at 0 and 0: mean 2, population variance 1, so 2 / 0.5."""
+    """Prompts at 1 and 3 against 0 and 0: mean 2, population variance 1, so z = 2 / sqrt(0.5)."""
     concept, plain = torch.tensor([[1.0], [3.0]]), torch.zeros(2, 1)
 
     assert Contrast(concept, plain).z_scores(torch.eye(1)).tolist() == pytest.approx([2 / 0.5**0.5])
 
 
-def test_z_of_what_never_varies_is_finite():
-    """A channel that always differs alike is the strongest, one that never differs is none."""
+def test_z_without_spread_is_finite():
+    """Without spread, a channel that differs ranks first and an equal channel scores 0."""
     contrast = Contrast(torch.tensor([[2.0, 1.0]] * 2), torch.tensor([[1.0, 1.0]] * 2))
 
     z = contrast.z_scores(torch.eye(2))
@@ -58,8 +58,8 @@ def test_z_of_what_never_varies_is_finite():
     assert z[1] == 0
 
 
-def test_the_strongest_go_by_size_and_then_by_place():
-    """The sign of z says nothing; of equals the first is taken."""
+def test_top_channels_are_sorted_by_size_then_index():
+    """The sign of z does not matter, and the lower index breaks ties."""
     assert top_channels(torch.tensor([1.0, -3.0, 3.0, 0.5]), 3).tolist() == [1, 2, 0]
 
 
@@ -71,8 +71,8 @@ def test_the_number_of_neurons_is_checked(golden):
 
 
 @pytest.mark.parametrize(("position", "found"), [("last-subject", (13, 22)), ("last", (15, 25))])
-def test_states_are_read_at_one_position(position, found):
-    """The subject's last token answers to the target's last word, the last position to the last."""
+def test_the_contrast_uses_one_position(position, found):
+    """The subject's last token matches the target's last word, the last position the last one."""
     source = torch.arange(10.0, 16)[:, None]
     pair = AlignedPair(source, source + 10, subject=(2, 3), source_end=4, target_end=3)
 
@@ -89,10 +89,8 @@ def test_a_single_prompt_is_refused(golden):
         Contrast.of([pair], "last-subject")
 
 
-def test_chosen_channels_answer_their_plain_mean(problem):
-    """
-    At a ridge of next to nothing, independent keys get the mean, written out as the paper has it.
-    """
+def test_chosen_channels_output_their_plain_mean(problem):
+    """With almost no ridge, independent keys get the plain mean."""
     weight, (contrast, _), (keys, _) = problem
     chosen = top_channels(contrast.z_scores(weight), N)
 
@@ -104,8 +102,8 @@ def test_chosen_channels_answer_their_plain_mean(problem):
 
 
 @pytest.mark.parametrize("n", [1, N, D_OUT])
-def test_all_other_rows_stay(problem, n):
-    """N rows of the weight change and no other bit does, so that N is the most its rank can be."""
+def test_only_chosen_rows_change(problem, n):
+    """Exactly N rows of the weight change, so its rank is at most N."""
     weight, (contrast, _), (keys, _) = problem
     chosen = top_channels(contrast.z_scores(weight), n)
 
@@ -116,7 +114,7 @@ def test_all_other_rows_stay(problem, n):
 
 
 def test_orthogonal_inputs_stay(problem):
-    """What is orthogonal to every key passes as before."""
+    """An input orthogonal to every key keeps its output."""
     weight, (contrast, _), (keys, _) = problem
     bystander = torch.linalg.svd(keys.double()).Vh[-1]
 
@@ -126,7 +124,7 @@ def test_orthogonal_inputs_stay(problem):
 
 
 def test_a_channel_is_a_ridge_regression(problem):
-    """Each chosen row is the plain minimum of its own problem, preserved keys among its rows."""
+    """Each chosen row minimizes its own ridge regression, including the preserved keys."""
     weight, (contrast, _), (keys, _) = problem
     kept, ridge = torch.randn(6, D_TEXT).double(), 0.3
     found = edited(weight, (contrast,), (keys.double(),), ridge, kept)
@@ -140,20 +138,8 @@ def test_a_channel_is_a_ridge_regression(problem):
         torch.testing.assert_close(found[channel], expected, rtol=0, atol=1e-10)
 
 
-def test_a_bias_drops_out(problem):
-    """With a bias the mean holds it once, as does the answer, so that the row is the same."""
-    weight, (contrast, _), (keys, _) = problem
-    bias = torch.randn(D_OUT).double()
-    chosen = top_channels(contrast.z_scores(weight), N)
-
-    answers = keys.double() @ edited(weight, (contrast,), (keys,)).T + bias
-
-    mean = (contrast.plain.double() @ weight.T + bias).mean(0)[chosen]
-    torch.testing.assert_close(answers[:, chosen], mean.expand(4, N), rtol=0, atol=1e-8)
-
-
 def test_the_order_of_concepts_does_not_matter(problem):
-    """Two concepts in one solve give the same weight either way round."""
+    """Two concepts in one solve give the same weight in either order."""
     weight, contrasts, keys = problem
 
     one = edited(weight, contrasts, keys, 0.1)
@@ -162,8 +148,8 @@ def test_the_order_of_concepts_does_not_matter(problem):
     torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
 
-def test_a_channel_keeps_its_answers_to_a_concept_that_did_not_choose_it(problem):
-    """What the first concept chose is held for its keys, and stays for the second's."""
+def test_a_channel_moves_only_for_concepts_that_chose_it(problem):
+    """A channel of the first concept keeps its outputs for the keys of the second."""
     weight, contrasts, keys = problem
     first, second = (set(top_channels(c.z_scores(weight), N).tolist()) for c in contrasts)
     only = sorted(first - second)
@@ -175,8 +161,8 @@ def test_a_channel_keeps_its_answers_to_a_concept_that_did_not_choose_it(problem
     torch.testing.assert_close(answers[:, only], before[:, only], rtol=0, atol=1e-8)
 
 
-def test_the_residual_is_what_one_row_cannot_answer(problem):
-    """Two keys that are the same but for their size cannot both get one mean."""
+def test_the_residual_measures_conflicting_keys(problem):
+    """A key and its multiple cannot both map to one mean."""
     weight, (contrast, _), _ = problem
     key = torch.randn(1, D_TEXT).double()
     keys = (torch.cat([key, 3 * key]),)
@@ -200,22 +186,20 @@ def weight_of(tiny, name):
 
 
 def states_of(encoder, recipe, position="last-subject"):
-    """Return the states [n, d] of each source and each target prompt that are compared."""
+    """Return the compared states [n, d] of the source prompts and of the target prompts."""
     concept, plain = [], []
     for pair in recipe.edits[0].edit_pairs:
         source, target = encoder.encode([pair.source, pair.target])
         at = source.positions_of("van gogh")[-1]
-        same = target.end - (source.end - at)  # as far from the end
+        same = target.end - (source.end - at)  # the position at the same distance from the end
         concept.append(source.states[-1 if position == "last" else at])
         plain.append(target.states[-1 if position == "last" else same])
     return (torch.stack(rows).numpy().astype(float) for rows in (concept, plain))
 
 
 @pytest.mark.parametrize("position", ["last-subject", "last"])
-def test_channels_are_those_of_the_equation(tiny, encoder, position):
-    """
-    The z-score of every channel of four matrices, written out in numpy, names the rows that change.
-    """
+def test_the_channels_follow_from_the_equation(tiny, encoder, position):
+    """The equation, evaluated in numpy, selects exactly the rows that change."""
     recipe = recipe_of(neurons=10, position=position)
     style, plain = states_of(encoder, recipe, position)
 
@@ -231,10 +215,8 @@ def test_channels_are_those_of_the_equation(tiny, encoder, position):
         assert changed.tolist() == sorted(expected.tolist())
 
 
-def test_channels_come_near_their_plain_mean(tiny, encoder):
-    """
-    At the subject's last token the held channels answer nearer to the plain mean than before.
-    """
+def test_held_channels_approach_their_plain_mean(tiny, encoder):
+    """At the subject's last token, the outputs of held channels approach the plain mean."""
     recipe = recipe_of(neurons=16, tokens="last-subject", ridge="0.01x")
     keys, plain = states_of(encoder, recipe)
     found = solve(tiny, recipe, [(8,)], encoder)
@@ -247,10 +229,8 @@ def test_channels_come_near_their_plain_mean(tiny, encoder):
         assert near < 0.2 * far
 
 
-def test_two_concepts_have_channels_of_their_own(tiny, encoder):
-    """
-    In a layer that they share both are solved together, in any order.
-    """
+def test_concepts_choose_their_own_channels(tiny, encoder):
+    """Concepts that share a layer are solved together in any order."""
     one = solve(tiny, recipe_of(f"{STYLE}, {OBJECT}", neurons=8), [(8,), (8,)], encoder)
     other = solve(tiny, recipe_of(f"{OBJECT}, {STYLE}", neurons=8), [(8,), (8,)], encoder)
 
@@ -262,18 +242,14 @@ def test_two_concepts_have_channels_of_their_own(tiny, encoder):
 
 
 def test_auto_is_a_share_of_the_channels(tiny, encoder):
-    """
-    Three quarters of the 64 channels of layer 8, three quarters of the 32 of layer 13.
-    """
+    """`auto` edits 3/4 of the channels: 48 of 64 in layer 8, 24 of 32 in layer 13."""
     found = solve(tiny, recipe_of(), [(8, 13)], encoder)
 
     assert [edit.rank for _, _, edit in new_weights(tiny, found)] == [48, 48, 24, 24]
 
 
-def test_a_lora_holds_it_exactly(tiny, encoder):
-    """
-    N rows are N ranks: the factors of a LoRA make the change that was solved.
-    """
+def test_a_lora_represents_the_change_exactly(tiny, encoder):
+    """An edit of N rows has rank N, so the factors of a LoRA reproduce it."""
     found = solve(tiny, recipe_of(neurons=6, preserve="[monet]"), [(8,)], encoder)
 
     adapter = _adapt(tiny, found)

@@ -1,4 +1,4 @@
-"""What pools a prompt past the layers: edited with them, told in the manifest, else refused."""
+"""Edits of the pooled prompt: the solve, the manifest, and the refusals."""
 
 import torch
 
@@ -18,7 +18,7 @@ SOURCE, TARGET = "a photo of van gogh", "a photo of a cat"
 
 
 def recipe_of(model, **settings):
-    """Return the edit of one prompt in layers 8 and 9 and in the pooling, everything moved."""
+    """Return an edit of one prompt in layers 8 and 9 and in the pooling, with all tokens."""
     recipe = recipe_from_text("van gogh object", to="a cat", sources=("a photo of {subject}",))
     asked = {
         "layer_range": (8, 10),
@@ -34,16 +34,14 @@ def recipe_of(model, **settings):
 
 
 def pooled(pipeline, prompt):
-    """Return what the UNet itself makes of a prompt past its layers."""
+    """Return the pooled embedding of a prompt from the UNet's own module."""
     states = pipeline.prompt_encoder.encode(prompt).states[None]
     with torch.no_grad():
         return pipeline.pipe.unet.add_embedding(states)[0]
 
 
-def test_a_prompt_is_pooled_as_its_target_is():
-    """
-    Of the real UNet's pooling: the source prompt's sum becomes the target's, where nothing costs.
-    """
+def test_the_source_is_pooled_like_its_target():
+    """With almost no ridge, the source prompt gets the pooled embedding of its target."""
     model, pipeline = located("deepfloyd"), running("deepfloyd")
     wanted, was = pooled(pipeline, TARGET), pooled(pipeline, SOURCE)
     recipe = recipe_of(model)
@@ -54,10 +52,8 @@ def test_a_prompt_is_pooled_as_its_target_is():
     assert (found - wanted).norm() < 0.02 * (was - wanted).norm()
 
 
-def test_the_layers_are_edited_as_without_the_pooling():
-    """
-    The pooling is solved for by itself: the changes of the layers are the same, bit for bit.
-    """
+def test_the_pooling_does_not_affect_the_layers():
+    """The pooling is solved separately, so the changes of the layers stay bit-identical."""
     model = located("deepfloyd")
     encoder = encoder_of(model)
     alone, both = (
@@ -72,10 +68,8 @@ def test_the_layers_are_edited_as_without_the_pooling():
         assert torch.equal(mine.update.directions, theirs.update.directions)
 
 
-def test_an_edit_of_the_pooling_is_told_verified_and_undone(tmp_path):
-    """
-    The manifest lists the pooling's tensors and no longer says that it is out of reach.
-    """
+def test_an_edit_of_the_pooling_is_recorded_and_undone(tmp_path):
+    """The manifest lists the pooling's tensors and no longer calls it unreachable."""
     model, options = located("deepfloyd"), EditOptions(tmp_path / "out")
 
     manifest = edit.run(edit.plan(recipe_of(model), options), RunOptions(device="cpu")).manifest
@@ -92,9 +86,7 @@ def test_an_edit_of_the_pooling_is_told_verified_and_undone(tmp_path):
 
 
 def test_a_missing_pooling_is_refused(golden):
-    """
-    A plan refuses `pooled` for a UNet without a pooling and for a method that ignores it.
-    """
+    """A plan refuses `pooled` for a UNet without a pooling and for a method that ignores it."""
     for name, method in (("tiny", "locoedit"), ("sdxl", "locoedit"), ("deepfloyd", "neurons")):
         model = located(name)
         with golden.raises(RequestError, "`edit.pooled`"):

@@ -1,4 +1,4 @@
-"""What an edit must leave alone."""
+"""The preserve set of an edit."""
 
 from dataclasses import replace
 
@@ -33,14 +33,12 @@ def recipe_of(edits, preserve="auto"):
 
 
 def thing_of(prompt):
-    """What a prompt of the bank is about: all but where it is."""
+    """Return the subject of an everyday prompt, without its place."""
     return prompt.rsplit(" on ", 1)[0].rsplit(" in ", 1)[0]
 
 
-def test_auto_preserves_every_other_neighbour(tiny, encoder):
-    """
-    Half of the neighbours are preserved, nearest first, so that the other half can tell.
-    """
+def test_auto_preserves_every_second_neighbour(tiny, encoder):
+    """`auto` preserves half of the neighbours, so the other half can measure the damage."""
     recipe = recipe_of("{kind: style, subject: van gogh}")
 
     chosen = preserve_set(tiny.spec, recipe, encoder)
@@ -55,9 +53,7 @@ def test_auto_preserves_every_other_neighbour(tiny, encoder):
 
 
 def test_neighbours_are_ranked_by_the_first_encoder(tiny, encoder):
-    """
-    Of two text encoders the second, which is larger, is not read to rank neighbours.
-    """
+    """Ranking neighbours does not read a second, larger text encoder."""
     recipe = recipe_of("{kind: style, subject: van gogh}")
     (part,) = encoder.parts
     second = replace(part, reader=ComponentReader(part.reader.checkpoint, "text_encoder_2"))
@@ -67,10 +63,8 @@ def test_neighbours_are_ranked_by_the_first_encoder(tiny, encoder):
     assert chosen == preserve_set(tiny.spec, recipe, encoder)
 
 
-def test_a_list_is_preserved_as_it_is(tiny, encoder):
-    """
-    The list is what is chosen: subjects with their kind, prompts without.
-    """
+def test_a_list_is_preserved_unchanged(tiny, encoder):
+    """Subjects of a list have their kind, prompts have none."""
     recipe = recipe_of("{kind: style, subject: van gogh}", "[monet, a painting of a house]")
 
     chosen = preserve_set(tiny.spec, recipe, encoder)
@@ -79,19 +73,15 @@ def test_a_list_is_preserved_as_it_is(tiny, encoder):
 
 
 def test_none_preserves_nothing(tiny, encoder):
-    """
-    `preserve: none` is the paper's form: no prompt at all stands in the solve.
-    """
+    """`preserve: none` is the paper's form: no prompt is preserved."""
     recipe = recipe_of("{kind: style, subject: van gogh}", "none")
 
     assert preserve_set(tiny.spec, recipe, encoder) == ()
     assert preserved_prompts(tiny.spec, recipe, ()) == ()
 
 
-def test_preserved_prompts_speak_as_the_edit_does(tiny):
-    """
-    Neighbours are preserved in the edit's wordings, with its targets and the empty prompt.
-    """
+def test_preserved_prompts_use_the_wordings_of_the_edit(tiny):
+    """Neighbours are preserved in the edit's wordings, with its targets and the empty prompt."""
     text = '{kind: style, subject: van gogh, source: ["a house by {subject}"]}'
     recipe = recipe_of(text, "[monet, a nice house in the woods]")
 
@@ -107,10 +97,8 @@ def test_preserved_prompts_speak_as_the_edit_does(tiny):
     assert len(set(prompts)) == len(prompts)
 
 
-def test_everyday_prompts_are_preserved(tiny):
-    """
-    None is one that foretells or judges the edit, and none names what the edit has near it.
-    """
+def test_everyday_prompts_are_split_without_overlap(tiny):
+    """Preserved everyday prompts share no thing with drift probes, judged ones or the edit."""
     recipe = recipe_of("{kind: object, subject: snoopy, to: a dog}")
 
     everyday = set(preserved_prompts(tiny.spec, recipe, ())) & set(_bank())
@@ -125,21 +113,16 @@ def test_everyday_prompts_are_preserved(tiny):
     assert not any(f" {name} " in one for one in everyday for name in ("dog", "cat", "truck"))
 
 
-def test_what_is_kept_exactly_leaves_everyday_prompts_out(tiny):
-    """
-    The null-space form has no directions to give away.
-    """
+def test_the_null_space_form_omits_everyday_prompts(tiny):
+    """The null-space form has no directions left for everyday prompts."""
     edits, exactly = "{kind: style, subject: van gogh}", "auto\nedit: {preserve_form: null-space}"
     exact = recipe_of(edits, exactly)
 
     assert not set(preserved_prompts(tiny.spec, exact, ())) & set(_bank())
 
 
-def test_only_what_stands_near_is_kept_where_kinds_are_mixed(tiny, encoder):
-    """
-    Edits that share no tensor share no neighbours: a style's layers keep no objects where these are
-    edited elsewhere, but facts, which are not edited; a list is kept everywhere.
-    """
+def test_edits_of_other_tensors_share_no_neighbours(tiny, encoder):
+    """An edit preserves neighbours of its own kind, unedited kinds, and everything in a list."""
     edits = "{kind: style, subject: van gogh}, {kind: object, subject: snoopy, to: a dog}"
     recipe, listed = recipe_of(edits), recipe_of(edits, "[a cat, monet]")
     chosen = preserve_set(tiny.spec, recipe, encoder)
@@ -158,10 +141,8 @@ def test_only_what_stands_near_is_kept_where_kinds_are_mixed(tiny, encoder):
     assert "an image of a cat" in asked
 
 
-def test_what_is_edited_is_never_preserved(tiny, encoder):
-    """
-    Where one edit's target prompt is another's source, it is left out.
-    """
+def test_an_edited_prompt_is_never_preserved(tiny, encoder):
+    """A target prompt of one edit that is the source of another is not preserved."""
     beagle = "{kind: object, subject: snoopy, to: a beagle, target: [a photo of a dog]}"
     recipe = recipe_of(f"{beagle}, {{kind: object, subject: a dog, to: a cat}}")
 
@@ -172,10 +153,8 @@ def test_what_is_edited_is_never_preserved(tiny, encoder):
     assert not sources & set(prompts)
 
 
-def test_few_prompts_count_to_their_last_position():
-    """
-    The first wordings of an edit and of its nearest neighbours speak for the padding of all.
-    """
+def test_few_prompts_represent_the_padding():
+    """The padding of the first wordings and the nearest neighbours represents all padding."""
     recipe = recipe_of("{kind: object, subject: snoopy, to: a dog, aliases: [the beagle]}")
     near = tuple(("object", f"a {name}") for name in ("cat", "car", "tree", "boat", "fish"))
 
@@ -197,10 +176,8 @@ def test_few_prompts_count_to_their_last_position():
         ("[monet, a house]", "last-subject", {"", "painting", "monet", "a house"}),
     ],
 )
-def test_what_the_recipe_says_counts(preserve, tokens, whole):
-    """
-    Everything that is listed is whole; the paper's form reads no padding at all.
-    """
+def test_the_padding_follows_the_recipe(preserve, tokens, whole):
+    """Listed prompts include their padding; the paper's form uses no padding."""
     text = f"""
 loco: 1
 edits: [{{kind: style, subject: van gogh, source: ["{{subject}}", "by {{subject}}"]}}]
@@ -221,9 +198,7 @@ edit: {{tokens: {tokens}}}
     ],
 )
 def test_an_edit_of_a_large_model_encodes_few_positions(edit):
-    """
-    SDXL's encoders take 1.4 GFLOP for a position: 1,400 cost a processor fifteen seconds or so.
-    """
+    """An edit of SDXL encodes fewer than 1,450 positions; each costs 1.4 GFLOP."""
     spec, recipe = registry.get("sdxl"), recipe_of(edit)
     (concept,) = recipe.concepts
     names = [names[0] for names in neighbours(spec, recipe, concept.kind)]
@@ -245,10 +220,8 @@ def firsts(things):
     return [names[0] for names in things]
 
 
-def test_neighbours_are_the_other_things_of_the_kind(tiny):
-    """
-    They are what the model knows of that kind, the edited concept left out.
-    """
+def test_neighbours_are_the_other_known_things(tiny):
+    """The neighbours of a concept are the other known things of its kind."""
     recipe = recipe_of("{kind: style, subject: van gogh}")
 
     styles = firsts(neighbours(tiny.spec, recipe, "style"))
@@ -259,32 +232,21 @@ def test_neighbours_are_the_other_things_of_the_kind(tiny):
     assert len(neighbours(tiny.spec, recipe, "object")) == len(tiny.spec.known_concepts["object"])
 
 
-def test_another_spelling_is_the_same_thing(tiny):
-    """
-    Case and article make no other thing.
-    """
-    recipe = recipe_of("{kind: object, subject: The Cat}")
-
-    assert "a cat" not in firsts(neighbours(tiny.spec, recipe, "object"))
-
-
-def test_aliases_and_the_former_answer_are_no_neighbours(tiny):
-    """
-    A known thing that goes by an alias of the concept, or was its answer, is the concept.
-    """
+def test_aliases_and_former_answers_are_not_neighbours(tiny):
+    """A known thing is the concept if it shares a name, an alias or the former answer."""
+    by_name = recipe_of("{kind: object, subject: The Cat}")
     by_alias = recipe_of("{kind: object, subject: pet, to: x, aliases: [a cat]}")
     by_answer = recipe_of("{kind: fact, subject: the king, was: barack obama, to: x}")
 
-    assert "a cat" not in firsts(neighbours(tiny.spec, by_alias, "object"))
+    for recipe in (by_name, by_alias):
+        assert "a cat" not in firsts(neighbours(tiny.spec, recipe, "object"))
     offices = firsts(neighbours(tiny.spec, by_answer, "fact"))
     assert "the president of the united states" not in offices
     assert "the british monarch" in offices
 
 
-def test_the_preserve_list_comes_first(tiny):
-    """
-    A thing of the list is called as it is there, and is no second thing beside the known one.
-    """
+def test_listed_things_come_first(tiny):
+    """A listed thing keeps its listed name and replaces the known one."""
     recipe = recipe_of("{kind: style, subject: van gogh}", "[Hokusai, jeremy mann, a cat]")
 
     styles = firsts(neighbours(tiny.spec, recipe, "style"))
@@ -304,19 +266,15 @@ def test_the_preserve_list_comes_first(tiny):
         ("a painting of a house", ()),
     ],
 )
-def test_what_an_entry_is(tiny, entry, kinds):
-    """
-    A known name has its kind, another short one the kinds of the recipe, a prompt none.
-    """
+def test_an_entry_is_a_thing_or_a_prompt(tiny, entry, kinds):
+    """A known name has its kind, another short one the recipe's kinds, a prompt none."""
     recipe = recipe_of(f"{{kind: style, subject: van gogh}}, {FACT}")
 
     assert _kinds_of(tiny.spec, recipe, entry) == kinds
 
 
 def test_a_shared_name_makes_one_thing():
-    """
-    Two things are the same where they share a name, however it is spelled.
-    """
+    """Things that share a name in any spelling are the same."""
     assert share_a_name(("the president", "obama"), ("Obama",))
     assert not share_a_name(("a cat",), ("a dog",))
     assert not share_a_name((), ("a dog",))

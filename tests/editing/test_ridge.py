@@ -1,4 +1,4 @@
-"""The closed form, held against the published one and against the laws it must obey."""
+"""The closed form: agreement with the published code, and its laws."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tests.published import ridge_update
 
 @pytest.fixture
 def problem():
-    """Three keys in twelve dimensions, a weight, and targets that other rows should read as."""
+    """A weight, three keys and three targets in twelve dimensions."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(8, 12, generator=generator, dtype=torch.float64)
     keys = torch.randn(3, 12, generator=generator, dtype=torch.float64)
@@ -20,14 +20,14 @@ def problem():
 
 
 def edited(weight, keys, targets, ridge, preserved=None):
-    """Return the weight after an edit in its small form."""
+    """Return the weight after an edit in the factored form."""
     preserved = keys[:0] if preserved is None else preserved
     left, right = solve_keys(keys, targets, preserved, None, Ridge(ridge)).change(weight)
     return weight + left @ right
 
 
 def published(weight, keys, targets, ridge):
-    """LocoEdit's solution as the paper prints it, with W as d_text x d_out."""
+    """Return the solution as the paper prints it, with W as d_text x d_out."""
     w = weight.T
     left = keys.T @ keys + ridge * torch.eye(keys.shape[1], dtype=keys.dtype)
     return (torch.linalg.inv(left) @ (keys.T @ targets @ w + ridge * w)).T
@@ -35,7 +35,7 @@ def published(weight, keys, targets, ridge):
 
 @pytest.mark.parametrize("ridge", [1e-3, 0.01, 1.0, 100.0])
 def test_agrees_with_the_published_formula(problem, ridge):
-    """The small form, the d x d form and the paper's own line are one solution."""
+    """The factored form, the full form and the paper's formula agree."""
     weight, keys, targets = problem
     expected = published(weight, keys, targets, ridge)
 
@@ -45,7 +45,7 @@ def test_agrees_with_the_published_formula(problem, ridge):
 
 
 def test_the_gradient_of_the_objective_is_zero(problem):
-    """The solution is where the objective of the paper has no slope."""
+    """The gradient of the paper's objective vanishes at the solution."""
     weight, keys, targets = problem
     solution = edited(weight, keys, targets, 0.1).requires_grad_()
 
@@ -56,8 +56,8 @@ def test_the_gradient_of_the_objective_is_zero(problem):
     assert slope.abs().max() < 1e-9
 
 
-def test_keys_go_to_their_targets_as_the_ridge_vanishes(problem):
-    """Without a price every key gets the answer of its target."""
+def test_keys_reach_their_targets_as_the_ridge_vanishes(problem):
+    """Without a ridge, every key gets the output of its target."""
     weight, keys, targets = problem
 
     solution = edited(weight, keys, targets, 1e-12)
@@ -65,8 +65,8 @@ def test_keys_go_to_their_targets_as_the_ridge_vanishes(problem):
     torch.testing.assert_close(keys @ solution.T, targets @ weight.T, rtol=0, atol=1e-8)
 
 
-def test_leaves_orthogonal_inputs_alone(problem):
-    """A direction orthogonal to every key passes through the edit unchanged."""
+def test_orthogonal_inputs_stay(problem):
+    """An input orthogonal to every key keeps its output."""
     weight, keys, targets = problem
     bystander = torch.linalg.svd(keys).Vh[-1]  # [12], orthogonal to all three keys
 
@@ -76,7 +76,7 @@ def test_leaves_orthogonal_inputs_alone(problem):
 
 
 def test_a_huge_ridge_changes_nothing(problem):
-    """The dearer a change, the smaller it is."""
+    """A huge ridge leaves the weight unchanged."""
     weight, keys, targets = problem
 
     solution = edited(weight, keys, targets, 1e12)
@@ -85,7 +85,7 @@ def test_a_huge_ridge_changes_nothing(problem):
 
 
 def test_the_order_of_edits_does_not_matter(problem):
-    """Keys that are solved together have no first and last."""
+    """The solution does not depend on the order of the keys."""
     weight, keys, targets = problem
 
     backwards = edited(weight, keys.flip(0), targets.flip(0), 0.01)
@@ -94,8 +94,8 @@ def test_the_order_of_edits_does_not_matter(problem):
 
 
 @pytest.mark.parametrize("n_preserved", [2, 40])
-def test_preserved_keys_keep_their_answers(problem, n_preserved):
-    """A preserved key keeps its answer where the moving ones do not span it."""
+def test_preserved_keys_keep_their_outputs(problem, n_preserved):
+    """Preserved keys outside the span of the moving ones keep their outputs."""
     weight, keys, targets = problem
     generator = torch.Generator().manual_seed(1)
     basis = torch.randn(2, 12, generator=generator, dtype=torch.float64)
@@ -108,8 +108,8 @@ def test_preserved_keys_keep_their_answers(problem, n_preserved):
     torch.testing.assert_close(keys @ solution.T, targets @ weight.T, rtol=0, atol=1e-5)
 
 
-def test_a_preserved_set_is_the_published_form_with_rows_that_stay(problem):
-    """Preserving means keys whose target is themselves, in the same formula."""
+def test_preserved_keys_are_their_own_targets(problem):
+    """Preserved keys are rows of the published formula with themselves as target."""
     weight, keys, targets = problem
     preserved = torch.randn(5, 12, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
@@ -123,8 +123,8 @@ def test_a_preserved_set_is_the_published_form_with_rows_that_stay(problem):
     )
 
 
-def test_the_change_has_no_more_ranks_than_keys(problem):
-    """Three moving keys make a change of rank three, however many are preserved."""
+def test_the_rank_is_the_number_of_moving_keys(problem):
+    """Three moving keys give a change of rank three for any number of preserved ones."""
     weight, keys, targets = problem
     preserved = torch.randn(20, 12, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
@@ -133,35 +133,17 @@ def test_the_change_has_no_more_ranks_than_keys(problem):
     assert torch.linalg.matrix_rank(change) == 3
 
 
-def test_the_unit_of_a_relative_ridge_is_the_mean_squared_norm():
-    """The unit of a relative ridge can be worked out by hand."""
-    keys = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
-
-    assert solve_keys(keys, keys + 1, keys[:0], None, Ridge(1.0, is_relative=True)).ridge == 13.0
-
-
 def relative(times):
     return Ridge(times, is_relative=True)
 
 
 def bend(solution, rows):
-    """Return the largest shift of these rows, of their norm."""
+    """Return the largest shift of some rows relative to their norm."""
     return (moved_by(solution, rows).norm(dim=1) / rows.double().norm(dim=1)).max().item()
 
 
-def test_a_relative_ridge_is_a_multiple_of_the_keys_scale():
-    """`0.5x` of keys of squared norm 4 is the ridge 2."""
-    keys = torch.tensor([[2.0, 0.0]])
-
-    solution = solve_keys(keys, torch.tensor([[0.0, 2.0]]), keys[:0], None, relative(0.5))
-
-    assert solution.ridge == 2.0
-    # the key gets 4 / (4 + 2) of the way, so a third is missing
-    assert solution.residual(keys, torch.tensor([[0.0, 2.0]])) == pytest.approx(1 / 3)
-
-
-def test_a_preserved_key_bends_as_it_is_like_a_moving_one():
-    """A preserved key that is orthogonal to the moving one stays; one that is like it bends."""
+def test_a_preserved_key_bends_if_it_resembles_a_moving_one():
+    """A preserved key orthogonal to the moving one stays; a similar one shifts."""
     keys, targets = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])
     far, near = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.1]])
 
@@ -180,7 +162,7 @@ def test_a_singular_system_is_refused(golden):
 
 @pytest.fixture
 def crowded():
-    """Five keys that move, and twelve of rank 9 that must not, in 16 directions."""
+    """Five moving keys and twelve fixed ones of rank 9 in 16 dimensions."""
     torch.manual_seed(0)
     keys, targets = torch.randn(5, 16), torch.randn(5, 16)
     return keys, targets, torch.randn(12, 9).double() @ torch.randn(9, 16).double()
@@ -191,9 +173,7 @@ def moved_by(solution, rows):
 
 
 def test_fixed_keys_are_kept_exactly(crowded):
-    """
-    No key of the span moves, however small the ridge.
-    """
+    """Fixed keys do not move, however small the ridge."""
     keys, targets, fixed = crowded
 
     solution = solve_keys(keys, targets, keys[:0], fixed, relative(1e-6))
@@ -202,10 +182,8 @@ def test_fixed_keys_are_kept_exactly(crowded):
     assert bend(solution, fixed) < 1e-9
 
 
-def test_moving_keys_go_as_far_as_the_room_allows(crowded):
-    """
-    Five keys with seven directions to themselves reach their targets; two directions are too few.
-    """
+def test_moving_keys_use_the_free_directions(crowded):
+    """Five keys reach their targets in seven free directions; in two they reach the optimum."""
     keys, targets, fixed = crowded
     more = torch.cat([fixed, torch.randn(5, 16)])  # rank 14
 
@@ -216,17 +194,15 @@ def test_moving_keys_go_as_far_as_the_room_allows(crowded):
     wanted = (targets - keys).double()
     torch.testing.assert_close(moved_by(with_room, keys), wanted, rtol=0, atol=1e-6)
     assert with_room.residual(keys, targets) < 1e-7
-    # the least residual there can be: a projection on what two free directions reach
+    # the optimum is the projection onto the span of the two free directions
     free = torch.linalg.svd(more.double()).Vh[14:]
     reach, _ = torch.linalg.qr(keys.double() @ free.T)
     least = (wanted - reach @ reach.T @ wanted).norm() / wanted.norm()
     assert without.residual(keys, targets) == pytest.approx(least.item(), abs=1e-6)
 
 
-def test_fixed_keys_are_rows_of_unbounded_weight(crowded):
-    """
-    The null-space form is the limit of the ridge form as preserved rows weigh more and more.
-    """
+def test_fixed_keys_are_the_limit_of_heavy_rows(crowded):
+    """The null-space form is the limit of the ridge form with ever heavier preserved rows."""
     keys, targets, fixed = crowded
     exact = solve_keys(keys, targets, keys[:0], fixed, Ridge(0.1))
     errors = [
@@ -243,19 +219,15 @@ def test_fixed_keys_are_rows_of_unbounded_weight(crowded):
 
 
 def test_keys_without_free_directions_are_refused(golden):
-    """
-    The solve refuses fixed keys that span all inputs, or all of the keys to move.
-    """
+    """The solve refuses fixed keys that span all inputs, or all of the keys to move."""
     keys = torch.eye(16)[:3]
     for n_fixed in (16, 14):
         with golden.raises(EditError, f"{n_fixed} keys", "`--set edit.preserve_form=ridge`"):
             solve_keys(keys, torch.zeros(3, 16), keys[:0], torch.eye(16)[:n_fixed], Ridge(0.1))
 
 
-def test_preserved_rows_join_fixed_ones(crowded):
-    """
-    A row of the ridge system still pulls, within what the fixed keys leave free.
-    """
+def test_preserved_rows_act_beside_fixed_ones(crowded):
+    """Preserved rows reduce their own shift without moving the fixed ones."""
     keys, targets, fixed = crowded
     kept = torch.randn(4, 16)
 
@@ -265,3 +237,16 @@ def test_preserved_rows_join_fixed_ones(crowded):
 
     assert moved_by(together, kept).norm() < moved_by(alone, kept).norm()
     assert moved_by(together, fixed).abs().max() < 1e-9
+
+
+def test_a_relative_ridge_scales_with_the_mean_squared_norm():
+    """The unit of a relative ridge is the mean squared norm of the moving keys."""
+    keys, targets = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])
+    mixed = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
+
+    solution = solve_keys(keys, targets, keys[:0], None, relative(0.5))
+
+    assert solve_keys(mixed, mixed + 1, mixed[:0], None, relative(1.0)).ridge == 13.0
+    assert solution.ridge == 2.0
+    # the key moves 4 / (4 + 2) of the way, so a third is left
+    assert solution.residual(keys, targets) == pytest.approx(1 / 3)

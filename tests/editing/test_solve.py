@@ -1,4 +1,4 @@
-"""From a recipe to new weights, without a picture."""
+"""Solves from a recipe to new weights, without images."""
 
 import pytest
 import torch
@@ -44,15 +44,15 @@ def solutions(located, found):
     return {layer_of[change.name]: change.update for change in found.changes}
 
 
-def test_the_papers_form_is_the_published_formula(tiny, encoder):
+def test_the_paper_form_equals_the_published_formula(tiny, encoder):
     """
-    Last subject token, nothing preserved: the change is LocoEdit's formula, written out plainly.
+    With `last-subject` and nothing preserved, the change is the published formula.
 
-    The keys of one word are nearly parallel, so the plain formula loses some digits.
+    The keys of one word are nearly parallel, so the full formula loses some digits.
     """
     recipe = recipe_of(edit="{layers: [8], tokens: last-subject, ridge: 0.01}", preserve="none")
     pairs = recipe.edits[0].edit_pairs
-    # all of them at once, as `solve` does: the keys are so alike that their last digits count
+    # one batch, like in `solve`: the keys are so similar that their last digits matter
     prompts = [text for pair in pairs for text in (pair.source, pair.target)]
     others = drift_prompts(("van gogh", "painting"))
     encoded = encoder.encode([*prompts, *others], padded=False)[: len(prompts)]
@@ -70,10 +70,8 @@ def test_the_papers_form_is_the_published_formula(tiny, encoder):
     torch.testing.assert_close(weight + left @ right, published, rtol=0, atol=1e-7)
 
 
-def test_source_prompts_read_as_their_targets(tiny, encoder):
-    """
-    With a small ridge the edited keys answer the subject as the base answers its target.
-    """
+def test_source_prompts_get_the_outputs_of_their_targets(tiny, encoder):
+    """With a small ridge, the edited keys map the subject to the base's output for the target."""
     recipe = recipe_of(edit="{layers: [8], tokens: last-subject, ridge: 1e-6x}", preserve="none")
     weight = key_weight(tiny, 8)
     left, right = solutions(tiny, solved(tiny, encoder, recipe, (8,)))[8].change(weight)
@@ -88,9 +86,7 @@ def test_source_prompts_read_as_their_targets(tiny, encoder):
 
 
 def test_the_null_space_form_keeps_every_word_exactly(tiny, encoder):
-    """
-    Words of preserved prompts answer as before to the last digits, and the subject does not.
-    """
+    """Words of preserved prompts keep their outputs to the last digits; the subject moves."""
     recipe = recipe_of(edit="{layers: [8], preserve_form: null-space}", preserve="[a cat]")
     found = solved(tiny, encoder, recipe, (8,))
     weight = key_weight(tiny, 8)
@@ -105,19 +101,15 @@ def test_the_null_space_form_keeps_every_word_exactly(tiny, encoder):
 
 
 def test_too_many_exact_words_are_refused(tiny, encoder):
-    """
-    The words of eight neighbours span all 96 dimensions of `tiny`, so no edit is left.
-    """
+    """The words of eight neighbours span all 96 dimensions of `tiny`, so no edit is left."""
     recipe = recipe_of(edit="{layers: [8], preserve_form: null-space}")
 
     with pytest.raises(EditError):
         solved(tiny, encoder, recipe, (8,))
 
 
-def test_the_empty_prompt_hardly_moves(tiny, encoder):
-    """
-    What guidance subtracts is preserved: the edit moves a source prompt more.
-    """
+def test_the_empty_prompt_moves_little(tiny, encoder):
+    """The empty prompt of guidance is preserved, so a source prompt moves more."""
     recipe = recipe_of()
     solution = solutions(tiny, solved(tiny, encoder, recipe))[8]
     weight = key_weight(tiny, 8)
@@ -131,9 +123,7 @@ def test_the_empty_prompt_hardly_moves(tiny, encoder):
 
 
 def test_a_relative_ridge_is_in_units_of_the_keys(tiny, encoder):
-    """
-    `0.01x` is that multiple of the moving keys' mean squared norm, and is what is recorded.
-    """
+    """`0.01x` multiplies the mean squared norm of the moving keys and is recorded as a number."""
     one = solved(tiny, encoder, recipe_of(edit="{layers: [8], ridge: 0.01x}"), (8,))
     price = one.records[0].ridge
     other = solved(tiny, encoder, recipe_of(edit=f"{{layers: [8], ridge: {price!r}}}"), (8,))
@@ -144,9 +134,7 @@ def test_a_relative_ridge_is_in_units_of_the_keys(tiny, encoder):
 
 
 def test_two_edits_touch_the_union_of_their_layers(tiny, encoder):
-    """
-    Edits in layers of their own are solved apart, in layers that they share together.
-    """
+    """Edits are solved together in shared layers and separately elsewhere."""
     recipe = recipe_of(f"{STYLE}, {OBJECT}", "{layer_range: auto}")
 
     found = solved(tiny, encoder, recipe, (8, 9), (4, 9))
@@ -162,9 +150,7 @@ def test_two_edits_touch_the_union_of_their_layers(tiny, encoder):
 
 
 def test_new_weights_are_keys_and_values_of_the_layers(tiny, encoder):
-    """
-    Every layer gives a new key and a new value projection, finite, in the file's own dtype.
-    """
+    """Each layer gives a finite key and value projection in the dtype of the file."""
     weights = new_weights(tiny, solved(tiny, encoder, recipe_of()))
 
     names = [name for layer in (8, 9) for name in tiny.spec.layers[layer].tensor_names()]
@@ -177,10 +163,8 @@ def test_new_weights_are_keys_and_values_of_the_layers(tiny, encoder):
         assert 0 < edit.rank <= 64
 
 
-def test_the_change_is_what_is_recorded(tiny, encoder):
-    """
-    `relative_change` is |ΔW| / |W| of what is stored, and the bytes are those of the tensor.
-    """
+def test_the_record_describes_the_stored_change(tiny, encoder):
+    """`relative_change` is |ΔW| / |W| as stored, and the bytes are those of the tensor."""
     slot, stored, edit = new_weights(tiny, solved(tiny, encoder, recipe_of()))[0]
     base = read_tensor(slot).double()
 
@@ -192,9 +176,7 @@ def test_the_change_is_what_is_recorded(tiny, encoder):
 
 
 def test_the_same_recipe_gives_the_same_bytes(tiny):
-    """
-    A solve depends on nothing but checkpoint and recipe.
-    """
+    """A solve depends only on the checkpoint and the recipe."""
     once, again = (
         [
             tensor_bytes(stored, slot)
@@ -207,9 +189,7 @@ def test_the_same_recipe_gives_the_same_bytes(tiny):
 
 
 def test_an_edit_without_effect_is_refused(tiny, encoder, golden):
-    """
-    An edit that changes no tensor is an error.
-    """
+    """An edit that changes no tensor is an error."""
     recipe = recipe_of(edit="{layers: [8, 9], ridge: 1e12}")
 
     with golden.raises(EditError, "`--ridge`"):
@@ -218,14 +198,14 @@ def test_an_edit_without_effect_is_refused(tiny, encoder, golden):
 
 @pytest.fixture(scope="module", params=["sd15", "sd21", "sdxl", "deepfloyd"])
 def relative(request, tmp_path_factory):
-    """A small relative of a known model, found in a folder."""
+    """A small relative of a known model in a folder."""
     root = tmp_path_factory.mktemp("relative") / "model"
     return locate(str(write_folder(root, small_model(request.param), torch.float32)))
 
 
 @torch.no_grad()
-def answers(located, states, weights):
-    """Return what the projections of a running UNet answer to each prompt, by path."""
+def outputs(located, states, weights):
+    """Return the outputs of all projections of a running UNet for each prompt, by path."""
     unet = UNet2DConditionModel.from_pretrained(located.path / "unet").eval()
     with replace_weights(unet, weights):
         found = {}
@@ -243,12 +223,11 @@ def answers(located, states, weights):
     return found
 
 
-def test_in_every_family_the_source_answers_as_its_target(relative):
+def test_in_every_family_the_source_gets_the_target_values(relative):
     """
-    In a running UNet with the edit, keys and values of the subject are those of the target before.
+    In the edited UNet, the subject gets the keys and values of the target in the edited layers.
 
-    Between prompt and projection stand the UNet's own map, norm and bias, in DeepFloyd. The keys
-    of the first layers are edited, those of the others are as they were.
+    The outputs of all other layers stay equal.
     """
     encoder, layers = encoder_of(relative), (1, 2, 5)
     recipe = recipe_of(edit="{layers: [1], tokens: last-subject, ridge: 1e-9x}", preserve="none")
@@ -261,7 +240,7 @@ def test_in_every_family_the_source_answers_as_its_target(relative):
 
     weights = {slot.name: stored for slot, stored, _ in new_weights(relative, found)}
     states = [source.states, target.states]
-    before, after = (answers(relative, states, w) for w in ({}, weights))
+    before, after = (outputs(relative, states, w) for w in ({}, weights))
     for layer in relative.spec.layers:
         for projection in layer.projections:
             path = f"{layer.module_path}.{projection.name}"
@@ -273,10 +252,8 @@ def test_in_every_family_the_source_answers_as_its_target(relative):
                 assert torch.equal(answer, was), path
 
 
-def test_each_layer_of_deepfloyd_has_a_solution_of_its_own(relative):
-    """
-    Layers share a solution where they read alike, which DeepFloyd's norms prevent.
-    """
+def test_each_layer_of_deepfloyd_has_its_own_solution(relative):
+    """Layers share a solution unless norms give them different inputs, as in DeepFloyd."""
     found = solve(relative, recipe_of(preserve="none"), ((1, 2),), encoder_of(relative))
 
     solution_of = solutions(relative, found)
@@ -284,10 +261,8 @@ def test_each_layer_of_deepfloyd_has_a_solution_of_its_own(relative):
     assert found.records[0].ridge == solution_of[1].ridge
 
 
-def test_what_is_preserved_stays_in_every_layer(relative):
-    """
-    With a large preserve set the empty prompt moves less than the subject, in each edited layer.
-    """
+def test_preserved_prompts_move_less_in_every_layer(relative):
+    """With a large preserve set, the empty prompt moves less than the subject."""
     encoder = encoder_of(relative)
     contexts = Contexts(relative)
     found = solve(relative, recipe_of(preserve="[monet]"), ((1, 5),), encoder)
@@ -302,11 +277,8 @@ def test_what_is_preserved_stays_in_every_layer(relative):
         assert moved[0].norm() < 0.5 * moved[1].norm()
 
 
-def test_of_all_tokens_none_moves_and_stays(tiny, encoder):
-    """
-    What comes before a subject is the same for its neighbours in a causal encoder: with
-    `tokens: all` no key that is preserved is to move as well.
-    """
+def test_no_key_is_both_moved_and_preserved(tiny, encoder):
+    """With `tokens: all`, states that a preserved prompt shares do not move."""
     recipe = recipe_of(edit="{layers: [8], tokens: all}", preserve="[monet, hokusai]")
     kept = preserved_prompts(tiny.spec, recipe, preserve_set(tiny.spec, recipe, encoder))
     problem = encode_problem(recipe, kept, encoder)
@@ -318,10 +290,8 @@ def test_of_all_tokens_none_moves_and_stays(tiny, encoder):
     assert not (keys[:, None] == preserved[None]).all(-1).any()
 
 
-def test_a_residual_is_of_an_edit_s_own_rows(tiny, encoder):
-    """
-    Two edits in one solve have each their own residual: the share of their shift that is missing.
-    """
+def test_each_edit_has_its_own_residual(tiny, encoder):
+    """The residual of an edit covers only the shift of its own rows."""
     recipe = recipe_of(f"{STYLE}, {OBJECT}", "{layers: [8]}", "none")
 
     done = solved(tiny, encoder, recipe, (8,), (8,))
@@ -335,10 +305,8 @@ def test_a_residual_is_of_an_edit_s_own_rows(tiny, encoder):
     assert done.records[0].residual != done.records[1].residual
 
 
-def test_edits_in_different_layers_are_solved_apart(tiny, encoder):
-    """
-    A layer keeps what stands near its own edits, and is solved as these are alone.
-    """
+def test_edits_in_different_layers_are_solved_separately(tiny, encoder):
+    """An edit alone in its layer gives the same change as without the other edit."""
     recipe = recipe_of(f"{STYLE}, {OBJECT}", "{}", "auto")
     chosen = preserve_set(tiny.spec, recipe, encoder)
 

@@ -1,4 +1,4 @@
-"""CLIP's text encoder from tensors, held against transformers' own modules."""
+"""CLIP's text encoder: agreement with transformers, and the sharing of prefixes."""
 
 import pytest
 import torch
@@ -16,13 +16,13 @@ CONFIG = {
     "max_position_embeddings": 11,
     "layer_norm_eps": 1e-3,
 }
-ROWS = [(7, 1, 2), (7, 1, 3, 4), (7,), (7, 1, 2)]  # they begin alike
+ROWS = [(7, 1, 2), (7, 1, 3, 4), (7,), (7, 1, 2)]  # rows with shared prefixes
 KINDS = {"CLIP-L": ("quick_gelu", CLIPTextModel), "OpenCLIP": ("gelu", CLIPTextModelWithProjection)}
 
 
 @pytest.fixture(params=KINDS)
 def encoder(request):
-    """A random encoder, its tensors named as in files."""
+    """A random encoder with its tensors under the names of files."""
     activation, kind = KINDS[request.param]
     torch.manual_seed(0)
     config = CONFIG | {"hidden_act": activation}
@@ -41,11 +41,10 @@ def run(config, tensors, ids, states):
 
 
 @torch.no_grad()
-def test_states_are_those_of_transformers(encoder):
+def test_states_equal_those_of_transformers(encoder):
     """
-    Last states behind the norm, and those before the last layer without it, up to rounding.
-
-    Prompts that begin alike, which run that part once, are among more than run together.
+    Last and penultimate states equal those of transformers, with shared prefixes and in several
+    steps.
     """
     model, config, tensors = encoder
     ids = torch.randint(50, (40, 11), generator=torch.Generator().manual_seed(1))
@@ -58,10 +57,8 @@ def test_states_are_those_of_transformers(encoder):
     torch.testing.assert_close(found["penultimate"], expected.hidden_states[-2], rtol=0, atol=1e-5)
 
 
-def test_what_follows_changes_nothing(encoder):
-    """
-    Attention looks back alone: the first tokens have the same states without the later ones.
-    """
+def test_later_tokens_have_no_influence(encoder):
+    """Attention is causal: the first tokens have the same states without the later ones."""
     _, config, tensors = encoder
     ids = torch.arange(11)[None]
 
@@ -71,10 +68,8 @@ def test_what_follows_changes_nothing(encoder):
 
 
 @pytest.mark.parametrize("states", ["last", "penultimate"])
-def test_what_is_read_is_what_is_listed(encoder, states):
-    """
-    The names and shapes of a shape are those that running it reads, and no others.
-    """
+def test_the_listed_tensors_are_those_that_are_read(encoder, states):
+    """The encoder reads exactly the listed tensors, with the listed shapes."""
     _, config, tensors = encoder
     shape, read = ClipShape.of(config, states), {}
 
@@ -103,10 +98,8 @@ def test_an_invalid_configuration_is_refused(golden):
             ClipShape.of(config, "last")
 
 
-def test_each_beginning_is_held_once():
-    """
-    Four rows have five distinct beginnings, of which each is one token longer than another.
-    """
+def test_each_prefix_occurs_once():
+    """Four rows with shared beginnings have five distinct prefixes."""
     found = Prefixes.of(ROWS)
 
     assert found.tokens.tolist() == [7, 1, 2, 3, 4]
@@ -117,9 +110,7 @@ def test_each_beginning_is_held_once():
 
 @pytest.mark.parametrize("rows", [ROWS, ROWS[::-1], [(3,)]])
 def test_paths_spell_the_rows(rows):
-    """
-    The tokens along a path are its row; a home is where its own node stands, and homes ascend.
-    """
+    """The tokens along a path are its row, and homes ascend and point to their own node."""
     found = Prefixes.of(rows)
 
     for path, row in zip(found.paths, rows, strict=True):

@@ -1,4 +1,4 @@
-"""Prompts to embeddings, and where in them a subject stands."""
+"""Text embeddings of prompts, and the positions of a subject."""
 
 from dataclasses import replace
 
@@ -10,10 +10,8 @@ from loco_cli.encoders.encode import CheckpointEncoder, EncodedPrompt, read_conf
 from loco_cli.errors import CheckpointError, ConceptError
 
 
-def test_states_are_those_of_diffusers(encoder, pipeline):
-    """
-    The encoder built from tensors gives what `StableDiffusionPipeline.encode_prompt` gives.
-    """
+def test_states_equal_those_of_diffusers(encoder, pipeline):
+    """The states equal those of `StableDiffusionPipeline.encode_prompt`."""
     (encoded,) = encoder.encode(["a cat in the style of monet"])
 
     expected, _ = pipeline.pipe.encode_prompt("a cat in the style of monet", "cpu", 1, False)
@@ -21,10 +19,8 @@ def test_states_are_those_of_diffusers(encoder, pipeline):
     torch.testing.assert_close(encoded.states[None], expected, rtol=0, atol=1e-5)
 
 
-def test_a_prompt_does_not_depend_on_its_company(encoder):
-    """
-    A prompt among others has the states that it has alone, up to rounding.
-    """
+def test_a_prompt_does_not_depend_on_other_prompts(encoder):
+    """A prompt has the same states alone and among others, up to rounding."""
     (alone,) = encoder.encode(["a cat"])
     _, together = encoder.encode(["a painting of a house in the style of hokusai", "a cat"])
 
@@ -32,40 +28,8 @@ def test_a_prompt_does_not_depend_on_its_company(encoder):
     assert together.end == alone.end
 
 
-def test_without_padding_the_words_are_the_same(encoder):
-    """
-    Encoded up to its end token, a prompt has the states that it has with padding behind it.
-    """
-    prompts = ["a cat", "a painting of a house in the style of hokusai", ""]
-
-    for short, whole in zip(
-        encoder.encode(prompts, padded=False), encoder.encode(prompts), strict=True
-    ):
-        assert len(short.states) == len(short.offsets) == whole.end + 1
-        assert short.end == whole.end
-        torch.testing.assert_close(short.states, whole.states[: whole.end + 1], rtol=0, atol=1e-5)
-
-
-def test_padding_of_some_is_that_of_all(encoder):
-    """
-    Of prompts that are named, and of no others, the padding is encoded too: the same states.
-    """
-    prompts = ["a cat", "a painting of a house in the style of hokusai", ""]
-
-    mixed = encoder.encode(prompts, padded=[prompts[1]])
-
-    for some, whole, is_padded in zip(
-        mixed, encoder.encode(prompts), (False, True, False), strict=True
-    ):
-        size = 77 if is_padded else whole.end + 1
-        assert len(some.states) == len(some.offsets) == size
-        torch.testing.assert_close(some.states, whole.states[:size], rtol=0, atol=1e-5)
-
-
 def test_each_prompt_is_encoded_once(encoder):
-    """
-    Prompts come out in the order in which they went in, and a repeated one is not run again.
-    """
+    """Prompts keep their order, and duplicates are encoded once."""
     seen = []
 
     class Watched(ComponentReader):
@@ -86,9 +50,7 @@ def test_each_prompt_is_encoded_once(encoder):
 
 
 def test_words_end_before_the_first_end_token(encoder):
-    """
-    `end` is where the words are over: position 1 of the empty prompt, after the start token.
-    """
+    """`end` is the first end token: position 1 of the empty prompt, after the start token."""
     empty, cat = encoder.encode(["", "a cat"])
 
     assert (empty.start, empty.end) == (1, 1)
@@ -97,10 +59,8 @@ def test_words_end_before_the_first_end_token(encoder):
     assert len(cat.offsets) == 77
 
 
-def test_an_end_that_is_typed_closes_the_prompt(encoder):
-    """
-    Words behind an end token that a prompt spells out are not its words.
-    """
+def test_a_typed_end_token_ends_the_prompt(encoder):
+    """Words after an end token in the text of a prompt do not count."""
     (encoded,) = encoder.encode(["a cat<|endoftext|> and a dog"])
     (short,) = encoder.encode(["a cat<|endoftext|> and a dog"], padded=False)
 
@@ -121,9 +81,7 @@ def test_an_end_that_is_typed_closes_the_prompt(encoder):
     ],
 )
 def test_positions_cover_the_last_mention(encoder, prompt, subject, words):
-    """
-    The positions of a subject are the tokens whose characters lie in its last mention.
-    """
+    """The positions of a subject are the tokens of its last mention."""
     (encoded,) = encoder.encode([prompt])
 
     positions = encoded.positions_of(subject)
@@ -135,9 +93,7 @@ def test_positions_cover_the_last_mention(encoder, prompt, subject, words):
 
 
 def test_a_missing_subject_is_refused(encoder, golden):
-    """
-    A prompt without the subject has no position for it.
-    """
+    """A prompt without the subject has no position for it."""
     (encoded,) = encoder.encode(["a cat"])
 
     with golden.raises(ConceptError, "`van gogh`"):
@@ -145,18 +101,14 @@ def test_a_missing_subject_is_refused(encoder, golden):
 
 
 def test_padding_is_never_the_subject():
-    """
-    Tokens without characters are no part of a mention at the very start.
-    """
+    """Tokens without characters never belong to a mention."""
     prompt = EncodedPrompt("cat", torch.zeros(4, 2), ((0, 0), (0, 3), (0, 0), (0, 0)), end=2)
 
     assert prompt.positions_of("cat") == (1,)
 
 
 def test_only_a_json_object_is_a_configuration(tmp_path, golden):
-    """
-    Reading refuses a missing file, invalid JSON, and JSON that is not an object.
-    """
+    """Reading refuses a missing file, invalid JSON, and JSON that is not an object."""
     path = tmp_path / "config.json"
     for text in (None, "{", "[1]"):
         if text is not None:
@@ -166,3 +118,16 @@ def test_only_a_json_object_is_a_configuration(tmp_path, golden):
 
     path.write_text('{"hidden_size": 96}')
     assert read_config(path) == {"hidden_size": 96}
+
+
+def test_padding_changes_only_the_length(encoder):
+    """Padding, encoded for all, some or no prompts, leaves their states up to rounding."""
+    prompts = ["a cat", "a painting of a house in the style of hokusai", ""]
+    padded = encoder.encode(prompts)
+
+    for names in ((), prompts[1:2]):
+        for prompt, whole in zip(encoder.encode(prompts, padded=names), padded, strict=True):
+            size = 77 if prompt.text in names else whole.end + 1
+            assert prompt.end == whole.end
+            assert len(prompt.states) == len(prompt.offsets) == size
+            torch.testing.assert_close(prompt.states, whole.states[:size], rtol=0, atol=1e-5)

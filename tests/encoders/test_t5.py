@@ -1,4 +1,4 @@
-"""T5's encoder from tensors, held against transformers' own module."""
+"""T5's text encoder: agreement with transformers."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ CONFIG = {
 
 @pytest.fixture(params=["gated-gelu", "relu"])
 def encoder(request):
-    """A random encoder, and its tensors."""
+    """A random encoder with its tensors."""
     torch.manual_seed(0)
     config = CONFIG | {"feed_forward_proj": request.param}
     model = T5EncoderModel(T5Config(**config)).eval()
@@ -35,12 +35,8 @@ def run(config, tensors, ids, is_word):
 
 
 @torch.no_grad()
-def test_states_are_those_of_transformers(encoder):
-    """
-    Words and padding have the states that transformers gives them, up to rounding.
-
-    Twenty tokens reach past the distance from which all share a bucket.
-    """
+def test_states_equal_those_of_transformers(encoder):
+    """Words and padding have the states of transformers, beyond the largest distance too."""
     model, config, tensors = encoder
     ids = torch.randint(50, (4, 20), generator=torch.Generator().manual_seed(1))
     is_word = torch.arange(20) < torch.tensor([20, 3, 11, 1])[:, None]
@@ -52,9 +48,7 @@ def test_states_are_those_of_transformers(encoder):
 
 
 def test_words_do_not_see_padding(encoder):
-    """
-    The states of words are the same with padding behind them and without.
-    """
+    """Words have the same states with and without padding."""
     _, config, tensors = encoder
     ids = torch.arange(12)[None]
 
@@ -64,10 +58,8 @@ def test_words_do_not_see_padding(encoder):
     torch.testing.assert_close(padded[:, :5], alone, rtol=0, atol=1e-5)
 
 
-def test_what_is_read_is_what_is_listed(encoder):
-    """
-    The names and shapes of a shape are those that running it reads, and no others.
-    """
+def test_the_listed_tensors_are_those_that_are_read(encoder):
+    """The encoder reads exactly the listed tensors, with the listed shapes."""
     _, config, tensors = encoder
     shape, read = T5Shape.of(config), {}
 
@@ -82,9 +74,7 @@ def test_what_is_read_is_what_is_listed(encoder):
 
 
 def test_an_invalid_configuration_is_refused(golden):
-    """
-    The shape refuses an unknown activation and an invalid number.
-    """
+    """The shape refuses an unknown activation and an invalid number."""
     for config in ({"feed_forward_proj": "gated-silu"}, {"num_heads": None}):
         with golden.raises(CheckpointError, "T5"):
             T5Shape.of(config)

@@ -1,4 +1,4 @@
-"""Prompts to tokens, held against transformers, which reads the same files its own way."""
+"""Tokenizers: agreement with transformers, and refusals."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ def tiny_tokenizer(tiny):
 
 
 def spiece(pieces):
-    """Return a sentencepiece model as bytes: every piece, its score and its type."""
+    """Return the bytes of a sentencepiece model with these pieces."""
 
     def field(number, content):
         return bytes([number << 3 | 2]) + size(len(content)) + content
@@ -67,10 +67,8 @@ def spiece(pieces):
 
 
 @pytest.mark.parametrize(("name", "part"), [("sd15", ""), ("sd21", ""), ("sdxl", "_2")])
-def test_tokens_are_those_of_transformers(name, part):
-    """
-    Numbers and characters of every token are those of `CLIPTokenizer`, whatever it pads with.
-    """
+def test_tokens_equal_those_of_transformers(name, part):
+    """Numbers and characters of every token equal those of `CLIPTokenizer`."""
     folder = registry.config_folder(registry.get(name)) / f"tokenizer{part}"
     settings = read_settings(folder)
     settings.pop("tokenizer_class")
@@ -86,10 +84,8 @@ def test_tokens_are_those_of_transformers(name, part):
     assert (ours.pad, ours.limit, ours.vocabulary_size) == (theirs.pad_token_id, 77, len(theirs))
 
 
-def test_a_folder_has_its_own_tokenizer(tiny, tiny_tokenizer):
-    """
-    A folder's vocabulary is read, and a tokenizer that was saved as one file gives the same.
-    """
+def test_the_vocabulary_of_a_folder_is_used(tiny, tiny_tokenizer):
+    """A folder's own vocabulary gives the tokens of `CLIPTokenizer`."""
     theirs = CLIPTokenizer.from_pretrained(tiny.path / "tokenizer")
 
     for prompt in PROMPTS:
@@ -98,10 +94,8 @@ def test_a_folder_has_its_own_tokenizer(tiny, tiny_tokenizer):
         )
 
 
-def test_files_that_were_written_to_are_read_again(tiny, tmp_path):
-    """
-    Two tokenizers of the same files share what was read of them, until the files change.
-    """
+def test_changed_files_are_read_again(tiny, tmp_path):
+    """Tokenizers of the same files share a cache until the files change."""
     folder = tmp_path / "tokenizer"
     shutil.copytree(tiny.path / "tokenizer", folder)
     first = load_tokenizer(folder, "clip", 77)
@@ -113,9 +107,7 @@ def test_files_that_were_written_to_are_read_again(tiny, tmp_path):
 
 
 def test_a_tokenizer_in_one_file_is_read(tiny, tiny_tokenizer, tmp_path):
-    """
-    `tokenizer.json`, as transformers saves it, gives the tokens of vocabulary and merges.
-    """
+    """`tokenizer.json` of transformers gives the same tokens as vocabulary and merges."""
     CLIPTokenizer.from_pretrained(tiny.path / "tokenizer").save_pretrained(tmp_path)
 
     saved = load_tokenizer(tmp_path, "clip", 77)
@@ -127,9 +119,7 @@ def test_a_tokenizer_in_one_file_is_read(tiny, tiny_tokenizer, tmp_path):
 
 
 def test_learned_tokens_keep_their_numbers(tiny, tmp_path):
-    """
-    A token that was added later, as textual inversion does, is one token, of the number it got.
-    """
+    """A token of textual inversion keeps its number."""
     theirs = CLIPTokenizer.from_pretrained(tiny.path / "tokenizer")
     theirs.add_tokens("<my-cat>")
     for name in ("vocab.json", "merges.txt"):
@@ -145,10 +135,8 @@ def test_learned_tokens_keep_their_numbers(tiny, tmp_path):
     assert 724 in ours.tokenize(prompt).ids
 
 
-def test_the_map_of_special_tokens_overrules_the_settings(tiny, tmp_path):
-    """
-    SD 2's folder names two padding tokens; the older file is the one that counts.
-    """
+def test_the_special_tokens_map_takes_precedence(tiny, tmp_path):
+    """`special_tokens_map.json` overrides the padding token of the settings."""
     (tmp_path / "tokenizer_config.json").write_text('{"pad_token": "<|endoftext|>"}')
     (tmp_path / "special_tokens_map.json").write_text('{"pad_token": {"content": "!"}}')
 
@@ -159,21 +147,15 @@ def test_the_map_of_special_tokens_overrules_the_settings(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(("given", "limit"), [(None, 77), (50, 50), (1e30, 77), ("77", 77)])
-def test_the_limit_is_the_tokenizers_up_to_what_there_is(given, limit):
-    """
-    `model_max_length` counts, but never beyond the positions that the encoder has.
-    """
+def test_the_limit_is_at_most_the_number_of_positions(given, limit):
+    """`model_max_length` applies, up to the number of positions of the encoder."""
     files = registry.CLIP_VOCABULARY, registry.CLIP_MERGES
 
     assert load_clip_tokenizer({"model_max_length": given}, *files, 77).limit == limit
 
 
 def test_a_sentencepiece_model_is_read_without_its_library(tmp_path):
-    """
-    T5's pieces, read from the file's own bytes, give the tokens that transformers makes of them.
-
-    The pipeline of DeepFloyd lowers prompts and strips them, and so does its tokenizer here.
-    """
+    """T5's pieces give the tokens of transformers for lowered and stripped prompts."""
     (tmp_path / "spiece.model").write_bytes(spiece(PIECES))
     scores = [(piece, -number / 10) for number, piece in enumerate(PIECES)]
     theirs = T5Tokenizer(vocab=scores, extra_ids=0)
@@ -191,9 +173,7 @@ def test_a_sentencepiece_model_is_read_without_its_library(tmp_path):
 
 
 def test_a_damaged_sentencepiece_model_is_refused(tmp_path, golden):
-    """
-    Truncated and malformed models are errors of the checkpoint.
-    """
+    """Truncated and malformed models are errors of the checkpoint."""
     for content in (b"\x0a", b"\x0a\x05\x0a\x01a", b"\xff" * 9, b"\x0b", b""):
         (tmp_path / "spiece.model").write_bytes(content)
         with golden.raises(CheckpointError, "spiece.model`"):
@@ -201,18 +181,14 @@ def test_a_damaged_sentencepiece_model_is_refused(tmp_path, golden):
 
 
 def test_a_folder_without_tokenizer_is_refused(tmp_path, golden):
-    """
-    A missing tokenizer is an error of the checkpoint.
-    """
+    """A missing tokenizer is an error of the checkpoint."""
     for kind in ("clip", "t5"):
         with golden.raises(CheckpointError, "tokenizer`"):
             load_tokenizer(tmp_path / "tokenizer", kind, 77)
 
 
 def test_a_tokenizer_without_end_token_is_refused(tmp_path, golden):
-    """
-    A prompt needs an end token, a padding token and room for a word.
-    """
+    """A prompt needs an end token, a padding token and room for a word."""
     (tmp_path / "vocab.json").write_text('{"a</w>": 0, "<|endoftext|>": 1}')
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
     (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 2}')
@@ -221,19 +197,15 @@ def test_a_tokenizer_without_end_token_is_refused(tmp_path, golden):
         load_tokenizer(tmp_path, "clip", 77)
 
 
-def test_whole_words_go_first():
-    """
-    A mention is a whole word where there is one, else the last place where the letters stand.
-    """
+def test_whole_words_take_precedence():
+    """A mention is the last whole word, or else the last occurrence of its letters."""
     assert last_mention("a cat in a cathedral", "cat") == (2, 5)
     assert last_mention("cathedrals", "cat") == (0, 3)
     assert last_mention("a dog", "cat") == (0, 0)
 
 
-def test_a_subject_that_fits_passes(tiny_tokenizer):
-    """
-    A prompt may be too long as long as its subject is read.
-    """
+def test_a_long_prompt_may_end_after_its_subject(tiny_tokenizer):
+    """A prompt may exceed the limit after its subject."""
     long = "snoopy and " + "a very nice house " * 40
 
     check_prompt_pair(tiny_tokenizer, PromptPair("a cat", "", "cat"))
@@ -241,9 +213,7 @@ def test_a_subject_that_fits_passes(tiny_tokenizer):
 
 
 def test_a_subject_beyond_the_limit_is_refused(tiny_tokenizer, golden):
-    """
-    The error about a truncated subject names it and both numbers of tokens.
-    """
+    """The error about a truncated subject names it and both numbers of tokens."""
     prompt = "a very nice house " * 40 + "by van gogh"
     n_tokens = len(tiny_tokenizer.tokenize_whole(prompt).ids)
 
@@ -251,10 +221,8 @@ def test_a_subject_beyond_the_limit_is_refused(tiny_tokenizer, golden):
         check_prompt_pair(tiny_tokenizer, PromptPair(prompt, "", "van gogh"))
 
 
-def test_a_long_prompt_keeps_its_end(tiny_tokenizer):
-    """
-    Of more tokens than are read the first ones stay, and the end token.
-    """
+def test_a_cut_prompt_keeps_its_end_token(tiny_tokenizer):
+    """A long prompt keeps its first tokens and the end token."""
     cut = tiny_tokenizer.tokenize("a cat " * 60)
 
     assert len(cut.ids) == len(cut.offsets) == 77

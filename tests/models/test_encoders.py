@@ -1,4 +1,4 @@
-"""A checkpoint's text encoders, in every family and layout, held against transformers' modules."""
+"""The text encoders of a checkpoint, in every family and layout."""
 
 import json
 import shutil
@@ -54,7 +54,7 @@ def states_of(path, prompts=PROMPTS, **options):
 @cache
 @torch.no_grad()
 def expected_states(name, path):
-    """Return what the UNet is given for each prompt, from modules of transformers."""
+    """Return the text embeddings that modules of transformers compute."""
     model = small_model(name)
     tokenizers = [part.tokenizer for part in encoder_of(locate(str(path))).parts]
     components = ("text_encoder", "text_encoder_2")[: len(tokenizers)]
@@ -70,7 +70,7 @@ def expected_states(name, path):
             if not name.endswith("position_ids")
         }
         missing, unexpected = module.load_state_dict(tensors, strict=False)
-        assert set(missing) <= {"encoder.embed_tokens.weight"}  # tied
+        assert set(missing) <= {"encoder.embed_tokens.weight"}  # tied to the token embedding
         assert not unexpected
         read = [tokenizer.tokenize(prompt).ids for prompt in PROMPTS]
         ids = torch.tensor([[*row, *[tokenizer.pad] * (77 - len(row))] for row in read])
@@ -82,10 +82,8 @@ def expected_states(name, path):
     return torch.cat(states, dim=-1)
 
 
-def test_the_states_are_those_of_the_modules(name, folder):
-    """
-    In every family the states are those that modules of transformers give the UNet, side by side.
-    """
+def test_states_equal_those_of_transformers(name, folder):
+    """In every family, the joined states equal those of transformers."""
     expected = expected_states(name, folder)
 
     found = torch.stack(states_of(folder))
@@ -95,9 +93,7 @@ def test_the_states_are_those_of_the_modules(name, folder):
 
 @pytest.mark.parametrize("n_shards", [1, 3])
 def test_the_layout_does_not_matter(name, folder, tmp_path, n_shards):
-    """
-    Shards, and of two variants the finer one, give the states of the plain folder.
-    """
+    """Shards and the finer of two variants give the states of the plain folder."""
     other = write_folder(
         tmp_path / "other", small_model(name), torch.float16, torch.float32, n_shards=n_shards
     )
@@ -108,9 +104,7 @@ def test_the_layout_does_not_matter(name, folder, tmp_path, n_shards):
 
 @pytest.mark.parametrize("name", ["sd15", "sd21", "sdxl"], indirect=True)
 def test_a_single_file_needs_no_folder(name, folder, tmp_path):
-    """
-    Fused projections, a layer too many and no configuration give the states of the folder.
-    """
+    """A single file with fused projections and an extra layer gives the folder's states."""
     file = write_file(
         tmp_path / "one.safetensors", original_tensors(small_model(name)), torch.float32
     )
@@ -119,10 +113,8 @@ def test_a_single_file_needs_no_folder(name, folder, tmp_path):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
-def test_a_file_of_half_precision_runs_in_float32(sd15, tmp_path):
-    """
-    float16 and bfloat16 weights are rounded once, when they were written, and never again.
-    """
+def test_half_precision_weights_run_in_float32(sd15, tmp_path):
+    """float16 and bfloat16 weights give float32 states up to the rounding of the file."""
     for dtype, digits in ((torch.float16, 2e-2), (torch.bfloat16, 2e-1)):
         half = write_folder(tmp_path / str(dtype), small_model("sd15"), dtype)
         for found, expected in zip(states_of(half), states_of(sd15), strict=True):
@@ -131,9 +123,7 @@ def test_a_file_of_half_precision_runs_in_float32(sd15, tmp_path):
 
 
 def test_missing_tensors_and_wrong_shapes_are_refused(sd15, golden):
-    """
-    An encoder is checked before it runs; the error names the tensor and both shapes.
-    """
+    """An encoder is checked before it runs; the error names the tensor and both shapes."""
     name = "text_model.encoder.layers.3.mlp.fc1.bias"
 
     rewrite(sd15, lambda tensors: tensors.update({name: torch.zeros(9)}))
@@ -145,9 +135,7 @@ def test_missing_tensors_and_wrong_shapes_are_refused(sd15, golden):
 
 
 def test_the_configuration_of_a_folder_has_to_fit_its_tensors(sd15, golden):
-    """
-    A folder's own configuration takes precedence; heads, width and activation are checked.
-    """
+    """A folder's own configuration takes precedence; heads, width and activation are checked."""
     path = sd15 / "text_encoder" / "config.json"
     config = json.loads(path.read_text())
     for changed in ({"num_attention_heads": 5}, {"hidden_size": 96}, {"hidden_act": "mish"}):
@@ -157,9 +145,7 @@ def test_the_configuration_of_a_folder_has_to_fit_its_tensors(sd15, golden):
 
 
 def test_an_unknown_number_of_heads_is_not_guessed(tmp_path, golden):
-    """
-    A single file whose encoder has an unpublished width needs its folder.
-    """
+    """A single file whose encoder has an unpublished width needs its folder."""
     model = small_model("sd15")
     tensors = {
         name: cut(value) if "cond_stage_model" in name or "attn2.to_" in name else value
@@ -172,9 +158,7 @@ def test_an_unknown_number_of_heads_is_not_guessed(tmp_path, golden):
 
 
 def test_a_bare_unet_borrows_the_encoder_of_its_family(sd15, home, tmp_path, golden):
-    """
-    A bare UNet borrows the encoder of a known model on this machine, and fails without one.
-    """
+    """A bare UNet borrows the encoder of a known model on this machine, and fails without one."""
     model = small_model("sd15")
     bare = write_file(tmp_path / "unet.safetensors", model.tensors["unet"], torch.float16)
     with golden.raises(EditError, "models.yaml`"):
@@ -189,9 +173,7 @@ def test_a_bare_unet_borrows_the_encoder_of_its_family(sd15, home, tmp_path, gol
 
 
 def test_an_encoder_in_an_unsupported_format_is_not_replaced(sd15, home, tmp_path, golden):
-    """
-    A folder with its encoder in another format borrows none, even from a known model.
-    """
+    """A folder with its encoder in another format borrows none, even from a known model."""
     folder = shutil.copytree(sd15, tmp_path / "whole")
     (home / "config" / "loco").mkdir(parents=True)
     (home / "config" / "loco" / "models.yaml").write_text(f"sd15: {sd15}\n")
@@ -204,9 +186,7 @@ def test_an_encoder_in_an_unsupported_format_is_not_replaced(sd15, home, tmp_pat
 
 
 def test_a_plan_names_the_lender_of_encoders(sd15, home, tmp_path, loco, golden):
-    """
-    A plan reports the model that lends its encoders, and warns about it.
-    """
+    """A plan reports the model that lends its encoders, and warns about it."""
     shutil.copytree(sd15 / "unet", tmp_path / "alone")
     (home / "config" / "loco").mkdir(parents=True)
     (home / "config" / "loco" / "models.yaml").write_text(f"sd15: {sd15}\n")
@@ -220,10 +200,8 @@ def test_a_plan_names_the_lender_of_encoders(sd15, home, tmp_path, loco, golden)
     assert (json.loads(whole.stdout)["texts"], whole.stderr) == (None, "")
 
 
-def test_a_unet_in_its_folder_has_the_encoder_beside_it(sd15, tmp_path):
-    """
-    The `unet` of a diffusers folder, or a file in it, is read with the encoder of that folder.
-    """
+def test_a_unet_uses_the_encoder_of_its_folder(sd15, tmp_path):
+    """A `unet` folder, or a file in it, uses the encoder of the diffusers folder around it."""
     folder = shutil.copytree(sd15, tmp_path / "whole")
 
     for bare in (folder / "unet", *(folder / "unet").glob("*.safetensors")):
@@ -231,7 +209,7 @@ def test_a_unet_in_its_folder_has_the_encoder_beside_it(sd15, tmp_path):
 
 
 def cut(value):
-    """Return a tensor without the last quarter of every axis that is as wide as the text."""
+    """Remove the last quarter of every axis that is as wide as the text."""
     for axis, size in enumerate(value.shape):
         if size in (64, 128) and value.dtype == torch.float32:
             value = value.narrow(axis, 0, size * 3 // 4)
@@ -255,9 +233,7 @@ def rewrite(folder, change):
     ],
 )
 def test_an_edit_loads_no_pipeline(tmp_path, options, absent):
-    """
-    With its layers named, an edit imports no library that runs pictures; a plan not even torch.
-    """
+    """An edit in named layers imports no pipeline library, and a plan imports no torch."""
     arguments = ["edit", "van gogh style", "--layers", "8", "--output", str(tmp_path / "edited")]
     code = f"""
 import sys

@@ -127,9 +127,7 @@ def ends(tmp_path_factory):
 
 
 def test_failed_downloads_are_reported(ends, golden):
-    """
-    A missing, closed or broken repository exits with 1, with the cause and the way out.
-    """
+    """A missing, closed or broken repository exits with 1, with the cause and the way out."""
     for name in NAMES:
         ((code, out, err),) = ends[name]
         assert (code, out) == (1, ""), name
@@ -138,9 +136,7 @@ def test_failed_downloads_are_reported(ends, golden):
 
 
 def test_an_incomplete_download_is_used_if_the_rest_fails(ends):
-    """
-    The first edit reports the failed download; the second uses and checks the cached files.
-    """
+    """The first edit reports the failed download; the second uses and checks the cached files."""
     (_, _, first), (code, _, second) = ends["half"]
 
     assert "`them/half` is gated" in first

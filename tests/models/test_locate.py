@@ -1,4 +1,4 @@
-"""A model by any of its names."""
+"""Models located by alias, path or hub id."""
 
 import shutil
 from dataclasses import replace
@@ -20,7 +20,7 @@ from tests.families.small import small_model
 
 @pytest.fixture
 def cached(home, tiny):
-    """Put `tiny` into the hub's cache as `them/theirs`, made of links, as the hub makes it."""
+    """Put `tiny` into the hub's cache under some hub id, as links."""
 
     def put(hub_id, revision="abc123", without=()):
         from huggingface_hub.constants import HF_HUB_CACHE
@@ -45,10 +45,8 @@ def cached(home, tiny):
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-plain"])
-def test_an_alias_that_ships(name):
-    """
-    The models that ship are found under their names, with their own spec.
-    """
+def test_shipped_models_are_located_by_alias(name):
+    """Shipped models have their alias as name, and their own spec."""
     located = locate(name)
 
     assert located.name == located.spec.name == name
@@ -58,9 +56,7 @@ def test_an_alias_that_ships(name):
 
 
 def test_a_folder_is_known_by_its_layers(tiny, tmp_path):
-    """
-    A copy of a known model is that model under the folder's name.
-    """
+    """A copy of a known model has the spec of that model and the name of its folder."""
     copy = shutil.copytree(tiny.path, tmp_path / "mine")
 
     located = locate(str(copy))
@@ -69,29 +65,17 @@ def test_a_folder_is_known_by_its_layers(tiny, tmp_path):
     assert located.spec is tiny.spec
 
 
-def test_a_relative_path_has_a_name(tiny, tmp_path, monkeypatch):
-    """
-    `.` is called like the folder that it is.
-    """
-    copy = shutil.copytree(tiny.path, tmp_path / "mine")
+def test_dots_and_tildes_in_paths_are_expanded(tiny, home, monkeypatch):
+    """`~` is the home folder, and `.` has the name of its folder."""
+    copy = shutil.copytree(tiny.path, home / "mine")
     monkeypatch.chdir(copy)
 
+    assert locate("~/mine").path == copy
     assert locate(".").name == "mine"
 
 
-def test_a_path_may_begin_with_the_home_folder(tiny, home):
-    """
-    `~` is the home folder where the shell left it alone.
-    """
-    shutil.copytree(tiny.path, home / "mine")
-
-    assert locate("~/mine").path == home / "mine"
-
-
 def test_a_single_file_borrows_its_configuration(tiny, tiny_file):
-    """
-    A file of known widths is that model, and reads its tokenizer and configuration.
-    """
+    """A file of known widths uses the tokenizer and the configuration of its model."""
     located = locate(str(tiny_file))
 
     assert located.name == "one"
@@ -99,10 +83,8 @@ def test_a_single_file_borrows_its_configuration(tiny, tiny_file):
     assert located.config == tiny.path
 
 
-def test_unknown_widths_are_read_off_the_tensors(tmp_path):
-    """
-    A checkpoint of no known model gets the layers of its family at its own widths.
-    """
+def test_unknown_widths_follow_from_the_tensors(tmp_path):
+    """A checkpoint of unknown widths has the layers of its family with its own widths."""
     located = locate(str(write_folder(tmp_path / "small", sd1_weights())))
 
     assert located.spec.family.name == "sd1"
@@ -113,9 +95,7 @@ def test_unknown_widths_are_read_off_the_tensors(tmp_path):
 
 
 def test_a_file_of_unknown_widths_has_no_configuration(tmp_path, golden):
-    """
-    A single file of unknown widths can be located, but has no packaged configuration.
-    """
+    """A single file of unknown widths can be located, but has no packaged configuration."""
     located = locate(str(write_single_file(tmp_path / "small.safetensors", sd1_weights())))
 
     with golden.raises(CheckpointError, "small.safetensors`"):
@@ -131,10 +111,8 @@ def test_a_file_of_unknown_widths_has_no_configuration(tmp_path, golden):
         ("deepfloyd", "if", 22, 64),
     ],
 )
-def test_every_family_is_known_by_its_tensors(name, family, n_layers, d_text, tmp_path):
-    """
-    A model of any family and width has that family's layers, under its own name.
-    """
+def test_families_are_recognised_by_their_tensors(name, family, n_layers, d_text, tmp_path):
+    """A model of any family has that family's layers under its own name."""
     located = locate(str(write_relative(tmp_path / "mine", small_model(name), torch.float16)))
 
     assert (located.name, located.spec.name, located.spec.family.name) == ("mine", family, family)
@@ -143,10 +121,8 @@ def test_every_family_is_known_by_its_tensors(name, family, n_layers, d_text, tm
     assert located.spec.unreachable == registry.get(name).unreachable
 
 
-def test_what_tensors_do_not_say_is_read_beside_them(tmp_path):
-    """
-    SD 2.1 and its base differ by their scheduler, SDXL and its Turbo by how it spaces its steps.
-    """
+def test_the_scheduler_distinguishes_models_of_one_shape(tmp_path):
+    """The scheduler distinguishes SD 2.1 from its base and SDXL from its Turbo."""
     base = write_relative(tmp_path / "base", small_model("sd21-base"), torch.float16)
     plain = write_relative(tmp_path / "sdxl", small_model("sdxl"), torch.float16)
     turbo = write_relative(tmp_path / "turbo", small_model("sdxl"), torch.float16)
@@ -162,10 +138,8 @@ def test_what_tensors_do_not_say_is_read_beside_them(tmp_path):
 
 
 @pytest.mark.parametrize("said", ["v", "epsilon"])
-def test_a_file_says_in_its_metadata_what_it_is(said, tmp_path):
-    """
-    `modelspec.*` of a single file counts as a folder's scheduler does.
-    """
+def test_metadata_distinguishes_single_files(said, tmp_path):
+    """`modelspec.*` of a single file has the role of a folder's scheduler."""
     metadata = {"modelspec.architecture": "stable-diffusion-v2-512"}
     metadata |= {"modelspec.prediction_type": said}
     file = write_single_file(tmp_path / "a.safetensors", sd1_weights(), metadata=metadata)
@@ -177,9 +151,7 @@ def test_a_file_says_in_its_metadata_what_it_is(said, tmp_path):
 
 
 def test_a_projection_of_the_wrong_width_is_refused(tmp_path, golden):
-    """
-    The error about a projection that does not fit its block names both shapes.
-    """
+    """The error about a projection that does not fit its block names both shapes."""
     weights = [
         replace(weight, value=weight.value[:4]) if weight.name == K else weight
         for weight in sd1_weights()
@@ -202,10 +174,8 @@ def test_an_alias_of_another_model_is_refused(tiny, home, golden):
     assert locate(str(tiny.path)).spec is tiny.spec
 
 
-def test_a_user_has_places_of_his_own(tiny, home, cached):
-    """
-    `models.yaml` says where an alias is: in a folder, or in another repository.
-    """
+def test_users_can_set_locations(tiny, home, cached):
+    """`models.yaml` maps an alias to a folder or to another repository."""
     put_places(home, f"tiny: {tiny.path}\ntiny-plain: me/a-mirror\n")
     snapshot = cached("me/a-mirror")
 
@@ -216,9 +186,7 @@ def test_a_user_has_places_of_his_own(tiny, home, cached):
 
 
 def test_an_invalid_models_file_is_refused(home, golden):
-    """
-    `models.yaml` maps known models to locations.
-    """
+    """`models.yaml` maps known models to locations."""
     for text in ("sd12: me/mirror", "sd15: [1]", "- sd15", "sd15: [", "\0"):
         put_places(home, text)
         with golden.raises(RequestError, "models.yaml`"):
@@ -226,17 +194,13 @@ def test_an_invalid_models_file_is_refused(home, golden):
 
 
 def test_the_error_about_a_missing_model_names_the_models_file(home, golden):
-    """
-    A model that the hub no longer has can be mapped to another location.
-    """
+    """A model that the hub no longer has can be mapped to another location."""
     with golden.raises(ModelUnavailable, "`sd21`", f"{home}/config/loco/models.yaml`"):
         locate("sd21")
 
 
 def test_the_hubs_cache_is_enough(cached):
-    """
-    A model that is in the cache is found without a network, with its commit.
-    """
+    """A cached model needs no network, and its commit is known."""
     snapshot = cached("them/theirs")
 
     located = locate("them/theirs")
@@ -246,10 +210,8 @@ def test_the_hubs_cache_is_enough(cached):
     assert located.revision == "abc123"
 
 
-def test_an_alias_comes_from_the_cache(cached):
-    """
-    An alias of a model on the hub is found in the cache under its hub id, and is held against it.
-    """
+def test_an_alias_is_located_in_the_cache(cached):
+    """An alias is located in the cache by its hub id and checked against its spec."""
     snapshot = cached("CompVis/stable-diffusion-v1-4")
 
     assert find_model_path("sd14").path == snapshot
@@ -259,9 +221,7 @@ def test_an_alias_comes_from_the_cache(cached):
 
 
 def test_a_cache_without_weights_is_not_enough(cached, golden):
-    """
-    A cache that contains only the configuration does not replace the download.
-    """
+    """A cache that contains only the configuration does not replace the download."""
     cached("them/theirs", without=(".safetensors",))
 
     with golden.raises(ModelUnavailable, "`unet/*.safetensors`"):
@@ -271,9 +231,7 @@ def test_a_cache_without_weights_is_not_enough(cached, golden):
 
 
 def test_unknown_models_are_refused(here, golden):
-    """
-    The error shows how the name was understood: as an alias, a path or a hub id.
-    """
+    """The error shows how the name was understood: as an alias, a path or a hub id."""
     for model, kind in (
         ("sd41", UnknownName),
         ("", UnknownName),
@@ -296,10 +254,8 @@ def put_places(home, text):
     (home / "config" / "loco" / "models.yaml").write_text(text)
 
 
-def test_the_same_model_is_not_fetched_twice():
-    """
-    Of a repository with a diffusers folder the single files at its root stay where they are.
-    """
+def test_single_files_beside_a_folder_are_not_fetched():
+    """A download skips single files at the root of a repository with a diffusers folder."""
     ours = [
         "model_index.json",
         "unet/config.json",

@@ -1,4 +1,4 @@
-"""What options load, and what is refused before a model is."""
+"""Scorers and judges."""
 
 from loco_cli.errors import ModelUnavailable, RequestError, UnknownName
 from loco_cli.models.locate import locate
@@ -8,9 +8,7 @@ CPU = RunOptions(device="cpu")
 
 
 def test_a_missing_scorer_is_refused(golden):
-    """
-    A scorer is a folder or a hub id.
-    """
+    """A scorer is a folder or a hub id."""
     for name, error in (
         ("nobody", RequestError),
         ("them/theirs", ModelUnavailable),
@@ -20,18 +18,14 @@ def test_a_missing_scorer_is_refused(golden):
             find_scorer(name)
 
 
-def test_a_scorer_is_found_by_path(tmp_path):
-    """
-    A folder is taken as it is, whatever is in it.
-    """
+def test_a_scorer_can_be_a_path(tmp_path):
+    """A scorer is located by the path of its folder."""
     assert find_scorer(str(tmp_path)) == tmp_path
     assert find_scorer("tiny").name == "scorer"
 
 
-def test_no_model_marks_its_own_work(tiny, capfd):
-    """
-    The judge of `tiny` is another model than its scorer, also where the user names a scorer.
-    """
+def test_tiny_has_a_separate_judge(tiny, capfd):
+    """The judge of `tiny` differs from its scorer, even from a scorer in the options."""
     scorer = load_scorer(tiny, CPU)
 
     judge = load_judge(tiny, RunOptions(device="cpu", scorer="tiny"), scorer)
@@ -41,10 +35,8 @@ def test_no_model_marks_its_own_work(tiny, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_elsewhere_the_judge_is_the_scorer(tmp_path):
-    """
-    A model that does not ship is judged by its scorer.
-    """
+def test_other_models_are_judged_by_their_scorer(tmp_path):
+    """The judge of a model that does not ship is its scorer."""
     from tests.checkpoints import sd1_weights, write_folder
 
     other = locate(str(write_folder(tmp_path / "other", sd1_weights())))

@@ -1,4 +1,4 @@
-"""Which tokenizer reads a checkpoint's prompts, and what it cuts off."""
+"""The tokenizers of checkpoints."""
 
 import shutil
 
@@ -20,9 +20,7 @@ PADS = {"sd15": (49_407,), "sd21": (0,), "sdxl": (49_407, 0), "deepfloyd": (0,)}
 
 @pytest.mark.parametrize("name", PADS)
 def test_every_family_has_its_tokenizers(name, tmp_path):
-    """
-    One for each encoder, padding as that was taught, of 77 tokens.
-    """
+    """Each encoder has a tokenizer with its own padding token and a limit of 77."""
     folder = write_folder(tmp_path / "folder", small_model(name), torch.float16)
 
     found = tokenizers_of(locate(str(folder)))
@@ -32,10 +30,8 @@ def test_every_family_has_its_tokenizers(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["sd15", "sd21", "sdxl"])
-def test_a_single_file_has_the_tokenizers_of_the_package(name, tmp_path):
-    """
-    A file of any width reads prompts as its folder does; nothing is fetched.
-    """
+def test_a_single_file_uses_packaged_tokenizers(name, tmp_path):
+    """A single file gives the tokens of its folder."""
     model = small_model(name)
     folder = tokenizers_of(locate(str(write_folder(tmp_path / "a", model, torch.float16))))
     file = write_file(tmp_path / "b.safetensors", original_tensors(model), torch.float16)
@@ -47,10 +43,8 @@ def test_a_single_file_has_the_tokenizers_of_the_package(name, tmp_path):
     assert [one.pad for one in found] == [one.pad for one in folder]
 
 
-def test_tiny_as_a_file_keeps_its_own_words(tiny, tiny_file):
-    """
-    The model that ships has a vocabulary of its own, which its single file is read with as well.
-    """
+def test_a_file_of_tiny_keeps_its_vocabulary(tiny, tiny_file):
+    """A single file of `tiny` uses the vocabulary of `tiny`."""
     (folder,), (file,) = tokenizers_of(tiny), tokenizers_of(locate(str(tiny_file)))
 
     assert file.tokenize("a painting by van gogh") == folder.tokenize("a painting by van gogh")
@@ -58,9 +52,7 @@ def test_tiny_as_a_file_keeps_its_own_words(tiny, tiny_file):
 
 
 def test_deepfloyd_without_tokenizer_is_refused(tmp_path, golden):
-    """
-    The package contains no tokenizer for T5.
-    """
+    """The package contains no tokenizer for T5."""
     folder = write_folder(tmp_path / "folder", small_model("deepfloyd"), torch.float16)
     shutil.rmtree(folder / "tokenizer")
 
@@ -69,9 +61,7 @@ def test_deepfloyd_without_tokenizer_is_refused(tmp_path, golden):
 
 
 def test_a_vocabulary_beyond_the_embeddings_is_refused(tmp_path, golden):
-    """
-    A tokenizer may not have more tokens than its encoder has embeddings.
-    """
+    """A tokenizer may not have more tokens than its encoder has embeddings."""
     folder = write_plain_folder(tmp_path / "folder", sd1_weights())
 
     with golden.raises(CheckpointError, "20", "49408"):
@@ -80,9 +70,7 @@ def test_a_vocabulary_beyond_the_embeddings_is_refused(tmp_path, golden):
 
 @pytest.mark.parametrize("name", ["sdxl", "deepfloyd"])
 def test_every_tokenizer_checks_the_prompts(name, tmp_path, golden):
-    """
-    A truncated subject is refused, and so is a truncated target prompt.
-    """
+    """A truncated subject is refused, and so is a truncated target prompt."""
     located = locate(str(write_folder(tmp_path / "a", small_model(name), torch.float16)))
     long = "very " * 90
     check_subjects(located, [PromptPair("a cat " + long, "a dog", "a cat")])
