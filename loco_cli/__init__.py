@@ -1,3 +1,3 @@
-"""Find where a text-to-image diffusion model keeps a concept, and edit it in closed form."""
+"""Find the layers that hold a concept in a text-to-image model, and edit them in closed form."""
 
 __version__ = "0.1.0"

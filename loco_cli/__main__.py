@@ -1,12 +1,12 @@
-"""`python -m loco_cli` is `loco`."""
+"""Entry point of `python -m loco_cli`, which runs `loco`."""
 
 import sys
 
-EXIT_INTERRUPTED = 130  # as a shell has it: 128, and SIGINT's number
+EXIT_INTERRUPTED = 130  # exit code of a shell for SIGINT: 128 + 2
 
 
 def main() -> None:
-    """Run `loco` with the arguments of this process; Ctrl-C is heeded while it is still loading."""
+    """Run `loco` with the arguments of this process; Ctrl-C also works while modules load."""
     try:
         from loco_cli.cli.app import main as run
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""A concept as data: what is to be found or edited, and the prompt pairs that speak of it."""
+"""Concepts to localize or edit, and their prompt pairs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from loco_cli.protocol.wordings import bare_name, fill, tidy, without_style
 ConceptKind = templates.Kind
 KINDS: tuple[ConceptKind, ...] = get_args(ConceptKind)
 
-# what a concept goes to where nobody says; a fact has no default
+# default target by kind; a fact has none
 DEFAULT_TO: dict[ConceptKind, str | None] = {"style": "painting", "object": "", "fact": None}
 
 
@@ -21,7 +21,7 @@ class PromptPair:
     """
     Two prompts: `PromptPair("a photo of snoopy", "a photo of a dog", subject="snoopy")`.
 
-    `subject` is the name that `source` holds, so that its tokens can be found.
+    `subject` is the name in `source`; the solver looks up its tokens.
     """
 
     source: str
@@ -34,8 +34,12 @@ class Concept:
     """
     A style, object or fact to edit: `Concept("fact", "the british monarch", "king charles")`.
 
-    `aliases` are other names of the same thing; `was` is a fact's former answer. An empty `to`
-    stands for the empty prompt, which only an object may go to.
+    `aliases` are other names of the same thing. `was` is the former answer of a fact. An empty
+    `to` means the empty prompt; only an object can have it.
+
+    Raises:
+        ConceptError: A name is empty, repeated, equal to the target, or contains control
+            characters; or `was` is set for a style or an object.
     """
 
     kind: ConceptKind
@@ -50,20 +54,20 @@ class Concept:
         if not self.subject.strip():
             raise ConceptError(f"the {self.kind} has no subject")
         if not self.to.strip() and self.kind != "object":
-            raise ConceptError(f"{self.kind} `{self.subject}` does not say what it goes to")
+            raise ConceptError(f"{self.kind} `{self.subject}` has no target")
         self._check_names()
 
     def _check_names(self) -> None:
         for name in (*self.names, self.to, self.was or ""):
             if any(category(letter) in ("Cc", "Cs") for letter in name):
-                raise ConceptError(f"`{name}` holds a control character")
+                raise ConceptError(f"`{name}` contains a control character")
         for name in self.names:
             if same_name(name, self.to):
-                raise ConceptError(f"`{name}` goes to `{self.to}`, which is the same")
+                raise ConceptError(f"`{name}` and its target `{self.to}` are the same")
         if any(not alias.strip() for alias in self.aliases):
             raise ConceptError(f"an alias of `{self.subject}` is empty")
         if len({bare_name(name) for name in self.names}) < len(self.names):
-            raise ConceptError(f"`{self.subject}` and its aliases name the same thing twice")
+            raise ConceptError(f"`{self.subject}` and its aliases contain the same name twice")
         if self.was is None:
             return
         if self.kind != "fact":
@@ -71,7 +75,7 @@ class Concept:
         if not self.was.strip():
             raise ConceptError(f"`was` of `{self.subject}` is empty")
         if same_name(self.was, self.to):
-            raise ConceptError(f"`{self.subject}` was `{self.was}` and goes to the same")
+            raise ConceptError(f"`was` of `{self.subject}` and its target `{self.to}` are the same")
 
     @classmethod
     def of(
@@ -82,12 +86,12 @@ class Concept:
         aliases: Sequence[str] = (),
         was: str | None = None,
     ) -> "Concept":
-        """Return the concept with spaces tidied and `to` filled in by kind where it is None."""
+        """Return the concept with tidied white space, and the default target if `to` is None."""
         target = DEFAULT_TO.get(kind, "") if to is None else to
         if target is None:
             raise ConceptError(
-                f"fact `{tidy(subject)}` does not say what it goes to",
-                "give `to:` in the recipe, `--to`, or `--set to=...`",
+                f"fact `{tidy(subject)}` has no target",
+                "set `to:` in the recipe, or pass `--to`",
             )
         former = None if was is None else tidy(was)
         return cls(kind, tidy(subject), tidy(target), tuple(map(tidy, aliases)), former)
@@ -98,20 +102,25 @@ class Concept:
         return (self.subject, *self.aliases)
 
     def is_named(self, name: str) -> bool:
-        """True if `name` is this thing under one of its names, its former answer included."""
+        """Return True if `name` is the subject, an alias, or the former answer."""
         return any(same_name(name, known) for known in (*self.names, self.was or "") if known)
 
 
 def same_name(one: str, other: str) -> bool:
-    """True if two names differ at most in case, spaces and a leading article."""
+    """Return True if two names differ only in case, white space or a leading article."""
     return bare_name(one) == bare_name(other)
 
 
 def parse_concept(text: str, kind: ConceptKind | None = None) -> tuple[ConceptKind, str]:
     """
-    Return kind and subject of a concept in words: "van gogh style" is ("style", "van gogh").
+    Return the kind and subject of a concept in words: "van gogh style" is ("style", "van gogh").
 
-    The last word may be the kind, none means object; with `kind` the whole text is the subject.
+    Args:
+        text: The concept. Its last word may be the kind; without one, the concept is an object.
+        kind: The kind. If given, the whole text is the subject.
+
+    Raises:
+        ConceptError: The text has no subject.
     """
     subject = tidy(text)
     if kind is None:
@@ -127,10 +136,19 @@ def localize_pairs(
     concept: Concept, sources: Sequence[str] = (), targets: Sequence[str] = ()
 ) -> tuple[PromptPair, ...]:
     """
-    Return the pairs to localize with; no templates means those of the kind.
+    Return the prompt pairs that localize a concept, without duplicates.
 
-    A style goes to `a {to}`, everything else to the source prompt with `to` for the subject. A pair
-    that is given twice counts once.
+    The default target of a style is `a {to}`. The default target of an object or a fact is the
+    source prompt with `to` in place of the subject.
+
+    Args:
+        concept: The concept; its aliases are not used.
+        sources: Templates with `{subject}`; empty means the defaults of the kind.
+        targets: Templates with `{to}`: none, one for all, or one per source.
+
+    Raises:
+        ConceptError: A template has a wrong slot, the counts differ, or both prompts of a pair
+            are equal.
     """
     sources = tuple(sources) or templates.LOCALIZE_TEMPLATES[concept.kind]
     if concept.kind == "style" and not targets:
@@ -142,17 +160,26 @@ def edit_pairs(
     concept: Concept, sources: Sequence[str] = (), targets: Sequence[str] = ()
 ) -> tuple[PromptPair, ...]:
     """
-    Return the pairs to solve for, aliases included; no templates means those of the kind.
+    Return the prompt pairs that an edit solves for, one per source template and name.
 
-    A style goes to the source prompt without its style words, everything else to the source
-    prompt with `to` for the subject.
+    The default target of a style is the source prompt without its style words. The default target
+    of an object or a fact is the source prompt with `to` in place of the subject.
+
+    Args:
+        concept: The concept; each alias gets its own pairs.
+        sources: Templates with `{subject}`; empty means the defaults of the kind.
+        targets: Templates with `{to}`: none, one for all, or one per source.
+
+    Raises:
+        ConceptError: A template has a wrong slot, the counts differ, or both prompts of a pair
+            are equal.
     """
     sources = tuple(sources) or templates.EDIT_TEMPLATES[concept.kind]
     return _pairs(concept, concept.names, sources, targets)
 
 
 def default_target(concept: Concept, source: str) -> str:
-    """Return the target prompt of a source template, as it is solved for and judged."""
+    """Return the default target of a source template, for solving and for judging."""
     if concept.kind == "style":
         return without_style(source, concept.to)
     return fill(source, "subject", concept.to) if concept.to else ""

@@ -1,4 +1,4 @@
-"""The difference between two checkpoints, tensor by tensor, as `loco.diff/1`."""
+"""Differences between two checkpoints, tensor by tensor: the document `loco.diff/1`."""
 
 import re
 from itertools import groupby
@@ -12,7 +12,7 @@ Status = Literal["changed", "only_in_a", "only_in_b", "reshaped", "retyped"]
 
 
 class Side(Record):
-    """One of the two: `Side(name="sd15", layout="folder", family="sd1", files=4, ...)`."""
+    """A compared checkpoint: `Side(name="sd15", layout="folder", family="sd1", files=4, ...)`."""
 
     name: str
     layout: Literal["folder", "file"]
@@ -35,13 +35,19 @@ class Counts(Record):
 
 class TensorDelta(Record):
     """
-    One tensor that is not identical.
+    One tensor that differs.
 
-    `name` is its name in both files, or the name that diffusers gives it where they differ, which
-    is `canonical_name` in any case; `file` is B's, or A's where B has none. `relative_change` is
-    |B − A| / |A|, `rank` the number of singular values of B − A above what rounding to the dtype
-    alone would leave, `share_changed` the share of elements that differ. A figure is null where it
-    does not apply or is not finite; the rank also where more than 2^25 elements changed.
+    Attributes:
+        name: The name in both files, or the canonical name if the files use different names.
+        canonical_name: The name in diffusers.
+        file: The file in B, or in A if B lacks the tensor.
+        relative_change: |B − A| / |A|, Frobenius norm.
+        max_abs: The largest absolute difference of an element.
+        rank: The number of singular values of B − A above the rounding error of the dtype; None
+            also if more than 2^25 elements changed.
+        share_changed: The share of elements that differ.
+
+    A figure is None if it does not apply or is not finite.
     """
 
     name: str
@@ -60,24 +66,28 @@ class TensorDelta(Record):
 
     @property
     def name_in_block(self) -> str:
-        """The canonical name without that of its block: `...attn2.to_k.weight`."""
+        """The canonical name without its block: `...attn2.to_k.weight`."""
         return self.canonical_name.removeprefix(f"{self.block}.")
 
     def place(self) -> tuple[Any, ...]:
         """Return a sort key in the order of the model: component, down, mid, up, then by name."""
         parts = re.split(r"(\d+)", self.canonical_name)
-        numbers_as_such = tuple(int(p) if p.isdecimal() else p for p in parts)
-        return (self.component, self.label or "", self.block, numbers_as_such)
+        name_parts = tuple(int(p) if p.isdecimal() else p for p in parts)
+        return (self.component, self.label or "", self.block, name_parts)
 
 
 class Verdict(Record):
     """
-    The verdict on whether the tensors that changed are those of a manifest.
+    The comparison of the changed tensors with the list in a manifest.
 
-    `unexpected` changed without being listed, `missing` are listed and did not change; `side` is
-    where the manifest was found. `matches` is null where there is none. `is_base` tells whether the
-    other side is the base that the manifest was written for; it is asked where they do not match,
-    and null where the two have other layouts.
+    Attributes:
+        found: True if one of the two checkpoints has a manifest.
+        matches: True if exactly the listed tensors changed; None without a manifest.
+        unexpected: Tensors that changed but are not listed.
+        missing: Tensors that are listed but did not change.
+        side: The checkpoint that has the manifest.
+        is_base: True if the other checkpoint is the base of the manifest. It is None if the
+            tensors match, or if the layouts differ.
     """
 
     found: bool
@@ -89,7 +99,7 @@ class Verdict(Record):
 
 
 class Diff(Record):
-    """Everything that differs, as `loco.diff/1`; `metadata` is file and key → what A and B say."""
+    """All differences: `loco.diff/1`. `metadata` maps file and key to the values in A and B."""
 
     schema_: Literal["loco.diff/1"] = Field("loco.diff/1", alias="schema")
     a: Side
@@ -101,11 +111,11 @@ class Diff(Record):
 
     @property
     def is_same(self) -> bool:
-        """True if all tensors are identical; metadata does not count."""
+        """True if all tensors are identical; metadata is ignored."""
         return not self.tensors
 
     def by_block(self) -> tuple[tuple[TensorDelta, ...], ...]:
-        """Return the tensors in the order of the model, those of one block together."""
+        """Return the tensors in model order, grouped by block."""
         ordered = sorted(self.tensors, key=TensorDelta.place)
         blocks = groupby(ordered, key=lambda tensor: (tensor.component, tensor.block))
         return tuple(tuple(tensors) for _, tensors in blocks)

@@ -1,9 +1,9 @@
 """
-What an edit forgot, what it became and what it kept, as `loco.evaluation/1`.
+The figures of an evaluation, forgotten, became and kept: the document `loco.evaluation/1`.
 
-The figures are paired, image by image: only images that the base gets right count, and each is
-held against the image of the same prompt and seed after the edit. A figure is made per edit or
-per kept concept first and then averaged, so that a concept with more prompts weighs no more.
+The figures compare pairs of images: the same prompt and seed before and after the edit. Only images
+that the base gets right count. Each figure is the mean over edits or kept concepts, so a concept
+with more prompts has no larger weight.
 """
 
 import math
@@ -20,7 +20,7 @@ from loco_cli.errors import RequestError
 from loco_cli.records import Record
 
 _FIGURES = ("forgotten", "became", "kept")
-_Z = statistics.NormalDist().inv_cdf(0.975)  # half width of a 95 % interval in standard deviations
+_Z = statistics.NormalDist().inv_cdf(0.975)  # standard deviations to each end of a 95 % interval
 
 _Interval = tuple[float, float]
 
@@ -30,8 +30,8 @@ class JudgedImage:
     """
     One prompt and seed, before and after: `JudgedImage(0.33, 0.18, True, False, became=True)`.
 
-    `before` and `after` are CLIP scores. Recognition is None where the prompt has no labels;
-    `became` says whether the image after the edit is recognised as the target.
+    `before` and `after` are CLIP scores. Recognition is None if the prompt has no labels. `became`
+    is True if the image after the edit is recognised as the target.
     """
 
     before: float
@@ -65,9 +65,9 @@ class BeforeAfter:
     """
     One prompt and seed before and after an edit.
 
-    `score_before` and `score_after` are CLIP scores; recognition is None where the prompt has no
-    labels, `became` None where nothing is to become something. A fact has one right answer at a
-    time: it is forgotten where the new one is given.
+    `score_before` and `score_after` are CLIP scores. Recognition is None if the prompt has no
+    labels, and `became` is None if the prompt has no target. A fact has one right answer at a time,
+    so it is forgotten if the image shows the new answer.
     """
 
     group: Literal["forget", "keep"]
@@ -84,11 +84,11 @@ class BeforeAfter:
 
     @property
     def verdict(self) -> str:
-        """The fate of the picture in two or three words; empty where it is not judged."""
+        """The result of the edit in two or three words; empty if the prompt has no labels."""
         if self.recognised_before is None:
             return ""
         if not self.recognised_before:
-            return "not counted"  # the base got it wrong
+            return "not counted"  # the base picture is wrong
         if self.group == "keep":
             return "kept" if self.recognised_after else "lost"
         if self.recognised_after:
@@ -99,7 +99,7 @@ class BeforeAfter:
 
     @property
     def is_success(self) -> bool | None:
-        """True if the edit did here what it should; None where the picture does not count."""
+        """True if the edit has its intended effect; None if the picture does not count."""
         if not self.recognised_before:
             return None
         if self.group == "keep":
@@ -108,7 +108,7 @@ class BeforeAfter:
 
 
 class ForgetRow(Record):
-    """A prompt that should be forgotten: mean scores, and shares of its images or None."""
+    """A prompt that should be forgotten: mean scores, and shares of its images if labelled."""
 
     edit: int
     prompt: str
@@ -126,7 +126,7 @@ class ForgetRow(Record):
 
 
 class KeepRow(Record):
-    """A prompt that should be kept: mean scores, and shares of its images or None."""
+    """A prompt that should be kept: mean scores, and shares of its images if labelled."""
 
     concept: str
     prompt: str
@@ -143,11 +143,11 @@ class KeepRow(Record):
 
 class Evaluation(Record):
     """
-    All prompts and the three figures, as `loco.evaluation/1`.
+    All prompts and the three figures: `loco.evaluation/1`.
 
-    A figure is None where the base gets nothing right that it could be counted over; `intervals`
-    holds the 95 % interval of every other by its name. That of the harmonic mean takes all three
-    at their lower, and all at their upper ends, and so is rather wide.
+    A figure is None if the base gets none of its images right. `intervals` has the 95 % interval
+    of each known figure. The interval of the harmonic mean combines the three lower ends and the
+    three upper ends, so it is conservative.
     """
 
     schema_: Literal["loco.evaluation/1"] = Field("loco.evaluation/1", alias="schema")
@@ -164,7 +164,7 @@ class Evaluation(Record):
     def of(
         cls, forget: Sequence[ForgetImages], keep: Sequence[KeepImages], seeds: Sequence[int]
     ) -> "Evaluation":
-        """Return rows and figures of all judged images."""
+        """Return the rows, figures and intervals of all judged images."""
         shares = {
             "forgotten": _of_edits(forget, _is_forgotten),
             "became": _of_edits(forget, lambda kind, image: bool(image.became)),
@@ -187,12 +187,12 @@ class Evaluation(Record):
 
     @property
     def figures(self) -> dict[str, float | None]:
-        """`forgotten`, `became` and `kept` by name."""
+        """The figures `forgotten`, `became` and `kept` by name."""
         return {"forgotten": self.forgotten, "became": self.became, "kept": self.kept}
 
     @property
     def unlabelled(self) -> tuple[float, float] | None:
-        """Mean scores before and after of what is to be kept and has no labels, if anything is."""
+        """Mean scores before and after, over kept prompts without labels; None without any."""
         rows = [(one.before, one.after) for one in self.keep if one.recognised_before is None]
         if not rows:
             return None
@@ -200,9 +200,9 @@ class Evaluation(Record):
         return before, after
 
     def below(self, limits: Mapping[str, float]) -> tuple[str, ...]:
-        """Return a sentence for each figure under its limit; one that is None is under any."""
+        """Return a sentence for each figure that is unknown or below its limit."""
         return tuple(
-            f"`{name}` is {'not known' if figure is None else f'{figure:.3f}'}, not {limit:g}"
+            f"`{name}` is {'unknown' if figure is None else f'{figure:.3f}'}, below {limit:g}"
             for name, limit in limits.items()
             for figure in [self.figures[name]]
             if figure is None or figure < limit
@@ -210,17 +210,18 @@ class Evaluation(Record):
 
 
 def _harmonic_mean(figures: Sequence[float | None]) -> float | None:
-    """Return the harmonic mean of shares: 0 where one is 0, None where one is None."""
+    """Return the harmonic mean of shares: 0 if one is 0, None if one is None."""
     known = [figure for figure in figures if figure is not None]
     return statistics.harmonic_mean(known) if len(known) == len(figures) else None
 
 
 def _interval(groups: Sequence[Sequence[bool]]) -> _Interval:
     """
-    Return the 95 % interval of a mean of shares, one for each group of images; none is empty.
+    Return the 95 % interval of the mean of shares, one share per non-empty group of images.
 
-    Wilson's score interval, E. B. Wilson 1927, at `1 / sum(1 / (k^2 n_i))` images for k groups of
-    n_i. Pictures of one prompt are alike: it is narrower than one over new prompts would be.
+    Wilson's score interval, E. B. Wilson 1927, for k groups of n_i images with the effective number
+    of images `1 / sum(1 / (k^2 n_i))`. Pictures of one prompt are correlated, so an interval over
+    new prompts would be wider.
     """
     share = statistics.fmean(map(statistics.fmean, groups))
     n = len(groups) ** 2 / sum(1 / len(group) for group in groups)
@@ -230,7 +231,12 @@ def _interval(groups: Sequence[Sequence[bool]]) -> _Interval:
 
 
 def parse_limits(text: str) -> dict[str, float]:
-    """Return the limits of `"forgotten=0.9,kept=0.95"`, each a share from 0 to 1."""
+    """
+    Return the limits of `"forgotten=0.9,kept=0.95"` by figure, each a share from 0 to 1.
+
+    Raises:
+        RequestError: A figure is unknown, or a limit is not a share.
+    """
     limits: dict[str, float] = {}
     for part in text.split(","):
         name, _, value = (piece.strip() for piece in part.partition("="))
@@ -249,23 +255,23 @@ def parse_limits(text: str) -> dict[str, float]:
 
 
 def _is_forgotten(kind: ConceptKind, image: JudgedImage) -> bool:
-    # a fact has one right answer at a time: it is forgotten where the new one is given
+    # a fact has one right answer at a time, so the new answer replaces the old one
     return bool(image.became) if kind == "fact" else not image.recognised_after
 
 
 def _of_edits(
     forget: Sequence[ForgetImages], counts: Callable[[ConceptKind, JudgedImage], bool]
 ) -> list[list[bool]]:
-    """Return for each edit which of its images count; nothing where one edit has none."""
+    """Return the outcomes of the images that count, by edit; empty if an edit has none."""
     edits: defaultdict[int, list[bool]] = defaultdict(list)
     for one in forget:
         edits[one.edit] += [counts(one.kind, i) for i in one.images if i.recognised_before]
-    # an edit that cannot be judged must not pass as the mean of the others
+    # the mean of the other edits must not stand for an edit without images
     return list(edits.values()) if all(edits.values()) else []
 
 
 def _of_concepts(keep: Sequence[KeepImages]) -> list[list[bool]]:
-    """Return for each concept that the base gets right which of its images are still right."""
+    """Return the outcomes of the images that the base gets right, by concept."""
     concepts: defaultdict[str, list[bool]] = defaultdict(list)
     for one in keep:
         kept = [bool(i.recognised_after) for i in one.images if i.recognised_before]

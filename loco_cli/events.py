@@ -1,10 +1,9 @@
 """
-What a command reports while it runs: how far it is, layers that it found, an edit that it solved.
+Reports of a running command: progress, localized layers, solved edits and warnings.
 
-Rooms call the methods of an `Events`, which hands each report on to the listener of the command
-line, if there is one. The object stands between the two so that no room calls upwards: `commands`
-and what is below call `events`, `events` calls `cli`, and `cli` calls neither of its methods, since
-a constructor is all that it needs.
+A command and the rooms below it call the methods of an `Events` object, which forwards each report
+to its listener. The command line passes a listener that prints the reports. With this indirection,
+no room imports `cli`.
 """
 
 from collections.abc import Callable
@@ -14,15 +13,15 @@ from typing import Protocol
 from loco_cli.localization import Localization
 from loco_cli.manifest import Drift, EditRecord, Strength, TensorEdit
 
-Tick = Callable[[int], None]  # takes how many pictures came one step further
+Tick = Callable[[int], None]  # takes the number of pictures that advanced by one step
 
 
 @dataclass(frozen=True)
 class Progress:
     """
-    A stage and how much of it is done: `Progress("sampling", done=3, total=48)`.
+    The progress of a stage: `Progress("sampling", done=3, total=48)`.
 
-    `unit` is what is counted, where the stage does not say it.
+    `unit` names the counted items; it is empty if the name of the stage includes them.
     """
 
     stage: str
@@ -34,9 +33,9 @@ class Progress:
 @dataclass(frozen=True)
 class EditPreview:
     """
-    A solved edit before anything of it is written.
+    A solved edit before it is written.
 
-    `worst_rounded` is the tensor of whose change rounding takes the largest share.
+    `worst_rounded` is the tensor with the largest rounding error relative to its change.
     """
 
     edits: tuple[EditRecord, ...]
@@ -49,31 +48,31 @@ class Listener(Protocol):
     """The receiver of the reports of a command, such as a terminal."""
 
     def progress(self, progress: Progress) -> None:
-        """Hear how far a stage is."""
+        """Handle the progress of a stage."""
 
     def localized(self, found: Localization) -> None:
-        """Hear which layers were found, as soon as they are."""
+        """Handle a finished localization."""
 
     def previewed(self, preview: EditPreview) -> None:
-        """Hear what is known of an edit before it is written."""
+        """Handle a solved edit before it is written."""
 
     def warned(self, sentence: str) -> None:
-        """Hear a doubt about the result."""
+        """Handle a warning about the result."""
 
 
 @dataclass(frozen=True)
 class Events:
-    """The reports of one command: `Events(listener)`; without a listener they go nowhere."""
+    """The reports of one command: `Events(listener)`. Without a listener they are dropped."""
 
     listener: Listener | None = None
 
     def progress(self, stage: str, done: int, total: int, unit: str = "") -> None:
-        """Report how far a stage is."""
+        """Report the progress of a stage."""
         if self.listener:
             self.listener.progress(Progress(stage, done, total, unit))
 
     def localized(self, found: Localization) -> None:
-        """Report the layers of a concept."""
+        """Report a finished localization."""
         if self.listener:
             self.listener.localized(found)
 
@@ -83,13 +82,13 @@ class Events:
             self.listener.previewed(preview)
 
     def warned(self, *sentences: str) -> None:
-        """Report doubts about the result."""
+        """Report warnings about the result."""
         for sentence in sentences:
             if self.listener:
                 self.listener.warned(sentence)
 
     def ticker(self, stage: str, total: int) -> Tick:
-        """Return a counter of steps that reports their sum; the stage begins at once."""
+        """Report the start of a stage, and return a counter that reports the total of its steps."""
         done = 0
 
         def tick(n_steps: int) -> None:
@@ -101,4 +100,4 @@ class Events:
         return tick
 
 
-SILENT_EVENTS = Events()  # reports that go nowhere
+SILENT_EVENTS = Events()  # default of functions that take events

@@ -1,21 +1,21 @@
-"""Changes to one run as records: printable, hashable, fit for a plan or a manifest."""
+"""Interventions in a run as records, printable and hashable."""
 
 from dataclasses import dataclass
 
-UNET = "unet"  # the word of recipes and traces for the network that draws
+UNET = "unet"  # component name of the denoising network in recipes and traces
 
 
 @dataclass(frozen=True)
 class SwapPrompt:
     """
-    Let some layers read another prompt: `SwapPrompt((8, 9), "a painting")`.
+    Swap the prompt of some layers: `SwapPrompt((8, 9), "a painting")`.
 
-    Keys and values of `layers` see the whole embedding of `prompt`, on the conditional half and
-    at every step; all other layers keep the run's own prompt. With `with_pooled` the prompt is
-    also read past the layers, where a model has such a way: SDXL's pooled embedding, what
-    DeepFloyd's `add_embedding` pools for itself. No layers means no change.
+    The key and value projections of `layers` read the embedding of `prompt`, in the conditional
+    half of the batch and at every step. All other layers read the prompt of the run. With
+    `with_pooled`, the pooled embedding comes from `prompt` too: in SDXL the pooled text embedding,
+    in DeepFloyd the output of `add_embedding`. Without layers, nothing changes.
 
-    LocoGen, arXiv:2405.01008, which swaps keys and values alone.
+    LocoGen, arXiv:2405.01008, which swaps only keys and values.
     """
 
     layers: tuple[int, ...]
@@ -26,10 +26,10 @@ class SwapPrompt:
 @dataclass(frozen=True)
 class FixChannels:
     """
-    Hold channels of one projection: `FixChannels("...attn2.to_k", (3, 17), (0.2, -1.0))`.
+    Fix channels of one projection: `FixChannels("...attn2.to_k", (3, 17), (0.2, -1.0))`.
 
-    Each of `channels` answers its value at every position of the prompt, on the conditional half
-    and at every step. Basu et al. 2024, arXiv:2405.01008, the section on neurons.
+    Each of `channels` outputs its value at every token of the prompt, in the conditional half of
+    the batch and at every step. Basu et al. 2024, arXiv:2405.01008, section on neurons.
     """
 
     module_path: str
@@ -40,7 +40,7 @@ class FixChannels:
 @dataclass(frozen=True)
 class Run:
     """
-    One picture to make: `Run("a cat by monet", seed=3, swap=SwapPrompt((8, 9), "a cat"))`.
+    One picture to generate: `Run("a cat by monet", seed=3, swap=SwapPrompt((8, 9), "a cat"))`.
     """
 
     prompt: str
@@ -54,7 +54,7 @@ class Run:
 
     @property
     def pooled_prompt(self) -> str:
-        """The prompt that is read past the layers."""
+        """The prompt of the pooled embedding."""
         swap = self.swap
         return swap.prompt if swap and swap.with_pooled and swap.layers else self.prompt
 
@@ -64,8 +64,8 @@ class Corrupt:
     """
     Add Gaussian noise to the word embeddings of some tokens: `Corrupt((7, 8), level=3.0, seed=0)`.
 
-    `level` counts standard deviations of those embeddings. Every text encoder of a model is given
-    noise of its own.
+    `level` is in standard deviations of the embeddings of all words. Each text encoder of a model
+    gets its own noise.
 
     Meng et al. 2022, arXiv:2202.05262.
     """
@@ -78,9 +78,10 @@ class Corrupt:
 @dataclass(frozen=True)
 class Restore:
     """
-    Give a module the output of the clean run: `Restore("text_encoder", "...self_attn", (8,))`.
+    Restore the clean output of a module: `Restore("text_encoder", "...self_attn", (8,))`.
 
-    In the UNet at every step, on the conditional half. Without `positions` all of it is restored.
+    The UNet is restored at every step, in the conditional half of the batch. Without `positions`,
+    the whole output is restored.
     """
 
     component: str
@@ -91,7 +92,7 @@ class Restore:
 @dataclass(frozen=True)
 class TracedRun:
     """
-    One picture of a causal tracing: clean, corrupted, or corrupted with some states restored.
+    One picture of a causal trace: clean, corrupted, or corrupted with some states restored.
 
     Basu et al. 2023, arXiv:2310.13730.
     """
@@ -105,10 +106,10 @@ class TracedRun:
 @dataclass(frozen=True)
 class TracedBatch:
     """
-    Runs of one prompt and seed that are made together, and the clean run that they restore from.
+    Runs of one prompt and seed in one batch, and the clean run that provides restored states.
 
-    All of them are encoded beside the clean run. It is also drawn, wanted or not, where a state of
-    the UNet is restored, since that is another one at every step.
+    The text encoders always read the clean run too. The UNet reads it only if a state of the UNet
+    is restored, because that state differs at every step.
     """
 
     clean: TracedRun
@@ -116,11 +117,11 @@ class TracedBatch:
 
     @property
     def encoded(self) -> tuple[TracedRun, ...]:
-        """The runs that the text encoders read: the clean run first, and each run once."""
+        """The runs that the text encoders read, without duplicates, the clean run first."""
         return tuple(dict.fromkeys((self.clean, *self.runs)))
 
     @property
     def drawn(self) -> tuple[TracedRun, ...]:
-        """The runs that the network reads, in the same order."""
+        """The runs that the UNet reads, in the same order."""
         has_unet = any(one.component == UNET for run in self.runs for one in run.restore)
         return self.encoded if has_unet else tuple(dict.fromkeys(self.runs))

@@ -1,4 +1,4 @@
-"""Layers are integers in execution order; a set of them is a window where they touch."""
+"""Sets of layers; a layer is an integer in execution order."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -9,16 +9,16 @@ if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
     from pydantic_core import CoreSchema
 
-_MAX_DIGITS = 3  # digits of a layer number; a typo must not fill the memory
+_MAX_DIGITS = 3  # digits of a layer number; a longer one is a typo, and its range fills memory
 
 
 class LayerSet(tuple[int, ...]):
     """
-    Some layers in execution order, each once: `LayerSet((9, 8))` is layers 8 and 9.
+    Layers in execution order, without duplicates: `LayerSet((9, 8))` is layers 8 and 9.
 
-    It is the tuple of its layers. An edit of a text encoder is in no layers of the UNet: `not
-    layers`. Documents and recipes write layers that touch as a half-open range, `layer_range: [8,
-    10]`, and all others as a list, `layers: [1, 2, 10]`: `to_keys` and `from_keys` are this rule.
+    A set is the tuple of its layers; the set of a text-encoder edit is empty. Documents and recipes
+    have contiguous layers as a half-open range, `layer_range: [8, 10]`, and others as a list,
+    `layers: [1, 2, 10]`. `to_keys` and `from_keys` implement this rule.
     """
 
     __slots__ = ()
@@ -28,26 +28,33 @@ class LayerSet(tuple[int, ...]):
 
     @classmethod
     def window(cls, start: int, stop: int) -> "LayerSet":
-        """Return consecutive layers, half-open: `LayerSet.window(8, 10)` is layers 8 and 9."""
+        """Return the layers of a half-open range: `LayerSet.window(8, 10)` is layers 8 and 9."""
         if not 0 <= start < stop:
             raise ValueError(f"layer range [{start}, {stop}] is empty")
         return cls(range(start, stop))
 
     @classmethod
     def parse(cls, text: str) -> "LayerSet":
-        """Return the layers of a list such as `"1-3,10,11"`, the ends of a range included."""
+        """
+        Return the layers of a list such as `"1-3,10,11"`; a range includes both ends.
+
+        Raises:
+            RequestError: The list is not numbers and ranges, a range runs backwards, or a number
+                is too large.
+        """
         layers: set[int] = set()
         for part in text.split(","):
             first, dash, last = part.strip().partition("-")
             ends = (first, last) if dash else (first, first)
             if not all(end.isdecimal() for end in ends):
                 raise RequestError(
-                    f"layer list `{text}` is not numbers and ranges", 'write it like `"1-3,10,11"`'
+                    f"layer list `{text}` does not consist of numbers and ranges",
+                    'write it like `"1-3,10,11"`',
                 )
             if max(map(len, ends)) > _MAX_DIGITS:
                 longest = max(ends, key=len)
                 raise RequestError(
-                    f"layer list `{text}` names layer {longest}: no model has so many"
+                    f"layer list `{text}` names layer {longest}; no model has that many"
                 )
             start, stop = map(int, ends)
             if stop < start:
@@ -59,17 +66,17 @@ class LayerSet(tuple[int, ...]):
     def from_keys(
         cls, layer_range: tuple[int, int] | None, layers: Iterable[int] | None
     ) -> "LayerSet":
-        """Return the layers that a document names by either key; no layers where both are None."""
+        """Return the layers of a document that has one of the two keys, or an empty set."""
         return cls.window(*layer_range) if layer_range else cls(layers or ())
 
     def to_keys(self) -> dict[str, Any]:
-        """Return both keys of a document, of which at most one has a value."""
+        """Return both keys of a document; at most one has a value."""
         layers = tuple(self) if self and not self.range else None
         return {"layer_range": self.range, "layers": layers}
 
     @property
     def range(self) -> tuple[int, int] | None:
-        """First layer and end of the half-open range; None where the layers do not touch."""
+        """The half-open range of contiguous layers; None for other sets."""
         if not self or self[-1] - self[0] + 1 != len(self):
             return None
         return self[0], self[-1] + 1
@@ -78,7 +85,9 @@ class LayerSet(tuple[int, ...]):
     def __get_pydantic_core_schema__(
         cls, source: Any, handler: "GetCoreSchemaHandler"
     ) -> "CoreSchema":
-        from pydantic_core import core_schema  # a tenth of a second of `--help`
+        from pydantic_core import (
+            core_schema,  # this import takes a tenth of a second, too much for `--help`
+        )
 
         return core_schema.no_info_after_validator_function(cls, handler(tuple[int, ...]))
 
@@ -87,7 +96,10 @@ def sliding_windows(n_layers: int, width: int) -> tuple[LayerSet, ...]:
     """
     Return all `n_layers - width + 1` windows of `width` layers, in order.
 
-    LocoGen Algorithm 1, arXiv:2405.01008 (its pseudo-code stops one window early).
+    LocoGen Algorithm 1, arXiv:2405.01008. The pseudo-code of the paper omits the last window.
+
+    Raises:
+        RequestError: `width` is not between 1 and `n_layers`.
     """
     if not 1 <= width <= n_layers:
         raise RequestError(

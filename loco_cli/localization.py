@@ -1,4 +1,4 @@
-"""The layers of a concept: a score per candidate set of layers, as `loco.localization/1`."""
+"""Localization results: the scores of layer sets, and the document `loco.localization/1`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,9 +13,9 @@ from loco_cli.records import Record, SparseRecord
 
 Better = Literal["lower", "higher"]
 
-N_STDERRS_APART = 2.0  # standard errors between two effects that count as different
-MAX_SCALE_ERROR = 0.05  # relative error of the scale of effects, up to which it counts as known
-_MIN_ACCEPTED_SHARE = 0.75  # lower bound of effect / wanted, however vague the scale is
+N_STDERRS_APART = 2.0  # two effects differ if they are this many standard errors apart
+MAX_SCALE_ERROR = 0.05  # a scale with a larger relative error counts as uncertain
+_MIN_ACCEPTED_SHARE = 0.75  # lower bound on effect / wanted, however noisy the scale is
 
 
 class ModelName(Record):
@@ -36,14 +36,14 @@ class ConceptName(Record):
 
 
 class LayerName(Record):
-    """A layer beside its module path, as it is always shown."""
+    """A layer and its module path."""
 
     layer: int
     module_path: str
 
 
 class PromptNames(Record):
-    """A source prompt and the target prompt that was swapped in."""
+    """A source prompt and the target prompt that replaces it in the swapped layers."""
 
     source: str
     target: str
@@ -51,9 +51,14 @@ class PromptNames(Record):
 
 class Neuron(Record):
     """
-    A channel that tells a concept from its plain prompts: its z-score, and its mean over those.
+    A channel that separates a concept from its target prompts.
 
-    `module_path` is that of the projection, `value` what the channel was held at.
+    Attributes:
+        layer: The layer of the projection.
+        module_path: The module path of the projection.
+        channel: The index of the channel.
+        z: The z-score of the difference between source and target prompts.
+        value: The mean over the target prompts; the channel is held at this value.
     """
 
     layer: int
@@ -65,10 +70,10 @@ class Neuron(Record):
 
 class Neurons(Record):
     """
-    The channels that were held, strongest first in each projection.
+    The held channels of a localization, largest z-score first in each projection.
 
-    `position` is where in a prompt they were told apart, `layer_effect` the effect of giving their
-    layers the target prompt instead.
+    `position` is the token of a prompt that was compared. `layer_effect` is the effect of swapping
+    the prompt of the same layers.
     """
 
     position: str
@@ -80,9 +85,9 @@ class WindowScore(SparseRecord):
     """
     The mean score of swapping some layers: `WindowScore(layer_range=(8, 10), score=0.12, ...)`.
 
-    `std` is the sample's, `stderr` is `std / sqrt(n)`; `effect` is None where swapping all layers
-    changes nothing, so that no share of it exists. `layers` stands in for `layer_range` where
-    they do not touch.
+    `std` is the sample standard deviation and `stderr` is `std / sqrt(n)`. `effect` is None if
+    swapping all layers changes nothing. `layers` replaces `layer_range` if the layers are not
+    contiguous.
     """
 
     omitted_if_none = frozenset({"layer_range", "layers"})
@@ -98,7 +103,7 @@ class WindowScore(SparseRecord):
     def of(
         cls, layers: Sequence[int], values: Sequence[float], *, original: float, target: float
     ) -> "WindowScore":
-        """Return the score of `layers` from the scores of its images, one per prompt and seed."""
+        """Return the score of `layers` from its image scores, one per prompt and seed."""
         score = fmean(values)
         std = stdev(values) if len(values) > 1 else 0.0
         return cls(
@@ -112,23 +117,27 @@ class WindowScore(SparseRecord):
 
     @property
     def layer_set(self) -> LayerSet:
-        """The layers that were swapped."""
+        """The swapped layers."""
         return LayerSet.from_keys(self.layer_range, self.layers)
 
 
 class Localization(SparseRecord):
     """
-    Every candidate's score and the layers that were chosen, as `loco.localization/1`.
+    The score of every candidate and the chosen layers: `loco.localization/1`.
 
-    `better` is "lower" where the score is against the source prompt (style, object), "higher"
-    where it is against the target prompt (fact). `effect` is that of the chosen layers.
-    `pooled_swapped` tells whether the target prompt was also read past the layers, where a model
-    pools its prompt. With `neurons` the score is that of holding them in the layers, in place of a
-    swap. `ranking` is how large a share of it each layer makes as the fast search guesses, or its
-    contribution; `margin` is by how many standard errors the chosen layers are ahead of the next
-    as many; `scale_error` is the standard error of what swapping all layers does, as a share of it,
-    and so of every effect; `window` is "set" where layers that need not touch were looked for. A
-    key that says nothing of a search or a model is left out of its document.
+    Optional keys are omitted from the document if they do not apply.
+
+    Attributes:
+        better: "lower" if scores compare pictures with the source prompt (style, object), "higher"
+            if they compare pictures with the target prompt (fact).
+        effect: The effect of the chosen layers.
+        pooled_swapped: True if the pooled embedding came from the target prompt too.
+        neurons: The held neurons. If present, scores are for holding them instead of a swap.
+        ranking: One share per layer: the effect that the fast search predicts, or the contribution.
+        margin: The lead of the chosen layers over the next candidate of the same size, in standard
+            errors.
+        scale_error: The relative standard error of the full swap, and so of every effect.
+        window: "set" if the search allowed layers that are not contiguous.
     """
 
     omitted_if_none = frozenset(
@@ -167,15 +176,15 @@ class Localization(SparseRecord):
         return LayerSet([layer.layer for layer in self.layers])
 
     def ranked(self) -> tuple[WindowScore, ...]:
-        """Return the scores from best to worst; equals keep their order."""
+        """Return the scores from best to worst; equal scores keep their order."""
         return tuple(sorted(self.scores, key=lambda s: s.score, reverse=self.better == "higher"))
 
     def reaches(self, share: float) -> bool:
-        """True if the chosen layers do at least this share of the full swap, as it was scored."""
+        """Return True if the measured effect of the chosen layers is at least `share`."""
         return self.effect is not None and self.effect >= share
 
     def is_accepted(self, wanted: float) -> bool:
-        """True if the chosen layers are not clearly short of the share `wanted`."""
+        """Return True if the effect of the chosen layers is not clearly below `wanted`."""
         return self.effect is not None and self.effect >= min_accepted_effect(
             wanted, self.scale_error
         )
@@ -193,7 +202,7 @@ class SwapPicture:
     """
     A picture of a sweep: `SwapPicture("a house by monet", "a painting", 0, (8, 9), 0.12, png)`.
 
-    No layers means the original; the longest of a sweep is the one with all layers swapped.
+    The original has no layers. The picture with the most layers has all layers swapped.
     """
 
     source: str
@@ -207,9 +216,9 @@ class SwapPicture:
 @dataclass(frozen=True)
 class LocalizationRun:
     """
-    A localization beside its pictures and every layer's module path, which no document holds.
+    A localization with its pictures and the module path of every layer.
 
-    `module_paths` are in layer order; without them only the chosen layers have a path to show.
+    `module_paths` are in layer order. If they are empty, only the chosen layers have a path.
     """
 
     localization: Localization
@@ -219,29 +228,33 @@ class LocalizationRun:
 
 def effect(score: float, *, original: float, target: float) -> float | None:
     """
-    Return the share of the full swap's effect: 0 at `original`, 1 at `target`.
+    Return a score's change relative to the full swap: 0 at `original`, 1 at `target`.
 
-    None where the full swap changes nothing. Above 1 or below 0 is possible and kept.
+    The result is not clipped to that range. It is None if the full swap changes nothing.
     """
     return (original - score) / (original - target) if original != target else None
 
 
 def min_accepted_effect(wanted: float, scale_error: float | None) -> float:
     """
-    Return the effect that is not clearly short of `wanted`, on a scale with this relative error.
+    Return the smallest effect that is not clearly below `wanted`.
 
-    Pictures of the full swap may differ from seed to seed by more than the layers do; what two
-    standard errors of the scale leave of `wanted` then has to do, and three quarters in any case.
+    The full swap varies between seeds, so the scale of effects has an error. An effect is accepted
+    if it is at most two standard errors below `wanted`, and never below three quarters of it.
+
+    Args:
+        wanted: The required effect, a share of the full swap.
+        scale_error: The relative standard error of the full swap; None means no error.
     """
     return wanted * max(_MIN_ACCEPTED_SHARE, 1 / (1 + N_STDERRS_APART * (scale_error or 0.0)))
 
 
 def best_score(scores: Sequence[WindowScore], better: Better) -> WindowScore:
-    """Return the lowest or highest score, the first of equals; raises ValueError on none."""
+    """Return the best score, the first of equal ones; raises ValueError if there are none."""
     choose = min if better == "lower" else max
     return choose(scores, key=lambda score: score.score)
 
 
 def better_direction(kind: ConceptKind) -> Better:
-    """Return the better direction of a score: a fact's rises towards its target, others fall."""
+    """Return "higher" for a fact, whose score rises towards the target; else "lower"."""
     return "higher" if kind == "fact" else "lower"

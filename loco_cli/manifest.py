@@ -1,9 +1,9 @@
 """
-What was done to a checkpoint, as `loco.manifest/1`, and how an output holds against it.
+The manifest of an edit, `loco.manifest/1`, and the results of verifying and undoing it.
 
-The header of an edited file is stamped with the digest of its manifest: the SHA-256 of the
-canonical JSON without `output`, `created`, `seconds` and `command`, which either depend on the
-stamp or say nothing about the weights.
+The header of an edited file has a stamp: the SHA-256 of the manifest as canonical JSON, without
+`output`, `created`, `seconds` and `command`. `output` depends on the stamp. The other three keys do
+not describe the weights.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ class FileRecord(Record):
 
 
 class Parent(Record):
-    """The edit that made the base: its manifest's digest, and its recipe's where that is known."""
+    """The edit that produced the base: the digest of its manifest, and of its recipe if known."""
 
     manifest: _Sha256
     recipe_sha256: _Sha256 | None = None
@@ -54,10 +54,10 @@ class Parent(Record):
 
 class Base(Record):
     """
-    The checkpoint that was given, file by file.
+    The base checkpoint, file by file.
 
-    `left_out` are weights in other formats, pickles above all, that the output does not have and
-    undoing does not bring back; `carried` those that it has and that no edit reaches.
+    `left_out` lists weights in other formats, mostly pickles. The output lacks them, and undoing
+    does not restore them. `carried` lists weights that the output has but an edit cannot change.
     """
 
     files: tuple[FileRecord, ...]
@@ -68,7 +68,7 @@ class Base(Record):
 
 
 class Output(Record):
-    """The files that were written but the manifest; `stamped` is False after `--no-stamp`."""
+    """The written files except the manifest; `stamped` is False after `--no-stamp`."""
 
     files: tuple[FileRecord, ...] = ()
     kind: Literal["checkpoint", "lora"] = "checkpoint"
@@ -76,7 +76,7 @@ class Output(Record):
 
 
 class RecipeRecord(Record):
-    """The recipe's text as it was read, and what the command line laid over it."""
+    """The text of the recipe, and the overrides of the command line."""
 
     text: str
     sha256: _Sha256
@@ -85,10 +85,10 @@ class RecipeRecord(Record):
 
 class ModelRecord(Record):
     """
-    The model by name: `ModelRecord(name="sd15", family="sd1", revision=None)`.
+    A model: `ModelRecord(name="sd15", family="sd1", revision=None)`.
 
-    `unreachable` says what of the prompt no edit of its kind reaches; `texts` is the model whose
-    text encoders a UNet alone was read with.
+    `unreachable` names paths of the prompt into the model that an edit cannot change. `texts` is
+    the model that lent its text encoders to a UNet without its own.
     """
 
     name: str
@@ -100,12 +100,17 @@ class ModelRecord(Record):
 
 class EditRecord(SparseRecord):
     """
-    One edit of the recipe as it was solved.
+    One solved edit of the recipe.
 
-    `layer_range` is None for a text-encoder edit and for a layer set, which `layers` then lists;
-    `ridge` is the λ that was used. `neurons` says how many of each projection an edit of neurons
-    holds; `residual` what share of the wanted change is missing, which the ridge costs and what is
-    preserved beside it; `pooled` is true where what pools the prompt past the layers is edited too.
+    Attributes:
+        layer_range: The layers as a half-open range; None for a text-encoder edit or a layer set.
+        layers: The layers of a set that is not contiguous.
+        ridge: The λ of the solve.
+        n_keys: The number of keys.
+        neurons: The number of neurons held in each projection.
+        residual: The share of the requested change that is missing. The ridge and the preserved
+            prompts cause it.
+        pooled: True if the projection of the pooled embedding is edited too.
     """
 
     omitted_if_none = frozenset({"layers", "neurons", "residual", "pooled"})
@@ -124,16 +129,19 @@ class EditRecord(SparseRecord):
 
     @property
     def layer_set(self) -> LayerSet:
-        """The layers of the edit, none where it is one of the text encoder."""
+        """The layers of the edit; empty for a text-encoder edit."""
         return LayerSet.from_keys(self.layer_range, self.layers)
 
 
 class Drift(Record):
     """
-    How far an edit moves the answers to prompts that it is to leave alone, of what they were.
+    The relative change of an edit's values on prompts that it should not affect.
 
-    The mean over the words of prompts of the preserve set, None where there is none, and over those
-    of unrelated ones; `worst` is the unrelated prompt that moves most.
+    Attributes:
+        preserved: The mean over the tokens of preserved prompts; None without such prompts.
+        unrelated: The mean over the tokens of unrelated prompts.
+        worst: The unrelated prompt with the largest drift.
+        worst_drift: The drift of that prompt.
     """
 
     preserved: float | None
@@ -145,7 +153,7 @@ class Drift(Record):
     def of(
         cls, preserved: Sequence[tuple[str, float]], unrelated: Sequence[tuple[str, float]]
     ) -> "Drift":
-        """Return the drift of an edit from that of each prompt."""
+        """Return the drift of an edit from pairs of prompt and drift."""
         worst, most = max(unrelated, key=lambda one: one[1])
         return cls(
             preserved=fmean(drift for _, drift in preserved) if preserved else None,
@@ -159,9 +167,14 @@ class StrengthTrial(Record):
     """
     One rung: `StrengthTrial(layers=((8, 9),), ridge="0.3x", forgotten=1, became=1, kept=1, n=16)`.
 
-    `ridge` is as a recipe has it, `n` how many pictures were made. A rung that could not reach the
-    target any more was given up: its shares are of fewer pictures, and `kept` is None. `short` are
-    the edits that fell short of the target, counted from 0.
+    A rung stops early once it cannot reach the target. Its shares then come from fewer pictures,
+    and `kept` is None.
+
+    Attributes:
+        layers: The layers of each edit.
+        ridge: The ridge in recipe notation.
+        n: The number of generated pictures.
+        short: The indices of edits below the target.
     """
 
     layers: tuple[LayerSet, ...]
@@ -173,31 +186,31 @@ class StrengthTrial(Record):
     short: tuple[int, ...] = ()
 
     def forgets(self, target: float) -> bool:
-        """True if enough was forgotten and became what it should."""
+        """Return True if `forgotten` and `became` reach the target."""
         return all(one is not None and one >= target for one in (self.forgotten, self.became))
 
     def reaches(self, target: float) -> bool:
-        """True if enough was kept too, where anything was there to be kept."""
+        """Return True if all known figures reach the target; `kept` may be unknown."""
         return self.forgets(target) and (self.kept is None or self.kept >= target)
 
     @property
     def edited_mean(self) -> float:
-        """The harmonic mean of forgotten and became."""
+        """The harmonic mean of `forgotten` and `became`."""
         return harmonic_mean([self.forgotten or 0.0, self.became or 0.0])
 
     @property
     def overall_mean(self) -> float:
-        """The harmonic mean of all that is known, unknown moves counted as none."""
+        """The harmonic mean of the figures; an unknown `kept` is skipped, other unknowns are 0."""
         kept = [] if self.kept is None else [self.kept]
         return harmonic_mean([self.forgotten or 0.0, self.became or 0.0, *kept])
 
 
 class Strength(Record):
     """
-    A measured strength: every rung in the order of the trials, and the one taken by its index.
+    A measured strength: every rung in trial order, and the index of the chosen one.
 
-    `chosen` is None, and nothing was tried, where the base draws nothing of a concept that could be
-    forgotten. `prompts` and `seeds` are those of the pictures, which judge no edit afterwards.
+    `chosen` is None if the base does not draw the concept; then `tried` is empty. The evaluation
+    uses other prompts and seeds than `prompts` and `seeds`.
     """
 
     target: float
@@ -209,17 +222,17 @@ class Strength(Record):
 
     @property
     def chosen_trial(self) -> StrengthTrial | None:
-        """The rung that was taken."""
+        """The chosen rung."""
         return None if self.chosen is None else self.tried[self.chosen]
 
 
 class TensorRecord(Record):
     """
-    One edited tensor, by the name it has in its file.
+    One edited tensor, under its name in the file.
 
-    `relative_change` is |ΔW| / |W| as stored; `rounding_error` is |stored ΔW − solved ΔW| over
-    |solved ΔW|, both Frobenius. `rank` is that of the solved change; a `TensorDelta` counts what
-    of it stands out of the rounding, and may be less.
+    `relative_change` is |ΔW| / |W| as stored, and `rounding_error` is |stored ΔW − solved ΔW| /
+    |solved ΔW|, both in the Frobenius norm. `rank` is the rank of the solved change. The rank of a
+    `TensorDelta` may be lower, because rounding hides small singular values.
     """
 
     name: str
@@ -234,18 +247,18 @@ class TensorRecord(Record):
 
     @property
     def key(self) -> str:
-        """`file:tensor`, as the undo file has it."""
+        """The key `file:tensor` of the undo file."""
         return f"{self.file}:{self.name}"
 
 
 @dataclass(frozen=True)
 class TensorEdit:
     """
-    How far one copy of a tensor moves: `TensorEdit("unet/a.safetensors", "...to_k.weight", "F16",
-    rank=4, relative_change=0.02, rounding_error=0.001)`.
+    The change of one tensor: `TensorEdit("unet/a.safetensors", "...to_k.weight", "F16", rank=4,
+    relative_change=0.02, rounding_error=0.001)`.
 
-    File, name and figures are those of a `TensorRecord`. A tensor that holds several of a model's
-    in one has an edit for each. `drifts` are those of the prompts that are watched.
+    File, name and figures mean the same as in a `TensorRecord`. A fused tensor has one edit for
+    each of its parts. `drifts` has the drift of each monitored prompt.
     """
 
     file: str
@@ -258,12 +271,12 @@ class TensorEdit:
 
     @property
     def key(self) -> str:
-        """`file:tensor`, as messages name it."""
+        """The name `file:tensor` in messages."""
         return f"{self.file}:{self.name}"
 
 
 class Environment(Record):
-    """Versions and machine that made the edit."""
+    """The software versions and the device of an edit."""
 
     python: str
     torch: str | None
@@ -274,7 +287,7 @@ class Environment(Record):
 
 
 class Seconds(Record):
-    """The duration of each stage."""
+    """The duration of each stage in seconds."""
 
     localize: float = 0.0
     solve: float = 0.0
@@ -282,7 +295,7 @@ class Seconds(Record):
 
 
 class Manifest(SparseRecord):
-    """The whole of an edit, as `loco.manifest/1`."""
+    """The complete record of an edit: `loco.manifest/1`."""
 
     omitted_if_none = frozenset({"drift", "strength"})
     schema_: Literal["loco.manifest/1"] = Field("loco.manifest/1", alias="schema")
@@ -305,10 +318,17 @@ class Manifest(SparseRecord):
     @classmethod
     def parse(cls, text: str, where: str) -> tuple["Manifest", str]:
         """
-        Return a manifest and the digest of it as it stands in its file.
+        Return a manifest and its digest.
+
+        Args:
+            text: The JSON text of the manifest.
+            where: The file name for error messages.
+
+        Returns:
+            The manifest, and the digest of the document as stored.
 
         Raises:
-            VerificationError: the text is no manifest; `where` names its file in the message.
+            VerificationError: The text is not a valid manifest.
         """
         try:
             document = json.loads(text, object_pairs_hook=_unique)
@@ -316,28 +336,28 @@ class Manifest(SparseRecord):
         except InvalidRecord as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"]) or "document"
-            # a key may be anything, a terminal's control sequence too
+            # `repr` escapes control sequences in a hostile key
             raise VerificationError(
                 f"manifest `{where}` is damaged: {repr(key)[1:-1]}: {first['msg'].lower()}"
             ) from error
         except (ValueError, RecursionError) as error:
-            raise VerificationError(f"manifest `{where}` is no JSON: {error}") from error
+            raise VerificationError(f"manifest `{where}` is not valid JSON: {error}") from error
 
     def digest(self) -> str:
-        """Return the digest that the stamp holds."""
+        """Return the digest for the stamp."""
         return _digest(self.to_json())
 
     def render(self) -> str:
-        """Return the manifest as its file holds it."""
+        """Return the text of the manifest file."""
         return json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
 
     def with_output(self, output: Output) -> "Manifest":
-        """Return the manifest of what was written; its digest is the same."""
+        """Return the manifest with the written files; its digest does not change."""
         return self.model_copy(update={"output": output})
 
 
 class Verification(Record):
-    """The verdict of `loco verify`, as `loco.verification/1`; failures in words."""
+    """The result of `loco verify`: `loco.verification/1`. Each failure is a sentence."""
 
     schema_: Literal["loco.verification/1"] = Field("loco.verification/1", alias="schema")
     ok: bool
@@ -345,15 +365,15 @@ class Verification(Record):
 
     @classmethod
     def of(cls, failures: "tuple[str, ...] | list[str]") -> "Verification":
-        """Return the verdict on these failures."""
+        """Return the result for a list of failures."""
         return cls(ok=not failures, failures=tuple(failures))
 
 
 class Restoration(Record):
     """
-    A base brought back, as `loco.undo/1`; every file's hash is the one that the base had.
+    A restored base: `loco.undo/1`. Every file has the same hash as in the base.
 
-    `left_out` are the pickles and other weights that the base had and the output did not keep.
+    `left_out` lists weights of the base that the output lacks, mostly pickles.
     """
 
     schema_: Literal["loco.undo/1"] = Field("loco.undo/1", alias="schema")
@@ -363,7 +383,7 @@ class Restoration(Record):
 
 
 def _digest(document: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a manifest document without the keys that the stamp leaves out."""
+    """Return the SHA-256 of a manifest document without the keys in `_NOT_STAMPED`."""
     kept = {key: value for key, value in document.items() if key not in _NOT_STAMPED}
     canonical = json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
@@ -371,5 +391,5 @@ def _digest(document: Mapping[str, Any]) -> str:
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key is repeated")
     return dict(pairs)

@@ -1,8 +1,8 @@
 """
-The methods of editing and of localizing, one row each: name, paper, and what tells them apart.
+Registry of the methods for editing and for localizing.
 
-A recipe and the command line take their choices from here, in this order. A new method is a row
-and the module that it names; the module is imported when the method runs.
+Recipes and the command line offer these methods in this order. To add a method, add a row here and
+write its module. The module is imported when the method runs.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,11 +15,17 @@ class EditMethod:
     """
     A method that solves for new weights: `EDIT_METHODS["locoedit"]`.
 
-    `site` is what it changes: keys and values of layers, or the first self-attention of every text
-    encoder. `auto_ridge` is the ridge of `ridge: auto`, and `ladder` has the ridges that a measured
-    strength tries, gentlest first, none where there is no strength to measure; both are spelled as
-    in a recipe. `settings` are the keys of a recipe's `edit` that no other method reads. `module`
-    has functions `check`, `tensors` and `solve`, whose form is in `editing.methods`.
+    Attributes:
+        name: The name in recipes and on the command line.
+        paper: The address of the paper.
+        site: The edited weights: the key and value projections of layers, or the first
+            self-attention of every text encoder.
+        module: The module with the functions `check`, `tensors` and `solve`; their signatures are
+            in `editing.methods`.
+        auto_ridge: The ridge of `ridge: auto`, in recipe notation.
+        ladder: The ridges that a measured strength tries, weakest edit first; empty if the method
+            has no strength to measure.
+        settings: The keys of `edit` in a recipe that only this method reads.
     """
 
     name: str
@@ -34,13 +40,17 @@ class EditMethod:
 @dataclass(frozen=True)
 class LocalizeMethod:
     """
-    A method that finds where a concept is: `LOCALIZE_METHODS["locogen"]`.
+    A method that localizes a concept: `LOCALIZE_METHODS["locogen"]`.
 
-    `finds` is what it names: layers, neurons of layers, or states of the running model. `settings`
-    are the keys of a recipe's `localize` that it reads. `takes_layers` tells that layers can be
-    named for it instead of looked for, `ranks` that it answers from a ranking of the layers and
-    tries few windows. `module` has functions `check`, `cost` and `run`, whose form is in
-    `localizing.methods`.
+    Attributes:
+        name: The name in recipes and on the command line.
+        paper: The address of the paper.
+        finds: The result: layers, neurons of layers, or states of the running model.
+        module: The module with the functions `check`, `cost` and `run`; their signatures are in
+            `localizing.methods`.
+        settings: The keys of `localize` in a recipe that the method reads.
+        takes_layers: True if the user can name layers instead of searching for them.
+        ranks: True if the method ranks layers and tries few windows.
     """
 
     name: str
@@ -52,9 +62,9 @@ class LocalizeMethod:
     ranks: bool = False
 
 
-# on concepts of `tiny`, by `python -m tests.benchmarks.edits --choosing`: of 0.01 and of 0.1 and
-# 0.3 times the keys' norm none forgot or kept more on eight of them, and neighbours begin to drift
-# at 0.3; a ladder has steps of about half a decade, a decade to both sides of the constant
+# `python -m tests.benchmarks.edits --choosing` on eight concepts of `tiny`: ridges of 0.01, 0.1
+# and 0.3 times the keys' norm forgot and kept equally well. Neighbours begin to drift at 0.3. The
+# ladder extends a decade to both sides of the constant, in steps of about half a decade.
 LOCOEDIT = EditMethod(
     "locoedit",
     paper="https://arxiv.org/abs/2405.01008",
@@ -64,8 +74,9 @@ LOCOEDIT = EditMethod(
     ladder=("1.0x", "0.3x", "0.1x", "0.03x", "0.01x"),
     settings=("pooled",),
 )
-# at 0.01, 0.1 and 1 times the keys' norm all of six concepts are forgotten and neighbours of three
-# drift; at 3 and 10 three of the six were forgotten as well, and no neighbour drifted
+# The same benchmark on six concepts: at 0.01, 0.1 and 1 times the keys' norm, all six were
+# forgotten, and neighbours of three drifted. At 3 and 10, three were forgotten, and no neighbour
+# drifted.
 DIFFQUICKFIX = EditMethod(
     "diffquickfix",
     paper="https://arxiv.org/abs/2310.13730",
@@ -118,7 +129,7 @@ FIND_NEURONS = LocalizeMethod(
     paper="https://arxiv.org/abs/2405.01008",
     finds="neurons",
     module="loco_cli.localizing.neurons",
-    settings=LOCOGEN.settings,  # of the search for layers where none are named
+    settings=LOCOGEN.settings,  # the search finds layers if the user names none
     takes_layers=True,
 )
 
@@ -126,7 +137,7 @@ LOCALIZE_METHODS: Mapping[str, LocalizeMethod] = {
     method.name: method for method in (LOCOGEN, CONTRIBUTION, CAUSAL_TRACE, FIND_NEURONS)
 }
 
-if TYPE_CHECKING:  # a type checker knows no names that a program puts together
+if TYPE_CHECKING:  # type checkers reject a Literal that is built at run time
     EditMethodName: TypeAlias = str
     LocalizeMethodName: TypeAlias = str
 else:
@@ -135,6 +146,6 @@ else:
 
 
 def join_choices(names: Iterable[str]) -> str:
-    """Return names as a sentence lists its choices: "locoedit, diffquickfix or neurons"."""
+    """Join names with commas and a final "or": "locoedit, diffquickfix or neurons"."""
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last

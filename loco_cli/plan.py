@@ -1,4 +1,4 @@
-"""The plan of a command as `loco.plan/1`: printed by `--dry-run`, before anything is loaded."""
+"""The plan of a command, `loco.plan/1`: `--dry-run` prints it before any weights are loaded."""
 
 import os
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from loco_cli.records import Record
 
 class PlannedEdit(Record):
     """
-    One edit and where it will be made: `layers` is None where a localization has to find them, and
-    empty where the edit is one of the text encoder.
+    A planned edit of one concept.
 
-    `module_paths` stand beside the layers, in the same order.
+    `layers` is None if a localization has to find them, and empty for a text-encoder edit.
+    `module_paths` has one path per layer, in the same order.
     """
 
     kind: str
@@ -35,7 +35,7 @@ class PlannedEdit(Record):
         layers: Sequence[int] | None,
         module_paths: Sequence[str],
     ) -> "PlannedEdit":
-        """Return the edit of a concept; `module_paths` are those of all layers of the model."""
+        """Return the edit of a concept; `module_paths` has the paths of all layers of the model."""
         return cls(
             kind=concept.kind,
             subject=concept.subject,
@@ -48,14 +48,14 @@ class PlannedEdit(Record):
 
 
 class PlannedRuns(Record):
-    """Pictures to be made: `PlannedRuns(n_pictures=272, unet_evaluations=10880)`."""
+    """Pictures to generate: `PlannedRuns(n_pictures=272, unet_evaluations=10880)`."""
 
     n_pictures: int
     unet_evaluations: int
 
     @classmethod
     def of(cls, n_pictures: int, sampling: tuple[int, float]) -> "PlannedRuns":
-        """Return the price of pictures at so many steps and that guidance, which doubles it."""
+        """Return the cost of pictures for (steps, guidance); guidance above 1 doubles the cost."""
         steps, guidance = sampling
         n_samples = n_pictures * steps * (2 if guidance > 1 else 1)
         return cls(n_pictures=n_pictures, unet_evaluations=n_samples)
@@ -63,13 +63,18 @@ class PlannedRuns(Record):
 
 class Plan(Record):
     """
-    A command's plan: model, edits, pictures to make, tensors to change, files to write.
+    The plan of a command: `loco.plan/1`.
 
-    `localize` are the pictures that find the layers, at most, `strength` those that choose how
-    strong the edit is, at most; `pictures` those that are the result or are judged. `path` is
-    relative to where the command runs. `form` is that of an edit's output; `limits` are sentences
-    on what the edit of this model cannot reach; `texts` is the model whose text encoders an edit
-    reads prompts with, None if it is the model itself.
+    Attributes:
+        path: The path of the model, relative to the current folder.
+        localize: An upper bound on the pictures that find the layers.
+        strength: An upper bound on the pictures that choose the strength of the edit.
+        pictures: The pictures of the result or of the evaluation.
+        tensors: The names of the tensors to change.
+        form: The form of the output of an edit.
+        output_bytes: The size of the output.
+        limits: Sentences about the paths of the prompt that the edit cannot change.
+        texts: The model that lends its text encoders; None if the model has its own.
     """
 
     schema_: Literal["loco.plan/1"] = Field("loco.plan/1", alias="schema")
@@ -91,7 +96,7 @@ class Plan(Record):
 
 
 def relative_path(path: Path) -> str:
-    """Return a path from where the command runs; of another drive of Windows its last part."""
+    """Return a path relative to the current folder, or its name if it is on another drive."""
     try:
         return Path(os.path.relpath(path)).as_posix()
     except ValueError:

@@ -1,4 +1,4 @@
-"""The base of every document record and recipe section."""
+"""Base classes of all document records and recipe sections."""
 
 from typing import Any, ClassVar
 
@@ -6,19 +6,19 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 
 class Record(BaseModel):
-    """A part of a document: frozen, unknown keys refused, no NaN or infinity."""
+    """A frozen part of a document that rejects unknown keys, NaN and infinity."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
     )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the document as plain values, keys in the order of the fields."""
+        """Return the document as plain values, with keys in field order."""
         return self.model_dump(mode="json", by_alias=True)
 
 
 class SparseRecord(Record):
-    """A record whose document lacks the keys in `omitted_if_none` where they hold None."""
+    """A record whose document omits the keys in `omitted_if_none` if they are None."""
 
     omitted_if_none: ClassVar[frozenset[str]] = frozenset()
 

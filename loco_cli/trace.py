@@ -1,4 +1,4 @@
-"""The result of causal tracing: a score per restored state, as `loco.trace/1`."""
+"""Results of causal tracing: the scores of restored states, and the document `loco.trace/1`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,9 +18,11 @@ class TraceScore(Record):
     """
     The mean score of restoring one state, over prompts and seeds.
 
-    `token` names the positions that were restored, None in the UNet. `index` counts the states of
-    a kind in execution order; in a text encoder it is the block. `indirect_effect` is the mean of
-    restored less corrupted, image by image, and has a standard error of its own.
+    Attributes:
+        token: The restored tokens; None in the UNet.
+        index: The index among states of this kind in execution order; the block in a text encoder.
+        indirect_effect: The mean over images of the restored score minus the corrupted score.
+        indirect_effect_stderr: The standard error of that mean.
     """
 
     component: str
@@ -38,9 +40,9 @@ class TraceScore(Record):
 
 class Trace(Record):
     """
-    Clean, corrupted and restored scores of a concept, as `loco.trace/1`.
+    The clean, corrupted and restored scores of a concept: `loco.trace/1`.
 
-    Scores are CLIP scores against the source prompt. `noise` counts standard deviations of the
+    Scores are CLIP scores against the source prompt. `noise` is in standard deviations of the
     word embeddings.
     """
 
@@ -65,29 +67,29 @@ class Trace(Record):
 
     @property
     def total_effect(self) -> float:
-        """The score that the noise takes, clean less corrupted."""
+        """The clean score minus the corrupted score."""
         return self.clean_score - self.corrupted_score
 
     @property
     def is_degraded(self) -> bool:
-        """True if the noise takes more than the scores scatter."""
+        """True if the total effect exceeds two standard errors of the scores."""
         return self.total_effect > 2 * max(self.clean_stderr, self.corrupted_stderr)
 
     def share(self, score: TraceScore) -> float | None:
-        """Return how much of what the noise takes a state gives back; None if it takes nothing."""
+        """Return the share of the total effect that a state restores; None without an effect."""
         return score.indirect_effect / self.total_effect if self.total_effect > 0 else None
 
     def ranked(self) -> tuple[TraceScore, ...]:
         """
-        Return the scores from best to worst by their indirect effect; equals keep their order.
+        Return the scores from best to worst by their indirect effect; equal ones keep their order.
 
-        By `score` the order is the same where every prompt has the place. A place that only some
-        have would be ranked by those prompts.
+        `score` would give the same order if every prompt had every token. A token that only some
+        prompts have would be ranked by these prompts.
         """
         return tuple(sorted(self.scores, key=lambda one: one.indirect_effect, reverse=True))
 
     def best(self) -> TraceScore:
-        """Return the state that restores most."""
+        """Return the score of the state with the largest indirect effect."""
         return self.ranked()[0]
 
 
@@ -101,7 +103,7 @@ class Traces(Record):
 @dataclass(frozen=True)
 class TracedStrip:
     """
-    A prompt's pictures as PNG with their scores: clean, corrupted, and the best state restored.
+    The PNG pictures and scores of a prompt: clean, corrupted, and with the best state restored.
     """
 
     prompt: str
@@ -116,13 +118,13 @@ class TracedStrip:
 
 @dataclass(frozen=True)
 class TraceRun:
-    """A trace beside its pictures, which no document holds."""
+    """A trace and its pictures."""
 
     trace: Trace
     strips: tuple[TracedStrip, ...] = ()
 
 
 def mean_and_errors(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return mean, standard deviation of the sample, and standard error of the mean."""
+    """Return the mean, the sample standard deviation, and the standard error of the mean."""
     std = stdev(values) if len(values) > 1 else 0.0
     return fmean(values), std, std / len(values) ** 0.5

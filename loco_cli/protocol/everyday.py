@@ -1,9 +1,8 @@
 """
-Everyday prompts that no edit is about: some are preserved, some measure drift, some judge.
+Everyday prompts, which are unrelated to the edited concepts.
 
-Eighty things in four places, as the papers asked of COCO's, are 320 prompts. An edit preserves a
-few of them, its drift is measured on others, and an evaluation draws others still. None of them
-names what the edit is about.
+The bank has 320 prompts: eighty things in four places, like the COCO captions in the papers. An
+edit preserves some of them. Others measure its drift, and an evaluation generates others again.
 """
 
 import re
@@ -11,14 +10,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 
-_STRIDE = 7  # prime to the number of things, so that none comes twice before all have come
-# on 36 edits of `tiny` the drift of 16 prompts was within a sixth of that of 40, and to encode 16
-# is a third of what an edit of SDXL in the paper's form encodes, where 40 were four fifths
+_STRIDE = 7  # coprime to the number of things, so that each is used once before any repeats
+# On 36 edits of `tiny`, the drift of 16 prompts differed by at most a sixth from that of 40. For
+# SDXL in the paper's form, 16 prompts are a third of all prompts to encode, and 40 four fifths.
 N_DRIFT_PROMPTS = 16
-N_JUDGED_PROMPTS = 4  # prompts of which an evaluation makes pictures
-# after fourteen edits of three styles of `tiny` that preserved 16 everyday prompts, the values of
-# 0.99 of the prompts in other words were nearest to those of what they should be, and of 0.995 of
-# those of neighbours: without such prompts 0.95 and 0.98, with 64 of them 0.96 and 1.00
+N_JUDGED_PROMPTS = 4  # everyday prompts that an evaluation generates
+# Fourteen edits of three styles of `tiny`: the share of held-out wordings, and of neighbours, with
+# values nearest to their intended prompt. 16 everyday prompts: 0.99 and 0.995; none: 0.95 and 0.98;
+# 64: 0.96 and 1.00.
 N_PRESERVED_PROMPTS = 16
 
 _PLACES = ("on a beach", "in a city street", "in the snow", "on a wooden table")
@@ -39,11 +38,12 @@ _THINGS = """
 @dataclass(frozen=True)
 class EverydayPrompts:
     """
-    The everyday prompts of one edit by their use; no prompt has two uses.
+    The everyday prompts of one edit by use, without overlap.
 
-    The edit keeps those in `preserved`. Those in `drift` tell before anything is written how far
-    the edit moves what it is not about. An evaluation draws those in `judged`, of which none is
-    about a thing that `preserved` is about.
+    Attributes:
+        preserved: The prompts that the edit preserves.
+        drift: The prompts that measure the drift of the edit before it is written.
+        judged: The prompts that an evaluation generates. They share no thing with `preserved`.
     """
 
     preserved: tuple[str, ...]
@@ -61,10 +61,12 @@ def split_everyday(
     """
     Return the everyday prompts of an edit.
 
-    `edited` are the names that the edit is about and `near` also those of their neighbours, which
-    no prompt holds that is preserved or judged. A preserved prompt holds none of the names `tested`
-    either, which an evaluation asks after. `listed` are the prompts of the recipe itself, which
-    have their use already.
+    Args:
+        edited: The names of the edited concepts; no prompt contains one.
+        near: The names of the edited concepts and their neighbours; no preserved or judged prompt
+            contains one.
+        tested: The names in the evaluation prompts; no preserved prompt contains one.
+        listed: The prompts of the recipe itself, which are not used twice.
     """
     drift = drift_prompts(edited)
     judged = _unrelated_prompts(near, N_JUDGED_PROMPTS, but=(*listed, *drift))
@@ -74,13 +76,13 @@ def split_everyday(
 
 
 def drift_prompts(edited: Collection[str], preserved: Collection[str] = ()) -> tuple[str, ...]:
-    """Return the prompts on which an edit's drift is measured, about nothing that it preserves."""
+    """Return the prompts that measure drift; they share no thing with `preserved`."""
     return _about_others(_unrelated_prompts(edited, N_DRIFT_PROMPTS), preserved)
 
 
 @cache
 def _bank() -> tuple[str, ...]:
-    """Return all prompts: every thing in its first place, then every thing in its next."""
+    """Return all prompts: every thing in its first place, then in its next place, and so on."""
     return tuple(
         f"a photo of {'an' if thing[0] in 'aeiou' else 'a'} {thing} "
         f"{_PLACES[(turn + place) % len(_PLACES)]}"
@@ -93,16 +95,16 @@ def _unrelated_prompts(
     names: Collection[str], n: int = N_DRIFT_PROMPTS, *, but: Collection[str] = ()
 ) -> tuple[str, ...]:
     """
-    Return `n` prompts of the bank, of things far apart in it, none that holds one of these names.
+    Return `n` prompts of the bank that contain none of `names`, spread over its things.
 
-    Prompts that are in `but` are left out; about the same thing in another place there may be some.
+    Prompts in `but` are excluded; other prompts about the same things are not.
     """
     left = [prompt for prompt in _naming_none(_bank(), names) if prompt not in but]
     return tuple(dict.fromkeys(left[i * _STRIDE % len(left)] for i in range(min(n, len(left)))))
 
 
 def _naming_none(prompts: Collection[str], names: Collection[str]) -> tuple[str, ...]:
-    """Return the prompts that hold none of these names."""
+    """Return the prompts that contain none of `names`."""
     words = "|".join(re.escape(name) for name in names if name)
     about = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE) if words else None
     return tuple(prompt for prompt in prompts if not (about and about.search(prompt)))
@@ -110,9 +112,10 @@ def _naming_none(prompts: Collection[str], names: Collection[str]) -> tuple[str,
 
 def _about_others(prompts: Collection[str], things: Collection[str]) -> tuple[str, ...]:
     """
-    Return the prompts of the bank that are about none of the things that others of it are about.
+    Return the prompts of the bank that share no thing with the prompts in `things`.
 
-    A causal encoder reads what begins alike as the same: "a photo of a train" is in both.
+    Two prompts about a train begin with "a photo of a train", and a causal encoder computes the
+    same states for a common beginning.
     """
     thing_of = {prompt: i % len(_things()) for i, prompt in enumerate(_bank())}
     taken = {thing_of[one] for one in things if one in thing_of}

@@ -1,12 +1,12 @@
-"""The seeds of pictures: those that choose an edit, and those that judge it."""
+"""Seeds of pictures: those that choose an edit, and those that judge it."""
 
 _FIRST_EVALUATE_SEED = 1000
-MAX_SEEDS = _FIRST_EVALUATE_SEED  # with more, a picture would judge an edit that it has chosen
-STRENGTH_SEEDS = (100, 101)  # of the pictures that choose how strong an edit is
+MAX_SEEDS = _FIRST_EVALUATE_SEED  # with more, the same seed would choose and judge an edit
+STRENGTH_SEEDS = (100, 101)  # seeds of the pictures that choose the strength of an edit
 
 
 def localize_seeds(n: int) -> tuple[int, ...]:
-    """Return the `n` seeds that layers, neurons and states are looked for with: 0, 1, ..."""
+    """Return the `n` seeds of a localization: 0, 1, ..."""
     return tuple(range(n))
 
 

@@ -1,9 +1,9 @@
 """
-Prompt templates as strings: the defaults, filling a slot, taking a style's words out.
+Prompt templates: the defaults, and functions that fill slots and remove style words.
 
 A template is a prompt with a slot: `{subject}` in source prompts, `{to}` in target prompts.
-Filling is literal: `to: a dog` makes "a photo of a dog", `to: dog` makes "a photo of dog".
-Only a doubled article is dropped, so that "a {subject}" and "a cat" give "a cat".
+Slots are filled literally: `to: a dog` gives "a photo of a dog", `to: dog` gives "a photo of dog".
+Only a doubled article is dropped: "a {subject}" and "a cat" give "a cat".
 """
 
 import re
@@ -16,7 +16,7 @@ from loco_cli.errors import ConceptError
 Kind = Literal["style", "object", "fact"]
 
 LOCALIZE_TEMPLATES: dict[Kind, tuple[str, ...]] = {
-    # nothing but a style in them: what else a prompt named, its target would lack as well
+    # no motif: the target `a {to}` would lack it, and the swap would remove more than the style
     "style": (
         "a painting in the style of {subject}",
         "a picture in the style of {subject}",
@@ -61,10 +61,10 @@ EDIT_TEMPLATES: dict[Kind, tuple[str, ...]] = {
     ),
 }
 
-# known things of kinds that no edit is about, which are preserved
+# preserve known things of kinds that the recipe does not edit
 PRESERVE_TEMPLATES = ("a photo of {subject}", "a painting of {subject}")
 
-# to judge whether a concept is forgotten: other objects and wordings than those above
+# judge whether a concept is forgotten, with other objects and wordings than above
 FORGET_TEMPLATES: dict[Kind, tuple[str, ...]] = {
     "style": (
         "a drawing of a dog in the style of {subject}",
@@ -85,7 +85,7 @@ FORGET_TEMPLATES: dict[Kind, tuple[str, ...]] = {
         "a small picture of {subject}",
     ),
 }
-# to choose how strong an edit is: none of the above, and again other objects
+# choose the strength of an edit, with other templates and objects again
 VALIDATE_TEMPLATES: dict[Kind, tuple[str, ...]] = {
     "style": (
         "an image of a fish in the style of {subject}",
@@ -118,7 +118,7 @@ VALIDATE_TEMPLATES: dict[Kind, tuple[str, ...]] = {
         "a nice photo of {subject}",
     ),
 }
-# to judge whether other concepts are kept
+# judge whether other concepts are kept
 KEEP_TEMPLATES: dict[Kind, tuple[str, ...]] = {
     kind: templates[:2] for kind, templates in FORGET_TEMPLATES.items()
 }
@@ -143,7 +143,7 @@ _LEFTOVERS = frozenset(("a", "an", "the", "in", "of", "by", "with", "and"))
 
 
 def fill(template: str, slot: str, value: str) -> str:
-    """Return `template` with `{slot}` replaced by `value`; a doubled article is dropped."""
+    """Return `template` with `value` in place of `{slot}`, without a doubled article."""
     marker = "{" + slot + "}"
     if _ARTICLE.match(value):
         template = re.sub(rf"\b(?:a|an|the)\s+{re.escape(marker)}", marker, template, flags=re.I)
@@ -152,7 +152,7 @@ def fill(template: str, slot: str, value: str) -> str:
 
 def without_style(template: str, to: str) -> str:
     """
-    Return a style template without its style words, or `to` where nothing is left.
+    Return a style template without its style words, or `to` if no other words remain.
 
     "a painting of a house in the style of {subject}" gives "a painting of a house", and
     "a {subject} oil painting" gives "an oil painting".
@@ -165,36 +165,36 @@ def without_style(template: str, to: str) -> str:
 
 
 def requests_style(prompt: str, name: str) -> bool:
-    """Whether a prompt asks for the style of `name`, and does not just show who that is."""
+    """Return True if a prompt asks for the style of `name`, not for a picture of that person."""
     who = re.escape(bare_name(name))
-    told = rf"(?:(?:style|manner|look)\s+of|by)\s+(?:the\s+\w+\s+)?{who}\b"
-    asked = rf"\b{told}|\b{who}(?:'s)?[\s-]+styled?\b"
-    return re.search(asked, tidy(prompt).casefold()) is not None
+    style_of = rf"(?:(?:style|manner|look)\s+of|by)\s+(?:the\s+\w+\s+)?{who}\b"
+    pattern = rf"\b{style_of}|\b{who}(?:'s)?[\s-]+styled?\b"
+    return re.search(pattern, tidy(prompt).casefold()) is not None
 
 
 def check_templates(sources: Sequence[str], targets: Sequence[str]) -> None:
-    """Raise ConceptError where a template has the wrong slots, or the counts do not fit."""
+    """Raise ConceptError if a template has a wrong slot, or the counts do not match."""
     for source in sources:
         if "{subject}" not in source:
             raise ConceptError(f"source prompt `{source}` has no `{{subject}}`")
     for template, slot in (*((s, "subject") for s in sources), *((t, "to") for t in targets)):
         for found in re.findall(r"\{\w*\}", template):
             if found != "{" + slot + "}":
-                raise ConceptError(f"prompt `{template}` has a slot `{found}`, not `{{{slot}}}`")
+                raise ConceptError(f"prompt `{template}` has the slot `{found}`, not `{{{slot}}}`")
     if len(targets) not in (0, 1, len(sources)):
         raise ConceptError(
-            f"{len(targets)} target prompts do not fit {len(sources)} source prompts",
-            "give one for all, or as many as there are source prompts",
+            f"{len(targets)} target prompts do not match {len(sources)} source prompts",
+            "give one target prompt for all, or one per source prompt",
         )
 
 
 def bare_name(name: str) -> str:
-    """Return `name` without case, doubled spaces and leading article: "A Cat" is "cat"."""
+    """Return `name` in lower case, without leading article and extra spaces: "A Cat" is "cat"."""
     return _ARTICLE.sub("", tidy(normalize("NFC", name)).casefold())
 
 
 def tidy(text: str) -> str:
-    """Return `text` with every run of white space as one space, and none at the ends."""
+    """Return `text` with single spaces, stripped."""
     return " ".join(text.split())
 
 

@@ -1,6 +1,6 @@
 """
-Recipes: YAML to frozen records and back, and the catalog that finds them.
+Recipes: conversion between YAML and frozen records, and the catalog of recipes.
 
-`load_recipe` of `load.py` reads the text of a file, `read_recipe` of `catalog.py` takes whatever a
-command was given.
+`load_recipe` in `load.py` parses the text of a file. `read_recipe` in `catalog.py` resolves the
+argument of a command: a path, a catalog name, or text.
 """

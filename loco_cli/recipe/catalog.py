@@ -1,8 +1,8 @@
 """
-The catalog: recipes that ship and the user's own, found by name.
+The catalog of shipped recipes and of the user's own.
 
-What a command calls RECIPE or CONCEPT is an existing file, a name of the catalog, or text, in
-this order. The user's recipes stand before shipped ones of the same name.
+The argument RECIPE or CONCEPT of a command is an existing file, a catalog name, or text, in this
+order. A recipe of the user hides a shipped recipe of the same name.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ import platformdirs
 from loco_cli.errors import RecipeError, UnknownName
 from loco_cli.recipe.tree import MAX_BYTES, Tree, read_tree
 
-if TYPE_CHECKING:  # records take a tenth of a second, which a list of names does not need
+if TYPE_CHECKING:  # importing records takes a tenth of a second, and a list of names needs none
     from loco_cli.concept import ConceptKind
     from loco_cli.recipe.load import Override
     from loco_cli.recipe.record import Recipe
 
 _Origin = Literal["shipped", "yours"]
 _SUFFIXES = (".yaml", ".yml")
-_LIST = "`loco recipes list` shows the catalog"
+_LIST_HINT = "`loco recipes list` shows the catalog"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class CatalogEntry:
     origin: _Origin
 
     def read(self) -> Tree:
-        """Return the keys and values of the file as they stand; raises RecipeError."""
+        """Return the tree of the file without validation; raises RecipeError."""
         return read_tree(_read_text(self.path), str(self.path))
 
     def load(self, overrides: "Sequence[Override]" = ()) -> "Recipe":
@@ -46,14 +46,14 @@ class CatalogEntry:
 
 
 def _shipped_folder() -> Path:
-    """Return the folder of shipped recipes: in the package, or beside it in a source checkout."""
+    """Return the folder of shipped recipes: in the package, or next to it in a source checkout."""
     package = Path(__file__).parents[1]
     installed = package / "_recipes"
     return installed if installed.is_dir() else package.parent / "recipes"
 
 
 def user_folder() -> Path:
-    """Return the folder of the user's own recipes; it need not exist."""
+    """Return the folder of the user's own recipes; it may not exist."""
     return platformdirs.user_config_path("loco", appauthor=False) / "recipes"
 
 
@@ -69,17 +69,22 @@ def entries() -> tuple[CatalogEntry, ...]:
 
 
 def find(name: str) -> CatalogEntry:
-    """Return the entry of a name; raises UnknownName with the nearest."""
+    """
+    Return the catalog entry of a name.
+
+    Raises:
+        UnknownName: The catalog lacks the name; the hint has the closest one.
+    """
     known = {entry.name: entry for entry in entries()}
     if name in known:
         return known[name]
     close = get_close_matches(name, known, n=1)
-    hint = f"did you mean `{close[0]}`?" if close else _LIST
+    hint = f"did you mean `{close[0]}`?" if close else _LIST_HINT
     raise UnknownName(f"unknown recipe `{name}`", hint)
 
 
 def _read_text(path: Path) -> str:
-    """Return the text of a recipe file, line ends as they are; raises RecipeError."""
+    """Return the text of a recipe file with its own line ends; raises RecipeError."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -100,10 +105,24 @@ def read_recipe(
     overrides: "Sequence[Override]" = (),
 ) -> "Recipe":
     """
-    Return the recipe that a command names: an existing path, a catalog name, or text.
+    Return the recipe of an argument: an existing path, a catalog name, or text.
 
-    For a file, `kind`, `to` and the templates are overrides of its single edit. Raises
-    RecipeError, ConceptError, or UnknownName for what looks like a name and is none.
+    Args:
+        argument: The argument of the command.
+        kind: The kind of the concept. For a file it overrides the kind of its single edit; so do
+            the next three arguments.
+        to: The target of the concept.
+        sources: Source templates with `{subject}`.
+        targets: Target templates with `{to}`.
+        overrides: Keys that the command line sets.
+
+    Raises:
+        RecipeError: The recipe is invalid or cannot be read.
+        ConceptError: The text is not a valid concept.
+        UnknownName: The argument looks like a catalog name, but the catalog lacks it.
+
+    Example:
+        `read_recipe("van gogh style", to="painting")`
     """
     from loco_cli.recipe.load import Override, load_recipe, recipe_from_text
 
@@ -121,25 +140,25 @@ def read_recipe(
     if entry:
         return entry.load(changes)
     if kind is None:
-        _refuse_what_is_no_text(argument, path)
+        _check_is_text(argument, path)
     return recipe_from_text(
         argument, kind=kind, to=to, sources=sources, targets=targets, overrides=overrides
     )
 
 
-def _refuse_what_is_no_text(argument: str, path: Path) -> None:
-    """Raise where an argument is meant as a file or a name: a typo is not taken as words."""
+def _check_is_text(argument: str, path: Path) -> None:
+    """Raise an error if the argument looks like a mistyped file or catalog name."""
     if argument and len(argument) < 256 and path.is_dir():
-        hint = f"`--kind object` makes it the subject `{argument}`"
+        hint = f"to use `{argument}` as a subject, add `--kind object`"
         raise RecipeError(f"recipe `{argument}` is a folder", hint)
     if path.suffix in _SUFFIXES or len(path.parts) > 1:
         known = any(entry.name == path.stem for entry in entries())
-        hint = f"the catalog has `{path.stem}`" if known else _LIST
-        raise RecipeError(f"no such recipe `{argument}`", hint)
+        hint = f"the catalog has `{path.stem}`" if known else _LIST_HINT
+        raise RecipeError(f"recipe `{argument}` does not exist", hint)
     names = [entry.name for entry in entries()]
     close = get_close_matches(argument, names, n=1, cutoff=0.8)
     if close:
-        hint = f"did you mean `{close[0]}`? with `--kind` it is a subject"
+        hint = f"did you mean `{close[0]}`? to use it as a subject, add `--kind`"
         raise UnknownName(f"unknown recipe `{argument}`", hint)
     if "_" in argument:
         find(argument)
@@ -148,7 +167,7 @@ def _refuse_what_is_no_text(argument: str, path: Path) -> None:
 def _is_file(path: Path) -> bool:
     try:
         return path.exists() and not path.is_dir()
-    except OSError:  # words can be longer than any file name
+    except OSError:  # text can be too long for a file name
         return False
 
 

@@ -1,10 +1,10 @@
 """
-From text to a Recipe and back: read, lay options over it, validate, and write the file again.
+Loading of recipes: parse the text, apply overrides, validate, and render the file again.
 
-A key that is set from outside the file (`--set edit.ridge=0.1`, or an option such as `--ridge 0.1`)
-is dotted and may count into a list: `edits.1.subject`. The keys of an edit may stand alone where
-there is one edit: `subject`. Setting `edit.layers` drops `edit.layer_range`, and the other way
-round, since they say the same thing.
+The command line overrides a key with `--set edit.ridge=0.1` or an option such as `--ridge 0.1`.
+Keys are dotted, with indices into lists: `edits.1.subject`. If a recipe has one edit, its keys need
+no prefix: `subject`. `edit.layers` and `edit.layer_range` exclude each other, so setting one
+removes the other.
 """
 
 import re
@@ -32,14 +32,14 @@ from loco_cli.recipe.record import EditEntry, Recipe, RecipeDocument
 from loco_cli.recipe.tree import KeyPath, RecipeLoader, Tree, read_tree
 from loco_cli.recipe.validation import error_at, recipe_error
 
-# their values are words even where YAML would see a number or a boolean
+# values of these keys are text even if YAML would parse a number or a boolean
 _TEXT_KEYS = frozenset({"title", "model", "subject", "to", "was"})
-_RIVALS: dict[KeyPath, KeyPath] = {
+_EXCLUDED_KEYS: dict[KeyPath, KeyPath] = {
     ("edit", "layers"): ("edit", "layer_range"),
     ("edit", "layer_range"): ("edit", "layers"),
 }
 _STARTER = """\
-# {name}: what this recipe is for, in a line or two.
+# {name}: describe the purpose of this recipe here.
 #
 # Try it:    loco edit {where} --dry-run
 # Run it:    loco edit {where}
@@ -47,25 +47,25 @@ _STARTER = """\
 
 loco: 1                        # format version
 title: Remove the style of Van Gogh
-model: tiny                    # a default; --model overrides it
+model: tiny                    # default model; --model overrides it
 
 edits:                         # one or more, solved together
   - kind: style                # style | object | fact
-    subject: van gogh          # the words that name it in a prompt
-    to: painting               # what it becomes; an object may go without
+    subject: van gogh          # its name in a prompt
+    to: painting               # its replacement; optional for an object
     # source: ["{{subject}}", "a painting in the style of {{subject}}"]
     # target: ["{{to}}", "a painting"]
     # aliases: [vincent]       # other names of the same thing
-    # was: queen elizabeth     # a fact's former answer
+    # was: queen elizabeth     # the former answer of a fact
 
 preserve: auto                 # auto | none | a list of subjects or prompts
-edit: {{layer_range: auto}}      # auto | published | [8, 10], which is layers 8 and 9
+edit: {{layer_range: auto}}      # auto | published | [8, 10] for layers 8 and 9
 tags: [style]
 """
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what either YAML 1.1 or 1.2 would take for more than a word."""
+    """A YAML dumper that quotes words with a special meaning in YAML 1.1 or 1.2."""
 
 
 for _first, _resolvers in RecipeLoader.yaml_implicit_resolvers.items():
@@ -75,7 +75,7 @@ for _first, _resolvers in RecipeLoader.yaml_implicit_resolvers.items():
 
 @dataclass(frozen=True)
 class Override:
-    """One key set from outside: `Override("edit.ridge", 0.1, origin="--ridge 0.1")`."""
+    """A key that the command line sets: `Override("edit.ridge", 0.1, origin="--ridge 0.1")`."""
 
     key: str
     value: Any
@@ -83,24 +83,31 @@ class Override:
 
     @classmethod
     def parse(cls, text: str) -> "Override":
-        """Return the override of `"edit.ridge=0.1"`; its value is YAML, or text for a text key."""
+        """
+        Return the override of `"edit.ridge=0.1"`; the value is YAML, or text for a text key.
+
+        Raises:
+            RecipeError: The text is not `KEY=VALUE`, or the value is not valid YAML.
+        """
         key, equals, value = text.partition("=")
         key, origin = key.strip(), f"--set {text}"
         if not key or not equals:
-            raise RecipeError(f"`{origin}` is no `KEY=VALUE`", "write it like `edit.ridge=0.1`")
+            raise RecipeError(f"`{origin}` is not `KEY=VALUE`", "write it like `edit.ridge=0.1`")
         if key.rpartition(".")[2] in _TEXT_KEYS:
             return cls(key, value.strip(), origin)
         try:
             return cls(key, read_tree(f"value: {value}", origin).values["value"], origin)
         except RecipeError as error:
-            raise RecipeError(f"`{origin}`: `{value}` is no value in YAML", error.hint) from None
+            raise RecipeError(
+                f"`{origin}`: `{value}` is not a valid YAML value", error.hint
+            ) from None
 
     @classmethod
     def of_options(cls, options: dict[str, tuple[str, Any]]) -> tuple["Override", ...]:
         """
-        Return the overrides of options, those that are None left out.
+        Return the overrides of all options that are not None.
 
-        `{"--ridge": ("edit.ridge", "0.01x")}` sets `edit.ridge`; errors name `--ridge`.
+        `{"--ridge": ("edit.ridge", "0.01x")}` sets `edit.ridge`, and errors name `--ridge`.
         """
         return tuple(
             cls(key, list(value) if isinstance(value, tuple) else value, option)
@@ -113,9 +120,16 @@ def load_recipe(
     text: str, where: str, overrides: Sequence[Override] = (), name: str | None = None
 ) -> Recipe:
     """
-    Return the recipe of a file's text; raises RecipeError with file, line and key.
+    Return the validated recipe of a text.
 
-    `where` is how errors call the file; `name` is its stem if not given.
+    Args:
+        text: The YAML text.
+        where: The file name for error messages.
+        overrides: Keys that the command line sets, applied in order.
+        name: The name of the recipe; default is the stem of `where`.
+
+    Raises:
+        RecipeError: The recipe is invalid; the message has file, line and key.
     """
     try:
         digest = sha256(text.encode()).hexdigest()
@@ -151,7 +165,19 @@ def recipe_from_text(
     """
     Return the recipe of a concept in words: "van gogh style" with `to="painting"`.
 
-    Its `text` is the file that would say the same, so that it can be saved and read again.
+    The `text` of the recipe is an equivalent YAML file, which can be saved and loaded again.
+
+    Args:
+        text: The concept, with or without its kind as the last word.
+        kind: The kind; if given, the whole text is the subject.
+        to: The target; default by kind.
+        sources: Source templates with `{subject}`.
+        targets: Target templates with `{to}`.
+        overrides: Keys that the command line sets.
+
+    Raises:
+        ConceptError: The text is not a valid concept.
+        RecipeError: An override is invalid.
     """
     found, subject = parse_concept(text, kind)
     concept = Concept.of(found, subject, _set_to(overrides) if to is None else to)
@@ -166,17 +192,17 @@ def recipe_from_text(
 
 
 def _slug(text: str) -> str:
-    """Return `text` as a file name: lower case, with `-` for whatever is no letter or digit."""
+    """Return `text` as a file name: lower case, with `-` between runs of letters and digits."""
     return re.sub(r"[\W_]+", "-", text.casefold()).strip("-") or "recipe"
 
 
 def render_recipe(recipe: Recipe) -> str:
-    """Return the file of a recipe, overrides and defaults written out."""
+    """Return the YAML text of a recipe, including overrides and defaults."""
     return _render_document(recipe.document())
 
 
 def render_starter(name: str, where: str | None = None) -> str:
-    """Return a commented recipe to start from; `where` is how to type it, if not its name."""
+    """Return a commented starter recipe; `where` is its path if the catalog does not have it."""
     return _STARTER.format(name=name, where=where or name)
 
 
@@ -190,7 +216,7 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def _render_document(document: dict[str, Any]) -> str:
-    """Return a recipe's keys as YAML, in their order, small mappings on one line."""
+    """Return a document as YAML, with keys in order and small mappings on one line."""
     return yaml.dump(
         document,
         Dumper=_Dumper,
@@ -202,7 +228,7 @@ def _render_document(document: dict[str, Any]) -> str:
 
 
 def _apply_overrides(tree: Tree, overrides: Sequence[Override]) -> Tree:
-    """Return the tree with all keys set, in order; the given tree is left as it is."""
+    """Return a copy of the tree with all overrides applied in order."""
     values, places = deepcopy(tree.values), dict(tree.places)
     for override in overrides:
         path = _path(values, override)
@@ -210,9 +236,9 @@ def _apply_overrides(tree: Tree, overrides: Sequence[Override]) -> Tree:
         places = {known: place for known, place in places.items() if known[: len(path)] != path}
         new = (path[:end] for end in range(1, len(path)) if path[:end] not in places)
         places |= {key: override.origin for key in (*new, path)}
-        rival = _RIVALS.get(path)
-        if rival and isinstance(section := values.get(str(rival[0])), dict):
-            section.pop(rival[1], None)
+        excluded = _EXCLUDED_KEYS.get(path)
+        if excluded and isinstance(section := values.get(str(excluded[0])), dict):
+            section.pop(excluded[1], None)
     return Tree(values, places)
 
 
@@ -225,7 +251,7 @@ def _path(values: dict[str, Any], override: Override) -> KeyPath:
     if isinstance(edits, list) and len(edits) != 1:
         raise RecipeError(
             f"`{override.origin}`: the recipe has {len(edits)} edits",
-            f"say which, counted from 0: `edits.0.{override.key}`",
+            f"add its index, counted from 0: `edits.0.{override.key}`",
         )
     return ("edits", 0, *path)
 
@@ -235,11 +261,11 @@ def _set(values: dict[str, Any], path: KeyPath, override: Override) -> None:
     for key, following in zip(path, (*path[1:], None), strict=True):
         if isinstance(here, list):
             if not isinstance(key, int) or key >= len(here):
-                raise RecipeError(f"`{override.origin}`: there is no `{override.key}`")
+                raise RecipeError(f"`{override.origin}`: `{override.key}` does not exist")
         elif isinstance(here, dict):
             here.setdefault(str(key), {})
         else:
-            raise RecipeError(f"`{override.origin}`: there is nothing below a single value")
+            raise RecipeError(f"`{override.origin}`: a single value has no keys")
         place = key if isinstance(here, list) else str(key)
         if following is None:
             here[place] = override.value
@@ -247,13 +273,13 @@ def _set(values: dict[str, Any], path: KeyPath, override: Override) -> None:
 
 
 def _set_to(overrides: Sequence[Override]) -> str | None:
-    """Return the target that `--set` gives the only edit, None where it gives none."""
+    """Return the target that `--set` gives to the only edit, or None."""
     keys = ("to", "edits.0.to")
     return next((str(one.value) for one in reversed(overrides) if one.key in keys), None)
 
 
-def _culprit(tree: Tree, index: int) -> KeyPath:
-    """Return the key of an edit that was set from outside, if any, else the edit."""
+def _key_to_blame(tree: Tree, index: int) -> KeyPath:
+    """Return the first key of an edit that the command line set, or else the edit."""
     inside = (path for path in tree.places if path[:2] == ("edits", index))
     set_outside = (path for path in inside if tree.places[path].startswith("--"))
     return next(set_outside, ("edits", index))
@@ -263,51 +289,54 @@ def _check_edits(document: RecipeDocument, tree: Tree) -> None:
     seen: dict[str, int] = {}
     for index, entry in enumerate(document.edits):
         try:
-            _ = entry.localize_pairs, entry.edit_pairs  # built here, and kept
+            _ = entry.localize_pairs, entry.edit_pairs  # cached properties that raise
         except ConceptError as error:
-            raise error_at(tree, _culprit(tree, index), error.message, error.hint) from None
+            raise error_at(tree, _key_to_blame(tree, index), error.message, error.hint) from None
         for name in entry.concept.names:
             if bare_name(name) in seen:
                 first = seen[bare_name(name)]
-                message = f"edits {first} and {index} are both of `{name}`"
+                message = f"edits {first} and {index} both edit `{name}`"
                 raise error_at(tree, ("edits", index, "subject"), message)
             seen[bare_name(name)] = index
 
 
 def _check_sources(document: RecipeDocument, tree: Tree) -> None:
-    """Raise RecipeError where one source prompt is to read as two different targets."""
+    """Raise RecipeError if one source prompt has two different targets."""
     seen: dict[str, tuple[int, str]] = {}
     for index, entry in enumerate(document.edits):
         for pair in entry.edit_pairs:
             first, target = seen.setdefault(tidy(pair.source).casefold(), (index, pair.target))
             if target != pair.target:
                 where = f"edit {index}" if first == index else f"edits {first} and {index}"
-                message = f"`{pair.source}` goes to `{target}` and to `{pair.target}` in {where}"
-                hint = "give it one target, or drop one of the two source prompts"
-                raise error_at(tree, _culprit(tree, index), message, hint)
+                message = (
+                    f"`{pair.source}` has the targets `{target}` and `{pair.target}` in {where}"
+                )
+                hint = "use one target, or remove one of the two source prompts"
+                raise error_at(tree, _key_to_blame(tree, index), message, hint)
 
 
 def _check_targets(document: RecipeDocument, tree: Tree) -> None:
-    """Raise RecipeError where one edit makes a thing of another that a second edit takes away."""
+    """Raise RecipeError if the target of one edit is the subject of another."""
     concepts = [entry.concept for entry in document.edits]
     for index, concept in enumerate(concepts):
         for other, gone in enumerate(concepts):
             if other != index and concept.to and any(same_name(concept.to, n) for n in gone.names):
-                message = f"edits {index} and {other} contradict: `{concept.subject}` goes to "
-                message += f"`{concept.to}`, and `{gone.subject}` to `{gone.to or 'nothing'}`"
-                hint = f"let edit {index} go where edit {other} does, or drop one"
-                raise error_at(tree, _culprit(tree, index), message, hint)
+                message = f"edits {index} and {other} contradict each other: `{concept.subject}` "
+                message += f"becomes `{concept.to}`, but `{gone.subject}` becomes "
+                message += f"`{gone.to or 'nothing'}`"
+                hint = f"give edit {index} the target of edit {other}, or remove one of them"
+                raise error_at(tree, _key_to_blame(tree, index), message, hint)
 
 
 def _check_preserve(document: RecipeDocument, tree: Tree) -> None:
-    """Raise RecipeError where a preserved subject or prompt is one that is edited."""
+    """Raise RecipeError if a preserved subject or prompt is also edited."""
     for entry in document.preserve if isinstance(document.preserve, tuple) else ():
         for edit in document.edits:
             sources = (pair.source for pair in (*edit.edit_pairs, *edit.localize_pairs))
             concept = edit.concept
             if concept.is_named(entry) or any(same_name(entry, one) for one in sources):
-                message = f"`{entry}` is both edited and under `preserve`"
+                message = f"`{entry}` is both edited and preserved"
                 raise error_at(tree, ("preserve",), message)
             if concept.kind == "style" and any(requests_style(entry, n) for n in concept.names):
-                message = f"`{entry}` asks for the style that is edited, and is under `preserve`"
+                message = f"`{entry}` asks for the edited style and is preserved"
                 raise error_at(tree, ("preserve",), message)

@@ -1,7 +1,7 @@
 """
-A recipe as frozen records: one class per section of the file, one field per key.
+Recipes as frozen records: one class per section of the file, one field per key.
 
-The defaults stand here and nowhere else, but for those that differ by method: `methods` has them.
+All defaults are defined here, except those that depend on the method; they are in `methods`.
 """
 
 from functools import cached_property
@@ -30,138 +30,148 @@ from loco_cli.recipe.values import (
 )
 from loco_cli.records import Record
 
-# share of a projection's channels that is held. Of five concepts of `tiny`, two prompts and two
-# seeds each, 1.5 were left unforgotten at 3/8 of the channels, 0.5 at 1/2 and none at 3/4, where as
-# much was kept as with all channels (`python -m tests.benchmarks.edits --choosing --layers key`)
+# share of the channels of a projection that `auto` holds. `python -m tests.benchmarks.edits
+# --choosing --layers key`, five concepts of `tiny`, two prompts and two seeds each: 1.5 concepts
+# were not forgotten at 3/8 of the channels, 0.5 at 1/2 and 0 at 3/4. At 3/4 an edit keeps as much
+# as with all channels.
 AUTO_NEURONS = 0.75
 
 
 class EditEntry(Record):
     """One concept to edit: `EditEntry(kind="style", subject="van gogh", to="painting")`."""
 
-    kind: ConceptKind = Field(description="What sort of thing it is.")
-    subject: Text = Field(description="The words that name it in a prompt.")
+    kind: ConceptKind = Field(description="The kind of the concept.")
+    subject: Text = Field(description="The name of the concept in a prompt.")
     to: str | None = Field(
         None,
-        description="What it becomes. Style: default painting; object: default the empty prompt; "
-        "a fact needs it.",
+        description="The replacement of the subject. Default for a style: painting; for an object: "
+        "the empty prompt; required for a fact.",
     )
-    source: Texts = Field((), description="Source prompts with {subject}; defaults by kind.")
+    source: Texts = Field(
+        (), description="Source prompts with {subject}; the default depends on the kind."
+    )
     target: tuple[str, ...] = Field(
         (),
         min_length=1,
-        description="Target prompts with {to}: one for all, or as many as source.",
+        description="Target prompts with {to}: one for all source prompts, or one for each.",
     )
-    aliases: Texts = Field((), description="Other names of the same thing, edited and tested too.")
+    aliases: Texts = Field(
+        (), description="Other names of the same concept, edited and evaluated too."
+    )
     was: Text | None = Field(None, description="The former answer of a fact.")
 
     @cached_property
     def concept(self) -> Concept:
-        """The concept, with `to` filled in by kind; raises ConceptError."""
+        """The concept, with the default target if `to` is missing; raises ConceptError."""
         return Concept.of(self.kind, self.subject, self.to, self.aliases, self.was)
 
     @cached_property
     def localize_pairs(self) -> tuple[PromptPair, ...]:
-        """The prompt pairs to localize with; raises ConceptError."""
+        """The prompt pairs for the localization; raises ConceptError."""
         return localize_pairs(self.concept, self.source, self.target)
 
     @cached_property
     def edit_pairs(self) -> tuple[PromptPair, ...]:
-        """The prompt pairs to solve for; raises ConceptError."""
+        """The prompt pairs for the solve; raises ConceptError."""
         return edit_pairs(self.concept, self.source, self.target)
 
 
 class LocalizeSettings(Record):
-    """How the layers are looked for."""
+    """Settings of the localization."""
 
-    method: LocalizeMethodName = Field(LOCOGEN.name, description="How a layer is tried.")
+    method: LocalizeMethodName = Field(LOCOGEN.name, description="The localization method.")
     search: Literal["fast", "exhaustive"] = Field(
-        "fast", description="Rank cheaply and try the likely, or try every candidate."
+        "fast",
+        description="fast: rank layers, try likely candidates; exhaustive: try every candidate.",
     )
     width: Width = Field(
-        "auto", description="How many layers a candidate range holds; auto: as few as are enough."
+        "auto",
+        description="The number of layers in a candidate range; auto: the fewest that suffice.",
     )
     window: Literal["contiguous", "set"] | None = Field(
         None,
-        description="contiguous: a range of layers; set: the fewest that are enough, touching or "
-        "not. Default contiguous, and for an edit a set where no range is enough.",
+        description="contiguous: a range of layers; set: the fewest layers that suffice, "
+        "contiguous or not. Default contiguous; an edit falls back to a set if no range suffices.",
     )
-    seeds: Seeds = Field(4, description="Images per prompt and candidate, from seeds 0 on.")
+    seeds: Seeds = Field(4, description="Images per prompt and candidate; the first seed is 0.")
     effect: Share = Field(
         0.9,
-        description="The share of the full swap's effect that is enough, for width auto and sets.",
+        description="The required share of the full swap's effect, for width auto and sets.",
     )
     steps: Count | None = Field(None, description="Sampler steps; default the model's.")
     guidance: Number | None = Field(None, description="Guidance scale; default the model's.")
     pooled: StrictBool = Field(
-        False, description="Whether a prompt that the model pools past its layers is swapped too."
+        False, description="Swap the pooled embedding too, in models that have one."
     )
     component: Literal["unet", "text-encoder"] | None = Field(
-        None, description="Where causal tracing restores states; default text-encoder."
+        None, description="Component whose states causal tracing restores; default text-encoder."
     )
     noise: Number | None = Field(
         None,
-        description="Causal tracing's noise on the subject, in standard deviations of the word "
+        description="Noise of causal tracing on the subject, in standard deviations of the word "
         "embeddings; default 3.",
     )
 
     @property
     def wanted(self) -> float | None:
-        """The effect that the layers found should have; None where their number is given."""
+        """The required effect of the layers; None if the recipe sets their number."""
         return self.effect if self.width == "auto" else None
 
     @property
     def allows_sets(self) -> bool:
-        """True if an edit takes a set of layers where no range is enough."""
+        """True if an edit falls back to a set of layers when no range suffices."""
         return self.width == "auto" and self.window != "contiguous"
 
 
 class EditSettings(Record):
     """
-    How the weights are moved, and which.
+    Settings of the edit.
 
-    `layer_range` is None exactly where `layers` names a set in its place.
+    `layer_range` is None exactly if `layers` replaces it.
     """
 
-    method: EditMethodName = Field(LOCOEDIT.name, description="How the weights are solved for.")
+    method: EditMethodName = Field(LOCOEDIT.name, description="The editing method.")
     layer_range: LayerRange = Field(
         "auto", description="auto, published, or a half-open range: [8, 10] is layers 8 and 9."
     )
-    layers: LayerList = Field(None, description="A set of layers, in place of layer_range.")
+    layers: LayerList = Field(None, description="A list of layers instead of layer_range.")
     ridge: RidgeValue = Field(
-        "auto", description="λ, or as '0.01x' a multiple of the keys' mean squared norm."
+        "auto",
+        description="auto, λ, or a multiple of the keys' mean squared norm, such as '0.01x'.",
     )
     strength: Literal["auto", "fixed", "measured"] = Field(
         "auto",
-        description="What ridge auto is. fixed: a constant; measured: what reaches the target on "
-        "pictures, nearest to it; auto: measured where layers are looked for, else fixed.",
+        description="The meaning of ridge auto. fixed: a constant; measured: the closest ridge to "
+        "it that reaches the target on pictures; auto: measured if the edit searches for layers, "
+        "else fixed.",
     )
     target: Share = Field(
         0.95,
-        description="The share forgotten, become and kept that a measured strength has to reach.",
+        description="The shares forgotten, became and kept that a measured strength must reach.",
     )
     tokens: Literal["last-subject", "subject-to-end", "all"] = Field(
-        "subject-to-end", description="Which positions of a prompt are keys."
+        "subject-to-end", description="The tokens of a prompt whose embeddings are keys."
     )
     encoders: Literal["single", "all"] = Field(
         "single",
-        description="For diffquickfix: a model's single text encoder, or all where it has several.",
+        description="For diffquickfix. single: the model has one text encoder; all: edit each.",
     )
     pooled: StrictBool = Field(
-        False, description="Whether what pools a prompt past the layers is edited with them."
+        False, description="Edit the projection of the pooled embedding too."
     )
     preserve_form: Literal["ridge", "null-space"] = Field(
-        "ridge", description="Whether preserved keys are weighed, or their words kept exactly."
+        "ridge",
+        description="ridge: preserve keys approximately; null-space: preserve tokens exactly.",
     )
     neurons: Neurons = Field(
-        "auto", description="How many channels of each key and value projection are held."
+        "auto", description="The number of channels to hold in each key and value projection."
     )
     position: Literal["last-subject", "last"] = Field(
-        "last-subject", description="Where in a prompt neurons are told apart."
+        "last-subject", description="The token of a prompt that ranks the neurons."
     )
     hold: Literal["weights", "inference"] = Field(
         "weights",
-        description="Whether neurons are held by new weights, or exactly, while pictures are made.",
+        description="weights: new weights hold the neurons; inference: hooks hold them exactly.",
     )
 
     @model_validator(mode="before")
@@ -175,17 +185,17 @@ class EditSettings(Record):
 
     @property
     def is_measured(self) -> bool:
-        """True if pictures decide how strong the edit is."""
+        """True if pictures choose the strength of the edit."""
         if self.strength != "auto":
             return self.strength == "measured"
-        # pictures are made for the layers anyway; an edit in named ones takes none
+        # a search for layers generates pictures anyway; an edit of named layers does not
         method = EDIT_METHODS[self.method]
         is_free = self.ridge == self.layer_range == "auto"
         return is_free and method.site == "layers" and bool(method.ladder)
 
     @property
     def fixed_ridge(self) -> Ridge:
-        """The ridge that no picture chooses: for `auto` the method's constant."""
+        """The ridge without measurement; for `auto` it is the constant of the method."""
         auto = EDIT_METHODS[self.method].auto_ridge
         ridge = parse_ridge(auto) if self.ridge == "auto" else self.ridge
         assert isinstance(ridge, Ridge), ridge
@@ -193,37 +203,40 @@ class EditSettings(Record):
 
 
 class EvaluateSettings(Record):
-    """What is generated before and after."""
+    """Settings of the evaluation."""
 
-    seeds: Seeds = Field(4, description="Images per prompt, from seed 1000 on.")
-    forget: Texts = Field((), description="More prompts whose concept should be gone.")
-    keep: Texts = Field((), description="More prompts that should not change.")
+    seeds: Seeds = Field(4, description="Images per prompt; the first seed is 1000.")
+    forget: Texts = Field((), description="Additional prompts whose concept should be forgotten.")
+    keep: Texts = Field((), description="Additional prompts whose pictures should not change.")
     steps: Count | None = Field(None, description="Sampler steps; default the model's.")
     guidance: Number | None = Field(None, description="Guidance scale; default the model's.")
 
 
 class RecipeDocument(Record):
-    """A recipe file: what may stand in it, in the order in which it is written."""
+    """A recipe file, with its keys in the order in which they are written."""
 
-    loco: Version = Field(description="The version of this format.")
-    title: Text | None = Field(None, description="What the recipe does, for people.")
-    model: Text = Field("tiny", description="The model it is made for; --model overrides it.")
-    edits: tuple[EditEntry, ...] = Field(min_length=1, description="What to edit, solved together.")
+    loco: Version = Field(description="The format version.")
+    title: Text | None = Field(None, description="A description of the recipe for people.")
+    model: Text = Field("tiny", description="The default model; --model overrides it.")
+    edits: tuple[EditEntry, ...] = Field(
+        min_length=1, description="The concepts to edit, solved together."
+    )
     preserve: Preserve = Field(
-        "auto", description="What must not change: auto, none, or a list of subjects or prompts."
+        "auto",
+        description="Concepts to preserve: auto, none, or a list of subjects or prompts.",
     )
     localize: LocalizeSettings = LocalizeSettings()
     edit: EditSettings = EditSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
-    tags: tuple[Text, ...] = Field((), description="Words to find the recipe by.")
+    tags: tuple[Text, ...] = Field((), description="Keywords of the recipe.")
 
 
 class Recipe(RecipeDocument):
     """
-    A recipe file that was read: its document, and what it was read from.
+    A loaded recipe: its document and its source.
 
-    `text` is verbatim and `sha256` its digest; `overrides` are the keys that were set from
-    outside, and the other fields already hold them.
+    `text` is verbatim and `sha256` is its digest. `overrides` are the keys that the command line
+    set; the other fields already include them.
     """
 
     name: str
@@ -237,7 +250,7 @@ class Recipe(RecipeDocument):
         return tuple(entry.concept for entry in self.edits)
 
     def document(self) -> dict[str, Any]:
-        """Return the content of the file as plain values, defaults filled in."""
+        """Return the document as plain values, including defaults."""
         document = self.model_dump(mode="json", include=set(RecipeDocument.model_fields))
         for entry, concept in zip(document["edits"], self.concepts, strict=True):
             entry["to"] = concept.to
@@ -246,7 +259,7 @@ class Recipe(RecipeDocument):
 
 
 def _without_unset(value: Any) -> Any:
-    # an unset key is left out, since no key of a recipe may be empty
+    # unset keys are omitted because a recipe must not have empty keys
     if isinstance(value, dict):
         return {k: _without_unset(v) for k, v in value.items() if v is not None and v != []}
     return [_without_unset(item) for item in value] if isinstance(value, list) else value

@@ -1,9 +1,9 @@
 """
-YAML as a tree of plain values that remembers the line of every key.
+Parsing of YAML into a tree of plain values, with the line of every key.
 
-Numbers and booleans are YAML 1.2's (`no` is a word, `1e-2` a number, `8:10` a word), keys may
-not repeat, values may not be empty, tags are refused, and size, depth and number of values are
-bounded, so that a hostile file costs no more than a large one.
+Numbers and booleans follow YAML 1.2: `no` is a word, `1e-2` a number, `8:10` a word. Repeated keys,
+empty values and tags are errors. Size, depth and number of values are limited, to bound the cost of
+a hostile file.
 """
 
 import re
@@ -16,9 +16,9 @@ import yaml
 
 from loco_cli.errors import RecipeError
 
-MAX_BYTES = 1_000_000
-_MAX_VALUES = 20_000
-_MAX_DEPTH = 12
+MAX_BYTES = 1_000_000  # bytes of a recipe file
+_MAX_VALUES = 20_000  # values of a recipe, aliased ones counted each time
+_MAX_DEPTH = 12  # nesting levels of a recipe
 
 KeyPath = tuple[str | int, ...]
 
@@ -26,7 +26,7 @@ _TAG = "tag:yaml.org,2002:"
 
 
 class RecipeLoader(yaml.SafeLoader):
-    """PyYAML's safe loader with the words of YAML 1.2."""
+    """The safe loader of PyYAML, with numbers and booleans of YAML 1.2."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 PyYAML's
 
@@ -45,7 +45,7 @@ for _name, _pattern, _first in (
 
 
 class _FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc] # by machine
-    """The same loader on libyaml, thirty times as fast, where PyYAML was built with it."""
+    """The same loader on libyaml, if PyYAML was built with it: thirty times as fast."""
 
     yaml_implicit_resolvers = RecipeLoader.yaml_implicit_resolvers
 
@@ -53,40 +53,52 @@ class _FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
 @dataclass(frozen=True)
 class Tree:
     """
-    A mapping, and where each of its keys stands: `{("edit", "ridge"): "recipe.yaml:7"}`.
+    A mapping and the place of each key: `{("edit", "ridge"): "recipe.yaml:7"}`.
     """
 
     values: dict[str, Any]
     places: Mapping[KeyPath, str] = field(default_factory=dict)
 
     def place(self, path: KeyPath) -> str:
-        """Return the place of `path`, or of the nearest key above it."""
+        """Return the place of `path`, or of its closest known parent."""
         while path and path not in self.places:
             path = path[:-1]
         return self.places[path]
 
 
 def read_tree(text: str, where: str) -> Tree:
-    """Return the tree of a recipe's text; raises RecipeError with file, line and key."""
+    """
+    Return the tree of a recipe.
+
+    Args:
+        text: The YAML text.
+        where: The file name for error messages.
+
+    Raises:
+        RecipeError: The text is not valid YAML, or breaks a rule of this module; the message has
+            file, line and key.
+    """
     if len(text) > MAX_BYTES:
         raise RecipeError(f"recipe `{where}` is longer than {MAX_BYTES:,} characters")
     root = _compose(text, where)
     if root is None:
         raise RecipeError(f"recipe `{where}` is empty")
     if not isinstance(root, yaml.MappingNode):
-        raise RecipeError(f"recipe `{where}` is no mapping of keys", "it begins with `loco: 1`")
+        raise RecipeError(
+            f"recipe `{where}` is not a mapping of keys", "a recipe begins with `loco: 1`"
+        )
     places: dict[KeyPath, str] = {(): where}
     values = _Reader(where, places).plain(root, ())
     return Tree(values, places)
 
 
 def dotted(path: KeyPath) -> str:
-    """Return a path as it is written: `edits.0.subject`."""
+    """Return a path in dotted notation: `edits.0.subject`."""
     return ".".join(map(str, path))
 
 
 class _Reader:
-    """Turns nodes into plain values, noting places and counting what aliases multiply."""
+    """Converts nodes to plain values, records places, and counts values, aliased ones included."""
 
     def __init__(self, where: str, places: dict[KeyPath, str]) -> None:
         self.where = where
@@ -96,7 +108,7 @@ class _Reader:
     def plain(self, node: yaml.Node, path: KeyPath) -> Any:
         self.n_values += 1
         if self.n_values > _MAX_VALUES or len(path) > _MAX_DEPTH:
-            raise RecipeError(f"recipe `{self.where}` is nested too deep or holds too many values")
+            raise RecipeError(f"recipe `{self.where}` is nested too deeply or has too many values")
         if isinstance(node, yaml.MappingNode):
             return dict(self.items(node, path))
         if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
@@ -109,13 +121,13 @@ class _Reader:
         lines: dict[str, int] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise self.error(key, "a key must be a word")
+                raise self.error(key, "a key is not a word")
             inside = (*path, key.value)
             if key.value in lines:
                 first = lines[key.value]
                 raise self.error(key, f"key `{dotted(inside)}` is repeated, first on line {first}")
             lines[key.value] = key.start_mark.line + 1
-            # a template such as {subject} that lost its quotes
+            # without quotes, the template {subject} is a mapping with one empty key
             is_alone = bool(node.flow_style) and len(node.value) == 1
             if is_alone and key.value in ("subject", "to") and value.value == "":
                 hint = f'a prompt with a slot needs quotes: `"{{{key.value}}}"`'
@@ -144,7 +156,7 @@ class _Reader:
                 case "float":
                     return float(value)
         except (KeyError, ValueError):
-            raise self.error(node, f"`{dotted(path)}` is no {kind}") from None
+            raise self.error(node, f"`{dotted(path)}` is not a valid {kind}") from None
         raise self.error(node, f"tag `{node.tag}` is not allowed")
 
     def error(self, node: yaml.Node, message: str, hint: str | None = None) -> RecipeError:
@@ -152,8 +164,8 @@ class _Reader:
 
 
 def _compose(text: str, where: str) -> yaml.Node | None:
-    """Return the root node of a text, None where it holds nothing; raises RecipeError."""
-    # libyaml takes tabs that PyYAML refuses, and words its errors otherwise
+    """Return the root node of a text, or None if it is empty; raises RecipeError."""
+    # libyaml accepts tabs that PyYAML rejects, and has other error messages
     if "\t" not in text:
         with suppress(yaml.YAMLError, UnicodeEncodeError):
             return _compose_with(_FastLoader, text, where)
@@ -164,13 +176,13 @@ def _compose(text: str, where: str) -> yaml.Node | None:
 
 
 def _compose_with(loader: Any, text: str, where: str) -> yaml.Node | None:
-    # composing recurses and parsing does not, so depth is bounded here
+    # composing is recursive and parsing is not, so the depth is checked here first
     depth = 0
     for n_events, event in enumerate(yaml.parse(text, Loader=loader)):
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > _MAX_DEPTH or n_events > 2 * _MAX_VALUES:
-            raise RecipeError(f"recipe `{where}` is nested too deep or holds too many values")
+            raise RecipeError(f"recipe `{where}` is nested too deeply or has too many values")
     root: yaml.Node | None = loader(text).get_single_node()
     return root
 

@@ -1,4 +1,4 @@
-"""One sentence on what is wrong with a recipe, with file, line and key."""
+"""Error messages about invalid recipes, with file, line and key."""
 
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
@@ -25,12 +25,12 @@ _SECTIONS: dict[str, type[Record]] = {
     "evaluate": EvaluateSettings,
 }
 
-_Details = Any  # pydantic's ErrorDetails, a TypedDict that moved between its versions
-_Sentence = tuple[str, str | None]
+_Details = Any  # ErrorDetails of pydantic, whose module differs between versions
+_Sentence = tuple[str, str | None]  # message, hint
 
 
 def recipe_error(error: ValidationError, tree: Tree) -> RecipeError:
-    """Return one thing that is wrong: an unknown key first, since it explains a missing one."""
+    """Return the first error, unknown keys first: they often explain a missing key."""
     details = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")[0]
     path = _known_path(details["loc"], tree)
     message, hint = _SENTENCES.get(details["type"], _other)(path, details)
@@ -53,7 +53,7 @@ def _key_paths() -> Iterator[KeyPath]:
 
 
 def _known_path(loc: tuple[str | int, ...], tree: Tree) -> KeyPath:
-    # pydantic adds names of types to the path of a union; a missing key is one step further
+    # pydantic adds type names to the path of a union, and a missing key has no place of its own
     for end in range(len(loc), 0, -1):
         if loc[:end] in tree.places or (loc[: end - 1] in tree.places and end == len(loc)):
             return loc[:end]
@@ -64,14 +64,14 @@ def _unknown(path: KeyPath, details: _Details) -> _Sentence:
     section = _SECTIONS[str(path[0])] if len(path) > 1 else RecipeDocument
     wrong, known = str(path[-1]), list(section.model_fields)
     elsewhere = [p for p in _key_paths() if len(p) > 1 and p[-1] == wrong]
-    # short words are all close to each other, so they get the list
+    # short keys are all similar to each other, so the hint lists them instead
     close = get_close_matches(wrong, known, n=1) if len(wrong) > 3 else []
     if close:
         hint = f"did you mean `{dotted((*path[:-1], close[0]))}`?"
     elif elsewhere:
         hint = f"did you mean `{dotted(elsewhere[0])}`?"
     else:
-        hint = f"the keys there are {', '.join(known)}"
+        hint = f"known keys: {', '.join(known)}"
     return f"unknown key `{dotted(path)}`", hint
 
 
@@ -82,7 +82,7 @@ def _missing(path: KeyPath, details: _Details) -> _Sentence:
 
 def _word(path: KeyPath, details: _Details) -> _Sentence:
     if path == ("loco",):
-        return f"format {quoted(details['input'])} is not known", "this version reads `loco: 1`"
+        return f"unknown format {quoted(details['input'])}", "this version reads `loco: 1`"
     expected = str(details["ctx"]["expected"]).replace("'", "")
     return f"`{dotted(path)}` is {quoted(details['input'])}", f"choose {expected}"
 
@@ -118,7 +118,7 @@ def _empty(path: KeyPath, details: _Details) -> _Sentence:
 
 
 def _other(path: KeyPath, details: _Details) -> _Sentence:
-    return f"`{dotted(path)}` is wrong: {details['msg'].lower()}", None
+    return f"`{dotted(path)}` is invalid: {details['msg'].lower()}", None
 
 
 _NOUNS = {

@@ -1,7 +1,7 @@
 """
-The values of a recipe that are more than a word or a number, and how each is read.
+Types of recipe values and their parsers.
 
-A parser here raises ValueError with the end of a sentence that the key begins:
+A parser raises ValueError with the end of a sentence; the message begins with the key:
 "`edit.ridge`" + "is `-1`, not ...".
 """
 
@@ -26,16 +26,16 @@ from loco_cli.protocol.seeds import MAX_SEEDS
 @dataclass(frozen=True)
 class Ridge:
     """
-    The price of moving: `Ridge(0.01)` is λ itself, `Ridge(0.01, is_relative=True)` is `'0.01x'`.
+    The cost of changing weights: `Ridge(0.01)` is λ, `Ridge(0.01, is_relative=True)` is `'0.01x'`.
 
-    A relative ridge is that multiple of the mean squared norm of the keys.
+    A relative ridge is a multiple of the mean squared norm of the keys.
     """
 
     value: float
     is_relative: bool = False
 
     def resolve(self, mean_squared_norm: float) -> float:
-        """Return λ for keys of this mean squared norm."""
+        """Return λ for keys with the given mean squared norm."""
         return self.value * mean_squared_norm if self.is_relative else self.value
 
     def __str__(self) -> str:
@@ -43,13 +43,18 @@ class Ridge:
 
 
 def quoted(value: Any) -> str:
-    """Return a value as an error names it: in backticks, as YAML would have it, cut at 60."""
+    """Return a value for an error message: in backticks, in YAML notation, cut at 60 characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return f"`{text if len(text) <= 60 else text[:57] + '...'}`"
 
 
 def parse_ridge(value: Any) -> Ridge | Literal["auto"]:
-    """Return the ridge of `auto`, a number, or a multiple such as `'0.01x'`."""
+    """
+    Parse a ridge: `auto`, a number, or a multiple such as `'0.01x'`.
+
+    Raises:
+        ValueError: The value has another form, or is not above 0.
+    """
     if isinstance(value, Ridge):
         return value
     if value == "auto":
@@ -60,12 +65,14 @@ def parse_ridge(value: Any) -> Ridge | Literal["auto"]:
     except (TypeError, ValueError, OverflowError):
         ridge = math.nan
     if not 0 < ridge < math.inf:
-        raise ValueError(f"is {quoted(value)}, not `auto`, a number above 0 or one like `0.01x`")
+        raise ValueError(
+            f"is {quoted(value)}, not `auto`, a number above 0, or a multiple such as `0.01x`"
+        )
     return Ridge(ridge, is_relative)
 
 
 def _parse_layer_range(value: Any) -> tuple[int, int] | Literal["auto", "published"] | None:
-    """Return the range of `auto`, `published` or two layers; None where layers are listed."""
+    """Parse a range: `auto`, `published` or two layers; None if `layers` replaces it."""
     if value is None:
         return value
     if value == "auto" or value == "published":
@@ -80,7 +87,7 @@ def _parse_layer_range(value: Any) -> tuple[int, int] | Literal["auto", "publish
 
 
 def _parse_layer_list(value: Any) -> LayerSet:
-    """Return the layers of a list; a layer named twice is refused."""
+    """Parse a list of layers without duplicates."""
     if not isinstance(value, list | tuple) or not value:
         raise ValueError(f"is {quoted(value)}, not a list of layers such as `[1, 2, 10]`")
     layers = LayerSet(map(_layer, value))
@@ -90,7 +97,7 @@ def _parse_layer_list(value: Any) -> LayerSet:
 
 
 def _parse_width(value: Any) -> int | Literal["auto"]:
-    """Return the width of `auto` or a number of layers."""
+    """Parse a width: `auto` or a number of layers."""
     if value == "auto":
         return "auto"
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -99,22 +106,22 @@ def _parse_width(value: Any) -> int | Literal["auto"]:
 
 
 def _parse_neurons(value: Any) -> int | Literal["auto"]:
-    """Return the neurons of `auto` or a number of them."""
+    """Parse a number of neurons: `auto` or at least 1."""
     if value == "auto":
         return "auto"
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"is {quoted(value)}, not `auto` or a number from 1")
+        raise ValueError(f"is {quoted(value)}, not `auto` or a whole number above 0")
     return value
 
 
 def _parse_preserve(value: Any) -> Literal["auto", "none"] | tuple[str, ...]:
-    """Return the value of `preserve`: `auto`, `none` or subjects and prompts, each once."""
+    """Parse `preserve`: `auto`, `none`, or subjects and prompts, without duplicates."""
     if value == "auto" or value == "none":
         return "auto" if value == "auto" else "none"
     if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
         raise ValueError(f"is {quoted(value)}, not `auto`, `none` or a list of subjects or prompts")
     if not value:
-        raise ValueError("is empty; write `none`")
+        raise ValueError("is empty; use `none`")
     if not all(one.strip() for one in value):
         raise ValueError("has an empty entry")
     return tuple(dict.fromkeys(value))
@@ -122,12 +129,12 @@ def _parse_preserve(value: Any) -> Literal["auto", "none"] | tuple[str, ...]:
 
 def _layer(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"holds {quoted(value)}; a layer is a whole number from 0")
+        raise ValueError(f"contains {quoted(value)}; a layer is a whole number, at least 0")
     return value
 
 
 def _not_bool(value: Any) -> Any:
-    # a boolean is an int to Python, and `seeds: true` would be one seed
+    # Python treats booleans as integers: `seeds: true` would mean one seed
     if isinstance(value, bool):
         raise ValueError(f"is {quoted(value)}, not a number")
     return value
