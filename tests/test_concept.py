@@ -1,3 +1,5 @@
+"""Concepts, their prompt pairs, and prompt templates."""
+
 import pytest
 
 from loco_cli.concept import (
@@ -16,71 +18,58 @@ SNOOPY = Concept.of("object", "snoopy", "a dog")
 MONARCH = Concept.of("fact", "the british monarch", "king charles", was="queen elizabeth")
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("van gogh style", ("style", "van gogh")),
-        ("snoopy object", ("object", "snoopy")),
-        ("the british monarch fact", ("fact", "the british monarch")),
-        ("snoopy", ("object", "snoopy")),
-        ("Van  Gogh   Style", ("style", "Van Gogh")),
-        ("free style swimmer", ("object", "free style swimmer")),
-    ],
-)
-def test_the_last_word_may_be_the_kind(text, expected):
+def test_the_last_word_may_be_the_kind():
     """
-    The last word of a text is its kind if it names one; without it the kind is object.
+    The last word of a text is its kind if it names one; otherwise the kind is object.
     """
-    assert parse_concept(text) == expected
+    concepts = {
+        "van gogh style": ("style", "van gogh"),
+        "snoopy object": ("object", "snoopy"),
+        "the british monarch fact": ("fact", "the british monarch"),
+        "snoopy": ("object", "snoopy"),
+        "Van  Gogh   Style": ("style", "Van Gogh"),
+        "free style swimmer": ("object", "free style swimmer"),
+    }
 
-
-def test_a_given_kind_takes_the_whole_text():
-    """
-    With a kind given, a last word that names a kind belongs to the subject.
-    """
+    assert {text: parse_concept(text) for text in concepts} == concepts
     assert parse_concept("gothic style", "object") == ("object", "gothic style")
 
 
-def test_defaults_of_to():
+def test_the_default_target_depends_on_the_kind(golden):
     """
-    A style goes to "painting", an object to the empty prompt, a fact to nothing by itself.
+    The default target of a style is "painting", of an object the empty prompt; a fact has none.
     """
     assert Concept.of("style", "monet").to == "painting"
     assert Concept.of("object", "cat").to == ""
-    with pytest.raises(ConceptError, match="does not say what it goes to"):
+    with golden.raises(ConceptError, "the british monarch"):
         Concept.of("fact", "the british monarch")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("style", " "), "the style has no subject"),
-        (("style", "monet", ""), "style `monet` does not say what it goes to"),
-        (("fact", "the ceo of apple", " "), "fact `the ceo of apple` does not say"),
-        (("object", "Cat", "a  cat"), "`Cat` goes to `a cat`, which is the same"),
-        (("object", "snoopy", "dog", ["a dog"]), "`a dog` goes to `dog`, which is the same"),
-        (("object", "snoopy", "dog", ["Snoopy"]), "name the same thing twice"),
-        (("object", "snoopy", "dog", [""]), "an alias of `snoopy` is empty"),
-        (("object", "snoopy", "dog", [], "lassie"), "cannot have `was`; only a fact can"),
-        (("fact", "the pope", "leo", [], ""), "`was` of `the pope` is empty"),
-        (("fact", "the pope", "leo", [], "Leo"), "`the pope` was `Leo` and goes to the same"),
-        (("colour", "red", "blue"), "unknown kind `colour`"),
-        (("style", "mo\x1bnet"), "holds a control character"),
-    ],
-)
-def test_refuses_concepts_that_mean_nothing(arguments, message):
+def test_refuses_concepts_that_mean_nothing(golden):
     """
-    What cannot be edited is refused in one sentence that names it.
+    A concept that cannot be edited is refused by name.
     """
-    with pytest.raises(ConceptError) as caught:
-        Concept.of(*arguments)
-
-    assert message in caught.value.message
+    for arguments, name in (
+        (("style", " "), "style"),
+        (("style", "monet", ""), "monet"),
+        (("fact", "the ceo of apple", " "), "the ceo of apple"),
+        (("object", "Cat", "a  cat"), "Cat"),
+        (("object", "snoopy", "dog", ["a dog"]), "a dog"),
+        (("object", "snoopy", "dog", ["Snoopy"]), "snoopy"),
+        (("object", "snoopy", "dog", [""]), "snoopy"),
+        (("object", "snoopy", "dog", [], "lassie"), "snoopy"),
+        (("fact", "the pope", "leo", [], ""), "the pope"),
+        (("fact", "the pope", "leo", [], "Leo"), "the pope"),
+        (("colour", "red", "blue"), "colour"),
+        (("style", "mo\x1bnet"), "mo\x1bnet"),
+    ):
+        with golden.raises(ConceptError, name):
+            Concept.of(*arguments)
 
 
-def test_a_thing_is_known_by_all_its_names():
+def test_a_concept_has_several_names():
     """
-    Subject, aliases and former answer name the thing; case and a leading article do not matter.
+    Subject, aliases and former answer name a concept; case and a leading article do not matter.
     """
     assert MONARCH.is_named("British Monarch")
     assert MONARCH.is_named("queen elizabeth")
@@ -89,45 +78,44 @@ def test_a_thing_is_known_by_all_its_names():
     assert not same_name("cat", "cats")
 
 
-@pytest.mark.parametrize(
-    ("template", "expected"),
-    [
-        ("a painting of a house in the style of {subject}", "a painting of a house"),
-        ("a painting in the style of {subject}", "a painting"),
-        ("a house in the style of the artist {subject} at night", "a house at night"),
-        ("in the style of {subject}, a cat", "a cat"),
-        ("a boat, {subject} style", "a boat"),
-        ("a boat, {subject} style, at night", "a boat, at night"),
-        ("a boat {subject} style", "a boat"),
-        ("a boat ({subject} style)", "a boat"),
-        ("a house in {subject}'s style", "a house"),
-        ("a house in the {subject} style", "a house"),
-        ("a picture of a tree by {subject}", "a picture of a tree"),
-        ("a house painted by the painter {subject}", "a house"),
-        ("a house inspired by {subject}", "a house"),
-        ("a {subject} painting of a house", "a painting of a house"),
-        ("a {subject}-style painting of a house", "a painting of a house"),
-        ("a {subject} oil painting", "an oil painting"),
-        ("an {subject} drawing of a cat", "a drawing of a cat"),
-        ("{subject}'s painting of a cat", "painting of a cat"),
-        ("a painting of a house, {subject}", "a painting of a house"),
-        ("{subject}, a house", "a house"),
-        ("{subject}", "painting"),
-        ("{subject} style", "painting"),
-        ("a {subject}", "painting"),
-        ("in the style of {subject}", "painting"),
-    ],
-)
-def test_takes_the_style_words_out(template, expected):
-    """
-    A style's target is its source without style words, and `to` where nothing is left.
-    """
-    assert without_style(template, "painting") == expected
+TEMPLATES = {
+    "a painting of a house in the style of {subject}": "a painting of a house",
+    "a painting in the style of {subject}": "a painting",
+    "a house in the style of the artist {subject} at night": "a house at night",
+    "in the style of {subject}, a cat": "a cat",
+    "a boat, {subject} style": "a boat",
+    "a boat, {subject} style, at night": "a boat, at night",
+    "a boat {subject} style": "a boat",
+    "a boat ({subject} style)": "a boat",
+    "a house in {subject}'s style": "a house",
+    "a house in the {subject} style": "a house",
+    "a picture of a tree by {subject}": "a picture of a tree",
+    "a house painted by the painter {subject}": "a house",
+    "a house inspired by {subject}": "a house",
+    "a {subject} painting of a house": "a painting of a house",
+    "a {subject}-style painting of a house": "a painting of a house",
+    "a {subject} oil painting": "an oil painting",
+    "an {subject} drawing of a cat": "a drawing of a cat",
+    "{subject}'s painting of a cat": "painting of a cat",
+    "a painting of a house, {subject}": "a painting of a house",
+    "{subject}, a house": "a house",
+    "{subject}": "painting",
+    "{subject} style": "painting",
+    "a {subject}": "painting",
+    "in the style of {subject}": "painting",
+}
 
 
-def test_a_style_is_localized_against_a_plain_to():
+def test_removes_style_words():
     """
-    To localize a style every source prompt goes to `a {to}`.
+    The target of a style is its source without style words, or `to` if no other words remain.
+    """
+    assert {source: without_style(source, "painting") for source in TEMPLATES} == TEMPLATES
+
+
+def test_localizing_a_style_swaps_in_a_plain_target():
+    """
+    To localize a style, the target of every source prompt is `a {to}`.
     """
     pairs = localize_pairs(VAN_GOGH, ["a house in the style of {subject}", "{subject}"])
 
@@ -137,18 +125,18 @@ def test_a_style_is_localized_against_a_plain_to():
     )
 
 
-def test_a_style_is_solved_against_the_prompt_without_it():
+def test_editing_a_style_removes_its_words():
     """
-    To solve for a style every source prompt goes to itself without its style words.
+    To edit a style, the target of a source prompt is that prompt without its style words.
     """
     pairs = edit_pairs(VAN_GOGH, ["a house in the style of {subject}", "{subject}"])
 
     assert [pair.target for pair in pairs] == ["a house", "painting"]
 
 
-def test_a_prompt_that_is_given_twice_counts_once():
+def test_a_repeated_prompt_counts_once():
     """
-    Its runs would be the same, and their spread would say nothing.
+    A repeated template adds no pair: equal runs would make the standard error too small.
     """
     template = "a house in the style of {subject}"
 
@@ -156,9 +144,9 @@ def test_a_prompt_that_is_given_twice_counts_once():
 
 
 @pytest.mark.parametrize("make_pairs", [localize_pairs, edit_pairs])
-def test_an_object_or_fact_changes_places_with_its_target(make_pairs):
+def test_the_target_replaces_an_object_or_a_fact(make_pairs):
     """
-    For objects and facts the target is the source prompt with `to` in the subject's place.
+    The target prompt of an object or a fact is the source prompt with `to` as the subject.
     """
     (dog,) = make_pairs(SNOOPY, ["a photo of {subject}"])
     (king,) = make_pairs(MONARCH, ["a portrait of {subject}"])
@@ -167,9 +155,9 @@ def test_an_object_or_fact_changes_places_with_its_target(make_pairs):
     assert king.target == "a portrait of king charles"
 
 
-def test_an_object_without_target_goes_to_the_empty_prompt():
+def test_an_object_without_target_becomes_the_empty_prompt():
     """
-    An object that goes to nothing has the empty prompt as its target, whatever its source.
+    Without `to`, the target of every prompt of an object is the empty prompt.
     """
     pairs = edit_pairs(Concept.of("object", "snoopy"))
 
@@ -178,7 +166,7 @@ def test_an_object_without_target_goes_to_the_empty_prompt():
 
 def test_aliases_are_edited_but_not_localized():
     """
-    Every name of a thing gives its own pairs to solve for.
+    Each name of a concept has its own pairs in an edit; a localization uses the subject only.
     """
     concept = Concept.of("style", "van gogh", aliases=["vincent"])
 
@@ -186,9 +174,9 @@ def test_aliases_are_edited_but_not_localized():
     assert {pair.subject for pair in localize_pairs(concept)} == {"van gogh"}
 
 
-def test_one_target_serves_all_sources():
+def test_one_target_applies_to_all_sources():
     """
-    A single target template stands for every source; otherwise there are as many.
+    There is one target template for all sources, or one for each.
     """
     sources = ["{subject}", "a photo of {subject}"]
 
@@ -199,29 +187,24 @@ def test_one_target_serves_all_sources():
     assert [pair.target for pair in two] == ["a dog", "a photo of a dog at night"]
 
 
-@pytest.mark.parametrize(
-    ("sources", "targets", "message"),
-    [
-        (["a cat"], [], "source prompt `a cat` has no `{subject}`"),
-        (["{subject} {style}"], [], "has a slot `{style}`, not `{subject}`"),
-        (["{subject}"], ["{subject}"], "has a slot `{subject}`, not `{to}`"),
-        (["{subject}"], ["{to}", "{to}"], "2 target prompts do not fit 1 source prompts"),
-        (["{subject}"], ["snoopy"], "source and target prompt are both `snoopy`"),
-    ],
-)
-def test_refuses_templates_that_do_not_fit(sources, targets, message):
+def test_refuses_templates_that_do_not_match(golden):
     """
-    A template with the wrong slots, or too many of them, is refused by name.
+    Templates with wrong slots, or in the wrong number, are refused by name.
     """
-    with pytest.raises(ConceptError) as caught:
-        edit_pairs(SNOOPY, sources, targets)
-
-    assert message in caught.value.message
+    for sources, targets, name in (
+        (["a cat"], [], "{subject}"),
+        (["{subject} {style}"], [], "{style}"),
+        (["{subject}"], ["{subject}"], "{to}"),
+        (["{subject}"], ["{to}", "{to}"], "2"),
+        (["{subject}"], ["snoopy"], "snoopy"),
+    ):
+        with golden.raises(ConceptError, name):
+            edit_pairs(SNOOPY, sources, targets)
 
 
-def test_filling_is_literal_but_for_a_doubled_article():
+def test_fills_slots_literally_except_a_doubled_article():
     """
-    A value stands in the prompt as it was written; its article takes the template's place.
+    A value is inserted unchanged, and its article replaces the article of the template.
     """
     assert fill("a photo of {subject}", "subject", "cat") == "a photo of cat"
     assert fill("a photo of {subject}", "subject", "a cat") == "a photo of a cat"

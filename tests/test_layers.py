@@ -1,4 +1,4 @@
-"""Layers as integers, windows of them, and how both are written on a command line."""
+"""Layer sets, windows and layer lists."""
 
 import pytest
 from pydantic import TypeAdapter
@@ -9,7 +9,7 @@ from loco_cli.layers import LayerSet, sliding_windows
 
 def test_a_window_is_half_open():
     """
-    `LayerSet.window(8, 10)` is layers 8 and 9, and nothing else.
+    `LayerSet.window(8, 10)` is exactly layers 8 and 9.
     """
     window = LayerSet.window(8, 10)
 
@@ -19,18 +19,18 @@ def test_a_window_is_half_open():
     assert 10 not in window
 
 
-@pytest.mark.parametrize(("start", "stop"), [(8, 8), (9, 8), (-1, 2)])
-def test_an_empty_window_is_refused(start, stop):
+def test_an_empty_window_is_refused():
     """
-    A range that holds nothing, runs backwards or begins below zero is no window.
+    A range that is empty, runs backwards or starts below zero is not a window.
     """
-    with pytest.raises(ValueError, match=r"layer range \[.*\] is empty"):
-        LayerSet.window(start, stop)
+    for start, stop in ((8, 8), (9, 8), (-1, 2)):
+        with pytest.raises(ValueError, match=rf"\[{start}, {stop}\]"):
+            LayerSet.window(start, stop)
 
 
 def test_sliding_windows_reach_the_last_layer():
     """
-    There are M - m + 1 windows; LocoGen's pseudo-code would miss the last.
+    There are M - m + 1 windows; the pseudo-code of LocoGen would omit the last.
     """
     windows = sliding_windows(16, 2)
 
@@ -39,56 +39,42 @@ def test_sliding_windows_reach_the_last_layer():
     assert sliding_windows(3, 3) == (LayerSet.window(0, 3),)
 
 
-@pytest.mark.parametrize("width", [0, 17])
-def test_a_width_that_does_not_fit_is_refused(width):
+def test_a_wrong_width_is_refused(golden):
     """
-    A window is at least one layer wide and at most all of them.
+    A window has at least one layer and at most all of them.
     """
-    with pytest.raises(RequestError, match=f"window width {width} is not between 1 and 16"):
-        sliding_windows(16, width)
+    for width in (0, 17):
+        with golden.raises(RequestError, str(width), "16"):
+            sliding_windows(16, width)
 
 
-@pytest.mark.parametrize(
-    ("text", "layers"),
-    [
-        ("8", (8,)),
-        ("8,9", (8, 9)),
-        ("1-3,10,11", (1, 2, 3, 10, 11)),
-        (" 9 , 8-9 ", (8, 9)),
-        ("0-0", (0,)),
-    ],
-)
-def test_a_list_of_layers_has_its_ends_included(text, layers):
+def test_a_range_in_a_list_includes_both_ends():
     """
-    `1-3` is 1, 2 and 3; the list comes sorted, each layer once.
+    `1-3` is 1, 2 and 3; the result is sorted and has no duplicates.
     """
-    assert LayerSet.parse(text) == layers
+    lists = {
+        "8": (8,),
+        "8,9": (8, 9),
+        "1-3,10,11": (1, 2, 3, 10, 11),
+        " 9 , 8-9 ": (8, 9),
+        "0-0": (0,),
+    }
+
+    assert {text: LayerSet.parse(text) for text in lists} == lists
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "is not numbers and ranges"),
-        ("8,", "is not numbers and ranges"),
-        ("a", "is not numbers and ranges"),
-        ("-1", "is not numbers and ranges"),
-        ("8-", "is not numbers and ranges"),
-        ("1-2-3", "is not numbers and ranges"),
-        ("9-8", "runs backwards in `9-8`"),
-        ("0-99999999999", "names layer 99999999999: no model has so many"),
-    ],
-)
-def test_a_wrong_list_of_layers_is_refused(text, message):
+def test_a_wrong_list_of_layers_is_refused(golden):
     """
-    What is no list is refused at once, one without end too.
+    Text that is not a list of layers is refused, and so is a range that would fill the memory.
     """
-    with pytest.raises(RequestError, match=message):
-        LayerSet.parse(text)
+    for text in ("", "8,", "a", "-1", "8-", "1-2-3", "9-8", "0-99999999999"):
+        with golden.raises(RequestError, f"`{text}`"):
+            LayerSet.parse(text)
 
 
-def test_layers_that_touch_are_a_window():
+def test_contiguous_layers_are_a_window():
     """
-    A set is a half-open range exactly where no layer is missing in between.
+    A set has a half-open range exactly if no layer is missing in between.
     """
     assert LayerSet((9, 8)) == LayerSet.window(8, 10) == (8, 9)
     assert LayerSet.window(8, 10).range == (8, 10)
@@ -97,25 +83,22 @@ def test_layers_that_touch_are_a_window():
     assert LayerSet().range is None
 
 
-@pytest.mark.parametrize(
-    ("layers", "keys"),
-    [
-        ((8, 9), {"layer_range": (8, 10), "layers": None}),
-        ((10, 2, 1, 2), {"layer_range": None, "layers": (1, 2, 10)}),
-        ((), {"layer_range": None, "layers": None}),
-    ],
-)
-def test_a_document_names_layers_by_one_of_two_keys(layers, keys):
+def test_a_document_has_one_of_two_keys():
     """
-    Layers that touch are a range, others a list, and either is read back as the same set.
+    Contiguous layers are a range, others a list, and both are read back as the same set.
     """
-    assert LayerSet(layers).to_keys() == keys
-    assert LayerSet.from_keys(**keys) == LayerSet(layers)
+    for layers, layer_range, listed in (
+        ((8, 9), (8, 10), None),
+        ((10, 2, 1, 2), None, (1, 2, 10)),
+        ((), None, None),
+    ):
+        assert LayerSet(layers).to_keys() == {"layer_range": layer_range, "layers": listed}
+        assert LayerSet.from_keys(layer_range, listed) == LayerSet(layers)
 
 
-def test_a_record_holds_layers_as_a_list():
+def test_a_record_has_layers_as_a_list():
     """
-    A field of the type takes a JSON list, sorts it, and writes a list.
+    A field of this type accepts a JSON list, sorts it, and serializes to a list.
     """
     adapter = TypeAdapter(LayerSet)
 

@@ -183,7 +183,7 @@ def check_templates(sources: Sequence[str], targets: Sequence[str]) -> None:
                 raise ConceptError(f"prompt `{template}` has the slot `{found}`, not `{{{slot}}}`")
     if len(targets) not in (0, 1, len(sources)):
         raise ConceptError(
-            f"{len(targets)} target prompts do not match {len(sources)} source prompts",
+            f"the counts of target prompts ({len(targets)}) and source prompts ({len(sources)}) differ",
             "give one target prompt for all, or one per source prompt",
         )
 

@@ -194,7 +194,9 @@ def _syntax_error(error: yaml.YAMLError, text: str, where: str) -> RecipeError:
     else:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         line = mark.line if mark else 0
-        problem = str(getattr(error, "problem", None) or "it cannot be read as YAML")
+        problem = str(getattr(error, "problem", None) or "it is not valid YAML")
+        if problem.startswith("but "):  # the sentence begins in the context
+            problem = f"{getattr(error, 'context', '')}, {problem}"
     lines = text.splitlines()
     has_slot = bool(re.search(r"\{(?:subject|to)\}", lines[line] if line < len(lines) else ""))
     hint = 'a prompt with a slot needs quotes: `"{subject}"`' if has_slot else None

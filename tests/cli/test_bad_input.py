@@ -29,13 +29,13 @@ ABSENT = "cuda" if sys.platform == "darwin" else "mps"  # no machine has both
 REQUESTS = {
     "no such recipe": (
         ["edit", "nope.yaml"],
-        "no such recipe `nope.yaml`",
+        "recipe `nope.yaml` does not exist",
         "`loco recipes list` shows the catalog",
     ),
     "a typo in a name": (
         ["edit", "remove_stile"],
         "unknown recipe `remove_stile`",
-        "did you mean `remove_style`? with `--kind` it is a subject",
+        "did you mean `remove_style`? to use it as a subject, add `--kind`",
     ),
     "a name that is nothing": (
         ["edit", "erase_everything"],
@@ -45,7 +45,7 @@ REQUESTS = {
     "a recipe that is a folder": (
         ["edit", "folder"],
         "recipe `folder` is a folder",
-        "`--kind object` makes it the subject `folder`",
+        "to use `folder` as a subject, add `--kind object`",
     ),
     "no such model": (
         [*EDIT, "--model", "sd41"],
@@ -75,7 +75,7 @@ REQUESTS = {
     "a key with a wrong value": (
         ["edit", "ridge.yaml"],
         "recipe `ridge.yaml:4`: `edit.ridge` is `-1`, "
-        "not `auto`, a number above 0 or one like `0.01x`",
+        "not `auto`, a number above 0, or a multiple such as `0.01x`",
         None,
     ),
     "an unknown key on the command line": (
@@ -85,18 +85,18 @@ REQUESTS = {
     ),
     "a setting that is none": (
         [*EDIT, "--set", "nonsense"],
-        "`--set nonsense` is no `KEY=VALUE`",
+        "`--set nonsense` is not `KEY=VALUE`",
         "write it like `edit.ridge=0.1`",
     ),
     "a fact without to": (
         ["edit", "the british monarch fact"],
-        "fact `the british monarch` does not say what it goes to",
-        "give `to:` in the recipe, `--to`, or `--set to=...`",
+        "fact `the british monarch` has no target",
+        "set `to:` in the recipe, or pass `--to`",
     ),
     "a fact without to, evaluated": (
         ["evaluate", "the british monarch fact"],
-        "fact `the british monarch` does not say what it goes to",
-        "give `to:` in the recipe, `--to`, or `--set to=...`",
+        "fact `the british monarch` has no target",
+        "set `to:` in the recipe, or pass `--to`",
     ),
     "two bases": (
         ["evaluate", "remove_style", "--base", "tiny", "--model", "tiny-plain"],
@@ -105,12 +105,12 @@ REQUESTS = {
     ),
     "a fact without to in a file": (
         ["edit", "fact.yaml"],
-        "recipe `fact.yaml:2`: fact `the pope` does not say what it goes to",
-        "give `to:` in the recipe, `--to`, or `--set to=...`",
+        "recipe `fact.yaml:2`: fact `the pope` has no target",
+        "set `to:` in the recipe, or pass `--to`",
     ),
     "a concept that goes to itself": (
         ["edit", "snoopy", "--to", "Snoopy"],
-        "`snoopy` goes to `Snoopy`, which is the same",
+        "`snoopy` and its target `Snoopy` are the same",
         None,
     ),
     "no concept": (
@@ -128,19 +128,19 @@ REQUESTS = {
             *("localize", "van gogh style", "--prompt", "{subject}", "--prompt", "a {subject}"),
             *("--prompt", "by {subject}", "--target", "{to}", "--target", "a {to}"),
         ],
-        "2 target prompts do not fit 3 source prompts",
-        "give one for all, or as many as there are source prompts",
+        "the counts of target prompts (2) and source prompts (3) differ",
+        "give one target prompt for all, or one per source prompt",
     ),
     "what is edited and preserved": (
         [*EDIT, "--set", "preserve=[van gogh]"],
-        "`--set preserve=[van gogh]`: `van gogh` is both edited and under `preserve`",
+        "`--set preserve=[van gogh]`: `van gogh` is both edited and preserved",
         None,
     ),
     "an edit to what another edit takes away": (
         ["edit", "many_edits", "--layers", "8", "--set", "edits.2.to=r2d2"],
-        "`--set edits.2.to=r2d2`: edits 2 and 1 contradict: `the ceo of apple` goes to `r2d2`, "
-        "and `r2d2` to `a robot`",
-        "let edit 2 go where edit 1 does, or drop one",
+        "`--set edits.2.to=r2d2`: edits 2 and 1 contradict each other: `the ceo of apple` becomes "
+        "`r2d2`, but `r2d2` becomes `a robot`",
+        "give edit 2 the target of edit 1, or remove one of them",
     ),
     "a subject that the tokenizer makes nothing of": (
         ["edit", "<|endoftext|>", "--layers", "8"],
@@ -170,7 +170,7 @@ REQUESTS = {
     ),
     "layers that are none": (
         ["edit", "remove_style", "--layers", "eight"],
-        "layer list `eight` is not numbers and ranges",
+        "layer list `eight` does not consist of numbers and ranges",
         'write it like `"1-3,10,11"`',
     ),
     "layers that run backwards": (
@@ -275,8 +275,9 @@ REQUESTS = {
     ),
     "one prompt, two targets": (
         [*EDIT, "--set", 'source=["{subject}", "{subject}"]', "--set", 'target=["x", "y"]'],
-        '`--set source=["{subject}", "{subject}"]`: `van gogh` goes to `x` and to `y` in edit 0',
-        "give it one target, or drop one of the two source prompts",
+        '`--set source=["{subject}", "{subject}"]`: '
+        "`van gogh` has the targets `x` and `y` in edit 0",
+        "use one target, or remove one of the two source prompts",
     ),
     "a search where no layers are sought": (
         ["localize", "monet style", "--method", "causal-trace", "--search", "exhaustive"],
@@ -295,7 +296,7 @@ REQUESTS = {
     ),
     "neurons that are none": (
         [*EDIT, "--set", "edit.neurons=0"],
-        "`--set edit.neurons=0`: `edit.neurons` is `0`, not `auto` or a number from 1",
+        "`--set edit.neurons=0`: `edit.neurons` is `0`, not `auto` or a whole number above 0",
         None,
     ),
     "nothing to keep exactly": (
@@ -325,7 +326,8 @@ REQUESTS = {
     ),
     "a ridge that is none": (
         [*EDIT, "--ridge", "much"],
-        "`--ridge`: `edit.ridge` is `much`, not `auto`, a number above 0 or one like `0.01x`",
+        "`--ridge`: `edit.ridge` is `much`, "
+        "not `auto`, a number above 0, or a multiple such as `0.01x`",
         None,
     ),
     "an output that exists": (

@@ -261,7 +261,7 @@ FILES = {
     "a manifest that breaks off": (
         text("edited/loco-manifest.json", '{"a":'),
         ["undo", "edited", "--output", "restored"],
-        f"manifest `edited/loco-manifest.json` is no JSON: {BROKEN_OFF}",
+        f"manifest `edited/loco-manifest.json` is not valid JSON: {BROKEN_OFF}",
         None,
     ),
     "a manifest of nothing": (
@@ -301,7 +301,7 @@ REQUESTS = {
     "a slot of another name": (
         lambda: None,
         ["localize", "van gogh style", "--prompt", "a {name} by {subject}"],
-        "prompt `a {name} by {subject}` has a slot `{name}`, not `{subject}`",
+        "prompt `a {name} by {subject}` has the slot `{name}`, not `{subject}`",
         None,
     ),
     "a set of so many layers": (

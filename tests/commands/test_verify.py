@@ -200,7 +200,7 @@ def test_finds_a_manifest_that_belongs_to_another_output(output_file, tmp_path):
         (b"{", "no JSON"),
         (b"[" * 100_000, "no JSON"),
         (b"{}", "is damaged"),
-        (b'{"schema": 1, "schema": 2}', "a key stands twice"),
+        (b'{"schema": 1, "schema": 2}', "a key is repeated"),
     ],
 )
 def test_a_damaged_manifest_is_a_failure(content, words, output):
