@@ -202,7 +202,7 @@ class Evaluation(Record):
     def below(self, limits: Mapping[str, float]) -> tuple[str, ...]:
         """Return a sentence for each figure that is unknown or below its limit."""
         return tuple(
-            f"`{name}` is {'unknown' if figure is None else f'{figure:.3f}'}; its limit is {limit:g}"
+            f"`{name}` is {'unknown' if figure is None else f'{figure:.3f}'} (limit {limit:g})"
             for name, limit in limits.items()
             for figure in [self.figures[name]]
             if figure is None or figure < limit

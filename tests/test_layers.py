@@ -24,7 +24,7 @@ def test_an_empty_window_is_refused():
     A range that is empty, runs backwards or starts below zero is not a window.
     """
     for start, stop in ((8, 8), (9, 8), (-1, 2)):
-        with pytest.raises(ValueError, match=rf"\[{start}, {stop}\]"):
+        with pytest.raises(ValueError, match=rf"layer range \[{start}, {stop}\] is empty"):
             LayerSet.window(start, stop)
 
 

@@ -183,7 +183,8 @@ def check_templates(sources: Sequence[str], targets: Sequence[str]) -> None:
                 raise ConceptError(f"prompt `{template}` has the slot `{found}`, not `{{{slot}}}`")
     if len(targets) not in (0, 1, len(sources)):
         raise ConceptError(
-            f"the counts of target prompts ({len(targets)}) and source prompts ({len(sources)}) differ",
+            f"the counts of target prompts ({len(targets)}) and "
+            f"source prompts ({len(sources)}) differ",
             "give one target prompt for all, or one per source prompt",
         )
 

@@ -192,8 +192,8 @@ def test_a_figure_under_its_limit_fails():
     """
     failures = evaluate._failures(evaluation(), {"became": 0.9, "kept": 0.9})
 
-    assert failures == ("`became` is 0.500, not 0.9",)
-    with pytest.raises(CheckFailed, match=r"`became` is 0\.500, not 0\.9"):
+    assert failures == ("`became` is 0.500 (limit 0.9)",)
+    with pytest.raises(CheckFailed, match=r"`became` is 0\.500 \(limit 0\.9\)"):
         EvaluateResult(evaluation(), (), failures).raise_failures()
 
 

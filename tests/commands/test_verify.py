@@ -197,8 +197,8 @@ def test_finds_a_manifest_that_belongs_to_another_output(output_file, tmp_path):
     ("content", "words"),
     [
         (b"\xff", "no UTF-8"),
-        (b"{", "no JSON"),
-        (b"[" * 100_000, "no JSON"),
+        (b"{", "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
         (b"{}", "is damaged"),
         (b'{"schema": 1, "schema": 2}', "a key is repeated"),
     ],
