@@ -247,8 +247,8 @@ MUTANTS = (
     Mutant(
         "override-keeps-rival",
         "recipe/load.py",
-        "section.pop(rival[1], None)",
-        "section.get(rival[1], None)",
+        "section.pop(excluded[1], None)",
+        "section.get(excluded[1], None)",
         "`--layers` does not replace the `layer_range` of a recipe",
     ),
     Mutant(
