@@ -11,6 +11,7 @@ is not tried again. The exit code is 1 if a mutant survives the whole suite.
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -20,7 +21,13 @@ from tests.robustness.mutants.catalog import MUTANTS, Mutant
 from tests.robustness.mutants.trials import Laboratory, Trial
 
 _ROOT = Path(__file__).parents[3]
-_HEAD = "| mutant | room | fault | killed by |\n|---|---|---|---|"
+_HEAD = """\
+# Mutants of commit {}
+
+{} of {} are killed.
+
+| mutant | room | fault | killed by |
+|---|---|---|---|"""
 
 
 def main() -> None:
@@ -48,11 +55,12 @@ def main() -> None:
                 trials[mutant.name] = trial
                 _write(options.results, trials.values())
             print(_line(mutant, trials[mutant.name]), flush=True)
-    if options.table:
-        rows = [_row(mutant, trials[mutant.name]) for mutant in mutants]
-        options.table.write_text("\n".join([_HEAD, *rows, ""]), "utf-8")
     n_killed = sum(trials[mutant.name].killed_by is not None for mutant in mutants)
     print(f"{n_killed} of {len(mutants)} mutants killed")
+    if options.table:
+        head = _HEAD.format(_commit(options.root), n_killed, len(mutants))
+        rows = [_row(mutant, trials[mutant.name]) for mutant in mutants]
+        options.table.write_text("\n".join([head, *rows, ""]), "utf-8")
     sys.exit(any(trials[m.name].is_whole and not trials[m.name].killed_by for m in mutants))
 
 
@@ -90,6 +98,11 @@ def _outcome(trial: Trial) -> str:
 
 def _line(mutant: Mutant, trial: Trial) -> str:
     return f"{mutant.name} ({mutant.room}, {trial.seconds:.0f} s): {_outcome(trial)}"
+
+
+def _commit(root: Path) -> str:
+    command = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _row(mutant: Mutant, trial: Trial) -> str:
