@@ -1,11 +1,10 @@
-"""The README and the manual: links lead somewhere, and what comes from the code is up to date."""
+"""The README, the manual and the pages for contributors: links, paths and generated parts."""
 
 import json
 import re
 from statistics import fmean
 from typing import get_args
 
-import pytest
 from pydantic import BaseModel
 
 from loco_cli import diff, evaluation, localization, manifest, plan, trace
@@ -14,119 +13,120 @@ from loco_cli.records import Record
 from tests.generate_docs import PARTS, updated
 from tests.pages import MANUAL, PAGES, README, ROOT, blocks_of, sentences_of
 
-N_LINES_OF_README = 140
-N_WORDS_OF_A_SENTENCE = 16  # on the mean
+MAX_README_LINES = 140
+MAX_MEAN_WORDS = 16  # per sentence of the README
 LINK = re.compile(r"(?<!!)\[[^]]*\]\(([^)\s]+)\)")
 TITLE = re.compile(r"^#+ (.*)$", re.M)
 FORMATS = ROOT / "loco_cli" / "docs" / "formats.md"
+ARCHITECTURE = ROOT / ".github" / "ARCHITECTURE.md"
+CONTRIBUTING = ROOT / ".github" / "CONTRIBUTING.md"
 DOCUMENTS = (diff, evaluation, localization, manifest, plan, trace)
 
 
 def anchor(title):
-    """Return the fragment by which the web reaches a heading."""
+    """Return the fragment that links to a heading."""
     return re.sub(r"[^\w -]", "", title.lower().replace("`", "")).replace(" ", "-")
 
 
 def schemas():
-    """Return the documents that are records, by their schema."""
-    kinds = [one for module in DOCUMENTS for one in vars(module).values() if isinstance(one, type)]
-    records = [
-        kind for kind in kinds if issubclass(kind, Record) and "schema_" in kind.model_fields
-    ]
-    return {kind.model_fields["schema_"].default: kind for kind in records}
+    """Return the record of each schema."""
+    classes = [c for module in DOCUMENTS for c in vars(module).values() if isinstance(c, type)]
+    records = [c for c in classes if issubclass(c, Record) and "schema_" in c.model_fields]
+    return {record.model_fields["schema_"].default: record for record in records}
 
 
 def records_in(annotation):
-    """Return the records that a field may hold, alone or in a tuple."""
+    """Return the record classes in an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [one for part in get_args(annotation) for one in records_in(part)]
+    return [record for part in get_args(annotation) for record in records_in(part)]
 
 
-def differing_keys(kind, shown, where=""):
+def differing_keys(record, examples, prefix=""):
     """
-    Return the keys that no example of a record has, and those that the record does not have.
+    Return the keys of a record that no example has, and the keys of examples that it lacks.
 
-    `shown` are examples of it: the entries of a list may differ in the keys that they leave out.
+    Entries of a list are examples of one record; each may omit optional keys.
     """
-    fields = {field.alias or name: field for name, field in kind.model_fields.items()}
-    wrong = [f"{where}{key}" for key in set(fields) ^ {key for one in shown for key in one}]
+    fields = {field.alias or name: field for name, field in record.model_fields.items()}
+    keys = set(fields) ^ {key for example in examples for key in example}
+    wrong = [f"{prefix}{key}" for key in keys]
     for key, field in fields.items():
-        values = [one[key] for one in shown if key in one]
-        items = [item for one in values for item in (one if isinstance(one, list) else [one])]
+        values = [example[key] for example in examples if key in example]
+        items = [item for v in values for item in (v if isinstance(v, list) else [v])]
         inner, documents = records_in(field.annotation), [i for i in items if isinstance(i, dict)]
         if inner and documents:
-            wrong += differing_keys(inner[0], documents, f"{where}{key}.")
+            wrong += differing_keys(inner[0], documents, f"{prefix}{key}.")
     return wrong
 
 
 def examples():
-    """Return the JSON documents that the page on formats shows, by their schema."""
-    shown = [json.loads(block.code) for block in blocks_of(FORMATS) if block.language == "json"]
-    return {one["schema"]: one for one in shown}
+    """Return the JSON documents on the formats page by schema."""
+    blocks = [json.loads(block.code) for block in blocks_of(FORMATS) if block.language == "json"]
+    return {document["schema"]: document for document in blocks}
 
 
-def test_the_readme_is_read_in_a_few_minutes():
+def test_the_readme_is_short():
     """
-    It has at most 140 lines, and its sentences at most 16 words on the mean.
+    The README has at most 140 lines, and its sentences have at most 16 words on average.
     """
     text = README.read_text("utf-8")
 
-    assert len(text.splitlines()) <= N_LINES_OF_README
-    assert fmean(len(one.split()) for one in sentences_of(text)) <= N_WORDS_OF_A_SENTENCE
+    assert len(text.splitlines()) <= MAX_README_LINES
+    assert fmean(len(sentence.split()) for sentence in sentences_of(text)) <= MAX_MEAN_WORDS
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_link_leads_somewhere(page):
+def test_every_link_resolves():
     """
-    A link inside the repository names a file that is there, and a heading that the file has.
+    A link inside the repository names an existing file, and an existing heading in it.
     """
     broken = []
-    for link in LINK.findall(page.read_text("utf-8")):
-        if re.match(r"https?://", link):
-            continue
-        path, _, fragment = link.partition("#")
-        target = page.parent / path if path else page
-        titles = TITLE.findall(target.read_text("utf-8")) if target.is_file() else []
-        if not target.exists() or (fragment and fragment not in map(anchor, titles)):
-            broken.append(link)
+    for page in (*PAGES, ARCHITECTURE, CONTRIBUTING):
+        for link in LINK.findall(page.read_text("utf-8")):
+            if re.match(r"https?://", link):
+                continue
+            path, _, fragment = link.partition("#")
+            target = page.parent / path if path else page
+            titles = TITLE.findall(target.read_text("utf-8")) if target.is_file() else []
+            if not target.exists() or (fragment and fragment not in map(anchor, titles)):
+                broken.append(f"{page.name}: {link}")
 
     assert broken == []
 
 
-@pytest.mark.parametrize("page", MANUAL, ids=lambda page: page.stem)
-def test_links_between_pages_can_be_typed(page):
+def test_links_between_manual_pages_are_bare_names():
     """
-    A page links to others by their bare names, so that `loco docs` takes what a terminal shows.
+    A manual page links to others by file name, so `loco docs` accepts the name in a link.
     """
-    inside = [link for link in LINK.findall(page.read_text("utf-8")) if "://" not in link]
-    names = {one.name for one in MANUAL}
+    names = {page.name for page in MANUAL}
 
-    assert {link.partition("#")[0] for link in inside} - {""} <= names
+    for page in MANUAL:
+        links = [link for link in LINK.findall(page.read_text("utf-8")) if "://" not in link]
+        assert {link.partition("#")[0] for link in links} - {""} <= names
 
 
-@pytest.mark.parametrize("page", MANUAL, ids=lambda page: page.stem)
-def test_generated_parts_are_up_to_date(page):
+def test_generated_parts_are_up_to_date():
     """
-    Keys, help, catalog and models are those of the code; `python -m tests.generate_docs` rewrites.
+    Keys, help, catalog and models on the pages match the code.
     """
-    text = page.read_text("utf-8")
+    texts = {page.name: page.read_text("utf-8") for page in MANUAL}
 
-    assert text == updated(text), "run `python -m tests.generate_docs`"
+    outdated = [name for name, text in texts.items() if text != updated(text)]
+    assert outdated == [], "run `python -m tests.generate_docs`"
 
 
-def test_every_part_is_on_a_page():
+def test_every_generated_part_is_on_one_page():
     """
-    What can be generated stands in the manual once.
+    The manual contains each generated part once.
     """
     text = "".join(page.read_text("utf-8") for page in MANUAL)
 
     assert sorted(re.findall(r"<!-- generated: (\w+) -->", text)) == sorted(PARTS)
 
 
-def test_every_page_says_what_it_is_about():
+def test_every_page_has_a_summary():
     """
-    A page begins with its title and one line, which `loco docs` lists, and the README links to it.
+    A page begins with its title and a summary for `loco docs`, and the README links to it.
     """
     readme = README.read_text("utf-8")
 
@@ -136,44 +136,68 @@ def test_every_page_says_what_it_is_about():
         assert f"(loco_cli/docs/{page.name}.md)" in readme
 
 
-@pytest.mark.parametrize("schema", sorted(schemas()))
-def test_formats_show_every_key(schema):
+def test_formats_show_every_key():
     """
-    The example of a document has the keys that the document can have, and no others.
+    The example of each document has exactly the keys of its record.
     """
-    assert differing_keys(schemas()[schema], [examples()[schema]]) == []
+    shown = examples()
+
+    for schema, record in schemas().items():
+        assert (schema, differing_keys(record, [shown[schema]])) == (schema, [])
 
 
 def test_every_schema_is_on_the_page():
     """
-    Every schema that the package writes is named on the page about formats.
+    The formats page names every schema in the package.
     """
     named = re.compile(r"\"(loco\.[a-z-]+/\d)\"")
     sources = (path.read_text("utf-8") for path in (ROOT / "loco_cli").rglob("*.py"))
     text = FORMATS.read_text("utf-8")
 
-    assert sorted({one for source in sources for one in named.findall(source)} - found(text)) == []
+    on_page = set(re.findall(r"loco\.[a-z-]+/\d", text))
+    assert {schema for source in sources for schema in named.findall(source)} <= on_page
 
 
-def found(text):
-    """Return the schemas that a text names."""
-    return set(re.findall(r"loco\.[a-z-]+/\d", text))
-
-
-def test_the_readme_names_the_torch_that_is_asked_for():
+def test_the_architecture_names_existing_files():
     """
-    The range that the README gives for an installation without CUDA is that of the package.
+    Every path in ARCHITECTURE.md exists in the package or in the repository.
+    """
+    text = ARCHITECTURE.read_text("utf-8")
+    paths = [path for path in re.findall(r"`([\w./-]+(?:/|\.\w+))`", text) if "NAME" not in path]
+    missing = [
+        path
+        for path in paths
+        if not (ROOT / "loco_cli" / path).exists() and not (ROOT / path).exists()
+    ]
+
+    assert len(set(paths)) > 60
+    assert missing == ["models.yaml"]  # a file of the user
+
+
+def test_the_architecture_has_every_room():
+    """
+    The table of rooms lists every package folder.
+    """
+    rooms = re.findall(r"^\| `(\w+)/` \|", ARCHITECTURE.read_text("utf-8"), re.M)
+    folders = {path.parent.name for path in (ROOT / "loco_cli").glob("*/__init__.py")}
+
+    assert set(rooms) == folders
+
+
+def test_the_readme_names_the_required_torch():
+    """
+    The README's command for an installation without CUDA has the torch range of the package.
     """
     project = (ROOT / "pyproject.toml").read_text("utf-8")
-    wanted = re.search(r'"(torch[^"]+)"', project)
+    required = re.search(r'"(torch[^"]+)"', project)
 
-    assert wanted
-    assert f'"{wanted[1]}"' in README.read_text("utf-8")
+    assert required
+    assert f'"{required[1]}"' in README.read_text("utf-8")
 
 
 def test_the_version_is_the_same_everywhere():
     """
-    Changelog and citation speak of the version that the package has, and of one date.
+    Package, changelog and citation have the same version, and the last two the same date.
     """
     from loco_cli import __version__
 
