@@ -1,1 +1,1 @@
-"""Running models: pipelines, hooks, pictures and their scores."""
+"""Running models: pipelines, hooks, pictures and scores."""

@@ -1,7 +1,7 @@
 """
-CLIP score: the cosine of a picture's and a caption's embedding.
+CLIP score: the cosine between the embeddings of a picture and a caption.
 
-Not multiplied by 100 or 2.5 and not clipped at zero, as in the papers' released code.
+As in the papers' released code, the score is neither scaled by 100 or 2.5 nor clipped at zero.
 """
 
 import json
@@ -22,9 +22,15 @@ _CLIP_MEAN, _CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.2613
 
 class ClipScorer:
     """
-    A CLIP-like model of two towers: pictures and captions to unit vectors of one space.
+    A CLIP-like model with two towers, which embed pictures and captions in one space.
 
-    `name` is what documents call it. Raises ModelUnavailable where the folder holds no such model.
+    Args:
+        folder: A transformers folder with the model, its tokenizer and its image settings.
+        device: The device that runs the model.
+        name: The name of the scorer in documents, by default the name of the folder.
+
+    Raises:
+        ModelUnavailable: The folder does not hold a complete CLIP model.
     """
 
     def __init__(self, folder: Path, device: str = "cpu", name: str | None = None) -> None:
@@ -39,7 +45,7 @@ class ClipScorer:
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:  # [n, 3, h, w], 0 to 1 -> [n, d]
-        """Return unit vectors of pictures, resized to what the model sees."""
+        """Return the unit embeddings of pictures, resized to the input size of the model."""
         if images.shape[-2:] != (self.side, self.side):
             images = functional.interpolate(
                 images, (self.side, self.side), mode="bicubic", antialias=True
@@ -50,7 +56,7 @@ class ClipScorer:
 
     @torch.no_grad()
     def embed_captions(self, captions: Sequence[str]) -> Tensor:  # [n, d]
-        """Return unit vectors of captions, each embedded once."""
+        """Return the unit embeddings of captions, computed once per caption."""
         for caption in dict.fromkeys(captions):
             if caption not in self.caption_embeddings:
                 tokens = self.tokenizer(caption, truncation=True, return_tensors="pt")
@@ -60,24 +66,24 @@ class ClipScorer:
         return torch.stack([self.caption_embeddings[caption] for caption in captions])
 
     def scores(self, images: Tensor, captions: Sequence[str]) -> list[float]:
-        """Return the cosine of each picture [n, 3, h, w] with its own caption."""
+        """Return the cosine between each picture [n, 3, h, w] and its own caption."""
         return (self.embed_images(images) * self.embed_captions(captions)).sum(1).tolist()
 
     def best_label(self, images: Tensor, labels: Sequence[str]) -> list[int]:
-        """Return for each picture the index of the label that fits best."""
+        """Return the index of the closest label for each picture."""
         return (self.embed_images(images) @ self.embed_captions(labels).T).argmax(1).tolist()
 
 
 def _load(folder: Path) -> tuple[Any, CLIPTokenizer]:
     try:
-        model, found = AutoModel.from_pretrained(
+        model, loading_info = AutoModel.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelUnavailable(f"scorer `{folder}` holds no CLIP model that can be read") from error
-    if not hasattr(model, "get_image_features") or found["missing_keys"]:
-        raise ModelUnavailable(f"scorer `{folder}` is not a whole CLIP model")
+        raise ModelUnavailable(f"scorer `{folder}` holds no readable CLIP model") from error
+    if not hasattr(model, "get_image_features") or loading_info["missing_keys"]:
+        raise ModelUnavailable(f"scorer `{folder}` is not a complete CLIP model")
     return model, tokenizer
 
 
@@ -86,5 +92,5 @@ def _settings(folder: Path) -> dict[str, Any]:
     try:
         settings: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelUnavailable(f"`{path}` is no JSON") from error
+        raise ModelUnavailable(f"`{path}` is not valid JSON") from error
     return settings

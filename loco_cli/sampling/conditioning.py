@@ -1,7 +1,7 @@
 """
-Prompts as a pipeline gives them to its network, and as each layer of a batch of runs reads them.
+The conditioning of a network: encoded prompts, and the contexts of layers with another prompt.
 
-The pipeline encodes its prompts itself, so that pictures are those that other programs draw.
+The pipeline's own encoders produce the conditioning, so pictures match those of other programs.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,7 @@ from loco_cli.sampling.quiet import errors_only
 
 @dataclass(frozen=True)
 class _Conditioning:
-    """
-    What a prompt gives the UNet: the states of its tokens, and where there is one, their sum-up.
-    """
+    """The encoded prompt: one state per token, and a pooled embedding if the model has one."""
 
     states: Tensor  # [n_tokens, d_states]
     pooled: Tensor | None = None  # [d_pooled]
@@ -28,9 +26,7 @@ class _Conditioning:
 
 @dataclass(frozen=True)
 class _BatchConditioning:
-    """
-    What a batch of runs gives: the pipeline's own arguments, and what some layers read instead.
-    """
+    """The conditioning of a batch: pipeline arguments, and the contexts of individual layers."""
 
     arguments: dict[str, Tensor]
     contexts: dict[int, Tensor]  # layer -> [n, n_tokens, d_text], guided [2n, ...]
@@ -38,7 +34,11 @@ class _BatchConditioning:
 
 @dataclass
 class PromptEncoder:
-    """A pipeline's way from prompts to conditioning; each prompt is encoded once, by itself."""
+    """
+    A cache of encoded prompts.
+
+    Each prompt is encoded alone and only once, so its states do not depend on the batch.
+    """
 
     pipe: Any
     spec: ModelSpec
@@ -46,12 +46,12 @@ class PromptEncoder:
 
     @property
     def network(self) -> nn.Module:
-        """The network that reads them."""
+        """The network that reads the prompts."""
         network: nn.Module = getattr(self.pipe, self.spec.network)
         return network
 
     def encode(self, prompt: str) -> _Conditioning:
-        """Return the conditioning of a prompt, in the network's dtype."""
+        """Return the conditioning of a prompt in the dtype of the network."""
         if prompt not in self.conditionings:
             with torch.no_grad(), errors_only():
                 states, _, *pooled = self.pipe.encode_prompt(
@@ -66,7 +66,7 @@ class PromptEncoder:
         return self.conditionings[prompt]
 
     def encode_negative(self) -> _Conditioning:
-        """Return what guidance leads away from: the empty prompt, or zeros where it is those."""
+        """Return the negative conditioning of guidance: the empty prompt, or zeros in SDXL."""
         empty = self.encode("")
         if empty.pooled is None or not self.pipe.config.get("force_zeros_for_empty_prompt"):
             return empty
@@ -74,15 +74,23 @@ class PromptEncoder:
 
     def encode_batch(self, runs: Sequence[Run], *, is_guided: bool) -> _BatchConditioning:
         """
-        Return what these runs give the UNet together.
+        Return the conditioning of a batch of runs.
 
-        A context is made for every layer that reads another prompt than the UNet is given. Where
-        nothing is pooled apart from the states, the UNet is given what shall be read past the
-        layers.
+        The arguments hold one prompt per run, and layers with another prompt get a context. If the
+        pipeline has no separate pooled embedding, the network pools the states of its argument. In
+        that case the argument holds the pooled prompt, and the layers get the run's own prompt.
+
+        Args:
+            runs: The runs, at least one.
+            is_guided: Put the negative conditioning in front of each context.
+
+        Returns:
+            The arguments of the pipeline, and contexts [n, n_tokens, d_text] by layer, or
+            [2n, n_tokens, d_text] with guidance.
         """
-        past = tuple(run.pooled_prompt for run in runs)
-        has_pooled = self.encode(past[0]).pooled is not None
-        given = tuple(run.prompt for run in runs) if has_pooled else past
+        pooled = tuple(run.pooled_prompt for run in runs)
+        has_pooled = self.encode(pooled[0]).pooled is not None
+        given = tuple(run.prompt for run in runs) if has_pooled else pooled
         contexts: dict[tuple[str, ...], Tensor] = {}
         context_of: dict[int, Tensor] = {}
         for layer in self.spec.layers:
@@ -94,25 +102,25 @@ class PromptEncoder:
             context_of[layer.index] = contexts[prompts]
         arguments = {"prompt_embeds": self._states(given)}
         if has_pooled:
-            arguments["pooled_prompt_embeds"] = self._pooled(past)
+            arguments["pooled_prompt_embeds"] = self._pooled(pooled)
         if is_guided:
             arguments |= self.negative_arguments(len(runs))
         return _BatchConditioning(arguments, context_of)
 
     def negative_arguments(self, n: int) -> dict[str, Tensor]:
-        """Return the pipeline's arguments for what guidance leads away from, `n` times."""
-        nothing = self.encode_negative()
-        negative = {"negative_prompt_embeds": torch.stack([nothing.states] * n)}
-        if nothing.pooled is not None:
-            negative["negative_pooled_prompt_embeds"] = torch.stack([nothing.pooled] * n)
-        return negative
+        """Return the pipeline arguments for `n` copies of the negative conditioning."""
+        negative = self.encode_negative()
+        arguments = {"negative_prompt_embeds": torch.stack([negative.states] * n)}
+        if negative.pooled is not None:
+            arguments["negative_pooled_prompt_embeds"] = torch.stack([negative.pooled] * n)
+        return arguments
 
     def _context(self, prompts: Sequence[str], is_guided: bool) -> Tensor:
-        """Return what the layers read of these prompts, behind the map that they share."""
+        """Return the context of these prompts: their states after the maps that layers share."""
         states = self._states(prompts)
         if is_guided:
-            nothing = torch.stack([self.encode_negative().states] * len(prompts))
-            states = torch.cat([nothing, states])
+            negative = torch.stack([self.encode_negative().states] * len(prompts))
+            states = torch.cat([negative, states])
         for shared in self.spec.context.shared:
             states = self.network.get_submodule(shared.name)(states)
         return states

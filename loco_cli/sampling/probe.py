@@ -1,9 +1,9 @@
 """
-What each layer makes of a prompt, read off the runs of the original at a few of their steps.
+Estimates of each layer's effect from recorded steps of unmodified runs.
 
-While the original's pictures are made, the UNet's inputs are kept; some of them are then replayed
-on the conditional half alone. A replay costs a few evaluations and looks into every layer at once,
-where an intervention costs a whole picture for a single window.
+The inputs of the UNet are recorded while the pictures are generated. Some steps are then replayed
+on the conditional half of the batch. A replay costs a few UNet calls and measures all layers at
+once, whereas an intervention generates a whole picture to measure one window.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from loco_cli.events import Tick
 from loco_cli.interventions import Run, SwapPrompt
 from loco_cli.sampling.hooks import (
-    Again,
+    RerunLayer,
     hook_layers,
     record_calls,
     replace_contexts,
@@ -29,35 +29,35 @@ from loco_cli.sampling.sample import sample_batch
 
 @dataclass(frozen=True)
 class _Step:
-    """One call of the UNet for the prompts of a batch, without the half that guidance adds."""
+    """One UNet call for the prompts of a batch, without the unconditional half of guidance."""
 
     sample: Tensor  # [n, c, h, w]
     timestep: Any
     others: dict[str, Any]
 
     def call(self, unet: nn.Module) -> Tensor:  # [n, c, h, w]
-        """Return the UNet's prediction, without the variance that DeepFloyd's adds to it."""
-        answer: Tensor = unet(self.sample, self.timestep, **self.others)[0]
-        return answer[:, : self.sample.shape[1]]
+        """Return the noise prediction, without the variance channels of DeepFloyd."""
+        output: Tensor = unet(self.sample, self.timestep, **self.others)[0]
+        return output[:, : self.sample.shape[1]]
 
 
 @dataclass
 class Trajectory:
-    """A batch of runs without a swap, and the UNet's calls on their way."""
+    """A batch of runs without a swap, and their recorded UNet calls."""
 
     runs: Sequence[Run]
     steps: list[_Step] = field(default_factory=list)
 
     def evenly_spaced(self, n: int) -> list[_Step]:
-        """Return `n` of the steps, each from the middle of its share."""
+        """Return `n` of the steps, each from the middle of an equal share of them."""
         n = min(n, len(self.steps))
         return [self.steps[(2 * i + 1) * len(self.steps) // (2 * n)] for i in range(n)]
 
     def record(self, sample: Tensor, timestep: Any, **others: Any) -> None:
-        """Keep a call of the UNet."""
+        """Record the conditional half of a UNet call."""
         n = len(self.runs)
-        half = n if len(sample) == 2 * n else 0
-        self.steps.append(_Step(sample[half:], timestep, _from(half, others)))
+        start = n if len(sample) == 2 * n else 0
+        self.steps.append(_Step(sample[start:], timestep, _conditional_rows(start, others)))
 
 
 def record_trajectory(
@@ -68,7 +68,19 @@ def record_trajectory(
     guidance: float,
     tick: Tick = lambda n: None,
 ) -> tuple[Trajectory, Tensor]:  # and pictures [n, 3, h, w], 0 to 1
-    """Return how the pictures of runs without a swap come about, made together, and these."""
+    """
+    Generate the pictures of one batch of runs, and record their UNet calls.
+
+    Args:
+        pipeline: The pipeline that generates the pictures.
+        runs: Runs without a swap.
+        steps: The number of denoising steps.
+        guidance: The scale of classifier-free guidance.
+        tick: Called after each UNet call with the number of pictures.
+
+    Returns:
+        The recorded trajectory, and the pictures [n, 3, h, w] with values from 0 to 1.
+    """
     trajectory = Trajectory(runs)
     with record_calls(pipeline.network, trajectory.record):
         images = sample_batch(pipeline, runs, steps=steps, guidance=guidance, tick=tick)
@@ -79,59 +91,77 @@ def attribution_shares(
     pipeline: Pipeline, trajectory: Trajectory, targets: Sequence[str], n_steps: int
 ) -> Tensor:  # [n_runs, n_layers]
     """
-    Return how large a share of the full swap each layer makes, to first order (attribution
-    patching).
+    Estimate each layer's share of the effect of a full swap by attribution patching.
 
-    Of the change `d` that the full swap makes to the noise prediction `e`, layer l makes
+    The full swap changes the noise prediction `e` by `d`. To first order, the share of layer l is
 
         a_l = <x_l' - x_l, gradient of <e, d> with respect to x_l> / |d|^2
 
-    where `x_l` is the layer's output and `x_l'` what it would be if it alone read the target
-    prompt, its queries unchanged. One backward pass gives every layer. Where several layers are
-    enough the shares come out small, since the others stand in for each. Sizes are returned, means
-    of |a_l| over the steps: once a thing is drawn, the layer that drew it pulls the other way.
+    where `x_l` is the output of the layer. `x_l'` is its output for the target prompt, with
+    unchanged queries. One backward pass yields the shares of all layers. If several layers are each
+    sufficient, all shares are small, because the other layers compensate. The result is the mean of
+    |a_l| over the steps: the sign flips once the layer has drawn the concept.
+
+    Args:
+        pipeline: The pipeline that recorded the trajectory.
+        trajectory: Runs of the source prompts.
+        targets: The target prompt of each run.
+        n_steps: The number of steps to replay.
+
+    Returns:
+        Absolute shares [n_runs, n_layers] on the CPU.
     """
-    contexts = _contexts(pipeline, trajectory.runs, targets)
-    with _frozen(pipeline.network):
-        found = [_shares(pipeline, step, contexts) for step in trajectory.evenly_spaced(n_steps)]
-    return torch.stack(found).abs().mean(0)
+    contexts = _swapped_contexts(pipeline, trajectory.runs, targets)
+    steps = trajectory.evenly_spaced(n_steps)
+    with _freeze_parameters(pipeline.network):
+        shares = [_step_shares(pipeline, step, contexts) for step in steps]
+    return torch.stack(shares).abs().mean(0)
 
 
 def contribution_norms(
     pipeline: Pipeline,
     trajectory: Trajectory,
-    tokens: Tensor,  # [n_runs, n_tokens], 1 for those of the subject
+    tokens: Tensor,  # [n_runs, n_tokens], 1 at the tokens of the subject
     n_steps: int,
 ) -> Tensor:  # [n_runs, n_layers]
     """
-    Return the size of what some tokens add in each layer: |W_o (A[:, tok] V[tok])|.
+    Return the mean norm of the contribution of some tokens to each layer's output.
 
-    A mean over positions and steps. The bias of `W_o`, counted with every head's sum in the
-    released code, is no token's and left out.
+    The contribution is W_o (A[:, tok] V[tok]), and the mean runs over positions and steps. The bias
+    of `W_o` belongs to no token and is excluded, whereas the released code adds it for every head.
 
     Zarei et al. 2025, arXiv:2505.18832.
-    """
-    found = torch.zeros(pipeline.spec.n_layers, len(tokens))
-    kept = trajectory.evenly_spaced(n_steps)
 
-    def watch(index: int, attention: nn.Module, output: Tensor, again: Again) -> Tensor:
+    Args:
+        pipeline: The pipeline that recorded the trajectory.
+        trajectory: Runs of the source prompts.
+        tokens: A mask [n_runs, n_tokens], 1 at the tokens of the subject.
+        n_steps: The number of steps to replay.
+
+    Returns:
+        Mean norms [n_runs, n_layers] on the CPU.
+    """
+    norms = torch.zeros(pipeline.spec.n_layers, len(tokens))
+    steps = trajectory.evenly_spaced(n_steps)
+
+    def visit(index: int, attention: nn.Module, output: Tensor, rerun: RerunLayer) -> Tensor:
         mask = tokens[..., None].to(output)
         layer = pipeline.spec.layers[index]
         with zero_other_values(attention, layer, mask):
-            with_tokens = again()
+            with_tokens = rerun()
         with zero_other_values(attention, layer, mask * 0):
-            without = again()
+            without = rerun()
         sizes = _by_position(with_tokens - without).float().norm(dim=1)  # [n, positions]
-        found[index] += sizes.mean(1).cpu() / len(kept)
+        norms[index] += sizes.mean(1).cpu() / len(steps)
         return output
 
-    with torch.no_grad(), hook_layers(pipeline.network, pipeline.spec.layers, watch):
-        for step in kept:
+    with torch.no_grad(), hook_layers(pipeline.network, pipeline.spec.layers, visit):
+        for step in steps:
             step.call(pipeline.network)
-    return found.T
+    return norms.T
 
 
-def _shares(
+def _step_shares(
     pipeline: Pipeline, step: _Step, contexts: dict[int, Tensor]
 ) -> Tensor:  # [n, n_layers]
     network, layers = pipeline.network, pipeline.spec.layers
@@ -140,18 +170,18 @@ def _shares(
     outputs: dict[int, Tensor] = {}
     changes: dict[int, Tensor] = {}
 
-    def watch(index: int, attention: nn.Module, output: Tensor, again: Again) -> Tensor:
+    def visit(index: int, attention: nn.Module, output: Tensor, rerun: RerunLayer) -> Tensor:
         with torch.no_grad():
-            changes[index] = again(encoder_hidden_states=contexts[index]) - output
-        # the first layer has nothing behind it that could be derived
+            changes[index] = rerun(encoder_hidden_states=contexts[index]) - output
+        # parameters are frozen, so the output of the first layer has no gradient of its own
         outputs[index] = output if output.requires_grad else output.detach().requires_grad_()
         return outputs[index]
 
-    with torch.enable_grad(), hook_layers(network, layers, watch):
+    with torch.enable_grad(), hook_layers(network, layers, visit):
         prediction = step.call(network).float()
         change = (swapped - prediction).detach()
         size = change.flatten(1).norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
-        # of length `scale`, so that no gradient vanishes in float16
+        # the norm of the direction is `scale`, so gradients do not underflow in float16
         scale = change[0].numel() ** 0.5
         direction = change * (scale / size)[:, None, None, None]
         order = [layer.index for layer in layers]
@@ -166,34 +196,36 @@ def _shares(
 
 
 @contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    """While open, no weight has a gradient, which would keep what only it needs."""
-    thawed = [parameter for parameter in network.parameters() if parameter.requires_grad]
+def _freeze_parameters(network: nn.Module) -> Iterator[None]:
+    """Freeze all parameters, so that autograd stores no activations for weight gradients."""
+    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     network.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in thawed:
+        for parameter in trainable:
             parameter.requires_grad_(True)
 
 
-def _contexts(pipeline: Pipeline, runs: Sequence[Run], targets: Sequence[str]) -> dict[int, Tensor]:
-    everywhere = tuple(range(pipeline.spec.n_layers))
+def _swapped_contexts(
+    pipeline: Pipeline, runs: Sequence[Run], targets: Sequence[str]
+) -> dict[int, Tensor]:
+    all_layers = tuple(range(pipeline.spec.n_layers))
     swapped = [
-        Run(run.prompt, run.seed, SwapPrompt(everywhere, target))
+        Run(run.prompt, run.seed, SwapPrompt(all_layers, target))
         for run, target in zip(runs, targets, strict=True)
     ]
     return pipeline.prompt_encoder.encode_batch(swapped, is_guided=False).contexts
 
 
 def _by_position(states: Tensor) -> Tensor:  # [n, channels, positions]
-    """Return a layer's output, [n, positions, channels] or [n, channels, h, w], in one order."""
+    """Return a layer's output, [n, positions, channels] or [n, channels, h, w], channels first."""
     return states.flatten(2) if states.ndim == 4 else states.transpose(1, 2)
 
 
-def _from(start: int, value: Any) -> Any:
-    """Return the runs from `start` on of all that is given per run, with guidance twice."""
+def _conditional_rows(start: int, value: Any) -> Any:
+    """Return the rows from `start` on of each tensor in `value` that has a row per run."""
     if isinstance(value, dict):
-        return {key: _from(start, one) for key, one in value.items()}
+        return {key: _conditional_rows(start, item) for key, item in value.items()}
     is_per_run = isinstance(value, Tensor) and value.ndim > 1 and len(value) == 2 * start
     return value[start:] if is_per_run else value

@@ -1,12 +1,12 @@
 """
 The processes that share a localization: `accelerate launch -m loco_cli localize ...`.
 
-Each makes its share of the pictures, in whole batches. What comes of them is gathered by all, so
-that all go on with the same numbers and decide the same; one of them speaks and writes. Scores and
-small pictures are all that travels, over gloo, whatever the pictures are made on.
+Each process generates its share of the pictures in whole batches. All processes then gather the
+results, so that they make the same decisions. Only the first process prints and writes. On every
+kind of device, gloo transfers the results: scores and small pictures.
 
-A process that fails says so in the place of what it would have gathered next: all end with its
-error. One that is gone is missed at the next gathering.
+A process that fails sends its error at the next gathering, and all processes end with that error.
+A process that has died causes a connection error at the next gathering.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ from loco_cli.errors import LocoError, MachineError, RequestError
 
 T = TypeVar("T")
 
-_LONGEST = timedelta(days=30)  # that one process waits for another
+_PEER_TIMEOUT = timedelta(days=30)  # one process may work for weeks while the others wait
 
 
 @dataclass
 class Team:
-    """This process, of how many: `Team(rank=1, size=2)`; without a launcher it is alone."""
+    """The rank of this process and the number of processes: `Team(rank=1, size=2)`."""
 
     rank: int = 0
     size: int = 1
@@ -32,21 +32,32 @@ class Team:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that speaks and writes."""
+        """True in the process that prints and writes."""
         return self.rank == 0
 
-    def own_batches(self, items: Sequence[T], most: int) -> list[Sequence[T]]:
+    def own_batches(self, items: Sequence[T], batch_size: int) -> list[Sequence[T]]:
         """
-        Return this process's batches of `items`: of `most` each, smaller ones where all have work.
+        Return the batches of `items` that this process handles.
 
-        Where there is a whole batch for every process they are those that one process would make.
+        Batches shrink if that gives every process work. If there is a full batch for every process,
+        the batches are the same as for a single process.
+
+        Args:
+            items: The work of all processes, equal in each of them.
+            batch_size: The largest number of items in a batch.
         """
-        n_each = max(1, min(most, -(-len(items) // self.size)))
+        n_each = max(1, min(batch_size, -(-len(items) // self.size)))
         batches = [items[i : i + n_each] for i in range(0, len(items), n_each)]
         return batches[self.rank :: self.size]
 
     def gather(self, value: T) -> list[T]:
-        """Return what every process brings; raises the error of one that failed instead."""
+        """
+        Return the values of all processes, in order of rank.
+
+        Raises:
+            LocoError: Another process failed, and this is its error.
+            MachineError: Another process has died.
+        """
         if self.size == 1:
             return [value]
         found = self._exchange(value)
@@ -57,34 +68,34 @@ class Team:
         return [one for one in found if not isinstance(one, LocoError)]
 
     def report_error(self, error: LocoError) -> None:
-        """Tell the others that this process failed, unless they are gone or know."""
+        """Send the error of this process to the others, unless they already left or failed."""
         if self.size > 1 and self.is_connected:
             self.is_connected = False
             with suppress(MachineError):
                 self._exchange(error)
 
     def leave(self) -> None:
-        """Let the others go: nothing is shared from here on."""
+        """Wait for all processes, then continue without them."""
         self.gather(None)
         self.is_connected = False
 
-    def require_single_process(self, what: str) -> None:
-        """Raise RequestError for work that several processes would do twice."""
+    def require_single_process(self, task: str) -> None:
+        """Raise RequestError for a task that several processes would repeat."""
         if self.size > 1:
-            self.is_connected = False  # all are refused alike
+            self.is_connected = False  # every process raises the same error
             raise RequestError(
-                f"{what} is done by one process, and {self.size} were launched",
+                f"{task} runs in one process, but {self.size} were launched",
                 "run it without `accelerate launch`",
             )
 
     def join(self) -> None:
-        """Meet the others, and take a device of this machine's for oneself."""
+        """Connect to the other processes, and select a GPU of this machine."""
         if self.size == 1:
             return
         import torch
         from accelerate import PartialState
 
-        state = PartialState(cpu=True, timeout=_LONGEST)
+        state = PartialState(cpu=True, timeout=_PEER_TIMEOUT)
         if torch.cuda.is_available():
             torch.cuda.set_device(state.local_process_index % torch.cuda.device_count())
 
@@ -94,10 +105,10 @@ class Team:
 
         try:
             found: list[T | LocoError] = gather_object([value])
-        except RuntimeError as error:  # gloo's: the connection is closed
+        except RuntimeError as error:  # gloo raises it if the connection is closed
             self.is_connected = False
             raise MachineError(
-                "another process of this run ended before its work was done",
-                "what was finished is kept: the same command goes on with it",
+                "another process of this run ended before finishing its work",
+                "the finished work is cached: run the same command again to continue",
             ) from error
         return found

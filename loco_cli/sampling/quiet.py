@@ -1,7 +1,7 @@
 """
-Libraries that talk, kept from talking.
+Suppression of the output of diffusers and transformers.
 
-Importing it quiets transformers, which else tells everyone that torchvision is not installed.
+Importing this module silences transformers, which would otherwise report a missing torchvision.
 """
 
 import contextlib
@@ -18,13 +18,13 @@ transformers_logging.set_verbosity_error()
 
 @contextlib.contextmanager
 def errors_only() -> Iterator[None]:
-    """While open, diffusers and transformers report errors only, and nobody warns of the future."""
+    """Make diffusers and transformers log errors only, and suppress deprecation warnings."""
     levels = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
     diffusers_logging.set_verbosity(logging.ERROR)
     transformers_logging.set_verbosity(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            # of their own calls: SDXL in float16 brings two up with every picture
+            # the libraries' own calls cause these: SDXL in float16 raises two per picture
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             yield
@@ -35,9 +35,9 @@ def errors_only() -> Iterator[None]:
 
 @contextlib.contextmanager
 def silence_libraries() -> Iterator[None]:
-    """While open, moreover, no bar is drawn, and nothing at all comes out on stderr."""
+    """Suppress advice, progress bars and everything on stderr."""
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
-    # loading bars of nested libraries
+    # nested libraries draw loading bars on stderr
     with errors_only(), contextlib.redirect_stderr(io.StringIO()):
         yield

@@ -1,4 +1,4 @@
-"""Runs to pictures: many prompts, seeds and interventions in one batch of the real pipeline."""
+"""Generation of pictures: batches of prompts, seeds and interventions in the real pipeline."""
 
 import io
 import re
@@ -16,30 +16,33 @@ from loco_cli.sampling.hooks import call_after_forward, fix_channels, replace_co
 from loco_cli.sampling.pipeline import Pipeline
 from loco_cli.sampling.quiet import errors_only
 
-_PIXELS_PER_BATCH = 64 * 256  # latent pixels that one UNet call takes on a CPU
-_BYTES_PER_PIXEL = 256 * 1024  # of memory for a latent pixel on an NVIDIA card: 1 GiB for 64 x 64
-# CUDA's and Metal's words, and those of the CPU's allocator
-_NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
+_CPU_PIXELS_PER_BATCH = 64 * 256  # latent pixels of one UNet call that fit into CPU caches
+_GPU_BYTES_PER_PIXEL = 256 * 1024  # memory for one latent pixel: 1 GiB for 64 x 64 pixels
+# the messages of CUDA, of Metal and of the CPU allocator
+_OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
 
 
 def choose_batch_size(batch_size: str | int, pipeline: Pipeline) -> int:
     """
-    Return how many runs share a UNet call.
+    Return the number of runs that share a UNet call.
 
-    `auto` fills a CPU's caches, not its memory, and the free memory of an NVIDIA card.
+    Args:
+        batch_size: A number, or `auto` to fill the caches of a CPU or the free memory of a GPU.
+        pipeline: The pipeline that will generate the pictures.
     """
     if batch_size != "auto":
         return int(batch_size)
     pixels = pipeline.network.config.sample_size**2
     if pipeline.pipe.device.type != "cuda":
-        return max(1, _PIXELS_PER_BATCH // pixels)
+        return max(1, _CPU_PIXELS_PER_BATCH // pixels)
     free_bytes, _ = torch.cuda.mem_get_info(pipeline.pipe.device)
-    n_fitting = max(1, free_bytes // (_BYTES_PER_PIXEL * pixels))
-    return 1 << (int(n_fitting).bit_length() - 1)  # so that a few bytes change no score
+    n_fitting = max(1, free_bytes // (_GPU_BYTES_PER_PIXEL * pixels))
+    # scores depend on the batch size, and a power of two does not change with a few free bytes
+    return 1 << (int(n_fitting).bit_length() - 1)
 
 
 def count_unet_calls(pipeline: Pipeline, steps: int) -> int:
-    """Return how often the UNet is called for a picture of `steps`; some schedulers add one."""
+    """Return the number of UNet calls per picture; some schedulers add one to `steps`."""
     scheduler = pipeline.pipe.scheduler
     with errors_only():
         scheduler.set_timesteps(steps)
@@ -58,9 +61,23 @@ def sample(
     """
     Yield the picture of every run, in order.
 
-    Each run has its own noise, drawn on the CPU from its seed alone, so that a picture is the
-    same in every batch up to rounding, and the same bit for bit at the same batch size. A batch
-    for which there is no memory is halved, and so are those after it.
+    The noise of a run depends only on its seed and comes from the CPU. Pictures are therefore equal
+    in all batches up to rounding, and bit for bit at equal batch sizes. If a batch does not fit
+    into memory, it is halved, and so are all later batches.
+
+    Args:
+        pipeline: The pipeline that generates the pictures.
+        runs: The runs, each with prompt, seed and interventions.
+        steps: The number of denoising steps.
+        guidance: The scale of classifier-free guidance.
+        batch_size: The number of runs per batch, as `choose_batch_size` returns it.
+        tick: Called after each UNet call with the number of pictures in the batch.
+
+    Yields:
+        Pictures [3, h, w] with values from 0 to 1.
+
+    Raises:
+        OutOfMemory: A batch of one run does not fit into memory.
     """
     start = 0
     while start < len(runs):
@@ -78,7 +95,7 @@ def sample(
 
 
 def _free_memory() -> None:
-    """Give back what a failed batch has left on an NVIDIA card."""
+    """Free the GPU memory that a failed batch has left allocated."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
@@ -92,17 +109,20 @@ def sample_batch(
     guidance: float,
     tick: Tick = lambda n: None,
 ) -> Tensor:  # [n, 3, h, w], 0 to 1
-    """Return the pictures of some runs, made together; raises OutOfMemory without memory."""
-    given = pipeline.prompt_encoder.encode_batch(runs, is_guided=pipeline.is_guided(guidance))
+    """Return the pictures of one batch of runs; raises OutOfMemory if it does not fit."""
+    conditioning = pipeline.prompt_encoder.encode_batch(
+        runs, is_guided=pipeline.is_guided(guidance)
+    )
     network, seeds = pipeline.network, [run.seed for run in runs]
     with (
-        replace_contexts(network, pipeline.spec.layers, given.contexts),
+        replace_contexts(network, pipeline.spec.layers, conditioning.contexts),
         fix_channels(network, [run.fixed for run in runs]),
     ):
-        return draw(pipeline, given.arguments, seeds, steps=steps, guidance=guidance, tick=tick)
+        arguments = conditioning.arguments
+        return run_pipeline(pipeline, arguments, seeds, steps=steps, guidance=guidance, tick=tick)
 
 
-def draw(
+def run_pipeline(
     pipeline: Pipeline,
     arguments: Mapping[str, Tensor],
     seeds: Sequence[int],
@@ -111,10 +131,10 @@ def draw(
     guidance: float,
     tick: Tick = lambda n: None,
 ) -> Tensor:  # [n, 3, h, w], 0 to 1
-    """Return a picture per seed of what the pipeline is given; raises OutOfMemory."""
+    """Return one picture per seed; raises OutOfMemory if the batch does not fit."""
     with (
         call_after_forward(pipeline.network, lambda: tick(len(seeds))),
-        _told_of_memory(len(seeds)),
+        _out_of_memory_errors(len(seeds)),
         errors_only(),
     ):
         output = pipeline.pipe(
@@ -124,7 +144,7 @@ def draw(
             guidance_scale=guidance,
             output_type="pt",
         )
-    # without a VAE the pipeline hands out what its UNet made, from -1 to 1
+    # without a VAE, the pipeline returns the output of its UNet, from -1 to 1
     images = output.images if pipeline.has_latents else (output.images / 2 + 0.5).clamp(0, 1)
     return images.float().cpu()
 
@@ -138,13 +158,14 @@ def to_png(image: Tensor) -> bytes:  # [3, h, w], 0 to 1
 
 
 @contextmanager
-def _told_of_memory(n_pictures: int) -> Iterator[None]:
+def _out_of_memory_errors(n_pictures: int) -> Iterator[None]:
+    """Convert the errors of all allocators to OutOfMemory."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+        if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
             raise
         smaller = "pass a smaller `--batch-size`" if n_pictures > 1 else "use `--dtype float16`"
         raise OutOfMemory(
-            f"the device has no memory for {n_pictures} pictures at a time", smaller
+            f"the device does not have enough memory for a batch of {n_pictures}", smaller
         ) from error

@@ -1,8 +1,8 @@
 """
-Traced runs to pictures: corrupted word embeddings, and states that come from the clean run.
+Generation of the pictures of a causal trace: corrupted embeddings and restored states.
 
-The clean run rides in the batch of the runs that restore from it, as row 0, so that no state has
-to be kept from one call to the next.
+The clean run is row 0 of each batch that restores states from it, so no state is stored between
+calls.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from loco_cli.interventions import UNET, Corrupt, TracedBatch, TracedRun
 from loco_cli.sampling.hooks import add_noise_to_rows, restore_rows
 from loco_cli.sampling.pipeline import Pipeline
 from loco_cli.sampling.quiet import errors_only
-from loco_cli.sampling.sample import draw
+from loco_cli.sampling.sample import run_pipeline
 
-_OTHER_NUMBERS = 1 << 31  # so that the noise of a seed is not that which its picture starts from
+_NOISE_SEED_OFFSET = 1 << 31  # separates the corruption noise from the initial noise of a seed
 
 
 @torch.no_grad()
@@ -32,17 +32,32 @@ def sample_traced(
     guidance: float,
     tick: Tick = lambda n: None,
 ) -> Tensor:  # [n, 3, h, w], 0 to 1
-    """Return the picture of each run of a batch, in order; raises MachineError without memory."""
+    """
+    Return the pictures of a batch of traced runs, in order.
+
+    Args:
+        pipeline: The pipeline that generates the pictures.
+        batch: Runs of one prompt and seed, with their clean run.
+        steps: The number of denoising steps.
+        guidance: The scale of classifier-free guidance.
+        tick: Called after each UNet call with the number of runs.
+
+    Returns:
+        Pictures [n, 3, h, w] with values from 0 to 1.
+
+    Raises:
+        OutOfMemory: The batch does not fit into memory.
+    """
     encoded, drawn = batch.encoded, batch.drawn
-    places = torch.tensor([encoded.index(run) for run in drawn])
-    arguments = {name: given[places] for name, given in _encode_traced(pipeline, encoded).items()}
+    rows = torch.tensor([encoded.index(run) for run in drawn])
+    arguments = {name: value[rows] for name, value in _encode_traced(pipeline, encoded).items()}
     is_guided = pipeline.is_guided(guidance)
     if is_guided:
         arguments |= pipeline.prompt_encoder.negative_arguments(len(drawn))
-    first = len(drawn) if is_guided else 0  # of the conditional half
-    restored = _restored(drawn, UNET, first)
+    first = len(drawn) if is_guided else 0  # first row of the conditional half
+    restored = _restored_rows(drawn, UNET, first)
     with restore_rows(pipeline.network, restored, clean=first):
-        pictures = draw(
+        pictures = run_pipeline(
             pipeline,
             arguments,
             [run.seed for run in drawn],
@@ -56,9 +71,9 @@ def sample_traced(
 @torch.no_grad()
 def _encode_traced(pipeline: Pipeline, runs: Sequence[TracedRun]) -> dict[str, Tensor]:
     """
-    Return what the pipeline's own encoders make of runs of one prompt, as its arguments.
+    Encode runs of one prompt in one batch, and return the arguments of the pipeline.
 
-    The first run is the clean one; all of them are encoded in one batch.
+    The first run is the clean one. The pipeline's own encoders are used.
     """
     pipe, encoders = pipeline.pipe, pipeline.spec.context.encoders
     noises = _noises(pipe, encoders, runs)
@@ -66,8 +81,8 @@ def _encode_traced(pipeline: Pipeline, runs: Sequence[TracedRun]) -> dict[str, T
         for encoder, noise in zip(encoders, noises, strict=True):
             module = getattr(pipe, encoder.component)
             restored = {
-                _in_memory(module, path): rows
-                for path, rows in _restored(runs, encoder.component).items()
+                _path_in_memory(module, path): rows
+                for path, rows in _restored_rows(runs, encoder.component).items()
             }
             hooks.enter_context(add_noise_to_rows(_token_embedding(pipe, encoder), noise))
             hooks.enter_context(restore_rows(module, restored, clean=0))
@@ -78,43 +93,43 @@ def _encode_traced(pipeline: Pipeline, runs: Sequence[TracedRun]) -> dict[str, T
             do_classifier_free_guidance=False,
         )
     names = ("prompt_embeds", "pooled_prompt_embeds")
-    given = zip(names, (states, *pooled[:1]), strict=False)
-    return {name: one.to(pipeline.network.dtype) for name, one in given}
+    named = zip(names, (states, *pooled[:1]), strict=False)
+    return {name: value.to(pipeline.network.dtype) for name, value in named}
 
 
-def _in_memory(module: nn.Module, path: str) -> str:
-    """Return the path of a part as the loaded module has it, which may lack `text_model.`."""
-    # transformers 5 leaves the first part of the names of a CLIPTextModel out
+def _path_in_memory(module: nn.Module, path: str) -> str:
+    """Return the path of a submodule of a loaded encoder."""
+    # the CLIPTextModel of transformers 5 has no `text_model.` prefix
     return path if hasattr(module, path.partition(".")[0]) else path.partition(".")[2]
 
 
 def _token_embedding(pipe: Any, encoder: TextEncoderSpec) -> nn.Module:
-    # where T5 has its table twice, the encoder's own is read
+    # T5 may hold two copies of its table, and its encoder reads the last one
     module = getattr(pipe, encoder.component)
     path = encoder.token_embedding_names[-1].removesuffix(".weight")
-    found: nn.Module = module.get_submodule(_in_memory(module, path))
+    found: nn.Module = module.get_submodule(_path_in_memory(module, path))
     return found
 
 
-def _restored(
+def _restored_rows(
     runs: Sequence[TracedRun], component: str, first: int = 0
 ) -> dict[str, dict[int, tuple[int, ...] | None]]:
-    """Return by module path and row what is restored; row `first` is that of the first run."""
+    """Return the restored positions by module path and row; the first run has row `first`."""
     restored: dict[str, dict[int, tuple[int, ...] | None]] = {}
     for row, run in enumerate(runs, first):
-        for one in run.restore:
-            if one.component == component:
-                restored.setdefault(one.module_path, {})[row] = one.positions
+        for state in run.restore:
+            if state.component == component:
+                restored.setdefault(state.module_path, {})[row] = state.positions
     return restored
 
 
 def _noises(
     pipe: Any, encoders: Sequence[TextEncoderSpec], runs: Sequence[TracedRun]
 ) -> list[dict[int, tuple[tuple[int, ...], Tensor]]]:
-    """Return for each encoder the noise on the word embeddings of each row."""
+    """Return the noise for the word embeddings of each row, for each encoder."""
     widths = [_token_embedding(pipe, encoder).weight.shape[1] for encoder in encoders]
     corrupted = [(row, run.corrupt) for row, run in enumerate(runs) if run.corrupt is not None]
-    drawn = {corrupt: _noise(corrupt, widths) for corrupt in {one for _, one in corrupted}}
+    drawn = {corrupt: _noise(corrupt, widths) for corrupt in {change for _, change in corrupted}}
     return [
         {row: (corrupt.positions, drawn[corrupt][number]) for row, corrupt in corrupted}
         for number in range(len(encoders))
@@ -122,6 +137,6 @@ def _noises(
 
 
 def _noise(corrupt: Corrupt, widths: Sequence[int]) -> list[Tensor]:  # each [n_positions, d]
-    generator = torch.Generator().manual_seed(_OTHER_NUMBERS + corrupt.seed)
+    generator = torch.Generator().manual_seed(_NOISE_SEED_OFFSET + corrupt.seed)
     shapes = [(len(corrupt.positions), d) for d in widths]
     return [corrupt.level * torch.randn(shape, generator=generator) for shape in shapes]

@@ -1,4 +1,4 @@
-"""Weights replaced for a while: an edit, or a LoRA, tried in memory and taken back."""
+"""Temporary weights: an edit or a LoRA applied in memory and then reverted."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +14,13 @@ from loco_cli.sampling.pipeline import Pipeline
 
 @contextmanager
 def replace_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """While open, the named parameters of `module` have these values; after it their own again."""
+    """
+    Replace parameters of a module, and restore them on exit.
+
+    Args:
+        module: A loaded component of a pipeline.
+        weights: The new values, by tensor name in files; shapes must match.
+    """
     parameters = {name: _parameter_of(module, name) for name in weights}
     saved = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     try:
@@ -30,13 +36,13 @@ def replace_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterato
 
 @contextmanager
 def apply_lora(pipeline: Pipeline, parts: Sequence[LoraPart]) -> Iterator[Pipeline]:
-    """Give the pipeline with a LoRA at strength 1; after it, the weights are what they were."""
+    """Yield the pipeline with a LoRA at strength 1, and restore its weights on exit."""
     with ExitStack() as stack:
         for component in sorted({part.component for part in parts}):
             module = getattr(pipeline.pipe, component)
             own = [part for part in parts if part.component == component]
             stack.enter_context(replace_weights(module, _merged(module, own)))
-        # the prompts that were read so far may read otherwise now
+        # the LoRA may change the encoders, so encoded prompts are not reused
         yield replace(pipeline, prompt_encoder=PromptEncoder(pipeline.pipe, pipeline.spec))
 
 
@@ -50,9 +56,9 @@ def _merged(module: nn.Module, parts: Sequence[LoraPart]) -> dict[str, Tensor]:
 
 def _parameter_of(module: nn.Module, name: str) -> nn.Parameter:
     """
-    Return the parameter that files call `name`.
+    Return the parameter with this tensor name in files.
 
-    In memory a `CLIPTextModel` leaves out the `text_model.` that its files begin their names with.
+    In memory, the parameters of a `CLIPTextModel` have no `text_model.` prefix.
     """
     is_bare = name.startswith("text_model.") and not hasattr(module, "text_model")
     return module.get_parameter(name.removeprefix("text_model.") if is_bare else name)
