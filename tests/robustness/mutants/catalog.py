@@ -191,8 +191,8 @@ MUTANTS = (
     Mutant(
         "guided-halves-swapped",
         "sampling/conditioning.py",
-        "torch.cat([nothing, states])",
-        "torch.cat([states, nothing])",
+        "torch.cat([negative, states])",
+        "torch.cat([states, negative])",
         "a swapped layer reads its prompt in the unconditional half",
     ),
     Mutant(
