@@ -13,8 +13,7 @@ N_LETTERS = 12  # of a message that a test must name at least, where it does not
 
 # what no test of this machine can bring about, and why
 UNTESTED = {
-    "the device has no memory for": "takes an accelerator that is full",
-    "pictures at a time": "takes an accelerator that is full",
+    "the device does not have enough memory for": "takes an accelerator that is full",
     "is too full": "takes a full disk",
     "cannot read": "takes a disk that fails",
     "it is no JSON object": "a header that begins with a brace is one, or is no JSON",

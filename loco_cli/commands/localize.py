@@ -122,7 +122,7 @@ def run(plan: LocalizePlan, machine: RunOptions, events: Events = SILENT_EVENTS)
     """Return what was found of every concept; with an output, write it with sheet and report."""
     finds, team = LOCALIZE_METHODS[plan.recipe.localize.method].finds, machine.team
     if finds != "layers":
-        team.require_single_process("causal tracing" if finds == "states" else "a list of neurons")
+        team.require_single_process("causal tracing" if finds == "states" else "the neuron search")
     context = SearchContext.load(plan.located, machine, events)
     runs = module_of(plan.recipe.localize).run(context, plan.recipe, plan.layers_of)
     result = LocalizeResult(

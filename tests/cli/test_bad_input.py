@@ -483,12 +483,12 @@ LATER = {
     ),
     "a device that is not here": (
         ["generate", "a cat", "--device", ABSENT],
-        f"device `{ABSENT}` is not usable here",
+        f"device `{ABSENT}` is not available on this machine",
         "use `--device auto` or `--device cpu`",
     ),
     "a device that is not here, localized": (
         ["localize", "van gogh style", "--device", ABSENT],
-        f"device `{ABSENT}` is not usable here",
+        f"device `{ABSENT}` is not available on this machine",
         "use `--device auto` or `--device cpu`",
     ),
 }
@@ -513,7 +513,7 @@ FILES = {
     ),
     "a scorer that is none": (
         ["localize", "van gogh style", "--scorer", "folder"],
-        "scorer `folder` holds no CLIP model that can be read",
+        "scorer `folder` holds no readable CLIP model",
         None,
     ),
     "a scorer that is not here": (

@@ -175,20 +175,20 @@ FILES = {
     "a scorer whose settings break off": (
         scorer_that_breaks_off,
         ["localize", "van gogh style", "--scorer", "scorer"],
-        "`scorer/preprocessor_config.json` is no JSON",
+        "`scorer/preprocessor_config.json` is not valid JSON",
         None,
     ),
     "a UNet that is not what its configuration says": (
         lambda: reconfigure(cross_attention_dim=7),
         ["generate", "a cat", "--model", "./edited"],
-        "checkpoint `edited` does not load as `sd1`: ",
+        "cannot load checkpoint `edited` as `sd1`: ",
         None,
     ),
     "a model that draws over pictures": (
         lambda: reconfigure(in_channels=9),
         ["generate", "a cat", "--model", "./edited"],
-        "checkpoint `edited` draws over pictures, not from words alone: its UNet reads 9 channels, "
-        "not 4",
+        "checkpoint `edited` needs a picture as input, as for inpainting: its UNet reads 9 "
+        "channels, not 4",
         None,
     ),
     "a pipe": (

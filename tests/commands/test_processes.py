@@ -92,7 +92,7 @@ def test_where_one_is_killed_the_other_does_not_wait():
     second.communicate()
 
     assert first.returncode == 1
-    assert "error: another process of this run ended before its work was done" in said
+    assert "error: another process of this run ended before finishing its work" in said
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_where_one_is_killed_the_other_does_not_wait():
         (["models", "list"], "`loco models`"),
         (["edit", "remove_style"], "`loco edit`"),
         (["localize", "monet style", "--method", "causal-trace"], "causal tracing"),
-        (["localize", "monet style", "--method", "neurons"], "a list of neurons"),
+        (["localize", "monet style", "--method", "neurons"], "the neuron search"),
     ],
 )
 def test_what_one_process_does_is_not_done_twice(arguments, what, monkeypatch, capfd):
@@ -115,4 +115,4 @@ def test_what_one_process_does_is_not_done_twice(arguments, what, monkeypatch, c
         app(arguments)
 
     assert ended.value.code == 2
-    assert f"{what} is done by one process, and 2 were launched" in capfd.readouterr().err
+    assert f"{what} runs in one process, but 2 were launched" in capfd.readouterr().err

@@ -149,7 +149,7 @@ def test_a_scorer_that_lacks_a_tensor_is_refused(copy):
     del tensors["visual_projection.weight"]
     save_file(tensors, copy / "model.safetensors", {"format": "pt"})
 
-    with pytest.raises(ModelUnavailable, match="is not a whole CLIP model"), silence_libraries():
+    with pytest.raises(ModelUnavailable, match="is not a complete CLIP model"), silence_libraries():
         ClipScorer(copy)
 
 
@@ -160,7 +160,7 @@ def test_a_damaged_scorer_is_refused(copy):
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with (
-        pytest.raises(ModelUnavailable, match="holds no CLIP model that can be read"),
+        pytest.raises(ModelUnavailable, match="holds no readable CLIP model"),
         silence_libraries(),
     ):
         ClipScorer(copy)
@@ -172,7 +172,7 @@ def test_settings_that_are_no_json_are_refused(copy):
     """
     (copy / "preprocessor_config.json").write_text("{")
 
-    with pytest.raises(ModelUnavailable, match="is no JSON"), silence_libraries():
+    with pytest.raises(ModelUnavailable, match="is not valid JSON"), silence_libraries():
         ClipScorer(copy)
 
 

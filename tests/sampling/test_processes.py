@@ -46,5 +46,5 @@ def test_alone_nothing_is_exchanged():
     alone.report_error(MachineError("the disk is full"))
     alone.leave()
     alone.require_single_process("an edit")
-    with pytest.raises(RequestError, match="an edit is done by one process, and 2 were launched"):
+    with pytest.raises(RequestError, match="an edit runs in one process, but 2 were launched"):
         Team(0, 2).require_single_process("an edit")

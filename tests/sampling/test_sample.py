@@ -94,7 +94,7 @@ def test_memory_that_runs_out_is_one_sentence(pipeline, error):
     def fail(n):
         raise error
 
-    with pytest.raises(MachineError, match="no memory for 2 pictures at a time") as caught:
+    with pytest.raises(MachineError, match="not have enough memory for a batch of 2") as caught:
         sample_batch(pipeline, [Run(SOURCE, 0), Run(SOURCE, 1)], tick=fail, **SETTINGS)
     assert "--batch-size" in caught.value.hint
     with pytest.raises(MachineError) as caught:
@@ -120,7 +120,7 @@ def test_a_batch_that_does_not_fit_is_halved(pipeline):
     torch.testing.assert_close(torch.stack(made), whole, rtol=0, atol=1e-3)
     assert sizes == [5, 2, 2, 1]
     most = 0
-    with pytest.raises(MachineError, match="no memory for 1 pictures"):
+    with pytest.raises(MachineError, match="not have enough memory for a batch of 1"):
         list(sample(pipeline, runs, batch_size=5, tick=fit, steps=1, guidance=4.0))
 
 

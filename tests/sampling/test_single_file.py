@@ -69,5 +69,5 @@ def test_an_encoder_that_is_cut_short_is_refused(tmp_path):
     del tensors["cond_stage_model.transformer.text_model.encoder.layers.3.mlp.fc1.weight"]
     file = write_file(tmp_path / "one.safetensors", tensors, torch.float32)
 
-    with pytest.raises(CheckpointError, match=r"lacks 1 tensors, among them `text_encoder/"):
+    with pytest.raises(CheckpointError, match=r"lacks 1 tensors, including `text_encoder/"):
         load(file, config_of("sd15", tmp_path / "config"))
