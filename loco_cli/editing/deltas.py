@@ -184,9 +184,9 @@ def iter_new_weights(located: LocatedModel, solved: SolvedEdit) -> Iterator[NewW
     for change in solved.changes:
         for slot in located.checkpoint.slots(change.component, change.name):
             weight, left, right = read_change(slot, change.update)
-            wanted = left @ right  # [d_out, d_in], float64
-            stored = (weight.double() + wanted).to(weight.dtype)
-            made = stored.double() - weight.double()
+            solved_change = left @ right  # [d_out, d_in], float64
+            stored = (weight.double() + solved_change).to(weight.dtype)
+            stored_change = stored.double() - weight.double()
             _, left_triangle = torch.linalg.qr(left)
             product = left_triangle @ change.update.triangle.T  # its rank is that of the change
             yield (
@@ -197,9 +197,9 @@ def iter_new_weights(located: LocatedModel, solved: SolvedEdit) -> Iterator[NewW
                     name=slot.tensor,
                     dtype=slot.dtype,
                     rank=int(torch.linalg.matrix_rank(product)),
-                    relative_change=_share(made, weight.double()),
-                    rounding_error=_share(made - wanted, wanted),
-                    drifts=change.probe.drifts(weight, made),
+                    relative_change=_share(stored_change, weight.double()),
+                    rounding_error=_share(stored_change - solved_change, solved_change),
+                    drifts=change.probe.drifts(weight, stored_change),
                 ),
             )
 

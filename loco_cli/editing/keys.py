@@ -96,7 +96,9 @@ class Problem:
                 text: replace(prompt, states=read(prompt.states))
                 for text, prompt in self.preserved.items()
             },
-            unrelated=tuple(replace(one, states=read(one.states)) for one in self.unrelated),
+            unrelated=tuple(
+                replace(prompt, states=read(prompt.states)) for prompt in self.unrelated
+            ),
         )
 
     def by_layer(
@@ -170,13 +172,13 @@ class Problem:
         token. Padding stays in the ridge system, because it would use up every direction.
         """
         states = [read(prompt.states) for prompt in self.preserved.values()]
-        nothing = read(self.pairs[0][0].source)[:0]
+        no_rows = read(self.pairs[0][0].source)[:0]
         if self.recipe.edit.preserve_form == "ridge":
-            return torch.cat([nothing, *states]), None
+            return torch.cat([no_rows, *states]), None
         ends = [prompt.end + 1 for prompt in self.preserved.values()]
         padding = [rows[end:] for rows, end in zip(states, ends, strict=True)]
         words = [rows[:end] for rows, end in zip(states, ends, strict=True)]
-        return torch.cat([nothing, *padding]), torch.cat(words)
+        return torch.cat([no_rows, *padding]), torch.cat(words)
 
     def drift_probe(self, read: Read = _identity) -> DriftProbe:
         """Return the probe for the drift of a tensor whose input is `read` of the states."""

@@ -41,7 +41,7 @@ def preserve_set(spec: ModelSpec, recipe: Recipe, encoder: "TextEncoder") -> tup
     Choose the things to preserve.
 
     Args:
-        spec: The model, for the things that it is known to draw.
+        spec: The model, with the things that it is known to draw.
         recipe: The recipe; its `preserve` is `none`, a list, or `auto`.
         encoder: The text encoder that ranks neighbours for `auto`.
 
@@ -79,7 +79,7 @@ def preserved_prompts(
     the null-space form has no directions left for them. An edited prompt is never preserved.
 
     Args:
-        spec: The model, for the things that it is known to draw.
+        spec: The model, with the things that it is known to draw.
         recipe: The recipe with its edits.
         preserved: The things to preserve, from `preserve_set`.
         edits: The indices of the edits that share a tensor, None for all. Neighbours of other edits

@@ -59,9 +59,9 @@ class Solution:
 
     def residual(self, keys: Tensor, targets: Tensor) -> float:  # [m, d_text] each
         """Return the share of the shift from keys to targets that the solution leaves undone."""
-        wanted = targets.double() - keys.double()
+        shift = targets.double() - keys.double()
         moved = keys.double() @ self.directions.T @ self.shift
-        return float((moved - wanted).norm() / wanted.norm())
+        return float((moved - shift).norm() / shift.norm())
 
     def change(self, weight: Tensor) -> tuple[Tensor, Tensor]:  # [d_out, m], [m, d_text]
         """Return the change of a projection [d_out, d_text] as two factors in float64."""

@@ -92,7 +92,7 @@ class ClipShape:
         Sizes that do not follow from d come from `shapes`, the shapes in the file.
         """
         d_inner = shapes.get(_INNER, (0,))[0]
-        wanted: dict[str, tuple[int, ...]] = {
+        expected: dict[str, tuple[int, ...]] = {
             CLIP_POSITIONS: (shapes.get(CLIP_POSITIONS, (0,))[0], d)
         }
         sizes: dict[str, tuple[int, ...]] = {
@@ -103,11 +103,11 @@ class ClipShape:
         }
         for number in range(self.n_layers):
             for end, size in sizes.items():
-                wanted[f"{_LAYER.format(number)}.{end}.weight"] = size
-                wanted[f"{_LAYER.format(number)}.{end}.bias"] = size[:1]
+                expected[f"{_LAYER.format(number)}.{end}.weight"] = size
+                expected[f"{_LAYER.format(number)}.{end}.bias"] = size[:1]
         if self.states == "last":
-            wanted |= {f"{_FINAL}.weight": (d,), f"{_FINAL}.bias": (d,)}
-        return wanted
+            expected |= {f"{_FINAL}.weight": (d,), f"{_FINAL}.bias": (d,)}
+        return expected
 
 
 @dataclass(frozen=True)

@@ -97,12 +97,12 @@ class T5Shape:
         sizes |= {f"layer.1.DenseReluDense.{name}.weight": (d_inner, d) for name in self.inner}
         sizes["layer.1.DenseReluDense.wo.weight"] = (d, d_inner)
         sizes |= {f"layer.{n}.layer_norm.weight": (d,) for n in (0, 1)}
-        wanted = {
+        expected = {
             f"encoder.block.{number}.{end}": size
             for number in range(self.n_layers)
             for end, size in sizes.items()
         }
-        return wanted | {_DISTANCES: (self.n_buckets, self.n_heads), _FINAL: (d,)}
+        return expected | {_DISTANCES: (self.n_buckets, self.n_heads), _FINAL: (d,)}
 
     @property
     def inner(self) -> tuple[str, ...]:

@@ -253,21 +253,21 @@ def _named(model: str) -> ModelSpec | None:
 
 def _check_alias(checkpoint: Checkpoint, spec: ModelSpec, named: ModelSpec) -> None:
     """Raise CheckpointError if a checkpoint does not have the shapes of its alias."""
-    shapes, wanted = spec.tensor_shapes(), named.tensor_shapes()
-    if shapes == wanted:
+    shapes, expected = spec.tensor_shapes(), named.tensor_shapes()
+    if shapes == expected:
         return
     what = f"`{printable(checkpoint.root)}` is not `{named.name}`"
     hint = f"it looks like {spec.title}; use its path as the model"
-    if shapes.keys() != wanted.keys() or spec.family != named.family:
+    if shapes.keys() != expected.keys() or spec.family != named.family:
         raise CheckpointError(
             f"{what}: its family is `{spec.family.name}` with {spec.n_layers} layers, but the "
             f"family of {named.title} is `{named.family.name}` with {named.n_layers}",
             hint,
         )
-    name = next(name for name in wanted if shapes[name] != wanted[name])
+    name = next(name for name in expected if shapes[name] != expected[name])
     raise CheckpointError(
         f"{what}: tensor `{name}` has shape {list(shapes[name])}, "
-        f"but {list(wanted[name])} in {named.title}",
+        f"but {list(expected[name])} in {named.title}",
         hint,
     )
 
@@ -276,27 +276,27 @@ def _by_alias(spec: ModelSpec) -> _ModelPath:
     shipped = registry.shipped_folder(spec)
     if shipped:
         return _ModelPath(spec.name, shipped)
-    where = str(spec.hub_id)
-    if is_path(where):
-        return _ModelPath(spec.name, _expanded(where))
+    location = str(spec.hub_id)
+    if is_path(location):
+        return _ModelPath(spec.name, _expanded(location))
     hint = f"{_HUB_HINT}, or set another location of `{spec.name}` in `{user_models_file()}`"
-    root = _from_hub(where, (spec.network,), hint)
+    root = _from_hub(location, (spec.network,), hint)
     return _ModelPath(spec.name, root, root.name)
 
 
 def _lenders(path: Path, spec: ModelSpec) -> Iterator[LocatedModel]:
     """Yield models on this machine that may lend text encoders to a UNet, the best match first."""
     for folder in path.absolute().parents[:2]:  # the UNet can be `unet/` or a file in it
-        if (folder / "model_index.json").is_file() and (found := _read(folder.name, folder)):
-            yield found
+        if (folder / "model_index.json").is_file() and (lender := _read(folder.name, folder)):
+            yield lender
     relatives = (known for known in known_models() if known.family == spec.family)
     for known in sorted(relatives, key=lambda known: known.name != spec.name):
-        where = str(known.hub_id)
+        location = str(known.hub_id)
         here = registry.shipped_folder(known) or (
-            _expanded(where) if is_path(where) else cached_folder(where, MODEL_FILES)
+            _expanded(location) if is_path(location) else cached_folder(location, MODEL_FILES)
         )
-        if here and (found := _read(known.name, here)):
-            yield found
+        if here and (lender := _read(known.name, here)):
+            yield lender
 
 
 def _read(name: str, path: Path) -> LocatedModel | None:

@@ -80,24 +80,17 @@ def test_factors_that_cancel_survive_float32():
 
 def test_the_drift_is_the_relative_change_of_outputs():
     """The drift of a prompt is |ΔW x| / |W x| over its words, and 0 without words."""
-    generator = torch.Generator().manual_seed(0)
-    weight, left, right = (
-        torch.randn(*shape, generator=generator, dtype=torch.float64)
-        for shape in ((6, 5), (6, 2), (2, 5))
-    )
-    rows = tuple(torch.randn(n, 5, generator=generator) for n in (3, 1, 0))
+    weight, change = random(6, 5), random(6, 2, seed=1) @ random(2, 5, seed=2)
+    rows = tuple(random(n, 5, seed=n) for n in (3, 1, 0))
     probe = DriftProbe(("a", "b", "c"), rows, n_preserved=1)
 
-    drifts = probe.drifts(weight, left @ right)
+    drifts = probe.drifts(weight, change)
 
-    wanted = [
-        ((one.double() @ (left @ right).T).norm() / (one.double() @ weight.T).norm()).item()
-        for one in rows[:2]
-    ]
-    assert drifts == pytest.approx((*wanted, 0.0))
+    expected = [((words @ change.T).norm() / (words @ weight.T).norm()).item() for words in rows]
+    assert drifts == pytest.approx((*expected[:2], 0.0))
     drift = probe.mean([drifts, (1.0, 3.0, 0.5)])
-    assert drift.preserved == pytest.approx((wanted[0] + 1.0) / 2)
-    assert (drift.worst, drift.worst_drift) == ("b", pytest.approx((wanted[1] + 3.0) / 2))
+    assert drift.preserved == pytest.approx((expected[0] + 1.0) / 2)
+    assert (drift.worst, drift.worst_drift) == ("b", pytest.approx((expected[1] + 3.0) / 2))
     assert drift.unrelated == pytest.approx((drift.worst_drift + 0.25) / 2)
 
 

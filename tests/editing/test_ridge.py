@@ -44,18 +44,6 @@ def test_agrees_with_the_published_formula(problem, ridge):
     torch.testing.assert_close(full, expected, rtol=0, atol=1e-9)
 
 
-def test_the_gradient_of_the_objective_is_zero(problem):
-    """The gradient of the paper's objective vanishes at the solution."""
-    weight, keys, targets = problem
-    solution = edited(weight, keys, targets, 0.1).requires_grad_()
-
-    answers, wanted = keys @ solution.T, targets @ weight.T
-    loss = (answers - wanted).square().sum() + 0.1 * (solution - weight).square().sum()
-    (slope,) = torch.autograd.grad(loss, solution)
-
-    assert slope.abs().max() < 1e-9
-
-
 def test_keys_reach_their_targets_as_the_ridge_vanishes(problem):
     """Without a ridge, every key gets the output of its target."""
     weight, keys, targets = problem
@@ -137,21 +125,6 @@ def relative(times):
     return Ridge(times, is_relative=True)
 
 
-def bend(solution, rows):
-    """Return the largest shift of some rows relative to their norm."""
-    return (moved_by(solution, rows).norm(dim=1) / rows.double().norm(dim=1)).max().item()
-
-
-def test_a_preserved_key_bends_if_it_resembles_a_moving_one():
-    """A preserved key orthogonal to the moving one stays; a similar one shifts."""
-    keys, targets = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])
-    far, near = torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.1]])
-
-    aside, alike = (solve_keys(keys, targets, one, None, Ridge(0.01)) for one in (far, near))
-    assert bend(aside, far) == pytest.approx(0.0, abs=1e-9)
-    assert bend(alike, near) > 0.01
-
-
 def test_a_singular_system_is_refused(golden):
     """Two equal keys with almost no ridge have no finite solution."""
     keys, targets = torch.tensor([[2.0, 0.0]] * 2), torch.tensor([[0.0, 2.0]] * 2)
@@ -179,7 +152,6 @@ def test_fixed_keys_are_kept_exactly(crowded):
     solution = solve_keys(keys, targets, keys[:0], fixed, relative(1e-6))
 
     assert moved_by(solution, fixed).abs().max() < 1e-9
-    assert bend(solution, fixed) < 1e-9
 
 
 def test_moving_keys_use_the_free_directions(crowded):

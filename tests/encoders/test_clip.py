@@ -57,16 +57,6 @@ def test_states_equal_those_of_transformers(encoder):
     torch.testing.assert_close(found["penultimate"], expected.hidden_states[-2], rtol=0, atol=1e-5)
 
 
-def test_later_tokens_have_no_influence(encoder):
-    """Attention is causal: the first tokens have the same states without the later ones."""
-    _, config, tensors = encoder
-    ids = torch.arange(11)[None]
-
-    short, long = (run(config, tensors, ids[:, :n], "penultimate") for n in (4, 11))
-
-    torch.testing.assert_close(short, long[:, :4], rtol=0, atol=1e-5)
-
-
 @pytest.mark.parametrize("states", ["last", "penultimate"])
 def test_the_listed_tensors_are_those_that_are_read(encoder, states):
     """The encoder reads exactly the listed tensors, with the listed shapes."""

@@ -47,17 +47,6 @@ def test_states_equal_those_of_transformers(encoder):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_words_do_not_see_padding(encoder):
-    """Words have the same states with and without padding."""
-    _, config, tensors = encoder
-    ids = torch.arange(12)[None]
-
-    alone = run(config, tensors, ids[:, :5], torch.ones(1, 5, dtype=torch.bool))
-    padded = run(config, tensors, ids, torch.arange(12)[None] < 5)
-
-    torch.testing.assert_close(padded[:, :5], alone, rtol=0, atol=1e-5)
-
-
 def test_the_listed_tensors_are_those_that_are_read(encoder):
     """The encoder reads exactly the listed tensors, with the listed shapes."""
     _, config, tensors = encoder
