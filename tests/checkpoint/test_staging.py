@@ -177,3 +177,20 @@ def test_a_folder_that_takes_no_files(tmp_path):
     assert tmp_path.stat().st_mtime_ns == before
     with pytest.raises(MachineError, match=r"^cannot write in folder `/proc`: "):
         check_writable(type(tmp_path)("/proc"))
+
+
+def test_a_new_file_is_flushed_to_disk(tmp_path, monkeypatch):
+    """
+    All bytes of a new file are on disk when its block ends, before it can be renamed.
+    """
+    sizes, fsync = [], os.fsync
+
+    def record(handle):
+        sizes.append(os.fstat(handle).st_size)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", record)  # the system reports no event for it
+
+    write(tmp_path / "a", "text")
+
+    assert sizes == [4]

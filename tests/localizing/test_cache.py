@@ -135,6 +135,8 @@ def test_other_weights_are_another_model(tiny, tmp_path, store):
     after = RunCache.of(locate(str(copy)), scorer, "cpu float32")
 
     assert before.common_digest != after.common_digest
+    before.store_run(CachedRun(0.5), "a")
+    assert after.find_run("a", needs_picture=False) is None
     assert store.common_digest != RunCache.of(tiny, scorer, "cpu float16").common_digest
     assert (
         store.common_digest
