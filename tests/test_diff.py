@@ -1,4 +1,4 @@
-"""The diff as a document."""
+"""Diffs: the document `loco.diff/1` and the order of its tensors."""
 
 import json
 
@@ -46,24 +46,24 @@ DOCUMENT = {
 }
 
 
-def test_is_the_interface_s_document():
+def test_has_the_keys_of_the_interface_in_order():
     """
-    A document goes through the record and comes out with the same keys in the same order.
+    A document validates and serializes to the same keys in the same order.
     """
     assert json.dumps(Diff.model_validate(DOCUMENT).to_json()) == json.dumps(DOCUMENT)
 
 
-def test_is_the_same_when_no_tensor_differs():
+def test_metadata_is_not_a_difference():
     """
-    Metadata alone makes no difference.
+    Checkpoints are the same if no tensor differs, even if their metadata differ.
     """
     assert not Diff.model_validate(DOCUMENT).is_same
     assert Diff.model_validate({**DOCUMENT, "tensors": []}).is_same
 
 
-def test_blocks_come_as_the_model_runs_them():
+def test_blocks_are_in_execution_order():
     """
-    Down, middle, up; in a block the tenth layer comes behind the ninth, whatever the file's order.
+    Blocks are sorted as down, mid, up, and layers of a block by number, not as text.
     """
     attention = "{}.attentions.0.transformer_blocks.{}.attn2.to_k.weight"
     wanted = [

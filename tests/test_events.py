@@ -1,11 +1,11 @@
-"""What a command reports while it runs."""
+"""Reports of a running command."""
 
 from tests.listeners import Heard
 
 
-def test_ticks_are_added_up():
+def test_progress_counts_all_steps():
     """
-    Progress begins at nothing and tells the sum of all steps.
+    Progress begins at 0 and reports the total of all steps.
     """
     heard = Heard()
 

@@ -1,3 +1,5 @@
+"""Localizations: scores, effects, and the document `loco.localization/1`."""
+
 import json
 import math
 
@@ -47,7 +49,7 @@ def localization(scores, better="lower", **kwargs):
 
 def test_effect_is_a_share_of_the_full_swap():
     """
-    The effect is 0 at the original score and 1 at the full swap's, whichever way is better.
+    The effect is 0 at the original score and 1 at the target score, in both directions.
     """
     assert effect(0.3, original=0.3, target=0.1) == 0
     assert effect(0.1, original=0.3, target=0.1) == 1
@@ -55,16 +57,16 @@ def test_effect_is_a_share_of_the_full_swap():
     assert effect(0.2, original=0.1, target=0.3) == pytest.approx(0.5)
 
 
-def test_no_effect_exists_where_the_full_swap_does_nothing():
+def test_without_a_full_swap_effect_there_is_no_share():
     """
-    A share of nothing is None, not a number and not a division by zero.
+    If the full swap changes nothing, the effect is None.
     """
     assert effect(0.2, original=0.3, target=0.3) is None
 
 
-def test_a_score_knows_its_spread():
+def test_a_score_has_its_standard_error():
     """
-    Mean, sample deviation and standard error are those of the images; one image has no spread.
+    A score has the mean, sample deviation and standard error of its images; one image has no error.
     """
     many = WindowScore.of([8, 9], [0.1, 0.2, 0.3], original=0.3, target=0.1)
     one = WindowScore.of([8, 9], [0.2], original=0.3, target=0.1)
@@ -76,21 +78,21 @@ def test_a_score_knows_its_spread():
     assert (one.std, one.stderr) == (0, 0)
 
 
-def test_layers_that_do_not_touch_are_listed():
+def test_layers_that_are_not_contiguous_are_listed():
     """
-    A score of touching layers has a range, one of other layers a list, and never both.
+    The score of contiguous layers has a range, and the score of other layers a list.
     """
-    touching, apart = window([9, 8], 0.2).to_json(), window([10, 1], 0.2).to_json()
+    contiguous, apart = window([9, 8], 0.2).to_json(), window([10, 1], 0.2).to_json()
 
-    assert touching["layer_range"] == [8, 10]
-    assert "layers" not in touching
+    assert contiguous["layer_range"] == [8, 10]
+    assert "layers" not in contiguous
     assert apart["layers"] == [1, 10]
     assert "layer_range" not in apart
 
 
-def test_best_goes_the_way_that_is_better():
+def test_the_best_score_depends_on_the_direction():
     """
-    Style and object take the lowest score, a fact the highest, and of equals the first.
+    Lower is better for a style or an object, higher for a fact; the first of equal scores is best.
     """
     scores = [window([0, 1], 0.2), window([1, 2], 0.1), window([2, 3], 0.3), window([3, 4], 0.1)]
 
@@ -100,9 +102,9 @@ def test_best_goes_the_way_that_is_better():
     assert (better_direction("style"), better_direction("fact")) == ("lower", "higher")
 
 
-def test_knows_whether_the_choice_is_enough():
+def test_accepts_layers_with_the_required_effect():
     """
-    A choice is enough where its effect reaches what is wanted; without an effect it never is.
+    Layers are accepted if their effect reaches the required one, and never without an effect.
     """
     weak = localization([window([8, 9], 0.25)])
     unknown = weak.model_copy(update={"effect": None})
@@ -112,9 +114,9 @@ def test_knows_whether_the_choice_is_enough():
     assert not unknown.is_accepted(0.0)
 
 
-def test_what_is_enough_depends_on_the_scale():
+def test_the_accepted_effect_depends_on_the_scale_error():
     """
-    Two standard errors of the scale are left open, none of a scale that is known.
+    The accepted effect may be two standard errors of the scale lower, but at most a quarter.
     """
     assert min_accepted_effect(0.9, None) == min_accepted_effect(0.9, 0.0) == 0.9
     assert min_accepted_effect(0.9, 0.1) == pytest.approx(0.75)
@@ -123,7 +125,7 @@ def test_what_is_enough_depends_on_the_scale():
 
 def test_document_has_the_keys_of_the_interface_in_order():
     """
-    `loco.localization/1` holds these keys, in this order.
+    `loco.localization/1` has these keys in this order.
     """
     document = localization([window([8, 9], 0.1)]).to_json()
 
@@ -137,9 +139,9 @@ def test_document_has_the_keys_of_the_interface_in_order():
     assert document["layers"][0] == {"layer": 8, "module_path": "layer.8"}
 
 
-def test_a_pooled_prompt_is_told_of_where_there_is_one():
+def test_pooled_swapped_is_optional():
     """
-    The key is there for a model that pools its prompt past the layers, and for no other.
+    Only the document of a model with a pooled embedding has the key.
     """
     kept = localization([window([8, 9], 0.1)], pooled_swapped=False)
 
@@ -149,7 +151,7 @@ def test_a_pooled_prompt_is_told_of_where_there_is_one():
 
 def test_survives_json():
     """
-    A record written as JSON and read again is the same record, alone or among others.
+    A record written as JSON and read again is equal, alone or in a list.
     """
     one = localization([window([1, 10], 0.1), window([8, 9], 0.2)])
     both = Localizations(localizations=[one, one])
@@ -159,22 +161,20 @@ def test_survives_json():
     assert list(both.to_json()) == ["schema", "localizations"]
 
 
-@pytest.mark.parametrize(
-    "change", [{"extra": 1}, {"schema": "loco.localization/2"}, {"effect": "x"}]
-)
-def test_refuses_other_documents(change):
+def test_refuses_other_documents():
     """
-    A document of another schema, or with keys that are not of this one, is no localization.
+    A document with another schema, an unknown key or a wrong type is refused.
     """
     document = localization([window([8, 9], 0.1)]).to_json()
 
-    with pytest.raises(ValidationError):
-        Localization.model_validate(document | change)
+    for change in ({"extra": 1}, {"schema": "loco.localization/2"}, {"effect": "x"}):
+        with pytest.raises(ValidationError):
+            Localization.model_validate(document | change)
 
 
-def test_holds_only_finite_numbers():
+def test_refuses_nan():
     """
-    NaN is refused, since JSON has no word for it and no comparison means anything with it.
+    NaN is refused, because JSON cannot represent it.
     """
     with pytest.raises(ValidationError):
         WindowScore.of([8, 9], [math.nan], original=0.3, target=0.1)

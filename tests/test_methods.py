@@ -1,6 +1,4 @@
-"""
-Tests of the registries of methods.
-"""
+"""Registries of the methods for editing and for localizing."""
 
 from importlib import import_module
 from inspect import signature
@@ -16,22 +14,22 @@ from loco_cli.recipe.values import parse_ridge
 @pytest.mark.parametrize("method", EDIT_METHODS.values(), ids=EDIT_METHODS)
 def test_every_editing_method_has_its_module(method):
     """
-    The module that a row names has the functions of its form, each with the same parameters.
+    The module of a method has the functions of `EditModule`, with the same parameters.
 
-    What only the method reads are keys of a recipe's `edit`.
+    The settings of a method are keys of `edit` in a recipe.
     """
     module = import_module(method.module)
 
     for name in ("check", "tensors", "solve"):
-        form = list(signature(getattr(EditModule, name)).parameters)
-        assert ["self", *signature(getattr(module, name)).parameters] == form
+        expected = list(signature(getattr(EditModule, name)).parameters)
+        assert ["self", *signature(getattr(module, name)).parameters] == expected
     assert set(method.settings) <= set(EditSettings.model_fields)
 
 
 @pytest.mark.parametrize("method", EDIT_METHODS.values(), ids=EDIT_METHODS)
-def test_the_constant_is_a_rung(method):
+def test_the_ladder_has_the_fixed_ridge(method):
     """
-    A ladder holds what is taken without a picture, and goes from gentle to strong.
+    A ladder contains the fixed ridge, and its edits go from weak to strong.
     """
     rungs = [parse_ridge(rung) for rung in method.ladder]
 
@@ -41,18 +39,18 @@ def test_the_constant_is_a_rung(method):
     assert [str(rung) for rung in rungs] == list(method.ladder)
 
 
-@pytest.mark.parametrize("methods", [EDIT_METHODS, LOCALIZE_METHODS])
-def test_a_method_is_found_by_its_name(methods):
+def test_a_method_is_registered_under_its_name():
     """
-    A row's key is its name, and every row names a paper.
+    The key of every method is its name, and every method has a paper.
     """
-    assert all(name == method.name for name, method in methods.items())
-    assert all(method.paper.startswith("https://") for method in methods.values())
+    for methods in (EDIT_METHODS, LOCALIZE_METHODS):
+        assert all(name == method.name for name, method in methods.items())
+        assert all(method.paper.startswith("https://") for method in methods.values())
 
 
-def test_choices_are_listed_as_a_sentence_has_them():
+def test_joins_choices():
     """
-    Names are joined by commas, the last one by "or".
+    Names are joined with commas and a final "or".
     """
     assert join_choices(["a", "b", "c"]) == "a, b or c"
     assert join_choices(["a"]) == "a"

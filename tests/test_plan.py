@@ -1,11 +1,11 @@
-"""Plans as documents, and what pictures cost."""
+"""Plans: the document `loco.plan/1` and the cost of pictures."""
 
 from loco_cli.plan import Plan, PlannedEdit, PlannedRuns
 
 
-def test_guidance_doubles_the_price():
+def test_guidance_doubles_the_cost():
     """
-    A guided picture is two samples a step; a guidance of 1 is none.
+    A step with guidance above 1 takes two samples, and any other step takes one.
     """
     assert PlannedRuns.of(3, (20, 7.5)).unet_evaluations == 120
     assert PlannedRuns.of(3, (20, 1.0)).unet_evaluations == 60
@@ -14,7 +14,7 @@ def test_guidance_doubles_the_price():
 
 def test_a_plan_is_a_document():
     """
-    `loco.plan/1` starts with its schema and holds lists and plain values.
+    `loco.plan/1` begins with its schema, and contains lists and plain values.
     """
     edit = PlannedEdit(
         kind="style",

@@ -1,4 +1,4 @@
-"""What chooses an edit does not judge it: seeds, wordings and everyday prompts."""
+"""Seeds, templates and everyday prompts that choose an edit do not judge it."""
 
 import pytest
 
@@ -23,33 +23,33 @@ RECIPES = {entry.name: entry.load() for entry in entries()}
 
 
 def things(prompts):
-    """Return what everyday prompts are about."""
+    """Return the things in everyday prompts."""
     return {prompt.split(" on ")[0].split(" in ")[0] for prompt in prompts}
 
 
-@pytest.mark.parametrize("n", [1, 4, MAX_SEEDS])
-def test_no_seed_chooses_and_judges(n):
+def test_no_seed_chooses_and_judges():
     """
-    Whatever their number, the seeds of an evaluation find no layers and choose no strength.
+    The seeds of an evaluation find no layers and choose no strength, whatever their number.
     """
-    assert not {*localize_seeds(MAX_SEEDS), *STRENGTH_SEEDS} & set(evaluate_seeds(n))
-    assert len(set(evaluate_seeds(n))) == len(set(localize_seeds(n))) == n
+    for n in (1, 4, MAX_SEEDS):
+        assert not {*localize_seeds(MAX_SEEDS), *STRENGTH_SEEDS} & set(evaluate_seeds(n))
+        assert len(set(evaluate_seeds(n))) == len(set(localize_seeds(n))) == n
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_wording_chooses_and_judges(kind):
+def test_no_template_chooses_and_judges(kind):
     """
-    A wording that judges has found no layers, solved nothing, and chosen no strength.
+    Templates that judge are not used to localize, to solve or to choose the strength.
 
-    One that chooses a strength has neither found layers nor solved.
+    Templates that choose the strength are not used to localize or to solve.
     """
-    finds_or_solves = {*LOCALIZE_TEMPLATES[kind], *EDIT_TEMPLATES[kind], *PRESERVE_TEMPLATES}
+    localize_or_solve = {*LOCALIZE_TEMPLATES[kind], *EDIT_TEMPLATES[kind], *PRESERVE_TEMPLATES}
 
     assert not {*FORGET_TEMPLATES[kind], *KEEP_TEMPLATES[kind]} & {
-        *finds_or_solves,
+        *localize_or_solve,
         *VALIDATE_TEMPLATES[kind],
     }
-    assert not set(VALIDATE_TEMPLATES[kind]) & finds_or_solves
+    assert not set(VALIDATE_TEMPLATES[kind]) & localize_or_solve
     for templates in (
         LOCALIZE_TEMPLATES[kind],
         EDIT_TEMPLATES[kind],
@@ -62,8 +62,9 @@ def test_no_wording_chooses_and_judges(kind):
 
 def test_no_everyday_prompt_has_two_uses():
     """
-    Of the bank some are preserved, some measure drift and some judge; what judges is of a kind of
-    thing that is not preserved.
+    Preserved prompts, prompts for drift and prompts that judge do not overlap.
+
+    Prompts that judge share no thing with preserved prompts.
     """
     split = split_everyday(
         edited=("a cat",), near=("a cat", "a dog"), tested=("a bear",), listed=()
@@ -76,17 +77,16 @@ def test_no_everyday_prompt_has_two_uses():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_shipped_recipe_is_judged_on_what_chose_nothing(name):
+def test_a_shipped_recipe_is_judged_on_held_out_prompts(name):
     """
-    No prompt and no seed of its evaluation finds layers, is solved for, preserved, or watched for
-    drift, or chooses a strength.
+    The evaluation shares no prompt and no seed with the localization, the edit and its strength.
     """
     recipe = RECIPES[name]
     spec = registry.get(recipe.model)
     split = everyday_split(spec, recipe)
     near = [(kind, names[0]) for kind in KINDS for names in neighbours(spec, recipe, kind)]
     pairs = [pair for entry in recipe.edits for pair in (*entry.localize_pairs, *entry.edit_pairs)]
-    chooses = {
+    choosing = {
         *(prompt for pair in pairs for prompt in (pair.source, pair.target)),
         *preserved_prompts(spec, recipe, near),
         *split.preserved,
@@ -95,5 +95,5 @@ def test_a_shipped_recipe_is_judged_on_what_chose_nothing(name):
     }
     plan = EvaluationPlan.of(spec, recipe)
 
-    assert not chooses & {question.prompt for question in questions(spec, recipe)}
+    assert not choosing & {question.prompt for question in questions(spec, recipe)}
     assert not {*localize_seeds(recipe.localize.seeds), *STRENGTH_SEEDS} & set(plan.seeds)

@@ -1,11 +1,11 @@
-"""The bank of everyday prompts."""
+"""Bank of everyday prompts."""
 
 from loco_cli.protocol.everyday import N_DRIFT_PROMPTS, _bank, _unrelated_prompts, drift_prompts
 
 
-def test_the_bank_is_eighty_things_in_four_places():
+def test_the_bank_has_eighty_things_in_four_places():
     """
-    Every prompt is there once; a few of them are about different things in different places.
+    The bank has no duplicates, and the prompts for drift cover different things and places.
     """
     few = drift_prompts(())
 
@@ -17,9 +17,9 @@ def test_the_bank_is_eighty_things_in_four_places():
     assert min(places) >= N_DRIFT_PROMPTS // 8
 
 
-def test_what_an_edit_names_is_not_unrelated():
+def test_unrelated_prompts_contain_no_edited_name():
     """
-    No prompt holds a name of the edit, in whole words and whatever their case.
+    No unrelated prompt contains a name of the edit as whole words, in any case.
     """
     few = _unrelated_prompts(("Cat", "a car", ""), n=400)
 
