@@ -167,25 +167,13 @@ def test_harmonic_mean_punishes_the_lowest():
     assert _harmonic_mean((1.0, None, 1.0)) is None
 
 
-def test_document_has_the_keys_of_the_interface_in_order():
+def test_survives_json():
     """
-    `loco.evaluation/1` has these keys in this order, and survives JSON.
+    An evaluation written as JSON and read again is equal.
     """
     judged = Evaluation.of([forget(GONE)], [keep(KEPT)], [1000, 1001])
 
-    document = judged.to_json()
-
-    assert list(document) == [
-        "schema", "forget", "keep", "forgotten", "became", "kept", "harmonic_mean", "seeds",
-        "intervals",
-    ]  # fmt: skip
-    assert list(document["forget"][0]) == [
-        "edit", "prompt", "before", "after", "recognised_before", "recognised_after", "became",
-    ]  # fmt: skip
-    assert list(document["keep"][0]) == [
-        "concept", "prompt", "before", "after", "recognised_before", "recognised_after",
-    ]  # fmt: skip
-    assert Evaluation.model_validate(json.loads(json.dumps(document))) == judged
+    assert Evaluation.model_validate(json.loads(json.dumps(judged.to_json()))) == judged
 
 
 def test_names_figures_below_their_limits(golden):

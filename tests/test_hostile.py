@@ -1,4 +1,4 @@
-"""Files made to do harm, given to the commands that read them: no code runs, nothing is obeyed."""
+"""Hostile files and names: no code runs, memory is bounded, and output is escaped."""
 
 import io
 import json
@@ -13,9 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from typer.testing import CliRunner
 
-from loco_cli.cli.app import app
 from loco_cli.errors import RequestError
 from loco_cli.models.user_models import known_models, user_models_file
 from tests.checkpoints import sd1_weights, tree_bytes, write_folder, write_single_file
@@ -36,7 +34,7 @@ COMMANDS = (
 
 
 class Payload:
-    """An object whose unpickling makes a file."""
+    """An object whose unpickling creates a folder."""
 
     def __init__(self, marker):
         self.marker = marker
@@ -52,19 +50,14 @@ def zipped(content):
     return file.getvalue()
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def loco(command, *names):
+def fill(command, *names):
+    """Return a command with its placeholders replaced by names, in turn."""
     words = iter(names * 2)
-    return CliRunner().invoke(app, [next(words) if word == "{}" else word for word in command])
+    return [next(words) if word == "{}" else word for word in command]
 
 
-def refused(result):
-    """A command failed by a sentence of its own, and printed nothing that a terminal obeys."""
+def check_refused(result):
+    """Check that a command failed with a message of its own and printed no control character."""
     assert result.exit_code in (1, 2), result.output
     assert result.stderr.startswith("error: "), result.stderr
     assert "bug in loco" not in result.stderr
@@ -73,14 +66,14 @@ def refused(result):
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_nothing_in_a_pickle_runs(command, here):
+def test_nothing_in_a_pickle_runs(command, here, loco):
     """
-    Whatever its name, zipped as torch does it or not, read or refused unread: no code runs.
+    No code of a pickle runs, whatever its name, zipped or not.
     """
     marker = here / "ran"
     content = pickle.dumps(Payload(marker))
     pickle.loads(content)
-    marker.rmdir()  # it does work
+    marker.rmdir()  # the payload works
     names = ("model.ckpt", "model.safetensors", "model.pt", "zipped.safetensors")
     for name in names:
         (here / name).write_bytes(zipped(content) if "zip" in name else content)
@@ -91,21 +84,21 @@ def test_nothing_in_a_pickle_runs(command, here):
     before = set(tree_bytes(here))
 
     for name in (*names, "./folder"):
-        refused(loco(command, name))
+        check_refused(loco(*fill(command, name)))
 
     assert not marker.exists()
     assert set(tree_bytes(here)) == before
 
 
-def test_a_zip_bomb_stays_packed(here):
+def test_a_zip_bomb_stays_packed(here, loco):
     """
-    A gigabyte that a megabyte unpacks to is never unpacked, whatever the name.
+    A small file that unpacks to a large one is never unpacked, whatever its name.
     """
     bomb = zipped(bytes(1 << 26))
     for name in ("bomb.safetensors", "bomb.ckpt", "bomb.zip"):
         (here / name).write_bytes(bomb)
         for command in COMMANDS:
-            refused(loco(command, name))
+            check_refused(loco(*fill(command, name)))
 
 
 def headed(tree, data=b""):
@@ -134,16 +127,16 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("case", HEADERS)
-def test_a_header_that_lies(case, here):
+def test_a_header_with_false_sizes(case, here, loco):
     """
-    What it claims is never made room for.
+    No memory is allocated for the sizes that a header claims.
     """
     content, words = HEADERS[case]
     (here / "x.safetensors").write_bytes(content)
 
     for command in (COMMANDS[0], COMMANDS[4], COMMANDS[5]):
-        result = loco(command, "x.safetensors")
-        refused(result)
+        result = loco(*fill(command, "x.safetensors"))
+        check_refused(result)
         assert words in result.stderr
 
 
@@ -160,7 +153,7 @@ for raw in (
 ):
     path.write_bytes(struct.pack("<Q", len(raw)) + raw)
     del raw
-    Path("/proc/self/clear_refs").write_text("5")  # forget the largest size so far
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak size
     try:
         read_header(path)
     except CheckpointError:
@@ -173,7 +166,7 @@ for raw in (
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_header_of_a_hundred_megabytes(tmp_path):
     """
-    The largest there may be, and the one of most values, take a process less than 700 MB.
+    The largest header, and the one with the most values, take less than 700 MB of memory.
     """
     line = [sys.executable, "-c", MEASURE, str(tmp_path / "x.safetensors")]
 
@@ -184,9 +177,9 @@ def test_a_header_of_a_hundred_megabytes(tmp_path):
     assert max(sizes) < 700e6
 
 
-def test_names_and_metadata_are_never_printed_raw(here):
+def test_names_and_metadata_are_never_printed_raw(here, loco):
     """
-    Tensors, metadata, files and folders may be called anything: what is printed is escaped.
+    Names of tensors, metadata, files and folders are escaped in all output.
     """
     base = write_single_file(here / f"a{ESCAPE}.safetensors", sd1_weights(), metadata={"a": ESCAPE})
     tensors = load_file(base)
@@ -194,7 +187,7 @@ def test_names_and_metadata_are_never_printed_raw(here):
     save_file(tensors, here / "b.safetensors", {ESCAPE: ESCAPE})
     written = edit(here / "b.safetensors", here / f"out{ESCAPE}").paths
     written.root.write_bytes(written.root.read_bytes()[:-1] + b"\1")
-    asked = (
+    commands = (
         ("diff", base.name, "b.safetensors"),
         ("models", "show", base.name),
         ("verify", written.root.name),
@@ -205,33 +198,33 @@ def test_names_and_metadata_are_never_printed_raw(here):
         ("generate", "a cat", "--model", ESCAPE),
     )
 
-    for words in asked:
+    for words in commands:
         for more in ((), ("--json",)):
-            result = CliRunner().invoke(app, [*words, *more])
+            result = loco(*words, *more)
             assert "bug in loco" not in result.stderr, result.stderr
             assert not set(result.output) & {"\x1b", "\x07", "\u202e"}, words
 
 
-def test_the_user_s_places_of_models_may_be_a_bomb():
+def test_a_hostile_models_file_is_refused():
     """
-    Aliases that multiply and brackets without end are refused, as any other file is.
+    A `models.yaml` with nested aliases, deep brackets or Python tags is refused.
     """
-    place = user_models_file()
-    place.parent.mkdir(parents=True)
+    path = user_models_file()
+    path.parent.mkdir(parents=True)
     lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
     lines += [
         f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]"
         for a, b in zip("abcdefgh", "bcdefghi", strict=True)
     ]
     for text in ("\n".join(lines), "[" * 5000, "tiny: !!python/object/apply:os.system [id]"):
-        place.write_text(text)
+        path.write_text(text)
         with pytest.raises(RequestError):
             known_models()
 
 
-def test_an_index_of_the_hub_s_cache_may_follow_links(here):
+def test_an_index_may_follow_links_of_the_hub_cache(here, loco):
     """
-    Files of the hub's cache are links out of the folder, which an index names inside it.
+    The files of an index may be links out of the folder, as in the hub's cache.
     """
     folder = write_folder(here / "model", sd1_weights(), n_shards=2)
     blobs = here / "blobs"
@@ -240,6 +233,6 @@ def test_an_index_of_the_hub_s_cache_may_follow_links(here):
         blob = path.rename(blobs / str(number))
         path.symlink_to(blob)
 
-    result = loco(("diff", "{}", "{}"), "./model", "./model")
+    result = loco("diff", "./model", "./model")
 
     assert result.exit_code == 0, result.output

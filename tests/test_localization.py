@@ -123,22 +123,6 @@ def test_the_accepted_effect_depends_on_the_scale_error():
     assert min_accepted_effect(0.9, 2.0) == pytest.approx(0.675)
 
 
-def test_document_has_the_keys_of_the_interface_in_order():
-    """
-    `loco.localization/1` has these keys in this order.
-    """
-    document = localization([window([8, 9], 0.1)]).to_json()
-
-    assert list(document) == [
-        "schema", "model", "concept", "method", "search", "width", "layer_range", "effect",
-        "better", "layers", "scores", "original_score", "target_score", "prompts", "seeds",
-        "steps", "guidance", "scorer", "unet_evaluations", "seconds",
-    ]  # fmt: skip
-    assert document["schema"] == "loco.localization/1"
-    assert list(document["scores"][0]) == ["layer_range", "score", "std", "stderr", "effect", "n"]
-    assert document["layers"][0] == {"layer": 8, "module_path": "layer.8"}
-
-
 def test_pooled_swapped_is_optional():
     """
     Only the document of a model with a pooled embedding has the key.

@@ -1,6 +1,7 @@
 """Manifests: keys, digest, and damaged documents."""
 
 import json
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -10,73 +11,12 @@ from loco_cli.manifest import (
     FileRecord,
     Manifest,
     Output,
-    Restoration,
     Verification,
 )
 
 SHA = "0123456789abcdef" * 4
-DOCUMENT = {
-    "schema": "loco.manifest/1",
-    "loco_version": "0.1.0",
-    "created": "2026-01-01T00:00:00+00:00",
-    "command": ["loco", "edit", "recipe.yaml"],
-    "recipe": {"text": "loco: 1\n", "sha256": SHA, "overrides": {"edit.ridge": 0.1}},
-    "model": {
-        "name": "sdxl",
-        "family": "sdxl",
-        "revision": None,
-        "unreachable": ["the pooled prompt"],
-        "texts": None,
-    },
-    "base": {
-        "files": [{"path": "unet/a.safetensors", "bytes": 10, "sha256": SHA}],
-        "parent": None,
-        "name": "tiny",
-        "left_out": [],
-        "carried": [],
-    },
-    "output": {
-        "files": [{"path": "unet/a.safetensors", "bytes": 12, "sha256": SHA}],
-        "kind": "checkpoint",
-        "stamped": True,
-    },
-    "localizations": [{"schema": "loco.localization/1"}],
-    "preserve": ["monet"],
-    "edits": [
-        {
-            "kind": "style",
-            "subject": "van gogh",
-            "to": "painting",
-            "method": "locoedit",
-            "layer_range": [8, 10],
-            "ridge": 0.01,
-            "tokens": "subject-to-end",
-            "n_keys": 4,
-        }
-    ],
-    "tensors": [
-        {
-            "name": "w",
-            "file": "unet/a.safetensors",
-            "shape": [2, 2],
-            "dtype": "F16",
-            "sha256_before": SHA,
-            "sha256_after": SHA[::-1],
-            "rank": 1,
-            "relative_change": 0.01,
-            "rounding_error": 0.001,
-        }
-    ],
-    "environment": {
-        "python": "3.12",
-        "torch": "2.13",
-        "diffusers": "0.42",
-        "transformers": "5.23",
-        "device": "cpu",
-        "dtype": "float32",
-    },
-    "seconds": {"localize": 0.0, "solve": 0.0, "write": 0.0},
-}
+EXAMPLE = Path(__file__).parent / "compatibility" / "made_by_0_1_0" / "edited.loco.json"
+DOCUMENT = json.loads(EXAMPLE.read_text("utf-8"))
 
 
 def changed(path, value):
@@ -169,22 +109,4 @@ def test_a_verification_is_ok_without_failures():
     A verification is `ok` exactly if it has no failures.
     """
     assert Verification.of([]).ok
-    assert Verification.of(["`a` is missing"]).to_json() == {
-        "schema": "loco.verification/1",
-        "ok": False,
-        "failures": ["`a` is missing"],
-    }
-
-
-def test_a_restoration_is_a_document():
-    """
-    A restoration serializes to `loco.undo/1`.
-    """
-    restoration = Restoration(restored="base", files=(), left_out=())
-
-    assert restoration.to_json() == {
-        "schema": "loco.undo/1",
-        "restored": "base",
-        "files": [],
-        "left_out": [],
-    }
+    assert not Verification.of(["`a` is missing"]).ok

@@ -1,7 +1,7 @@
 """
-What `tiny` has learned, and that `loco` finds it and takes it out.
+Concepts of `tiny`: `loco` localizes and edits them.
 
-These tests need the trained weights; every other test holds for any weights of that shape.
+These tests need the trained weights; all other tests hold for any weights of that shape.
 """
 
 import json
@@ -31,8 +31,8 @@ from tests.searches import localize
 KEY = json.loads(
     (registry.shipped_folder(registry.get("tiny")).parent / "answer_key.json").read_text()
 )["layer_ranges"]
-SEEDS = (2000, 2001, 2002)  # neither those that choose nor those that evaluate
-STEPS = 12  # enough for tiny to draw what it knows; it is evaluated with 20
+SEEDS = (2000, 2001, 2002)  # seeds that neither choose nor judge an edit
+STEPS = 12  # sampler steps; `tiny` draws its concepts in 12, an evaluation uses 20
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def draw(pipeline, prompts, seeds=SEEDS):
 
 
 def share_called(judge, images, texts, index):
-    """Return the share of pictures that the judge calls by the text at `index`."""
+    """Return the share of pictures that the judge labels with the text at `index`."""
     return sum(judge.best_label(image[None], texts)[0] == index for image in images) / len(images)
 
 
@@ -75,9 +75,9 @@ def share_called(judge, images, texts, index):
 )
 def test_a_concept_is_found_where_it_was_planted(tiny, pipeline, scorer, text, to, source):
     """
-    The smallest window that does nearly what the full swap does lies in the answer key's range.
+    The smallest window with nearly the effect of the full swap is inside the planted layers.
 
-    It may be narrower: of the layers that were told the truth, one can be enough.
+    It may be narrower, because some of the planted layers can suffice.
     """
     recipe = recipe_from_text(text, to=to, sources=(source,))
     settings = recipe.localize.model_copy(update={"seeds": 2, "steps": 10})
@@ -103,8 +103,7 @@ def test_an_edit_forgets_the_concept_and_keeps_its_neighbour(
     tiny, pipeline, encoder, judge, text, to, neighbour
 ):
     """
-    On a prompt that chose nothing the concept is drawn before and its target after the edit, while
-    a neighbour stays what it was.
+    On held-out prompts, the edit replaces the concept by its target and keeps a neighbour.
     """
     recipe = recipe_from_text(text, to=to)
     asked = questions(tiny.spec, recipe)
@@ -133,7 +132,7 @@ def bench(tiny, pipeline, scorer, judge):
 
 @dataclass(frozen=True)
 class Times:
-    """An update so many times over."""
+    """An update multiplied by `n`."""
 
     update: Update
     n: int
@@ -163,8 +162,7 @@ class Times:
 )
 def test_a_wrong_edit_is_caught(bench, encoder, layers, times, below):
     """
-    An evaluation tells an edit that did what it should from one in other layers, from none, and
-    from one that is ten times too strong.
+    An evaluation detects edits of wrong layers, missing edits, and edits that are too strong.
     """
     recipe = recipe_from_text("snoopy object", to="a dog")
     exam = EvaluationPlan.of(bench.located.spec, recipe)
@@ -181,13 +179,13 @@ def test_a_wrong_edit_is_caught(bench, encoder, layers, times, below):
         evaluation = _judge_pictures(exam, before, before, bench.scorers).evaluation
 
     limits = {"forgotten": 0.95, "became": 0.95, "kept": 0.95}
-    said = {sentence.split("`")[1] for sentence in evaluation.below(limits)}
-    assert said == below
+    names = {sentence.split("`")[1] for sentence in evaluation.below(limits)}
+    assert names == below
 
 
-def test_everything_that_is_known_is_drawn_as_asked(tiny, pipeline, judge):
+def test_draws_all_known_concepts(tiny, pipeline, judge):
     """
-    Most pictures of known concepts, in wordings that chose nothing, are recognised as asked.
+    The judge recognises most pictures of known concepts on held-out prompts.
     """
     recipe = recipe_from_text("something object", to="else")
     kept = [question for question in questions(tiny.spec, recipe) if question.edit is None]

@@ -1,4 +1,4 @@
-"""Files that an earlier state of 0.1.0 wrote are verified, undone, compared, evaluated and read."""
+"""Files that an early 0.1.0 wrote: `verify`, `undo`, `diff`, `evaluate` and caches accept them."""
 
 import json
 import os
@@ -6,30 +6,24 @@ import shutil
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 import loco_cli
-from loco_cli.cli.app import app
 from loco_cli.evaluation import Evaluation
 from loco_cli.localization import Localization
 
 MADE = Path(__file__).parent / "made_by_0_1_0"
-MADE_AT = 1_764_547_200  # the time of the model's files, in seconds
-
-
-def loco(*words):
-    return CliRunner().invoke(app, [str(word) for word in words])
+MADE_AT = 1_764_547_200  # modification time of the model files, in seconds
 
 
 @pytest.fixture
 def made(tmp_path):
-    """A copy of the files, which may be written to."""
+    """A writable copy of the files."""
     return shutil.copytree(MADE, tmp_path / "made")
 
 
 @pytest.fixture
 def base_folder(made):
-    """The diffusers folder that the folder edit was made from."""
+    """The diffusers folder that is the base of the folder edit."""
     folder = made / "base"
     (folder / "unet").mkdir(parents=True)
     for name in ("model_index.json", "unet/config.json"):
@@ -39,9 +33,9 @@ def base_folder(made):
 
 
 @pytest.mark.parametrize("output", ["edited.safetensors", "folder", "lora.safetensors"])
-def test_verifies(made, output):
+def test_verifies(loco, made, output):
     """
-    An old output holds against its manifest.
+    An old output matches its manifest.
     """
     done = loco("verify", made / output, "--json")
 
@@ -49,9 +43,9 @@ def test_verifies(made, output):
     assert json.loads(done.stdout)["ok"]
 
 
-def test_finds_a_change(made):
+def test_finds_a_change(loco, made):
     """
-    One changed byte of an old output is found.
+    `verify` finds one changed byte in an old output.
     """
     path = made / "edited.safetensors"
     content = bytearray(path.read_bytes())
@@ -61,9 +55,9 @@ def test_finds_a_change(made):
     assert loco("verify", path).exit_code == 1
 
 
-def test_undoes_a_file(made):
+def test_undoes_a_file(loco, made):
     """
-    An old file edit gives back its base, byte for byte.
+    Undoing an old file edit restores its base, byte for byte.
     """
     restored = made / "restored.safetensors"
 
@@ -73,9 +67,9 @@ def test_undoes_a_file(made):
     assert restored.read_bytes() == (made / "base.safetensors").read_bytes()
 
 
-def test_undoes_a_folder(made, base_folder):
+def test_undoes_a_folder(loco, made, base_folder):
     """
-    An old folder edit gives back every file of its base, and no other.
+    Undoing an old folder edit restores exactly the files of its base.
     """
     restored = made / "restored"
 
@@ -91,9 +85,9 @@ def contents_of(folder):
 
 
 @pytest.mark.parametrize(("output", "n_changed"), [("edited.safetensors", 4), ("folder", 8)])
-def test_compares(made, base_folder, output, n_changed):
+def test_compares(loco, made, base_folder, output, n_changed):
     """
-    A diff of an old edit names the tensors of its manifest, and no others.
+    The diff of an old edit has exactly the tensors of its manifest.
     """
     base = base_folder if output == "folder" else made / "base.safetensors"
 
@@ -109,9 +103,9 @@ def test_compares(made, base_folder, output, n_changed):
 
 
 @pytest.mark.parametrize("output", ["edited.safetensors", "lora.safetensors"])
-def test_takes_an_edit_to_evaluate(made, output):
+def test_evaluates_an_edit(loco, made, output):
     """
-    `evaluate` recognises an old edit, checkpoint or LoRA, as made from its base.
+    `evaluate` accepts an old edit of the base, checkpoint or LoRA.
     """
     base, edited = made / "base.safetensors", made / output
 
@@ -120,9 +114,9 @@ def test_takes_an_edit_to_evaluate(made, output):
     assert done.exit_code == 0, done.output
 
 
-def test_edits_an_edit(made):
+def test_edits_an_edit(loco, made):
     """
-    An old edit is a base again, and the new manifest names its manifest as the parent.
+    An old edit can be a base, and the new manifest has it as the parent.
     """
     again = made / "again.safetensors"
     where = ("--model", made / "edited.safetensors", "--layer-range", 2, 3, "--output", again)
@@ -135,20 +129,19 @@ def test_edits_an_edit(made):
     assert parent["recipe_sha256"] == recipe["sha256"]
 
 
-@pytest.mark.parametrize("record", [Localization, Evaluation])
-def test_reads_documents(record):
+def test_reads_documents():
     """
-    An old document is a record, which writes the same document.
+    An old document validates as a record that serializes to the same document.
     """
-    path = MADE / f"{record.__name__.lower()}.json"
-    document = json.loads(path.read_text("utf-8"))
+    for record in (Localization, Evaluation):
+        path = MADE / f"{record.__name__.lower()}.json"
+        document = json.loads(path.read_text("utf-8"))
+        assert record.model_validate(document).to_json() == document
 
-    assert record.model_validate(document).to_json() == document
 
-
-def test_reads_cached_runs(made, home, monkeypatch):
+def test_reads_cached_runs(loco, made, home, monkeypatch):
     """
-    A localization takes its runs from an old cache, and makes none of them again.
+    A localization uses the runs of an old cache, and repeats none of them.
     """
     runs = shutil.copytree(made / "runs", home / "cache/loco/runs")
     cached = sorted(runs.rglob("*.json"))
@@ -158,7 +151,7 @@ def test_reads_cached_runs(made, home, monkeypatch):
     for name in ("tiny", "scorer"):
         shutil.copytree(Path(loco_cli.__file__).parent / "tiny/weights" / name, made / name)
     for path in (*(made / "tiny").rglob("*"), *(made / "scorer").rglob("*")):
-        os.utime(path, (MADE_AT, MADE_AT))  # a large file is known by its time
+        os.utime(path, (MADE_AT, MADE_AT))  # the cache identifies a large file by its time
     monkeypatch.chdir(made)
     model = ("--model", "./tiny", "--scorer", "./scorer")
     asked = ("--layer-range", 8, 10, "--seeds", 1, "--steps", 5, "--device", "cpu", "--json")
