@@ -60,7 +60,7 @@ def relative(request, tmp_path_factory):
 @torch.no_grad()
 def recorded(located, prompts, weights=None):
     """Record input and output of the first `out_proj` of each encoder, [n, n_tokens, d] each."""
-    found = {}
+    recorded_states = {}
     kinds = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
     encoders = located.spec.context.encoders
     for one, tokenizer in zip(encoders, tokenizers_of(located), strict=True):
@@ -68,14 +68,16 @@ def recorded(located, prompts, weights=None):
         core = getattr(module, "text_model", module)
         del core.encoder.layers[1:]
         core.encoder.layers[0].self_attn.out_proj.register_forward_hook(
-            lambda _, args, output, key=one.component: found.update({key: (args[0], output)})
+            lambda _, args, output, key=one.component: recorded_states.update(
+                {key: (args[0], output)}
+            )
         )
         rows = [list(tokenizer.tokenize(prompt).ids) for prompt in prompts]
         padded = [row + [tokenizer.pad] * (77 - len(row)) for row in rows]
         own = {f"{OUT_PROJ}.weight": weights[one.component]} if weights else {}
         with replace_weights(module, own):
             module(torch.tensor(padded))
-    return found
+    return recorded_states
 
 
 def positions_of(located, pairs):
@@ -107,10 +109,10 @@ def test_the_paper_form_equals_the_published_formula(relative):
     sources = recorded(relative, [pair.source for pair in pairs])
     targets = recorded(relative, [pair.target for pair in pairs])
 
-    found = solved(relative, recipe)
+    paper_edit = solved(relative, recipe)
 
-    assert [change.name for change in found.changes] == [f"{OUT_PROJ}.weight"] * len(sources)
-    for change in found.changes:
+    assert [change.name for change in paper_edit.changes] == [f"{OUT_PROJ}.weight"] * len(sources)
+    for change in paper_edit.changes:
         weight, bias = tensors_of(relative, change.component)
         reads, writes = sources[change.component][0], targets[change.component][1]
         k = torch.stack([reads[n, here] for n, (here, _) in enumerate(places)]).double()
@@ -160,8 +162,10 @@ def test_the_edited_encoder_maps_the_source_to_the_target(relative):
 
     assert set(weights) == set(before)
     for component, (_, written) in before.items():
-        was, wanted = written[0, here], written[1, there]
-        assert (after[component][1][0, here] - wanted).norm() < 1e-2 * (was - wanted).norm()
+        original, expected = written[0, here], written[1, there]
+        assert (after[component][1][0, here] - expected).norm() < 1e-2 * (
+            original - expected
+        ).norm()
 
 
 def test_unsuitable_models_and_layers_are_refused(tmp_path, golden):
@@ -249,11 +253,11 @@ def test_the_lora_equals_the_edit_in_memory(tmp_path, tiny, pipeline):
 
     before = sample_batch(pipeline, runs, steps=2, guidance=4.0)
     with edited_pipeline(pipeline, tiny, solved(tiny, recipe)) as edited:
-        wanted = sample_batch(edited, runs, steps=2, guidance=4.0)
+        expected = sample_batch(edited, runs, steps=2, guidance=4.0)
     with apply_lora(pipeline, lora.parts) as edited:
-        found = sample_batch(edited, runs, steps=2, guidance=4.0)
+        actual = sample_batch(edited, runs, steps=2, guidance=4.0)
 
-    assert (found - wanted).norm() < 1e-2 * (wanted - before).norm()
+    assert (actual - expected).norm() < 1e-2 * (expected - before).norm()
 
 
 def test_sdxl_is_edited_with_a_warning(tmp_path):
@@ -261,9 +265,9 @@ def test_sdxl_is_edited_with_a_warning(tmp_path):
     root = write_folder(tmp_path / "model", small_model("sdxl"), torch.float16)
 
     heard, plan = Heard(), edit.plan(recipe_of(model=root), EditOptions(tmp_path / "edited"))
-    found = edit.run(plan, CPU, heard.events)
+    result = edit.run(plan, CPU, heard.events)
 
-    files = {tensor.file.partition("/")[0] for tensor in found.manifest.tensors}
+    files = {tensor.file.partition("/")[0] for tensor in result.manifest.tensors}
     assert files == {"text_encoder", "text_encoder_2"}
-    assert found.manifest.model.unreachable == ()
+    assert result.manifest.model.unreachable == ()
     assert any("no single causal state" in warning for warning in heard.warnings)

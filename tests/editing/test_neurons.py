@@ -70,15 +70,15 @@ def test_the_number_of_neurons_is_checked(golden):
             top_channels(torch.zeros(D_OUT), n)
 
 
-@pytest.mark.parametrize(("position", "found"), [("last-subject", (13, 22)), ("last", (15, 25))])
-def test_the_contrast_uses_one_position(position, found):
+@pytest.mark.parametrize(("position", "expected"), [("last-subject", (13, 22)), ("last", (15, 25))])
+def test_the_contrast_uses_one_position(position, expected):
     """The subject's last token matches the target's last word, the last position the last one."""
     source = torch.arange(10.0, 16)[:, None]
     pair = AlignedPair(source, source + 10, subject=(2, 3), source_end=4, target_end=3)
 
     contrast = Contrast.of([pair, pair], position)
 
-    assert (contrast.concept[0].item(), contrast.plain[0].item()) == found
+    assert (contrast.concept[0].item(), contrast.plain[0].item()) == expected
 
 
 def test_a_single_prompt_is_refused(golden):
@@ -127,7 +127,7 @@ def test_a_channel_is_a_ridge_regression(problem):
     """Each chosen row minimizes its own ridge regression, including the preserved keys."""
     weight, (contrast, _), (keys, _) = problem
     kept, ridge = torch.randn(6, D_TEXT).double(), 0.3
-    found = edited(weight, (contrast,), (keys.double(),), ridge, kept)
+    solution = edited(weight, (contrast,), (keys.double(),), ridge, kept)
 
     x = torch.cat([keys.double(), kept])
     for channel in top_channels(contrast.z_scores(weight), N):
@@ -135,7 +135,7 @@ def test_a_channel_is_a_ridge_regression(problem):
         y = torch.cat([(contrast.plain.double() @ row).mean().expand(4), kept @ row])
         gram = x.T @ x + ridge * torch.eye(D_TEXT).double()
         expected = torch.linalg.solve(gram, x.T @ y + ridge * row)
-        torch.testing.assert_close(found[channel], expected, rtol=0, atol=1e-10)
+        torch.testing.assert_close(solution[channel], expected, rtol=0, atol=1e-10)
 
 
 def test_a_channel_moves_only_for_concepts_that_chose_it(problem):
@@ -193,10 +193,12 @@ def test_the_channels_follow_from_the_equation(tiny, encoder, position):
     recipe = recipe_of(neurons=10, position=position)
     style, plain = states_of(encoder, recipe, position)
 
-    found = solve(tiny, recipe, [(8, 9)], encoder)
+    neuron_edit = solve(tiny, recipe, [(8, 9)], encoder)
 
-    assert len(found.changes) == 4
-    for change, (_, stored, _) in zip(found.changes, new_weights(tiny, found), strict=True):
+    assert len(neuron_edit.changes) == 4
+    for change, (_, stored, _) in zip(
+        neuron_edit.changes, new_weights(tiny, neuron_edit), strict=True
+    ):
         weight = weight_of(tiny, change.name)
         a, b = (states @ weight.numpy().astype(float).T for states in (style, plain))
         error = np.sqrt(a.var(0) / len(a) + b.var(0) / len(b))
@@ -209,9 +211,9 @@ def test_held_channels_approach_their_plain_mean(tiny, encoder):
     """At the subject's last token, the outputs of held channels approach the plain mean."""
     recipe = recipe_of(neurons=16, tokens="last-subject", ridge="0.01x")
     keys, plain = states_of(encoder, recipe)
-    found = solve(tiny, recipe, [(8,)], encoder)
+    neuron_edit = solve(tiny, recipe, [(8,)], encoder)
 
-    for slot, stored, _ in new_weights(tiny, found):
+    for slot, stored, _ in new_weights(tiny, neuron_edit):
         before, after = (w.numpy().astype(float) for w in (weight_of(tiny, slot.name), stored))
         rows = (after != before).any(1)
         mean = (plain @ before.T).mean(0)[rows]
@@ -233,18 +235,18 @@ def test_concepts_choose_their_own_channels(tiny, encoder):
 
 def test_auto_is_a_share_of_the_channels(tiny, encoder):
     """`auto` edits 3/4 of the channels: 48 of 64 in layer 8, 24 of 32 in layer 13."""
-    found = solve(tiny, recipe_of(), [(8, 13)], encoder)
+    neuron_edit = solve(tiny, recipe_of(), [(8, 13)], encoder)
 
-    assert [edit.rank for _, _, edit in new_weights(tiny, found)] == [48, 48, 24, 24]
+    assert [edit.rank for _, _, edit in new_weights(tiny, neuron_edit)] == [48, 48, 24, 24]
 
 
 def test_a_lora_represents_the_change_exactly(tiny, encoder):
     """An edit of N rows has rank N, so the factors of a LoRA reproduce it."""
-    found = solve(tiny, recipe_of(neurons=6, preserve="[monet]"), [(8,)], encoder)
+    neuron_edit = solve(tiny, recipe_of(neurons=6, preserve="[monet]"), [(8,)], encoder)
 
-    adapter = _adapt(tiny, found)
+    adapter = _adapt(tiny, neuron_edit)
 
-    for change, factors in zip(found.changes, adapter.changes, strict=True):
+    for change, factors in zip(neuron_edit.changes, adapter.changes, strict=True):
         left, right = change.update.change(weight_of(tiny, change.name))
         assert factors.up.shape[1] == 6
         made = factors.up.double() @ factors.down.double()

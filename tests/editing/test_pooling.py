@@ -20,7 +20,7 @@ SOURCE, TARGET = "a photo of van gogh", "a photo of a cat"
 def recipe_of(model, **settings):
     """Return an edit of one prompt in layers 8 and 9 and in the pooling, with all tokens."""
     recipe = recipe_from_text("van gogh object", to="a cat", sources=("a photo of {subject}",))
-    asked = {
+    edited_settings = {
         "layer_range": (8, 10),
         "tokens": "all",
         "ridge": Ridge(1e-9, is_relative=True),
@@ -29,7 +29,7 @@ def recipe_of(model, **settings):
     }
     changed = {"model": str(model.path), "preserve": "none"}
     return recipe.model_copy(
-        update={**changed, "edit": recipe.edit.model_copy(update=asked)}, deep=True
+        update={**changed, "edit": recipe.edit.model_copy(update=edited_settings)}, deep=True
     )
 
 
@@ -43,13 +43,13 @@ def pooled(pipeline, prompt):
 def test_the_source_is_pooled_like_its_target():
     """With almost no ridge, the source prompt gets the pooled embedding of its target."""
     model, pipeline = located("deepfloyd"), running("deepfloyd")
-    wanted, was = pooled(pipeline, TARGET), pooled(pipeline, SOURCE)
+    expected, original = pooled(pipeline, TARGET), pooled(pipeline, SOURCE)
     recipe = recipe_of(model)
 
     with edited_pipeline(pipeline, model, solve(model, recipe, ((8, 9),), encoder_of(model))):
-        found = pooled(pipeline, SOURCE)
+        actual = pooled(pipeline, SOURCE)
 
-    assert (found - wanted).norm() < 0.02 * (was - wanted).norm()
+    assert (actual - expected).norm() < 0.02 * (original - expected).norm()
 
 
 def test_the_pooling_does_not_affect_the_layers():
@@ -57,7 +57,8 @@ def test_the_pooling_does_not_affect_the_layers():
     model = located("deepfloyd")
     encoder = encoder_of(model)
     alone, both = (
-        solve(model, recipe_of(model, pooled=asked), ((8, 9),), encoder) for asked in (False, True)
+        solve(model, recipe_of(model, pooled=is_pooled), ((8, 9),), encoder)
+        for is_pooled in (False, True)
     )
 
     assert [one.name for one in both.changes[:4]] == [one.name for one in alone.changes]

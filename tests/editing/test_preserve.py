@@ -48,8 +48,8 @@ def test_auto_preserves_every_second_neighbour(tiny, encoder):
     assert names < known
     assert len(names) == min((len(known) + 1) // 2, MAX_PRESERVED)
     assert chosen == preserve_set(tiny.spec, recipe, encoder)
-    unasked = [name for kind, name in _kept_concepts(tiny.spec, recipe) if kind == "style"]
-    assert len(set(unasked) - names) == len(known) - len(names)
+    unlisted = [name for kind, name in _kept_concepts(tiny.spec, recipe) if kind == "style"]
+    assert len(set(unlisted) - names) == len(known) - len(names)
 
 
 def test_neighbours_are_ranked_by_the_first_encoder(tiny, encoder):
@@ -130,7 +130,7 @@ def test_edits_of_other_tensors_share_no_neighbours(tiny, encoder):
     of_style, of_object, of_both = (
         set(preserved_prompts(tiny.spec, recipe, chosen, edits)) for edits in ((0,), (1,), None)
     )
-    asked = preserved_prompts(tiny.spec, listed, preserve_set(tiny.spec, listed, encoder), (0,))
+    from_list = preserved_prompts(tiny.spec, listed, preserve_set(tiny.spec, listed, encoder), (0,))
 
     assert "an image of a cat" not in of_style
     assert "a photo of a cat" not in of_style
@@ -138,7 +138,7 @@ def test_edits_of_other_tensors_share_no_neighbours(tiny, encoder):
     assert of_style - of_object
     assert of_object - of_style
     assert of_both == of_style | of_object
-    assert "an image of a cat" in asked
+    assert "an image of a cat" in from_list
 
 
 def test_an_edited_prompt_is_never_preserved(tiny, encoder):

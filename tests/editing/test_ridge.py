@@ -163,13 +163,13 @@ def test_moving_keys_use_the_free_directions(crowded):
         solve_keys(keys, targets, keys[:0], one, relative(1e-9)) for one in (fixed, more)
     )
 
-    wanted = (targets - keys).double()
-    torch.testing.assert_close(moved_by(with_room, keys), wanted, rtol=0, atol=1e-6)
+    expected = (targets - keys).double()
+    torch.testing.assert_close(moved_by(with_room, keys), expected, rtol=0, atol=1e-6)
     assert with_room.residual(keys, targets) < 1e-7
     # the optimum is the projection onto the span of the two free directions
     free = torch.linalg.svd(more.double()).Vh[14:]
     reach, _ = torch.linalg.qr(keys.double() @ free.T)
-    least = (wanted - reach @ reach.T @ wanted).norm() / wanted.norm()
+    least = (expected - reach @ reach.T @ expected).norm() / expected.norm()
     assert without.residual(keys, targets) == pytest.approx(least.item(), abs=1e-6)
 
 

@@ -38,10 +38,10 @@ def solved(tiny, encoder, recipe, *layers_of):
     return solve(tiny, recipe, layers_of or ((8, 9),), encoder)
 
 
-def solutions(located, found):
+def solutions(located, solved_edit):
     """Return the solution of each layer that changes."""
     layer_of = {name: one.index for one in located.spec.layers for name in one.tensor_names()}
-    return {layer_of[change.name]: change.update for change in found.changes}
+    return {layer_of[change.name]: change.update for change in solved_edit.changes}
 
 
 def test_the_paper_form_equals_the_published_formula(tiny, encoder):
@@ -80,24 +80,24 @@ def test_source_prompts_get_the_outputs_of_their_targets(tiny, encoder):
     pair = recipe.edits[0].edit_pairs[1]
     source, target = encoder.encode([pair.source, pair.target])
     key = source.states[source.positions_of("van gogh")[-1]].double()
-    wanted = weight @ target.states[target.end - 1].double()
+    expected = weight @ target.states[target.end - 1].double()
 
-    assert (edited @ key - wanted).norm() < 0.05 * (weight @ key - wanted).norm()
+    assert (edited @ key - expected).norm() < 0.05 * (weight @ key - expected).norm()
 
 
 def test_the_null_space_form_keeps_every_word_exactly(tiny, encoder):
     """Words of preserved prompts keep their outputs to the last digits; the subject moves."""
     recipe = recipe_of(edit="{layers: [8], preserve_form: null-space}", preserve="[a cat]")
-    found = solved(tiny, encoder, recipe, (8,))
+    solved_edit = solved(tiny, encoder, recipe, (8,))
     weight = key_weight(tiny, 8)
-    left, right = solutions(tiny, found)[8].change(weight)
+    left, right = solutions(tiny, solved_edit)[8].change(weight)
     source, cat = encoder.encode(["a painting in the style of van gogh", "a photo of a cat"])
 
     moved = (source.states.double() @ (left @ right).T).norm()
     words = cat.states[: cat.end + 1].double() @ (left @ right).T
 
     assert words.norm() < 1e-4 * moved  # the keys are float32
-    assert 0 < found.records[0].residual < 1
+    assert 0 < solved_edit.records[0].residual < 1
 
 
 def test_too_many_exact_words_are_refused(tiny, encoder):
@@ -128,7 +128,7 @@ def test_a_relative_ridge_is_in_units_of_the_keys(tiny, encoder):
     price = one.records[0].ridge
     other = solved(tiny, encoder, recipe_of(edit=f"{{layers: [8], ridge: {price!r}}}"), (8,))
 
-    first, second = (solutions(tiny, found)[8] for found in (one, other))
+    first, second = (solutions(tiny, solved_edit)[8] for solved_edit in (one, other))
     torch.testing.assert_close(first.directions, second.directions)
     assert price > 0.01 * 0.1
 
@@ -137,11 +137,11 @@ def test_two_edits_touch_the_union_of_their_layers(tiny, encoder):
     """Edits are solved together in shared layers and separately elsewhere."""
     recipe = recipe_of(f"{STYLE}, {OBJECT}", "{layer_range: auto}")
 
-    found = solved(tiny, encoder, recipe, (8, 9), (4, 9))
+    solved_edit = solved(tiny, encoder, recipe, (8, 9), (4, 9))
 
-    solution_of = solutions(tiny, found)
+    solution_of = solutions(tiny, solved_edit)
     assert sorted(solution_of) == [4, 8, 9]
-    style, thing = found.records
+    style, thing = solved_edit.records
     assert (style.layer_range, style.layers) == ((8, 10), None)
     assert (thing.layer_range, thing.layers) == (None, (4, 9))
     assert len(solution_of[8].directions) == style.n_keys
@@ -208,19 +208,19 @@ def outputs(located, states, weights):
     """Return the outputs of all projections of a running UNet for each prompt, by path."""
     unet = UNet2DConditionModel.from_pretrained(located.path / "unet").eval()
     with replace_weights(unet, weights):
-        found = {}
+        output_of = {}
         for layer in located.spec.layers:
             for projection in layer.projections:
                 path = f"{layer.module_path}.{projection.name}"
                 unet.get_submodule(path).register_forward_hook(
-                    lambda _, args, output, path=path: found.update({path: output})
+                    lambda _, args, output, path=path: output_of.update({path: output})
                 )
         n = len(states)
         added = {"text_embeds": torch.zeros(n, 128), "time_ids": torch.zeros(n, 6)}
         sample = torch.zeros(n, unet.config.in_channels, 16, 16)
         is_xl = located.spec.family.name == "sdxl"
         unet(sample, 0, torch.stack(states), added_cond_kwargs=added if is_xl else None)
-    return found
+    return output_of
 
 
 def test_in_every_family_the_source_gets_the_target_values(relative):
@@ -236,40 +236,40 @@ def test_in_every_family_the_source_gets_the_target_values(relative):
     here = source.positions_of("van gogh")[-1]
     there = target.end - (source.end - here)
 
-    found = solve(relative, recipe, (layers,), encoder)
+    solved_edit = solve(relative, recipe, (layers,), encoder)
 
-    weights = {slot.name: stored for slot, stored, _ in new_weights(relative, found)}
+    weights = {slot.name: stored for slot, stored, _ in new_weights(relative, solved_edit)}
     states = [source.states, target.states]
     before, after = (outputs(relative, states, w) for w in ({}, weights))
     for layer in relative.spec.layers:
         for projection in layer.projections:
             path = f"{layer.module_path}.{projection.name}"
-            wanted, was = before[path][1, there], before[path][0, here]
+            expected, original = before[path][1, there], before[path][0, here]
             answer = after[path][0, here]
             if layer.index in layers:
-                assert (answer - wanted).norm() < 1e-2 * (was - wanted).norm(), path
+                assert (answer - expected).norm() < 1e-2 * (original - expected).norm(), path
             else:
-                assert torch.equal(answer, was), path
+                assert torch.equal(answer, original), path
 
 
 def test_each_layer_of_deepfloyd_has_its_own_solution(relative):
     """Layers share a solution unless norms give them different inputs, as in DeepFloyd."""
-    found = solve(relative, recipe_of(preserve="none"), ((1, 2),), encoder_of(relative))
+    solved_edit = solve(relative, recipe_of(preserve="none"), ((1, 2),), encoder_of(relative))
 
-    solution_of = solutions(relative, found)
+    solution_of = solutions(relative, solved_edit)
     assert (solution_of[1] is solution_of[2]) == (relative.spec.family.name != "if")
-    assert found.records[0].ridge == solution_of[1].ridge
+    assert solved_edit.records[0].ridge == solution_of[1].ridge
 
 
 def test_preserved_prompts_move_less_in_every_layer(relative):
     """With a large preserve set, the empty prompt moves less than the subject."""
     encoder = encoder_of(relative)
     contexts = Contexts(relative)
-    found = solve(relative, recipe_of(preserve="[monet]"), ((1, 5),), encoder)
+    solved_edit = solve(relative, recipe_of(preserve="[monet]"), ((1, 5),), encoder)
     prompts = encoder.encode(["", "a painting in the style of van gogh"])
 
     for layer in (1, 5):
-        read, solution = contexts.of_layer(layer), solutions(relative, found)[layer]
+        read, solution = contexts.of_layer(layer), solutions(relative, solved_edit)[layer]
         moved = [
             (read(contexts.shared(one.states)).double() @ solution.directions.T @ solution.shift)
             for one in prompts
@@ -317,6 +317,6 @@ def test_edits_in_different_layers_are_solved_separately(tiny, encoder):
         problem = encode_problem(recipe, kept, encoder, padded=fully_padded_prompts(recipe, chosen))
         alone = problem.solve((edit,))
         names = tiny.spec.layers[layer].tensor_names()
-        (found, *_) = [one.update for one in done.changes if one.name in names]
-        change, wanted = (one.directions.T @ one.shift for one in (found, alone))
-        torch.testing.assert_close(change, wanted, rtol=1e-9, atol=1e-9)
+        (update, *_) = [one.update for one in done.changes if one.name in names]
+        change, expected = (one.directions.T @ one.shift for one in (update, alone))
+        torch.testing.assert_close(change, expected, rtol=1e-9, atol=1e-9)

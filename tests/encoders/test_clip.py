@@ -52,9 +52,9 @@ def test_states_equal_those_of_transformers(encoder):
 
     expected = model(ids, output_hidden_states=True)
 
-    found = {states: run(config, tensors, ids, states) for states in ("last", "penultimate")}
-    torch.testing.assert_close(found["last"], expected.last_hidden_state, rtol=0, atol=1e-5)
-    torch.testing.assert_close(found["penultimate"], expected.hidden_states[-2], rtol=0, atol=1e-5)
+    actual = {states: run(config, tensors, ids, states) for states in ("last", "penultimate")}
+    torch.testing.assert_close(actual["last"], expected.last_hidden_state, rtol=0, atol=1e-5)
+    torch.testing.assert_close(actual["penultimate"], expected.hidden_states[-2], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("states", ["last", "penultimate"])
@@ -90,20 +90,20 @@ def test_an_invalid_configuration_is_refused(golden):
 
 def test_each_prefix_occurs_once():
     """Four rows with shared beginnings have five distinct prefixes."""
-    found = Prefixes.of(ROWS)
+    prefixes = Prefixes.of(ROWS)
 
-    assert found.tokens.tolist() == [7, 1, 2, 3, 4]
-    assert found.positions.tolist() == [0, 1, 2, 2, 3]
-    assert found.paths.tolist() == [[0, 1, 2, 2], [0, 1, 3, 4], [0, 0, 0, 0], [0, 1, 2, 2]]
-    assert found.homes.tolist() == [0, 1, 2, 6, 7]
+    assert prefixes.tokens.tolist() == [7, 1, 2, 3, 4]
+    assert prefixes.positions.tolist() == [0, 1, 2, 2, 3]
+    assert prefixes.paths.tolist() == [[0, 1, 2, 2], [0, 1, 3, 4], [0, 0, 0, 0], [0, 1, 2, 2]]
+    assert prefixes.homes.tolist() == [0, 1, 2, 6, 7]
 
 
 @pytest.mark.parametrize("rows", [ROWS, ROWS[::-1], [(3,)]])
 def test_paths_spell_the_rows(rows):
     """The tokens along a path are its row, and homes ascend and point to their own node."""
-    found = Prefixes.of(rows)
+    prefixes = Prefixes.of(rows)
 
-    for path, row in zip(found.paths, rows, strict=True):
-        assert tuple(found.tokens[path].tolist())[: len(row)] == row
-    assert found.paths.flatten()[found.homes].tolist() == list(range(len(found.tokens)))
-    assert found.homes.tolist() == sorted(found.homes.tolist())
+    for path, row in zip(prefixes.paths, rows, strict=True):
+        assert tuple(prefixes.tokens[path].tolist())[: len(row)] == row
+    assert prefixes.paths.flatten()[prefixes.homes].tolist() == list(range(len(prefixes.tokens)))
+    assert prefixes.homes.tolist() == sorted(prefixes.homes.tolist())

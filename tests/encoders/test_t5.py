@@ -43,8 +43,8 @@ def test_states_equal_those_of_transformers(encoder):
 
     expected = model(ids, attention_mask=is_word.long()).last_hidden_state
 
-    found = run(config, tensors, ids, is_word)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    actual = run(config, tensors, ids, is_word)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_listed_tensors_are_those_that_are_read(encoder):

@@ -78,9 +78,9 @@ def test_tokens_equal_those_of_transformers(name, part):
 
     for prompt in PROMPTS:
         expected = theirs(prompt, truncation=True, return_offsets_mapping=True)
-        found = ours.tokenize(prompt)
-        assert found.ids == tuple(expected.input_ids), prompt
-        assert found.offsets == tuple(expected.offset_mapping), prompt
+        tokens = ours.tokenize(prompt)
+        assert tokens.ids == tuple(expected.input_ids), prompt
+        assert tokens.offsets == tuple(expected.offset_mapping), prompt
     assert (ours.pad, ours.limit, ours.vocabulary_size) == (theirs.pad_token_id, 77, len(theirs))
 
 
@@ -163,12 +163,12 @@ def test_a_sentencepiece_model_is_read_without_its_library(tmp_path):
     ours = load_tokenizer(tmp_path, "t5", 77)
 
     for prompt in ("", "a cat", " Van Gogh  ", "a cat, by van!"):
-        found = ours.tokenize(prompt)
+        tokens = ours.tokenize(prompt)
         expected = theirs(prompt.lower().strip(), return_offsets_mapping=True)
-        assert found.ids == tuple(expected.input_ids)
-        assert found.offsets == tuple(expected.offset_mapping)
-        assert found.text == prompt.lower().strip()
-        assert found.end == len(found.ids) - 1
+        assert tokens.ids == tuple(expected.input_ids)
+        assert tokens.offsets == tuple(expected.offset_mapping)
+        assert tokens.text == prompt.lower().strip()
+        assert tokens.end == len(tokens.ids) - 1
     assert (ours.pad, ours.eos, ours.start, ours.limit) == (0, 1, 0, 77)
 
 

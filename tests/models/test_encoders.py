@@ -76,9 +76,9 @@ def expected_states(name, path):
         ids = torch.tensor([[*row, *[tokenizer.pad] * (77 - len(row))] for row in read])
         mask = torch.arange(77) < torch.tensor([len(row) for row in read])[:, None]
         options = {"attention_mask": mask.long()} if name == "deepfloyd" else {}
-        found = module(ids, output_hidden_states=True, **options)
+        outputs = module(ids, output_hidden_states=True, **options)
         is_last = name != "sdxl"
-        states.append(found.last_hidden_state if is_last else found.hidden_states[-2])
+        states.append(outputs.last_hidden_state if is_last else outputs.hidden_states[-2])
     return torch.cat(states, dim=-1)
 
 
@@ -86,9 +86,9 @@ def test_states_equal_those_of_transformers(name, folder):
     """In every family, the joined states equal those of transformers."""
     expected = expected_states(name, folder)
 
-    found = torch.stack(states_of(folder))
+    actual = torch.stack(states_of(folder))
 
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("n_shards", [1, 3])
@@ -98,8 +98,8 @@ def test_the_layout_does_not_matter(name, folder, tmp_path, n_shards):
         tmp_path / "other", small_model(name), torch.float16, torch.float32, n_shards=n_shards
     )
 
-    for found, expected in zip(states_of(other), states_of(folder), strict=True):
-        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    for actual, expected in zip(states_of(other), states_of(folder), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", ["sd15", "sd21", "sdxl"], indirect=True)
@@ -109,17 +109,17 @@ def test_a_single_file_needs_no_folder(name, folder, tmp_path):
         tmp_path / "one.safetensors", original_tensors(small_model(name)), torch.float32
     )
 
-    for found, expected in zip(states_of(file), states_of(folder), strict=True):
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    for actual, expected in zip(states_of(file), states_of(folder), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
 
 
 def test_half_precision_weights_run_in_float32(sd15, tmp_path):
     """float16 and bfloat16 weights give float32 states up to the rounding of the file."""
     for dtype, digits in ((torch.float16, 2e-2), (torch.bfloat16, 2e-1)):
         half = write_folder(tmp_path / str(dtype), small_model("sd15"), dtype)
-        for found, expected in zip(states_of(half), states_of(sd15), strict=True):
-            assert found.dtype == torch.float32
-            torch.testing.assert_close(found, expected, rtol=0, atol=digits)
+        for actual, expected in zip(states_of(half), states_of(sd15), strict=True):
+            assert actual.dtype == torch.float32
+            torch.testing.assert_close(actual, expected, rtol=0, atol=digits)
 
 
 def test_missing_tensors_and_wrong_shapes_are_refused(sd15, golden):
@@ -168,8 +168,8 @@ def test_a_bare_unet_borrows_the_encoder_of_its_family(sd15, home, tmp_path, gol
     (home / "config" / "loco" / "models.yaml").write_text(f"sd15: {sd15}\n")
 
     assert locate(str(bare)).encoder_model.name == "sd15"
-    for found, expected in zip(states_of(bare), states_of(sd15), strict=True):
-        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    for actual, expected in zip(states_of(bare), states_of(sd15), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=0, atol=0)
 
 
 def test_an_encoder_in_an_unsupported_format_is_not_replaced(sd15, home, tmp_path, golden):

@@ -264,6 +264,6 @@ def test_single_files_beside_a_folder_are_not_fetched():
     ]
     theirs = ["sd_xl_base_1.0.safetensors", "v1-5-pruned.ckpt", "unet/diffusion_pytorch_model.bin"]
 
-    found = filter_repo_objects([*ours, *theirs], allow_patterns=list(MODEL_FILES))
+    fetched = filter_repo_objects([*ours, *theirs], allow_patterns=list(MODEL_FILES))
 
-    assert list(found) == ours
+    assert list(fetched) == ours

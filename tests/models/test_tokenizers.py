@@ -23,10 +23,10 @@ def test_every_family_has_its_tokenizers(name, tmp_path):
     """Each encoder has a tokenizer with its own padding token and a limit of 77."""
     folder = write_folder(tmp_path / "folder", small_model(name), torch.float16)
 
-    found = tokenizers_of(locate(str(folder)))
+    tokenizers = tokenizers_of(locate(str(folder)))
 
-    assert tuple(one.pad for one in found) == PADS[name]
-    assert {one.limit for one in found} == {77}
+    assert tuple(tokenizer.pad for tokenizer in tokenizers) == PADS[name]
+    assert {tokenizer.limit for tokenizer in tokenizers} == {77}
 
 
 @pytest.mark.parametrize("name", ["sd15", "sd21", "sdxl"])
@@ -36,11 +36,13 @@ def test_a_single_file_uses_packaged_tokenizers(name, tmp_path):
     folder = tokenizers_of(locate(str(write_folder(tmp_path / "a", model, torch.float16))))
     file = write_file(tmp_path / "b.safetensors", original_tensors(model), torch.float16)
 
-    found = tokenizers_of(locate(str(file)))
+    tokenizers = tokenizers_of(locate(str(file)))
 
     prompt = "hello! a house by van gogh"
-    assert [one.tokenize(prompt) for one in found] == [one.tokenize(prompt) for one in folder]
-    assert [one.pad for one in found] == [one.pad for one in folder]
+    assert [tokenizer.tokenize(prompt) for tokenizer in tokenizers] == [
+        one.tokenize(prompt) for one in folder
+    ]
+    assert [tokenizer.pad for tokenizer in tokenizers] == [one.pad for one in folder]
 
 
 def test_a_file_of_tiny_keeps_its_vocabulary(tiny, tiny_file):
