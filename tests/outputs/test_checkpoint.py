@@ -11,7 +11,7 @@ from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.checkpoint.reader import read_bytes
 from loco_cli.commands import diff as compare
 from loco_cli.commands import undo, verify
-from loco_cli.outputs.checkpoint import edited_copy
+from loco_cli.outputs.checkpoint import _in_order, edited_copy
 from loco_cli.outputs.paths import OutputPaths, read_manifest
 from tests.checkpoints import sd1_weights, tree_bytes, write_folder, write_single_file
 from tests.edits import (
@@ -243,3 +243,12 @@ def test_the_manifest_reads_back(base, tmp_path):
     assert {file["path"] for file in document["output"]["files"]} == set(
         tree_bytes(tmp_path / "out")
     ) - {"loco-manifest.json"}
+
+
+def test_the_manifest_appears_last(tmp_path):
+    """
+    A manifest never appears before the weights that it describes.
+    """
+    paths = OutputPaths.of(tmp_path / "out", is_folder=False)
+
+    assert _in_order(paths)[-2:] == (paths.root, paths.manifest)
