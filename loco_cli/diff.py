@@ -69,8 +69,8 @@ class TensorDelta(Record):
         """The canonical name without its block: `...attn2.to_k.weight`."""
         return self.canonical_name.removeprefix(f"{self.block}.")
 
-    def place(self) -> tuple[Any, ...]:
-        """Return a sort key in the order of the model: component, down, mid, up, then by name."""
+    def sort_key(self) -> tuple[Any, ...]:
+        """Return a sort key for the model order: component, down, mid, up, then name."""
         parts = re.split(r"(\d+)", self.canonical_name)
         name_parts = tuple(int(p) if p.isdecimal() else p for p in parts)
         return (self.component, self.label or "", self.block, name_parts)
@@ -116,6 +116,6 @@ class Diff(Record):
 
     def by_block(self) -> tuple[tuple[TensorDelta, ...], ...]:
         """Return the tensors in model order, grouped by block."""
-        ordered = sorted(self.tensors, key=TensorDelta.place)
+        ordered = sorted(self.tensors, key=TensorDelta.sort_key)
         blocks = groupby(ordered, key=lambda tensor: (tensor.component, tensor.block))
         return tuple(tuple(tensors) for _, tensors in blocks)

@@ -82,7 +82,7 @@ class CheckFailed(MachineError):
 
 
 def printable(text: object, limit: int = 160) -> str:
-    """Return `text` safe to print: control characters escaped, cut after `limit` characters."""
+    """Return `text` with control characters escaped, cut after `limit` characters."""
     escaped = repr(str(text))[1:-1]
     return escaped if len(escaped) <= limit else f"{escaped[:limit]}…"
 

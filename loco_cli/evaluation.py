@@ -166,9 +166,9 @@ class Evaluation(Record):
     ) -> "Evaluation":
         """Return the rows, figures and intervals of all judged images."""
         shares = {
-            "forgotten": _of_edits(forget, _is_forgotten),
-            "became": _of_edits(forget, lambda kind, image: bool(image.became)),
-            "kept": _of_concepts(keep),
+            "forgotten": _edit_outcomes(forget, _is_forgotten),
+            "became": _edit_outcomes(forget, lambda kind, image: bool(image.became)),
+            "kept": _concept_outcomes(keep),
         }
         figures = {name: _mean(groups) for name, groups in shares.items()}
         intervals = {name: _interval(groups) for name, groups in shares.items() if groups}
@@ -259,7 +259,7 @@ def _is_forgotten(kind: ConceptKind, image: JudgedImage) -> bool:
     return bool(image.became) if kind == "fact" else not image.recognised_after
 
 
-def _of_edits(
+def _edit_outcomes(
     forget: Sequence[ForgetImages], counts: Callable[[ConceptKind, JudgedImage], bool]
 ) -> list[list[bool]]:
     """Return the outcomes of the images that count, by edit; empty if an edit has none."""
@@ -270,7 +270,7 @@ def _of_edits(
     return list(edits.values()) if all(edits.values()) else []
 
 
-def _of_concepts(keep: Sequence[KeepImages]) -> list[list[bool]]:
+def _concept_outcomes(keep: Sequence[KeepImages]) -> list[list[bool]]:
     """Return the outcomes of the images that the base gets right, by concept."""
     concepts: defaultdict[str, list[bool]] = defaultdict(list)
     for one in keep:

@@ -85,9 +85,8 @@ class LayerSet(tuple[int, ...]):
     def __get_pydantic_core_schema__(
         cls, source: Any, handler: "GetCoreSchemaHandler"
     ) -> "CoreSchema":
-        from pydantic_core import (
-            core_schema,  # this import takes a tenth of a second, too much for `--help`
-        )
+        # imported here because it takes a tenth of a second, too much for `--help`
+        from pydantic_core import core_schema
 
         return core_schema.no_info_after_validator_function(cls, handler(tuple[int, ...]))
 

@@ -146,7 +146,7 @@ def localize(
     machine = replace(computing.machine(running), team=terminal.team)
     with reporting(terminal) as events:
         found = command.run(plan, machine, events)
-    terminal.show(found.to_json(), *localize_parts(found, recipe.localize.wanted))
+    terminal.show(found.to_json(), *localize_parts(found, recipe.localize.required_effect))
     if found.files:
         terminal.say(f"wrote {', '.join(map(str, found.files))}")
 

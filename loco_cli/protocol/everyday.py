@@ -71,13 +71,13 @@ def split_everyday(
     drift = drift_prompts(edited)
     judged = _unrelated_prompts(near, N_JUDGED_PROMPTS, but=(*listed, *drift))
     preserved = _unrelated_prompts(near, N_PRESERVED_PROMPTS, but=(*listed, *drift, *judged))
-    preserved = _naming_none(preserved, tested)
-    return EverydayPrompts(preserved, drift, _about_others(judged, preserved))
+    preserved = _without_names(preserved, tested)
+    return EverydayPrompts(preserved, drift, _without_things(judged, preserved))
 
 
 def drift_prompts(edited: Collection[str], preserved: Collection[str] = ()) -> tuple[str, ...]:
     """Return the prompts that measure drift; they share no thing with `preserved`."""
-    return _about_others(_unrelated_prompts(edited, N_DRIFT_PROMPTS), preserved)
+    return _without_things(_unrelated_prompts(edited, N_DRIFT_PROMPTS), preserved)
 
 
 @cache
@@ -99,18 +99,18 @@ def _unrelated_prompts(
 
     Prompts in `but` are excluded; other prompts about the same things are not.
     """
-    left = [prompt for prompt in _naming_none(_bank(), names) if prompt not in but]
+    left = [prompt for prompt in _without_names(_bank(), names) if prompt not in but]
     return tuple(dict.fromkeys(left[i * _STRIDE % len(left)] for i in range(min(n, len(left)))))
 
 
-def _naming_none(prompts: Collection[str], names: Collection[str]) -> tuple[str, ...]:
+def _without_names(prompts: Collection[str], names: Collection[str]) -> tuple[str, ...]:
     """Return the prompts that contain none of `names`."""
     words = "|".join(re.escape(name) for name in names if name)
     about = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE) if words else None
     return tuple(prompt for prompt in prompts if not (about and about.search(prompt)))
 
 
-def _about_others(prompts: Collection[str], things: Collection[str]) -> tuple[str, ...]:
+def _without_things(prompts: Collection[str], things: Collection[str]) -> tuple[str, ...]:
     """
     Return the prompts of the bank that share no thing with the prompts in `things`.
 

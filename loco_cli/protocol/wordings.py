@@ -61,10 +61,10 @@ EDIT_TEMPLATES: dict[Kind, tuple[str, ...]] = {
     ),
 }
 
-# preserve known things of kinds that the recipe does not edit
+# these templates preserve known things of kinds that the recipe does not edit
 PRESERVE_TEMPLATES = ("a photo of {subject}", "a painting of {subject}")
 
-# judge whether a concept is forgotten, with other objects and wordings than above
+# these templates judge whether a concept is forgotten; their objects and wordings are not above
 FORGET_TEMPLATES: dict[Kind, tuple[str, ...]] = {
     "style": (
         "a drawing of a dog in the style of {subject}",
@@ -85,7 +85,7 @@ FORGET_TEMPLATES: dict[Kind, tuple[str, ...]] = {
         "a small picture of {subject}",
     ),
 }
-# choose the strength of an edit, with other templates and objects again
+# these templates choose the strength of an edit, again with other objects
 VALIDATE_TEMPLATES: dict[Kind, tuple[str, ...]] = {
     "style": (
         "an image of a fish in the style of {subject}",
@@ -118,21 +118,21 @@ VALIDATE_TEMPLATES: dict[Kind, tuple[str, ...]] = {
         "a nice photo of {subject}",
     ),
 }
-# judge whether other concepts are kept
+# these templates judge whether other concepts are kept
 KEEP_TEMPLATES: dict[Kind, tuple[str, ...]] = {
     kind: templates[:2] for kind, templates in FORGET_TEMPLATES.items()
 }
 
 _ARTICLE = re.compile(r"^(?:a|an|the)\s+", re.IGNORECASE)
-_MADE = r"(?:\b(?:painted|drawn|made|done|rendered|created)\s+)?"
-_WHO = r"(?:the\s+(?:artist|painter)\s+)?\{subject\}"
+_MAKING_VERB = r"(?:\b(?:painted|drawn|made|done|rendered|created)\s+)?"
+_ARTIST = r"(?:the\s+(?:artist|painter)\s+)?\{subject\}"
 _STYLE_WORDS = re.compile(
     rf"""
     [\s,;]*
     (?:
-        {_MADE}(?:\b(?:in|with|after)\s+)?(?:\b(?:the|a)\s+)?\b(?:style|manner|look)\s+of\s+{_WHO}
-      | {_MADE}\bin\s+(?:(?:the|an?)\s+)?\{{subject\}}(?:'s)?[\s-]+style\b
-      | {_MADE}\b(?:by|after|like|of|from|inspired\s+by)\s+{_WHO}
+        {_MAKING_VERB}(?:\b(?:in|with|after)\s+)?(?:\b(?:the|a)\s+)?\b(?:style|manner|look)\s+of\s+{_ARTIST}
+      | {_MAKING_VERB}\bin\s+(?:(?:the|an?)\s+)?\{{subject\}}(?:'s)?[\s-]+style\b
+      | {_MAKING_VERB}\b(?:by|after|like|of|from|inspired\s+by)\s+{_ARTIST}
       | \{{subject\}}(?:'s)?(?:[\s-]+styled?\b)?
     )
     """,

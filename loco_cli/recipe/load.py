@@ -180,7 +180,7 @@ def recipe_from_text(
         RecipeError: An override is invalid.
     """
     found, subject = parse_concept(text, kind)
-    concept = Concept.of(found, subject, _set_to(overrides) if to is None else to)
+    concept = Concept.of(found, subject, _target_override(overrides) if to is None else to)
     localize_pairs(concept, sources, targets)
     edit_pairs(concept, sources, targets)
     entry: dict[str, Any] = {"kind": found, "subject": concept.subject, "to": concept.to}
@@ -272,7 +272,7 @@ def _set(values: dict[str, Any], path: KeyPath, override: Override) -> None:
         here = here[place]
 
 
-def _set_to(overrides: Sequence[Override]) -> str | None:
+def _target_override(overrides: Sequence[Override]) -> str | None:
     """Return the target that `--set` gives to the only edit, or None."""
     keys = ("to", "edits.0.to")
     return next((str(one.value) for one in reversed(overrides) if one.key in keys), None)

@@ -113,7 +113,7 @@ class LocalizeSettings(Record):
     )
 
     @property
-    def wanted(self) -> float | None:
+    def required_effect(self) -> float | None:
         """The required effect of the layers; None if the recipe sets their number."""
         return self.effect if self.width == "auto" else None
 

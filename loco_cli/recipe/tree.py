@@ -98,7 +98,7 @@ def dotted(path: KeyPath) -> str:
 
 
 class _Reader:
-    """Converts nodes to plain values, records places, and counts values, aliased ones included."""
+    """A converter of nodes to plain values that records places and counts aliased values too."""
 
     def __init__(self, where: str, places: dict[KeyPath, str]) -> None:
         self.where = where

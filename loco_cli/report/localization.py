@@ -45,8 +45,8 @@ def localization_warnings(
     localizations: Sequence[Localization], settings: LocalizeSettings
 ) -> tuple[str, ...]:
     """Return a warning for each localization below the wanted effect, or not in one range."""
-    warnings = [_shortfall(each, settings.wanted) for each in localizations]
-    warnings += [_accepted_below_target(each, settings.wanted) for each in localizations]
+    warnings = [_shortfall(each, settings.required_effect) for each in localizations]
+    warnings += [_accepted_below_target(each, settings.required_effect) for each in localizations]
     if settings.window is None:
         warnings += [_noncontiguous(each, settings.effect) for each in localizations]
     return tuple(warning for warning in warnings if warning)
