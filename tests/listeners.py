@@ -1,10 +1,10 @@
-"""A listener for tests: what a command reports while it runs."""
+"""A listener for tests, which records the reports of a command."""
 
 from loco_cli.events import Events
 
 
 class Heard:
-    """Keeps every report of a command, after what is to happen at it: `run(..., heard.events)`."""
+    """Record every report, and call the hooks first: `run(..., heard.events)`."""
 
     def __init__(self, on_progress=None, on_preview=None):
         self.on_progress, self.on_preview = on_progress, on_preview

@@ -1,4 +1,4 @@
-"""Localizations for tests: one concept with a method, checked, loaded and run."""
+"""Localizations for tests, from loaded models and from located ones."""
 
 from types import SimpleNamespace
 
@@ -8,14 +8,14 @@ from loco_cli.localizing.runs import SearchContext
 
 
 def localize(context, entry, settings, *, allows_sets=False):
-    """Return the run of one concept, on what is loaded."""
+    """Localize one concept with a loaded model."""
     recipe = SimpleNamespace(edits=(entry,), localize=settings)
     (found,) = module_of(settings).run(context, recipe, allows_sets=allows_sets)
     return found
 
 
 def find_layers(located, recipe, machine, events=SILENT_EVENTS):
-    """Return the layers of every concept of a recipe, with pictures."""
+    """Check a recipe, load its model, and localize every concept."""
     finder = layer_finder_of(recipe.localize)
     finder.check(located, recipe)
     return finder.run(SearchContext.load(located, machine, events), recipe)

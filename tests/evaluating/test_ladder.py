@@ -1,11 +1,11 @@
-"""How strong an edit is chosen to be, on scores that are made up."""
+"""The search over ridges, on made-up figures."""
 
 import pytest
 
 from loco_cli.evaluating.ladder import MAX_WIDENINGS, N_COMPLETED_RUNGS, _max_images, climb
 from loco_cli.manifest import Strength, StrengthTrial
 
-LADDER, BEGIN = ("1.0x", "0.3x", "0.1x", "0.03x"), 2
+LADDER, START = ("1.0x", "0.3x", "0.1x", "0.03x"), 2
 TARGET = 0.9
 ONE = ((8, 9),)
 
@@ -17,22 +17,22 @@ def wider(layers_of, short):
     )
 
 
-def same(layers_of, short):
+def unchanged(layers_of, short):
     return layers_of
 
 
-class World:
+class Trials:
     """
-    Shares of every rung, `(forgotten, became, kept)`; none was asked for twice without a reason.
+    Made-up trials with shares `(forgotten, became, kept)`, which record every attempt.
 
-    `shares` are by ridge, or by how many layers the first edit has and ridge.
+    `shares` is keyed by ridge, or by the number of layers of the first edit and the ridge.
     """
 
     def __init__(self, shares, n_edits=1):
-        self.shares, self.n_edits, self.asked = shares, n_edits, []
+        self.shares, self.n_edits, self.attempts = shares, n_edits, []
 
     def __call__(self, layers_of, ridge, is_complete):
-        self.asked.append((layers_of, ridge, is_complete))
+        self.attempts.append((layers_of, ridge, is_complete))
         found = self.shares.get((len(layers_of[0]), ridge), self.shares.get(ridge, (0.0, 0.0, 1.0)))
         forgotten, became, kept = found
         is_short = min(forgotten, became) < TARGET
@@ -47,10 +47,10 @@ class World:
         )
 
 
-def chosen(shares, widen=same, layers_of=ONE):
-    world = World(shares, len(layers_of))
-    tried, i = climb(LADDER, BEGIN, layers_of, world, widen, TARGET)
-    return world, tried, i
+def chosen(shares, widen=unchanged, layers_of=ONE):
+    trials = Trials(shares, len(layers_of))
+    tried, i = climb(LADDER, START, layers_of, trials, widen, TARGET)
+    return trials, tried, i
 
 
 GOOD = (1.0, 1.0, 1.0)
@@ -59,7 +59,7 @@ HARMS = (1.0, 0.95, 0.8)
 
 
 @pytest.mark.parametrize(
-    ("shares", "asked"),
+    ("shares", "ridges"),
     [
         ({"1.0x": GOOD, "0.3x": GOOD, "0.1x": GOOD}, ["0.1x"]),
         ({"0.1x": (0.9, 0.9, 0.9)}, ["0.1x"]),
@@ -70,22 +70,17 @@ HARMS = (1.0, 0.95, 0.8)
     ],
     ids=["enough", "just enough", "nothing to keep", "too weak", "too strong", "too strong alone"],
 )
-def test_the_first_that_reaches_the_target_is_taken(shares, asked):
-    """
-    The constant is tried first; then stronger ones where it forgets too little, and gentler ones
-    where it keeps too little.
-    """
-    world, tried, i = chosen(shares, wider)
+def test_the_first_rung_that_reaches_the_target_is_chosen(shares, ridges):
+    """Stronger ridges follow if too little is forgotten, gentler ones if too little is kept."""
+    trials, tried, i = chosen(shares, wider)
 
-    assert [one.ridge for one in tried] == asked
-    assert world.asked == [(ONE, ridge, False) for ridge in asked]
+    assert [one.ridge for one in tried] == ridges
+    assert trials.attempts == [(ONE, ridge, False) for ridge in ridges]
     assert i == len(tried) - 1
 
 
-def test_layers_are_widened_where_no_ridge_forgets_enough():
-    """
-    The climb begins again in wider layers, for the edits that fall short alone.
-    """
+def test_layers_are_widened_if_no_ridge_forgets_enough():
+    """The search starts again with wider layers, only for the edits that fall short."""
     two = ((8, 9), (4, 5))
 
     _, tried, i = chosen({(4, "0.03x"): GOOD}, wider, two)
@@ -94,25 +89,20 @@ def test_layers_are_widened_where_no_ridge_forgets_enough():
     assert tried[i].layers == ((7, 8, 9, 10), (4, 5))
 
 
-def test_more_layers_are_no_way_to_keep_more():
-    """
-    Where enough is forgotten and too little kept, layers stay, and the best of the ridges is taken.
-    """
+def test_layers_are_not_widened_to_keep_more():
+    """If enough is forgotten but too little kept, the best ridge of these layers is chosen."""
     kept = {"1.0x": 0.5, "0.3x": 0.8, "0.1x": 0.7, "0.03x": 0.1}
     shares = {ridge: (1.0, 1.0, share) for ridge, share in kept.items()}
 
-    world, tried, i = chosen(shares, wider)
+    trials, tried, i = chosen(shares, wider)
 
     assert [one.ridge for one in tried] == ["0.1x", "0.3x", "1.0x", "0.03x"]
     assert tried[i].ridge == "0.3x"
-    assert len(world.asked) == len(tried)
+    assert len(trials.attempts) == len(tried)
 
 
-def test_the_best_is_taken_where_nothing_is_enough():
-    """
-    The most promising are finished, and the best harmonic mean of all three figures wins, the
-    first of equals.
-    """
+def test_the_best_rung_is_the_fallback():
+    """The best harmonic mean of the completed rungs wins; ties go to the first."""
     shares = {
         (2, "0.1x"): (0.5, 0.5, 1.0),
         (2, "0.03x"): (0.8, 0.8, 1.0),
@@ -120,42 +110,36 @@ def test_the_best_is_taken_where_nothing_is_enough():
         (4, "0.03x"): (0.85, 0.85, 0.2),
     }
 
-    world, tried, i = chosen(shares, wider)
+    trials, tried, i = chosen(shares, wider)
 
     assert len(tried) == (1 + MAX_WIDENINGS) * 2
     assert (len(tried[i].layers[0]), tried[i].ridge, tried[i].kept) == (2, "0.03x", 1.0)
-    assert sum(is_complete for *_, is_complete in world.asked) == N_COMPLETED_RUNGS
+    assert sum(is_complete for *_, is_complete in trials.attempts) == N_COMPLETED_RUNGS
     assert not tried[i].reaches(TARGET)
 
 
-def test_where_no_rung_does_anything_the_constant_stays():
-    """
-    Nothing is made stronger that is no better for it.
-    """
+def test_the_default_ridge_stays_if_no_rung_has_an_effect():
+    """Without any effect the first rung is chosen, not a stronger one."""
     _, tried, i = chosen({})
 
     assert (i, tried[i].ridge) == (0, "0.1x")
 
 
-@pytest.mark.parametrize("widen", [wider, same])
-def test_no_climb_makes_more_pictures_than_it_says(widen):
-    """
-    The price that is told beforehand is not passed by one that tries and finishes all it may.
-    """
+@pytest.mark.parametrize("widen", [wider, unchanged])
+def test_the_cost_is_an_upper_limit(widen):
+    """A search that tries and completes everything stays within its limit."""
     n_forget, n_keep = 8, 8
-    world, _, _ = chosen({}, widen)
+    trials, _, _ = chosen({}, widen)
 
     n = (n_forget + n_keep) + sum(
-        n_forget + (n_keep if is_complete else 0) for *_, is_complete in world.asked
+        n_forget + (n_keep if is_complete else 0) for *_, is_complete in trials.attempts
     )
 
     assert n <= _max_images(n_forget, n_keep, len(LADDER), is_widened=widen is wider)
 
 
 def test_a_strength_is_a_document():
-    """
-    Its rungs stand in the order of the trials, and one of them is taken, or none was tried.
-    """
+    """Its rungs are in the order of the trials, with the index of the chosen one."""
     _, tried, i = chosen({"0.03x": GOOD})
     known = {"target": TARGET, "seeds": (100,), "steps": 10, "prompts": ("a",)}
     found = Strength(**known, tried=tried, chosen=i)

@@ -1,4 +1,4 @@
-"""Finished runs: what is found again, what is not, and what two programs do to each other."""
+"""The cache of runs: hits, misses, damage, limits and concurrent writers."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loco_cli.localizing import cache as kept
+from loco_cli.localizing import cache
 from loco_cli.localizing.cache import CachedRun, RunCache
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, find_scorer
@@ -17,13 +17,11 @@ from tests.listeners import Heard
 from tests.searches import find_layers
 
 CPU = RunOptions(device="cpu")
-
-
 PNG = b"\x89PNG\r\n\x1a\nand so on"
 
 
 class Stopped(Exception):
-    """Somebody pressed Ctrl-C."""
+    """An interrupt of the search."""
 
 
 def recipe_of(**localize):
@@ -48,10 +46,8 @@ def store(tiny):
 
 
 @pytest.mark.parametrize("search", ["exhaustive", "fast"])
-def test_a_second_time_nothing_is_drawn(tiny, search):
-    """
-    The same localization again is the same document with the same pictures, at once.
-    """
+def test_a_repeated_search_draws_nothing(tiny, search):
+    """A repeated localization has the same document and pictures, from the cache alone."""
     heard = Heard()
     first = run(tiny, search=search)
 
@@ -62,10 +58,8 @@ def test_a_second_time_nothing_is_drawn(tiny, search):
     assert {one.stage for one in heard.progressed} == {"loading tiny"}
 
 
-def test_a_search_that_was_stopped_goes_on(tiny):
-    """
-    What was made before is not made again, and the answer is that of a search left alone.
-    """
+def test_an_interrupted_search_resumes(tiny):
+    """Finished runs are reused, and the result is that of an uninterrupted search."""
 
     def stop(progress):
         if "localizing" in progress.stage and progress.done >= 4:
@@ -75,34 +69,30 @@ def test_a_search_that_was_stopped_goes_on(tiny):
     small = RunOptions(device="cpu", batch_size=2)
     with pytest.raises(Stopped):
         run(tiny, Heard(on_progress=stop), small)
-    n_kept = kept.measure().n_runs
+    n_stored = cache.measure().n_runs
 
     resumed = run(tiny, heard, small)
     alone = run(tiny, machine=RunOptions(device="cpu", batch_size=2, is_cached=False))
 
-    assert n_kept == 2
-    assert max(one.total for one in heard.progressed) == 8 - n_kept
+    assert n_stored == 2
+    assert max(one.total for one in heard.progressed) == 8 - n_stored
     assert resumed.localization.unet_evaluations == alone.localization.unet_evaluations
     for one, other in zip(resumed.localization.scores, alone.localization.scores, strict=True):
         assert one.score == pytest.approx(other.score, abs=1e-5)
 
 
 def test_no_cache_neither_reads_nor_writes(tiny):
-    """
-    With `--no-cache` everything is drawn, and nothing stays.
-    """
+    """With `--no-cache` every run is drawn and none is stored."""
     heard = Heard()
 
     run(tiny, heard, RunOptions(device="cpu", is_cached=False))
 
-    assert kept.measure().n_runs == 0
+    assert cache.measure().n_runs == 0
     assert max(one.total for one in heard.progressed) == 8
 
 
-def test_a_run_is_found_by_all_that_it_depends_on(store):
-    """
-    Another caption, seed or step is another run; a picture that is needed and missing is a miss.
-    """
+def test_a_key_holds_everything_that_a_run_depends_on(store):
+    """Another caption, seed or step is a miss, and so is a run without a needed picture."""
     store.store_run(CachedRun(0.25, PNG), 0, "", ["a cat"], "a cat", 20, 3.0)
     store.store_run(CachedRun(0.5), 1, "", ["a cat"], "a cat", 20, 3.0)
 
@@ -117,15 +107,12 @@ def test_a_run_is_found_by_all_that_it_depends_on(store):
 
 
 def test_other_weights_are_another_model(tiny, tmp_path, store):
-    """
-    A changed tensor, a changed scorer and another precision each begin anew; a copy does not where
-    all is small enough to be read whole.
-    """
+    """Another tensor, scorer or precision changes the digest; a copy of small files does not."""
     copy = tmp_path / "copy"
     shutil.copytree(tiny.path, copy)
     scorer = find_scorer("tiny")
-    same = kept._fingerprint([("config.json", copy / "model_index.json")])
-    assert same == kept._fingerprint([("config.json", tiny.path / "model_index.json")])
+    same = cache._fingerprint([("config.json", copy / "model_index.json")])
+    assert same == cache._fingerprint([("config.json", tiny.path / "model_index.json")])
 
     unet = next(copy.glob("unet/*.safetensors"))
     before = RunCache.of(locate(str(copy)), scorer, "cpu float32")
@@ -144,12 +131,10 @@ def test_other_weights_are_another_model(tiny, tmp_path, store):
     )
 
 
-def test_a_damaged_entry_is_none(store):
-    """
-    A file that is cut off, empty or of another shape is made again.
-    """
+def test_a_damaged_entry_is_a_miss(store):
+    """A truncated, empty or malformed file is a miss."""
     store.store_run(CachedRun(0.5), "a")
-    (path,) = kept._runs_folder().glob("*/*.json")
+    (path,) = cache._runs_folder().glob("*/*.json")
 
     damages = ("", '{"score": 0.', "[]", '{"score": "high"}', '{"score": NaN}', "[" * 100_000)
     for damage in damages:
@@ -160,10 +145,8 @@ def test_a_damaged_entry_is_none(store):
         assert store.find_run("a", needs_picture=True) is None
 
 
-def test_a_ranking_of_other_layers_is_none(store):
-    """
-    Only as many numbers as there are layers are one.
-    """
+def test_a_ranking_of_another_length_is_a_miss(store):
+    """A stored ranking needs one finite number per layer."""
     store.store([0.5, 1.0], "ranking")
     assert store.find_numbers("ranking", n=2) == [0.5, 1.0]
     assert store.find_numbers("ranking", n=3) is None
@@ -173,35 +156,27 @@ def test_a_ranking_of_other_layers_is_none(store):
         assert store.find_numbers("ranking", n=2) is None
 
 
-def test_what_nobody_asked_for_goes_first(store):
-    """
-    Over the limit the oldest go, and what was asked for lately stays.
-    """
+def test_the_least_recently_used_runs_go_first(store):
+    """Above the limit the oldest runs are removed, and recently used ones stay."""
     for i in range(4):
         store.store_run(CachedRun(float(i)), i)
         os.utime(store._path(("run", i)), (i, i))
     store.find_run(0, needs_picture=False)
 
-    size = kept.measure()
-    kept.trim(size.n_bytes // 2)
+    size = cache.measure()
+    cache.trim(size.n_bytes // 2)
 
-    assert [store.find_run(i, needs_picture=False) is None for i in range(4)] == [
-        False,
-        True,
-        True,
-        False,
-    ]
+    is_missing = [store.find_run(i, needs_picture=False) is None for i in range(4)]
+    assert is_missing == [False, True, True, False]
 
 
-def test_clearing_says_what_there_was(store):
-    """
-    Everything goes, and the next look finds nothing.
-    """
+def test_clearing_returns_the_former_size(store):
+    """Clearing empties the cache and returns its former size."""
     store.store_run(CachedRun(0.5), "a")
 
-    assert kept.clear().n_runs == 1
-    assert kept.measure().n_runs == 0
-    assert kept.clear().n_bytes == 0
+    assert cache.clear().n_runs == 1
+    assert cache.measure().n_runs == 0
+    assert cache.clear().n_bytes == 0
 
 
 WRITER = """
@@ -215,10 +190,8 @@ for i in range(200):
 """
 
 
-def test_two_at_once_harm_nothing(store):
-    """
-    Two processes that write the same runs leave each of them whole, at every moment.
-    """
+def test_concurrent_writers_leave_whole_files(store):
+    """Two processes that write the same runs leave each file whole at every moment."""
     command = [sys.executable, "-c", WRITER, str(store.folder), store.common_digest]
     both = [subprocess.Popen(command, cwd=Path(__file__).parents[2]) for _ in range(2)]
     while any(process.poll() is None for process in both):
@@ -227,5 +200,5 @@ def test_two_at_once_harm_nothing(store):
             assert found is None or len(found["png"]) > 5000
 
     assert [process.returncode for process in both] == [0, 0]
-    assert kept.measure().n_runs == 10
+    assert cache.measure().n_runs == 10
     assert not list(store.folder.glob("*/*.partial"))

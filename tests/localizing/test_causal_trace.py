@@ -1,4 +1,4 @@
-"""Causal tracing as a plan: which states, at which tokens, in which batches."""
+"""The plan of causal tracing: states, token spans and batches."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from loco_cli.localizing.causal_trace import (
     _plan_trials,
     _score_states,
 )
-from loco_cli.localizing.states import State, TokenSpan, TracedPrompt, _token_spans
+from loco_cli.localizing.states import State, TracedPrompt, _token_spans
 
 ATTENTION = State("text_encoder", "layers.0.self_attn", "self-attention", 0)
 RESNET = State("unet", "mid_block.resnets.0", "resnet", 0)
@@ -16,41 +16,28 @@ PLACES = _token_spans((4, 5), start=1, end=7, limit=10)
 PROMPT = TracedPrompt("a cat by van gogh too", (4, 5), PLACES, is_causal=True)
 
 
-@pytest.mark.parametrize(
-    ("subject", "start", "end", "labels"),
-    [
-        (
-            (3, 4, 5),
-            1,
-            7,
-            "start,subject-2,subject-1,first subject,subject 2,last subject,subject+1,end,padding",
-        ),
-        ((2,), 1, 3, "start,subject-1,last subject,end,padding"),
-        ((0, 1), 0, 2, "first subject,last subject,end,padding"),
-    ],
-)
-def test_every_position_has_one_name(subject, start, end, labels):
-    """
-    Each position is in one place, in order; a subject of one token is its own last one.
-    """
-    spans = _token_spans(subject, start, end, limit=10)
+def test_every_position_is_in_one_span():
+    """Token spans partition the positions in order; a lone subject token is the last one."""
+    words = "start,subject-2,subject-1,first subject,subject 2,last subject,subject+1,end,padding"
+    cases = {
+        ((3, 4, 5), 1, 7): words,
+        ((2,), 1, 3): "start,subject-1,last subject,end,padding",
+        ((0, 1), 0, 2): "first subject,last subject,end,padding",
+        ((1,), 1, 9): "start,last subject,"
+        + ",".join(f"subject+{i}" for i in range(1, 8))
+        + ",end",
+    }
 
-    assert [span.label for span in spans] == labels.split(",")
-    assert [at for span in spans for at in span.positions] == list(range(10))
-    assert sorted(spans, key=lambda span: span.rank) == list(spans)
+    for (subject, start, end), labels in cases.items():
+        spans = _token_spans(subject, start, end, limit=10)
+
+        assert [span.label for span in spans] == labels.split(",")
+        assert [i for span in spans for i in span.positions] == list(range(10))
+        assert sorted(spans, key=lambda span: span.rank) == list(spans)
 
 
-def test_a_full_prompt_has_no_padding():
-    """
-    A place without positions is left out.
-    """
-    assert _token_spans((1,), start=1, end=2, limit=3)[-1] == TokenSpan("end", (2,), (4, 0))
-
-
-def test_each_seed_begins_clean_and_corrupted():
-    """
-    Per prompt and seed: clean, corrupted, and each state restored at each place.
-    """
+def test_each_seed_has_clean_and_corrupted_runs():
+    """A prompt and seed has a clean run, a corrupted run, and each state in each span."""
     trials = _plan_trials([PROMPT], (0, 1), (ATTENTION,), level=3.0)
 
     assert len(trials) == 2 * (2 + len(PLACES))
@@ -61,10 +48,8 @@ def test_each_seed_begins_clean_and_corrupted():
     assert [run.corrupt for run in corrupted] == noises
 
 
-def test_what_cannot_differ_is_not_drawn_again():
-    """
-    Behind a causal encoder a place before the subject shares the run of the corrupted picture.
-    """
+def test_unreachable_states_share_the_corrupted_run():
+    """In a causal encoder, tokens before the subject share the corrupted run."""
     trials = _plan_trials([PROMPT], (0,), (ATTENTION,), level=3.0)
     before = [one.run for one in trials if one.span and one.span.positions[0] < 4]
 
@@ -73,10 +58,8 @@ def test_what_cannot_differ_is_not_drawn_again():
 
 
 @pytest.mark.parametrize(("size", "drawn"), [(1, [1, 1, 2, 2, 2]), (3, [3, 3]), (9, [5])])
-def test_the_clean_run_rides_with_the_unet_s(size, drawn):
-    """
-    A batch that restores states of the UNet holds the clean run; every run is wanted once.
-    """
+def test_batches_of_unet_states_include_the_clean_run(size, drawn):
+    """Each batch that restores a state of the UNet draws the clean run too."""
     states = [State("unet", f"m{i}", "resnet", i) for i in range(3)]
     trials = _plan_trials([PROMPT], (0,), states, level=3.0)
 
@@ -87,10 +70,8 @@ def test_the_clean_run_rides_with_the_unet_s(size, drawn):
     assert all(batch.encoded[0] == trials[0].run for batch in batches)
 
 
-def test_encoder_states_cost_no_clean_run():
-    """
-    Where states of a text encoder are restored the UNet draws each run once; no batch mixes seeds.
-    """
+def test_batches_of_encoder_states_need_no_clean_run():
+    """Each run is drawn once, and no batch mixes seeds."""
     trials = _plan_trials([PROMPT], (0, 1), (ATTENTION,), level=3.0)
 
     batches = list(_batches_of(trials, 4))
@@ -99,12 +80,10 @@ def test_encoder_states_cost_no_clean_run():
     assert all(len({run.seed for run in batch.drawn}) == 1 for batch in batches)
 
 
-def test_effects_are_paired():
-    """
-    The indirect effect is restored less corrupted, image by image, with an error of its own.
-    """
+def test_indirect_effects_are_paired():
+    """An indirect effect is the paired difference of restored and corrupted, with its error."""
     trials = _plan_trials([PROMPT], (0, 1), (RESNET,), level=3.0)
-    values = [0.9, 0.1, 0.4, 0.9, 0.3, 0.6]  # clean, corrupted, restored of either seed
+    values = [0.9, 0.1, 0.4, 0.9, 0.3, 0.6]  # clean, corrupted, restored; for each of two seeds
 
     (score,) = _score_states(
         trials, {one.run: value for one, value in zip(trials, values, strict=True)}

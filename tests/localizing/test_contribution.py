@@ -1,13 +1,11 @@
-"""The choice by contribution, on numbers small enough to do by hand."""
+"""The choice by contribution, on made-up numbers."""
 
 from loco_cli.layers import LayerSet
 from loco_cli.localizing.contribution import _likely_windows, _subject_mask
 
 
-def test_the_windows_that_add_most_are_tried():
-    """
-    Three of the first width, one of every other, largest first; the first of equals is taken.
-    """
+def test_windows_are_ordered_by_contribution():
+    """Three windows of the first width and one of each other; ties go to the first."""
     found = _likely_windows([0.0, 5.0, 0.0, 4.0, 4.0, 0.0], (1, 2, 3))
 
     first = (LayerSet.window(1, 2), LayerSet.window(3, 4), LayerSet.window(4, 5))
@@ -15,10 +13,8 @@ def test_the_windows_that_add_most_are_tried():
     assert len(found) == 5
 
 
-def test_the_subject_is_heard_to_the_end():
-    """
-    Its first token and all behind it count, end and padding with them; start and words before not.
-    """
+def test_the_mask_covers_the_subject_and_later_tokens():
+    """The mask starts at the subject's first token and includes end and padding."""
     # <start> a cat by mon et <end>, then padding
     offsets = [(0, 0), (0, 1), (2, 5), (6, 8), (9, 12), (12, 14), (0, 0)]
 

@@ -1,4 +1,4 @@
-"""LocoGen's plan and choice, on numbers small enough to do by hand."""
+"""The candidates, trials and choice of LocoGen, on made-up numbers."""
 
 import pytest
 
@@ -7,43 +7,27 @@ from loco_cli.interventions import Run, SwapPrompt
 from loco_cli.layers import LayerSet, sliding_windows
 from loco_cli.localization import WindowScore
 from loco_cli.localizing.locogen import _choose_window, _score_windows
-from loco_cli.localizing.runs import AUTO_WIDTHS, _plan_trials, candidates_of, widths_of
+from loco_cli.localizing.runs import _plan_trials, candidates_of
 
 PAIR = PromptPair("a house by monet", "a house", "monet")
 OTHER = PromptPair("a cat by monet", "a cat", "monet")
 
 
 def window_score(layers, score, effect):
-    return WindowScore(
-        layer_range=(layers[0], layers[-1] + 1),
-        score=score,
-        std=0.0,
-        stderr=0.0,
-        effect=effect,
-        n=1,
-    )
+    ends = (layers[0], layers[-1] + 1)
+    return WindowScore(layer_range=ends, score=score, std=0.0, stderr=0.0, effect=effect, n=1)
 
 
-def test_candidates_are_nothing_everything_and_each_window():
-    """
-    The scale comes first, then the windows in order.
-    """
+def test_candidates_are_original_full_swap_and_windows():
+    """The original and the full swap come first, then the windows in order, no repeats."""
     candidates = candidates_of(sliding_windows(4, 3), 4)
 
     assert list(candidates) == [(), (0, 1, 2, 3), (0, 1, 2), (1, 2, 3)]
-
-
-def test_a_window_of_all_layers_is_tried_once():
-    """
-    The widest window is the full swap, and no run is made twice.
-    """
     assert list(candidates_of(sliding_windows(3, 3), 3)) == [(), (0, 1, 2)]
 
 
 def test_every_candidate_runs_with_every_prompt_and_seed():
-    """
-    There is a trial per pair, seed and candidate, those of a pair and seed together.
-    """
+    """There is one trial per pair, seed and candidate, grouped by pair and seed."""
     candidates = (LayerSet(), LayerSet((1, 2)))
 
     trials = _plan_trials(candidates, (PAIR, OTHER), seeds=(0, 1), kind="style")
@@ -54,22 +38,17 @@ def test_every_candidate_runs_with_every_prompt_and_seed():
     assert trials[-1].run == Run("a cat by monet", 1, SwapPrompt((1, 2), "a cat"))
 
 
-@pytest.mark.parametrize(
-    ("kind", "caption"), [("style", PAIR.source), ("object", PAIR.source), ("fact", PAIR.target)]
-)
-def test_a_fact_is_scored_against_its_target(kind, caption):
-    """
-    Style and object are held against the source prompt, a fact against the target prompt.
-    """
-    (trial,) = _plan_trials((LayerSet((0,)),), (PAIR,), seeds=(0,), kind=kind)
+def test_a_fact_is_scored_against_its_target():
+    """Styles and objects are scored against the source prompt, facts against the target."""
+    captions = {"style": PAIR.source, "object": PAIR.source, "fact": PAIR.target}
 
-    assert trial.caption == caption
+    for kind, caption in captions.items():
+        (trial,) = _plan_trials((LayerSet((0,)),), (PAIR,), seeds=(0,), kind=kind)
+        assert trial.caption == caption
 
 
-def test_rank_is_means_and_shares():
-    """
-    A window's score is the mean over prompts and seeds, its effect the share of the full swap.
-    """
+def test_scores_are_means_and_effects_are_shares():
+    """A score is the mean over prompts and seeds, an effect its share of the full swap."""
     windows = sliding_windows(3, 2)
     values = {(): [0.9, 0.7], (0, 1, 2): [0.1, 0.3], (0, 1): [0.6, 0.6], (1, 2): [0.2, 0.4]}
 
@@ -83,30 +62,16 @@ def test_rank_is_means_and_shares():
     assert scores[1].stderr == pytest.approx(0.1)
 
 
-def test_the_full_swap_can_be_a_window():
-    """
-    With one window of all layers its effect is 1.
-    """
-    _, _, (score,) = _score_windows({(): [0.1], (0, 1): [0.9]}, sliding_windows(2, 2), 2)
-
-    assert score.layer_range == (0, 2)
-    assert score.effect == pytest.approx(1.0)
-
-
-def test_the_best_is_lowest_or_highest():
-    """
-    Style and object take the lowest score, a fact the highest, the first of equals.
-    """
+def test_the_best_score_is_lowest_or_highest():
+    """Styles and objects minimize the score, facts maximize it; ties go to the first."""
     scores = [window_score((i, i + 1), s, None) for i, s in enumerate((0.3, 0.1, 0.1, 0.4))]
 
     assert _choose_window(scores, "lower", required=None).layer_range == (1, 3)
     assert _choose_window(scores, "higher", required=None).layer_range == (3, 5)
 
 
-def test_the_narrowest_that_is_enough_is_chosen():
-    """
-    With a wanted effect width goes before score; where nothing reaches it the best of all is.
-    """
+def test_the_narrowest_window_that_passes_is_chosen():
+    """Width precedes score, unless no window has the required effect."""
     scores = [
         window_score((3,), 0.5, 0.4),
         window_score((3, 4), 0.2, 0.92),
@@ -117,12 +82,3 @@ def test_the_narrowest_that_is_enough_is_chosen():
     assert _choose_window(scores, "lower", required=0.9).layer_range == (5, 7)
     assert _choose_window(scores, "lower", required=0.3).layer_range == (3, 4)
     assert _choose_window(scores, "lower", required=1.1).layer_range == (3, 6)
-
-
-def test_auto_tries_narrow_windows_first():
-    """
-    A width is itself; `auto` is a few, in order.
-    """
-    assert widths_of(5) == (5,)
-    assert widths_of("auto") == AUTO_WIDTHS == tuple(sorted(AUTO_WIDTHS))
-    assert LayerSet.window(0, 1) in sliding_windows(16, widths_of("auto")[0])

@@ -1,9 +1,7 @@
-"""The runs of a search: their order, and whose pictures are kept."""
+"""The runs of a search: their order, and the pictures to show."""
 
 from collections import Counter
 from types import SimpleNamespace
-
-import pytest
 
 from loco_cli.layers import LayerSet
 from loco_cli.localizing.runs import RunRecorder
@@ -19,25 +17,21 @@ def runs_of(n_prompts, n_seeds):
     return RunRecorder.of(bench, entry, LocalizeSettings(seeds=n_seeds))
 
 
-@pytest.mark.parametrize(("n_prompts", "n_seeds"), [(4, 4), (4, 8), (3, 4), (4, 1), (1, 4), (5, 3)])
-def test_early_runs_differ_in_prompt_and_seed(n_prompts, n_seeds):
-    """
-    Every prompt meets every seed once; prompts take turns, and seeds are used alike all the time.
-    """
-    order = runs_of(n_prompts, n_seeds).order
+def test_early_runs_differ_in_prompt_and_seed():
+    """Every prompt meets every seed once, and each round spreads over prompts and seeds."""
+    for n_prompts, n_seeds in ((4, 4), (4, 8), (3, 4), (4, 1), (1, 4), (5, 3)):
+        order = runs_of(n_prompts, n_seeds).order
 
-    assert len(order) == len(set(order)) == n_prompts * n_seeds
-    for turn in range(n_seeds):
-        block = order[turn * n_prompts : (turn + 1) * n_prompts]
-        assert len({pair for pair, _ in block}) == n_prompts
-    assert len({seed for _, seed in order[:n_prompts]}) == min(n_prompts, n_seeds)
-    assert set(Counter(seed for _, seed in order).values()) == {n_prompts}
+        assert len(order) == len(set(order)) == n_prompts * n_seeds
+        for i in range(n_seeds):
+            pairs = {pair for pair, _ in order[i * n_prompts : (i + 1) * n_prompts]}
+            assert len(pairs) == n_prompts
+        assert len({seed for _, seed in order[:n_prompts]}) == min(n_prompts, n_seeds)
+        assert set(Counter(seed for _, seed in order).values()) == {n_prompts}
 
 
-def test_a_full_swap_is_shared_where_targets_are():
-    """
-    Runs of one seed have the same picture of the full swap, where their target is the same.
-    """
+def test_equal_targets_share_the_full_swap():
+    """Runs with the same seed and target prompt have the same full-swap picture."""
     runs = runs_of(2, 2)
     same = [pair.__class__(pair.source, "a dog", pair.subject) for pair in runs.pairs]
 
@@ -50,10 +44,8 @@ def test_a_full_swap_is_shared_where_targets_are():
     ]
 
 
-def test_the_first_picture_of_every_prompt_is_shown():
-    """
-    A report has one picture of each prompt, of different seeds where there are some.
-    """
+def test_the_first_run_of_every_prompt_is_shown():
+    """A report has one picture per prompt, with different seeds where possible."""
     runs = runs_of(2, 2)
 
     trials = runs.trials([LayerSet((3,))], runs.order)

@@ -1,4 +1,4 @@
-"""What a few runs of some windows tell, on numbers small enough to do by hand."""
+"""The estimates of the scoreboard, on made-up numbers."""
 
 import pytest
 
@@ -13,10 +13,8 @@ def board_of(values, *, wanted=0.9, is_auto=True, better="lower", max_width=None
     return Scoreboard({**full, **values}, 16, better, wanted, is_auto, max_width)
 
 
-def test_an_effect_is_taken_on_its_own_runs():
-    """
-    The change is that of the same prompts and seeds; the span is the mean over all runs.
-    """
+def test_effects_are_paired_by_run():
+    """A change compares the same prompts and seeds; the scale is the mean over all runs."""
     values = {(): [1.0, 0.6], ALL: [0.0, 0.0], (3,): [0.2], (4,): [0.2, -0.2]}
     board = Scoreboard(values, 16, "lower", 0.9, True)
 
@@ -27,10 +25,8 @@ def test_an_effect_is_taken_on_its_own_runs():
     assert board.estimate((4,)).stderr == pytest.approx(0.0)
 
 
-def test_the_narrowest_that_is_enough_is_best():
-    """
-    With `width: auto` width goes before effect; where none is enough effect alone counts.
-    """
+def test_the_narrowest_window_above_the_threshold_is_best():
+    """`width: auto` prefers width to effect, unless no window passes the threshold."""
     values = {(3,): [0.4] * 4, (3, 4): [0.05] * 4, (7, 8): [0.08] * 4, (3, 4, 5): [0.0] * 4}
 
     assert board_of(values).best().layers == (3, 4)
@@ -39,10 +35,8 @@ def test_the_narrowest_that_is_enough_is_best():
     assert board_of(values, wanted=1.1).best().layers == (3, 4, 5)
 
 
-def test_a_block_of_the_cover_is_never_the_answer():
-    """
-    What is wider than was asked for tells where to look; it is neither best nor a rival.
-    """
+def test_a_window_of_the_cover_is_never_chosen():
+    """Windows wider than `max_width` are neither best nor rivals."""
     values = {(3, 4): [0.6] * 4, (5, 6): [0.6, 0.7, 0.6, 0.6], (2, 3, 4, 5, 6): [0.1] * 4}
 
     board = board_of(values, is_auto=False, max_width=2)
@@ -52,10 +46,8 @@ def test_a_block_of_the_cover_is_never_the_answer():
     assert board_of(values, is_auto=False).best().layers == (2, 3, 4, 5, 6)
 
 
-def test_rivals_are_what_is_not_clearly_behind():
-    """
-    What lies within two standard errors goes on; wider ranges do not where a narrow one is enough.
-    """
+def test_rivals_are_within_two_standard_errors():
+    """Clearly worse windows are eliminated, and so are wider ones once the best passes."""
     board = board_of(
         {
             (3,): [0.05, 0.06, 0.05, 0.06],
@@ -68,10 +60,8 @@ def test_rivals_are_what_is_not_clearly_behind():
     assert [other.layers for other in board.rivals(board.best())] == [(4,)]
 
 
-def test_a_concept_that_is_not_known_is_not_searched_for():
-    """
-    Where the full swap changes less than its runs differ, or the wrong way, nothing is to find.
-    """
+def test_the_scale_must_be_significant():
+    """A change that is within the noise or in the wrong direction is not significant."""
     assert board_of({}).is_scale_significant
     assert not Scoreboard(
         {(): [0.5, 0.4, 0.6], ALL: [0.6, 0.4, 0.5]}, 16, "lower", 0.9, True
@@ -83,10 +73,8 @@ def test_a_concept_that_is_not_known_is_not_searched_for():
     assert not Scoreboard({(): [0.5], ALL: [0.5]}, 16, "lower", 0.9, True).is_scale_significant
 
 
-def test_the_scale_is_as_sure_as_its_pictures():
-    """
-    Runs that share a picture of the full swap are one of it, however many they are.
-    """
+def test_the_scale_error_counts_distinct_pictures():
+    """Runs that share a full-swap picture count as one sample of the scale."""
     values = {(): [1.0] * 4, ALL: [0.0, 0.4, 0.0, 0.4]}
     apart = Scoreboard(values, 16, "lower", 0.9, True)
     shared = Scoreboard(values, 16, "lower", 0.9, True, full_swap_ids=(0, 1, 0, 1))
@@ -99,21 +87,16 @@ def test_the_scale_is_as_sure_as_its_pictures():
     assert apart.has_more_full_swaps(2)
 
 
-def test_what_is_far_behind_is_given_up_early():
-    """
-    Of two runs a neighbour needs half of what the best does, to be run on every prompt.
-    """
+def test_two_runs_can_eliminate_a_window():
+    """After two runs a rival needs half of the best effect."""
     near, far = [0.5, 0.5], [0.6, 0.6]
     board = board_of({(4,): [0.1] * 4, (3,): far, (5,): near}, wanted=0.8)
 
     assert [other.layers for other in board.rivals(board.best())] == [(5,)]
 
 
-def test_of_one_picture_the_scale_is_not_known():
-    """
-    Where all prompts share one full swap, nothing tells what a seed does: what is wanted stays as
-    it is, and whether the swap does anything is told by what the prompts differ in.
-    """
+def test_one_picture_has_no_scale_error():
+    """With one full-swap picture, the threshold stays and the prompts give the variance."""
     values = {(): [0.8, 0.7, 0.9], ALL: [0.3, 0.3, 0.3]}
 
     shared = Scoreboard(values, 16, "lower", 0.9, True, full_swap_ids=(0, 0, 0))
@@ -126,10 +109,8 @@ def test_of_one_picture_the_scale_is_not_known():
     assert Scoreboard(values, 16, "lower", 0.9, True).scale_error == pytest.approx(0.1155, abs=1e-3)
 
 
-def test_ties_leave_room_for_what_can_be_told_apart():
-    """
-    Two rivals that no run would tell from the best give way to one that was hardly run.
-    """
+def test_ties_do_not_block_other_rivals():
+    """Rivals that no run can separate from the best give way to a rival with few runs."""
     tied = [0.1, 0.12, 0.1, 0.12] * 2
     values = {
         (): [1.0] * 16,
@@ -147,10 +128,8 @@ def test_ties_leave_room_for_what_can_be_told_apart():
     assert (5,) not in wanted
 
 
-def test_ties_that_have_all_their_runs_ask_for_nothing():
-    """
-    With one seed a tie is all that two windows will ever be; a third still gets its runs.
-    """
+def test_complete_ties_do_not_block_other_rivals():
+    """Rivals with all of their runs give way to a rival that has runs left."""
     tied = [0.1, 0.12, 0.1, 0.12]
     values = {
         (): [1.0] * 4,
@@ -167,10 +146,8 @@ def test_ties_that_have_all_their_runs_ask_for_nothing():
     assert wanted[(9,)] == 4
 
 
-def test_runs_come_in_whatever_their_order():
-    """
-    Scores stand in the common order, and one that comes again takes the place of the former.
-    """
+def test_runs_arrive_in_any_order():
+    """Scores are stored in the shared order, and a repeated run replaces the old score."""
     values = {(): [1.0, 0.8, 0.9], ALL: [0.1, 0.2, 0.3], (3,): [0.5, 0.7]}
     board = Scoreboard({}, 16, "lower", 0.9, True)
 

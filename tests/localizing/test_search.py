@@ -1,10 +1,8 @@
-"""A fast search of the model that ships: what it counts, what it says, what it leaves out."""
+"""A fast search of the shipped model: its counts, its cost and its answer."""
 
 import pytest
 
 from loco_cli.commands import localize as command
-from loco_cli.localizing.runs import SearchContext
-from loco_cli.models.session import RunOptions, load_scorer
 from loco_cli.recipe.load import recipe_from_text
 from loco_cli.report.localization import localization_sentences
 from tests.searches import localize
@@ -18,11 +16,6 @@ def recipe_of(text="van gogh style", to="painting", **localize):
     return recipe.model_copy(update={"localize": recipe.localize.model_copy(update=settings)})
 
 
-@pytest.fixture(scope="module")
-def bench(tiny, pipeline) -> SearchContext:
-    return SearchContext(tiny, pipeline, load_scorer(tiny, RunOptions(device="cpu")), batch_size=16)
-
-
 def search(bench, recipe):
     return localize(bench, recipe.edits[0], recipe.localize)
 
@@ -32,10 +25,8 @@ def swept(bench):
     return search(bench, recipe_of(width=2))
 
 
-def test_the_planted_layer_is_found_and_measured(swept):
-    """
-    Four steps show where the style is; the chosen window saw every prompt.
-    """
+def test_the_planted_layer_is_found(swept):
+    """Four steps find the style's layers, and every prompt measures the chosen window."""
     found = swept.localization
 
     assert set(found.layer_set) & {8, 9}
@@ -45,10 +36,8 @@ def test_the_planted_layer_is_found_and_measured(swept):
     assert chosen.n >= len(found.prompts)
 
 
-def test_scores_hold_every_window_that_was_tried_and_no_other(swept):
-    """
-    Each counts its own runs; original and full swap are the scale and stand apart.
-    """
+def test_scores_list_each_tried_window_once(swept):
+    """Each window counts its own runs; the original and the full swap are separate."""
     found = swept.localization
 
     assert len({one.layer_set for one in found.scores}) == len(found.scores) < 15
@@ -58,14 +47,11 @@ def test_scores_hold_every_window_that_was_tried_and_no_other(swept):
     assert max(range(16), key=found.ranking.__getitem__) in (8, 9)
 
 
-def test_everything_is_counted(swept):
-    """
-    Pictures count their steps twice; the ranking replays all steps of both prompts, at four each.
-    """
+def test_every_evaluation_counts(swept):
+    """Guidance doubles the steps of a picture, and the ranking counts four passes a step."""
     found = swept.localization
     n_scored = sum(one.n for one in found.scores)
-    # two prompts and two seeds; the full swap of a style has the same target for both prompts, so
-    # that it is drawn once per seed and scored with every prompt
+    # both prompts of a style have the same target, so they share one full swap per seed
     n_original, n_full = 4, 2
 
     n_pictures = n_scored + n_original + n_full
@@ -73,36 +59,27 @@ def test_everything_is_counted(swept):
     assert found.unet_evaluations == n_pictures * 4 * 2 + 2 * 4 * 4
 
 
-def test_it_costs_no_more_than_was_said(swept):
-    """
-    The plan's price is an upper bound.
-    """
+def test_the_plan_is_an_upper_limit(swept):
+    """A search takes at most the evaluations of its plan."""
     priced = command.plan(recipe_of(width=2)).document().localize
 
     assert swept.localization.unet_evaluations <= priced.unet_evaluations
 
 
-def test_the_same_search_gives_the_same_answer(bench, swept):
-    """
-    Nothing is drawn by chance.
-    """
+def test_a_search_is_deterministic(bench, swept):
+    """The same search gives the same scores."""
     assert search(bench, recipe_of(width=2)).localization.scores == swept.localization.scores
 
 
-def test_it_says_what_it_left_out(swept):
-    """
-    A search that did not try everything says so, and how to.
-    """
-    said = "\n".join(localization_sentences(swept.localization))
+def test_the_sentences_name_the_exhaustive_search(swept):
+    """A search that did not try every window says so and names the option that does."""
+    sentences = "\n".join(localization_sentences(swept.localization))
 
-    assert "of the ranges of 16 layers" in said
-    assert "`--search exhaustive` tries all" in said
+    assert "`--search exhaustive`" in sentences
 
 
-def test_a_single_window_is_no_search(bench):
-    """
-    A range of all layers is the full swap, and nothing is ranked.
-    """
+def test_a_single_window_is_not_ranked(bench):
+    """A window of all layers is the full swap, and its search ranks nothing."""
     found = search(bench, recipe_of(width=16, seeds=1, steps=1)).localization
 
     assert found.layer_range == (0, 16)
@@ -117,10 +94,8 @@ def test_a_single_window_is_no_search(bench):
         ("the german chancellor fact", "olaf scholz", "a photo of {subject}", (6, 7)),
     ],
 )
-def test_the_subject_adds_most_where_it_was_planted(bench, text, to, source, key):
-    """
-    One generation per prompt names the layer, and its effect is measured on top.
-    """
+def test_contribution_finds_the_planted_layers(bench, text, to, source, key):
+    """One generation per prompt ranks the layers, and a few windows confirm the answer."""
     recipe = recipe_from_text(text, sources=(source,), to=to)
     settings = {"method": "contribution", "width": "auto", "seeds": 1, "steps": 4}
 

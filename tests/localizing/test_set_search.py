@@ -1,4 +1,4 @@
-"""A set of layers of the model without a plant, where no range is enough."""
+"""A set of layers in the model without a planted range."""
 
 import pytest
 
@@ -24,21 +24,19 @@ def recipe_of(text="a flower object", to="a tree", source="a photo of {subject}"
 
 
 @pytest.fixture(scope="module")
-def bench():
+def plain_bench():
     return SearchContext.load(locate("tiny-plain"), RunOptions(device="cpu", is_cached=False))
 
 
 @pytest.fixture(scope="module")
-def found(bench):
-    """What an edit is told: ranges first, and then a set."""
+def found(plain_bench):
+    """The search of an edit: ranges first, then a set."""
     recipe = recipe_of()
-    return localize(bench, recipe.edits[0], recipe.localize, allows_sets=True).localization
+    return localize(plain_bench, recipe.edits[0], recipe.localize, allows_sets=True).localization
 
 
-def test_where_no_range_is_enough_a_set_is(found):
-    """
-    Ranges do next to nothing here; layers that need not touch do what all of them do.
-    """
+def test_a_set_works_where_no_range_does(found):
+    """Ranges have almost no effect here, but a scattered set has that of all layers."""
     ranges = [one for one in found.scores if len(one.layer_set) <= 4 and one.layer_range]
 
     assert max(one.effect for one in ranges) < 0.9
@@ -47,10 +45,8 @@ def test_where_no_range_is_enough_a_set_is(found):
     assert found.width == len(found.layers) < 9
 
 
-def test_the_set_can_spare_no_layer(found):
-    """
-    Without any one of its layers it was tried, and was not enough.
-    """
+def test_the_set_is_a_local_minimum(found):
+    """The search tried the set without each single layer, and none of these passed."""
     chosen = set(found.layer_set)
     fewer = [
         one
@@ -63,10 +59,8 @@ def test_the_set_can_spare_no_layer(found):
     assert "without any one of these layers" in "\n".join(localization_sentences(found))
 
 
-def test_the_document_names_a_set_that_does_not_touch(found):
-    """
-    `layer_range` is null where layers do not touch, and a score has `layers` in its place.
-    """
+def test_the_document_lists_scattered_layers(found):
+    """`layer_range` is null for scattered layers, and their score has `layers` instead."""
     document = found.to_json()
 
     assert document["layer_range"] is None
@@ -76,10 +70,8 @@ def test_the_document_names_a_set_that_does_not_touch(found):
     assert str(list(found.layer_set)) in _noncontiguous(found, 0.9)
 
 
-def test_nothing_is_made_twice_and_no_more_than_was_said(found):
-    """
-    The search of a set goes on with the runs of the ranges; the price beforehand is for both.
-    """
+def test_the_plan_covers_ranges_and_sets(found):
+    """The set search reuses the runs of the ranges, and the plan is an upper limit."""
     priced = locogen.cost(locate("tiny-plain"), recipe_of(), allows_sets=True)[0]
     n_pictures = sum(one.n for one in found.scores) + 2
 
@@ -87,45 +79,25 @@ def test_nothing_is_made_twice_and_no_more_than_was_said(found):
     assert found.unet_evaluations <= priced.unet_evaluations
 
 
-def test_a_planted_range_is_a_set_as_well(tiny, pipeline):
-    """
-    On the model with a plant the smallest set lies in the layers of the answer key.
-    """
-    from loco_cli.models.session import load_scorer
-
+def test_a_planted_range_is_found_as_a_set(bench):
+    """In the model with planted layers, the smallest set is within them."""
     source = "a picture by {subject}"
     recipe = recipe_of("van gogh style", "painting", source, window="set", steps=3)
-    bench = SearchContext(
-        tiny, pipeline, load_scorer(tiny, RunOptions(device="cpu")), batch_size=16
-    )
-
     chosen = localize(bench, recipe.edits[0], recipe.localize).localization
 
     assert set(chosen.layer_set) <= {8, 9}
     assert chosen.effect >= 0.9
 
 
-@pytest.mark.parametrize(
-    ("settings", "reason"),
-    [
-        ({"width": 2}, "`--width 2` is for ranges"),
-        ({"search": "exhaustive"}, "too many sets to try"),
-    ],
-)
-def test_what_a_set_has_not_is_refused(tiny, settings, reason):
-    """
-    A set has no width, and no sweep tries all of them.
-    """
-    with pytest.raises(RequestError, match=reason):
-        locogen.check(tiny, recipe_of(window="set", **settings))
+def test_a_set_takes_no_width_and_no_sweep(tiny, golden):
+    """A set has no width, and no sweep tries all sets."""
+    for name, settings in (("--width", {"width": 2}), ("--search", {"search": "exhaustive"})):
+        with golden.raises(RequestError, name):
+            locogen.check(tiny, recipe_of(window="set", **settings))
 
 
-@pytest.mark.parametrize(
-    ("settings", "may"),
-    [({}, True), ({"window": "contiguous"}, False), ({"width": 2}, False)],
-)
-def test_an_edit_keeps_to_a_range_that_was_asked_for(settings, may):
-    """
-    A width, or `window: contiguous`, is what the user wants; without them an edit may take a set.
-    """
-    assert recipe_of(**settings).localize.allows_sets is may
+def test_a_requested_range_forbids_sets():
+    """A width or `window: contiguous` forbids sets; by default an edit may use one."""
+    assert recipe_of().localize.allows_sets
+    assert not recipe_of(window="contiguous").localize.allows_sets
+    assert not recipe_of(width=2).localize.allows_sets

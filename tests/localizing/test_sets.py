@@ -1,4 +1,4 @@
-"""The search for the smallest set, on effects that are made up."""
+"""The search for a small set of layers, on made-up effects."""
 
 import random
 
@@ -9,22 +9,22 @@ from loco_cli.localizing.sets import MAX_SCREENED_SETS
 
 
 def needs(*layers):
-    """Nothing happens before all of these are swapped."""
+    """Return an effect that is 0 until all of these layers are swapped."""
     return lambda some: float(set(layers) <= set(some))
 
 
 def adds(weights):
-    """Each layer adds what it weighs."""
+    """Return an effect that is the sum of the weights of the swapped layers."""
     return lambda some: sum(weights.get(layer, 0.0) for layer in some)
 
 
 def either(*islands):
-    """Any of these is enough, and a part of it does its part."""
+    """Return an effect that any of these sets has alone, and a part of it in proportion."""
     return lambda some: max(len(set(some) & set(one)) / len(one) for one in islands)
 
 
 def searched(effect, ranking, *, required=0.9, checked=None):
-    """Return the set that is found, and how often which sets were tried in part and in full."""
+    """Return the set found, the sets that were screened, and the sets that were confirmed."""
     screened, full = [], []
 
     def screen(some):
@@ -38,10 +38,6 @@ def searched(effect, ranking, *, required=0.9, checked=None):
     return sets._find_smallest(ranking, required, screen=screen, check=check), screened, full
 
 
-RISING = list(range(16))
-
-
-@pytest.mark.parametrize("ranking", [RISING, RISING[::-1], [0.0] * 16])
 @pytest.mark.parametrize(
     ("effect", "found"),
     [
@@ -52,38 +48,31 @@ RISING = list(range(16))
         (adds({4: 0.5, 5: 0.45}), (4, 5)),
     ],
 )
-def test_it_is_found_whatever_the_ranking_says(effect, found, ranking):
-    """
-    What the rest cannot replace is found from above, though alone it may do nothing.
-    """
-    assert searched(effect, ranking)[0] == found
+def test_a_set_is_found_with_any_ranking(effect, found):
+    """Elimination finds a redundant set even if no layer has an effect alone."""
+    for ranking in (range(16), range(16)[::-1], [0.0] * 16):
+        assert searched(effect, ranking)[0] == found
 
 
-def test_of_two_that_are_enough_one_is_found():
-    """
-    Layers that stand in for one another are not all taken.
-    """
+def test_one_of_two_redundant_sets_is_found():
+    """Of two sets that replace each other, one is chosen."""
     found, *_ = searched(either((1, 2, 3), (10, 11, 12)), [0.0] * 16)
 
     assert found in ((1, 2, 3), (10, 11, 12))
 
 
-@pytest.mark.parametrize("needed", [(5, 6, 44, 45, 46, 47), (0, 69), (33,)])
-def test_seventy_layers_take_a_few_dozen_sets(needed):
-    """
-    Many layers are left out in groups first: those of SDXL cost no more than those of SD.
-    """
-    ranking = [1.0 * (layer in needed) + 0.01 * (layer % 7) for layer in range(70)]
-    found, screened, _ = searched(needs(*needed), ranking)
+def test_seventy_layers_take_a_few_dozen_sets():
+    """Groups are dropped first, so SDXL costs no more than SD."""
+    for needed in ((5, 6, 44, 45, 46, 47), (0, 69), (33,)):
+        ranking = [1.0 * (layer in needed) + 0.01 * (layer % 7) for layer in range(70)]
+        found, screened, _ = searched(needs(*needed), ranking)
 
-    assert found == needed
-    assert len(screened) <= MAX_SCREENED_SETS
+        assert found == needed
+        assert len(screened) <= MAX_SCREENED_SETS
 
 
-def test_a_set_can_spare_no_layer():
-    """
-    Whatever the effects, nothing is tried twice, the price is kept, and what is found is enough.
-    """
+def test_a_set_is_a_local_minimum():
+    """For random effects no set repeats, the limits hold, and no layer can be dropped."""
     for seed in range(40):
         rng = random.Random(seed)
         weights = [rng.random() ** 3 for _ in range(16)]
@@ -103,10 +92,8 @@ def test_a_set_can_spare_no_layer():
         assert len(screened) > MAX_SCREENED_SETS - 16 or max(map(effect, fewer)) < 0.9
 
 
-def test_what_is_not_enough_on_all_runs_gets_a_layer_back():
-    """
-    The few runs were too kind; the layer that adds most comes back.
-    """
+def test_a_set_that_fails_all_runs_gets_a_layer_back():
+    """If the screening was too lenient, the layer that adds most is restored."""
     few, many = adds({1: 0.6, 5: 0.31, 9: 0.08}), adds({1: 0.6, 5: 0.25, 9: 0.1})
 
     found, _, full = searched(few, [0.0] * 16, checked=many)
@@ -115,31 +102,25 @@ def test_what_is_not_enough_on_all_runs_gets_a_layer_back():
     assert (1, 5) in full
 
 
-def test_what_was_nearly_enough_is_tried_on_all_runs():
-    """
-    The few runs were too strict with a smaller set.
-    """
+def test_a_near_miss_is_confirmed_too():
+    """If the screening was too strict, a smaller set passes all runs."""
     few, many = adds({1: 0.6, 5: 0.27, 9: 0.13}), adds({1: 0.6, 5: 0.32, 9: 0.08})
 
     assert searched(few, [0.0] * 16, checked=many)[0] == (1, 5)
 
 
-def test_all_layers_are_enough_by_definition():
-    """
-    Where no smaller set holds on all runs, the full swap is the answer.
-    """
+def test_the_full_swap_is_the_fallback():
+    """If no smaller set passes all runs, all layers are the answer."""
     found, *_ = searched(adds({1: 1.0}), [0.0] * 16, checked=lambda some: 0.0)
 
     assert found == tuple(range(16))
 
 
-def test_what_the_ranking_favours_saves_the_rest():
-    """
-    A good ranking leaves fewer layers to be left out in turn.
-    """
+def test_a_good_ranking_saves_sets():
+    """A good ranking leaves fewer layers to eliminate one by one."""
     good = [1.0 * (layer in (8, 9)) for layer in range(16)]
 
-    _, told, _ = searched(needs(8, 9), good)
-    _, untold, _ = searched(needs(8, 9), [-share for share in good])
+    _, guided, _ = searched(needs(8, 9), good)
+    _, misled, _ = searched(needs(8, 9), [-share for share in good])
 
-    assert len(told) < len(untold) / 2
+    assert len(guided) < len(misled) / 2

@@ -1,4 +1,4 @@
-"""The states of every family: those that run, in the order in which they run, each of an effect."""
+"""The states of every family: complete, in execution order, and each with an effect."""
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ def trials(name, **settings):
 
 
 def call_order(pipeline, run):
-    """Return the paths of the UNet's states in the order in which they answer."""
+    """Return the paths of the UNet's states in the order of their calls."""
     called, handles = [], []
     for path, module in pipeline.pipe.unet.named_modules():
         if path.startswith(BLOCKS) and isinstance(module, KINDS):
@@ -57,10 +57,8 @@ def call_order(pipeline, run):
 
 
 @EVERY
-def test_the_unet_s_states_are_those_that_run(name):
-    """
-    Every attention, feed-forward and resnet of the blocks is a state, in execution order.
-    """
+def test_states_of_the_unet_follow_execution(name):
+    """Every attention, feed-forward and resnet is a state, in execution order."""
     states = states_of(located(name), "unet")
     called = call_order(running(name), trials(name)[0].run)
 
@@ -72,10 +70,8 @@ def test_the_unet_s_states_are_those_that_run(name):
 
 
 @EVERY
-def test_the_encoders_states_are_attention_and_mlp_of_every_block(name):
-    """
-    Two states a block, of each encoder, and their modules are there.
-    """
+def test_states_of_encoders_are_attention_and_mlp(name):
+    """Every block of each text encoder has two states, and their modules exist."""
     states, n_blocks = states_of(located(name), "text-encoder"), 0
     for encoder in located(name).spec.context.encoders:
         module = getattr(running(name).pipe, encoder.component)
@@ -90,10 +86,8 @@ def test_the_encoders_states_are_attention_and_mlp_of_every_block(name):
 
 @EVERY
 @pytest.mark.parametrize("component", ["unet", "text-encoder"])
-def test_noise_and_every_kind_of_state_reach_the_picture(name, component):
-    """
-    In each family noise changes the picture, and so does the first state of each kind.
-    """
+def test_noise_and_every_kind_of_state_change_the_picture(name, component):
+    """Noise changes the picture, and so does the first state of each kind."""
     planned = trials(name, component=component)
     firsts = {}
     for trial in planned:
@@ -113,20 +107,16 @@ def test_noise_and_every_kind_of_state_reach_the_picture(name, component):
     assert all(not torch.equal(pictures[1], restored) for restored in pictures[2:])
 
 
-def test_an_encoder_that_looks_both_ways_is_traced_at_every_token():
-    """
-    In T5 noise reaches the words before the subject: each of its places has a run of its own.
-    """
+def test_a_bidirectional_encoder_is_traced_at_every_token():
+    """In T5, noise reaches the tokens before the subject, so each span has its own run."""
     planned = trials("deepfloyd")
 
     assert len({trial.run for trial in planned}) == len(planned)
 
 
 @pytest.mark.parametrize(("batch_size", "n_drawn"), [(None, 142), (8, 82)])
-def test_the_price_of_the_unet_counts_the_clean_run_of_each_batch(batch_size, n_drawn):
-    """
-    Where the batch size is known the price is exact, else it is that of the smallest batch.
-    """
+def test_the_cost_counts_the_clean_run_of_each_batch(batch_size, n_drawn):
+    """The cost is exact for a known batch size, else that of the smallest batch."""
     recipe = recipe_of(component="unet")
 
     price, _ = causal_trace.cost(located("tiny"), recipe, batch_size=batch_size)
@@ -135,19 +125,13 @@ def test_the_price_of_the_unet_counts_the_clean_run_of_each_batch(batch_size, n_
     assert price.unet_evaluations == n_drawn * 2 * 2
 
 
-def test_a_pooled_prompt_is_not_swapped():
-    """
-    An option of another method is refused, before anything is loaded.
-    """
-    with pytest.raises(RequestError, match="swaps no prompt"):
-        causal_trace.check(located("tiny"), recipe_of(pooled=True))
+def test_causal_tracing_refuses_options_of_a_swap(golden):
+    """A pooled prompt and a noise of zero are refused."""
+    for name, settings in (("--pooled", {"pooled": True}), ("--noise", {"noise": 0.0})):
+        with golden.raises(RequestError, name):
+            causal_trace.check(located("tiny"), recipe_of(**settings))
 
 
-def test_a_plan_speaks_of_states():
-    """
-    The words of a dry run say what is sought.
-    """
-    words = plan_lines(localize.plan(recipe_of()).document())
-
-    assert words[1].endswith("states to be found")
-    assert words[-1] == "  find the states: at most 34 pictures, 136 UNet evaluations"
+def test_a_plan_counts_states(golden):
+    """A dry run announces states and the cost of finding them."""
+    golden("\n".join(plan_lines(localize.plan(recipe_of()).document())[1:]))

@@ -1,4 +1,4 @@
-"""A sweep of the model that ships: its runs, its scores, its price. What it finds is elsewhere."""
+"""An exhaustive sweep of the shipped model: its runs, its scores and its cost."""
 
 import io
 
@@ -9,7 +9,7 @@ from loco_cli.commands import localize as command
 from loco_cli.errors import ConceptError, RequestError
 from loco_cli.interventions import Run, SwapPrompt
 from loco_cli.localizing.runs import SearchContext
-from loco_cli.models.session import RunOptions, load_scorer
+from loco_cli.models.session import RunOptions
 from loco_cli.recipe.load import recipe_from_text
 from loco_cli.sampling.clip_score import ClipScorer
 from loco_cli.sampling.sample import sample_batch
@@ -26,21 +26,13 @@ def recipe_of(text="van gogh style", **localize):
 
 
 @pytest.fixture(scope="module")
-def bench(tiny, pipeline) -> SearchContext:
-    machine = RunOptions(device="cpu")
-    return SearchContext(tiny, pipeline, load_scorer(tiny, machine), batch_size=16)
-
-
-@pytest.fixture(scope="module")
 def swept(bench):
     recipe = recipe_of()
     return localize(bench, recipe.edits[0], recipe.localize)
 
 
 def test_every_window_has_a_score(swept):
-    """
-    The document holds a score for each window, with as many images as prompts and seeds.
-    """
+    """The document has a score for each window, over all prompts and seeds."""
     found = swept.localization
 
     assert [one.layer_range for one in found.scores] == [(0, 14), (1, 15), (2, 16)]
@@ -51,10 +43,8 @@ def test_every_window_has_a_score(swept):
     assert found.prompts[0].target == "a painting"
 
 
-def test_a_score_is_that_of_the_picture(swept, bench):
-    """
-    A window's score is the mean CLIP score of its own pictures, made one by one.
-    """
+def test_a_score_is_the_mean_of_its_pictures(swept, bench):
+    """A window's score is the mean CLIP score of its pictures, drawn one by one."""
     scores = []
     for seed in (0, 1):
         run = Run("a house by van gogh", seed, SwapPrompt(tuple(range(14)), "a painting"))
@@ -64,10 +54,8 @@ def test_a_score_is_that_of_the_picture(swept, bench):
     assert swept.localization.scores[0].score == pytest.approx(sum(scores) / 2, abs=1e-4)
 
 
-def test_the_plan_is_the_price(swept, tiny):
-    """
-    What was announced is what was run: 5 candidates, 2 seeds, 1 step, 2 samples each.
-    """
+def test_the_plan_is_exact(swept, tiny):
+    """The plan's cost is the cost of the sweep: 5 candidates, 2 seeds, 1 guided step."""
     recipe = recipe_of()
 
     priced = command.plan(recipe).document().localize
@@ -76,10 +64,8 @@ def test_the_plan_is_the_price(swept, tiny):
     assert swept.localization.unet_evaluations == priced.unet_evaluations == 5 * 2 * 1 * 2
 
 
-def test_pictures_are_those_of_the_first_seed(swept):
-    """
-    The original, the full swap and each window are kept for seed 0, as PNG.
-    """
+def test_pictures_are_from_the_first_seed(swept):
+    """The original, the full swap and each window are kept for seed 0, as PNG."""
     layers = [picture.layers for picture in swept.pictures]
 
     assert layers[:2] == [(), tuple(range(16))]
@@ -88,10 +74,8 @@ def test_pictures_are_those_of_the_first_seed(swept):
     assert len(swept.module_paths) == 16
 
 
-def test_a_fact_is_scored_upwards(bench):
-    """
-    A fact is held against its target prompt, and higher is better.
-    """
+def test_a_fact_maximizes_its_score(bench):
+    """A fact is scored against its target prompt, and higher is better."""
     recipe = recipe_from_text("the british monarch fact", sources=SOURCES, to="king charles")
     settings = recipe.localize.model_copy(update={"width": 16, "seeds": 1, "steps": 1})
 
@@ -103,19 +87,17 @@ def test_a_fact_is_scored_upwards(bench):
     assert found.prompts[0].target == "a house by king charles"
 
 
-def test_auto_stops_at_the_first_width_that_is_enough(bench, monkeypatch):
-    """
-    Widths are tried from narrow to wide; a run that was made is not made again.
-    """
+def test_auto_stops_at_the_first_width_that_passes(bench, monkeypatch):
+    """Widths are tried from narrow to wide, and no run is drawn twice."""
     from loco_cli.localizing import runs
 
-    # of 16 layers the two widths with fewest ranges: five to draw, where 1 to 4 have 58
+    # these widths have five windows, where 1 to 4 have 58
     monkeypatch.setattr(runs, "AUTO_WIDTHS", (14, 15))
     settings = {"width": "auto", "seeds": 1, "steps": 5}
 
     little = recipe_of(**settings, effect=1e-9)
     narrow = localize(bench, little.edits[0], little.localize).localization
-    # more than any range does
+    # no window has this effect
     most = little.localize.model_copy(update={"effect": 100.0})
     wide = localize(bench, little.edits[0], most).localization
 
@@ -125,21 +107,8 @@ def test_auto_stops_at_the_first_width_that_is_enough(bench, monkeypatch):
     assert wide.unet_evaluations == (2 + 3 + 2) * 5 * 2
 
 
-def test_the_same_sweep_gives_the_same_scores(bench, swept):
-    """
-    Scores depend on checkpoint, recipe and batch size alone.
-    """
-    recipe = recipe_of()
-
-    again = localize(bench, recipe.edits[0], recipe.localize).localization
-
-    assert again.scores == swept.localization.scores
-
-
 def test_progress_ends_at_its_total(tiny, pipeline, bench):
-    """
-    A sweep tells how far it is, from nothing to all of it.
-    """
+    """A sweep reports progress from zero to its total."""
     heard = Heard()
     loud = SearchContext(tiny, pipeline, bench.scorer, 4, heard.events)
     recipe = recipe_of(seeds=1)
@@ -151,45 +120,37 @@ def test_progress_ends_at_its_total(tiny, pipeline, bench):
     assert {one.stage for one in heard.progressed} == {"localizing van gogh"}
 
 
-def test_a_subject_that_is_cut_off_is_refused_before_the_model_loads():
-    """
-    The tokenizer alone tells; no stage is ever begun.
-    """
+def test_a_truncated_subject_is_refused_before_the_model_loads(golden):
+    """The tokenizer alone finds a subject beyond the prompt's limit."""
     heard = Heard()
     recipe = recipe_from_text("very " * 90 + "van gogh style")
 
-    with pytest.raises(ConceptError, match="is cut off in"):
+    with golden.raises(ConceptError, "very very"):
         command.run(command.plan(recipe), RunOptions(device="cpu"), heard.events)
 
     assert heard.progressed == []
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"method": "causal-trace"}, "causal tracing finds states"),
-        ({"noise": 3.0}, "`--noise` is for causal tracing"),
-        ({"method": "neurons"}, "finds no layers"),
-        ({"pooled": True}, "`tiny` has no pooled prompt to swap"),
-        ({"width": 17}, "window width 17 is not between 1 and 16"),
-        ({"steps": 1001}, "1001 steps exceed the maximum of 1000"),
-    ],
-)
-def test_what_cannot_be_swept_is_refused_at_once(tiny, settings, message):
-    """
-    A wrong setting is found before anything is loaded.
-    """
+def test_wrong_settings_are_refused_before_the_model_loads(tiny, golden):
+    """Settings that do not fit the model or the method raise before anything loads."""
     heard = Heard()
+    wrong = {
+        "causal tracing": {"method": "causal-trace"},
+        "--noise": {"noise": 3.0},
+        "neurons": {"method": "neurons"},
+        "`tiny`": {"pooled": True},
+        "17": {"width": 17},
+        "1001": {"steps": 1001},
+    }
 
-    with pytest.raises(RequestError, match=message):
-        find_layers(tiny, recipe_of(**settings), RunOptions(device="cpu"), heard.events)
+    for name, settings in wrong.items():
+        with golden.raises(RequestError, name):
+            find_layers(tiny, recipe_of(**settings), RunOptions(device="cpu"), heard.events)
 
     assert heard.progressed == []
 
 
-def test_the_scorer_is_called_as_the_user_called_it(swept, bench):
-    """
-    The document names the scorer, not a folder of some cache.
-    """
+def test_the_document_names_the_scorer(swept, bench):
+    """The scorer has the user's name for it, not that of a cache folder."""
     assert isinstance(bench.scorer, ClipScorer)
     assert swept.localization.scorer == "tiny"
