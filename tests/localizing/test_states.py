@@ -13,7 +13,7 @@ from loco_cli.localizing.states import states_of, traced_prompts
 from loco_cli.recipe.catalog import read_recipe
 from loco_cli.recipe.load import Override
 from loco_cli.report.sentences import plan_lines
-from loco_cli.sampling.traced import _in_memory, sample_traced
+from loco_cli.sampling.traced import _path_in_memory, sample_traced
 from tests.pipelines import FAMILIES, located, running
 
 EVERY = pytest.mark.parametrize("name", FAMILIES)
@@ -78,7 +78,7 @@ def test_states_of_encoders_are_attention_and_mlp(name):
         n_blocks += getattr(module.config, "num_layers", 0) or module.config.num_hidden_layers
         for state in states:
             if state.component == encoder.component:
-                assert module.get_submodule(_in_memory(module, state.module_path))
+                assert module.get_submodule(_path_in_memory(module, state.module_path))
 
     assert len(states) == 2 * n_blocks
     assert {state.kind for state in states} == {"self-attention", "mlp"}
