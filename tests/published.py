@@ -1,4 +1,4 @@
-"""Formulas as their papers print them, which the package's shorter forms are held against."""
+"""Reference formulas in the form of their papers."""
 
 import torch
 from torch import Tensor

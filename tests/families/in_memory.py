@@ -1,4 +1,4 @@
-"""The published edit, made on a running pipeline: what every written edit is held against."""
+"""The published edit, applied to a running pipeline as the reference for written edits."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class InMemory:
 
     @cached_property
     def pictures(self) -> tuple[Tensor, Tensor]:
-        """What the pipeline draws before and after; it is left as it was."""
+        """The pictures before and after the edit; the pipeline keeps its weights."""
         maps = {path: self.pipe.unet.get_submodule(path) for path in self.weights}
         originals = {path: module.weight.clone() for path, module in maps.items()}
         before = draw(self.pipe, PROMPT.format(SUBJECT))

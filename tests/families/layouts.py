@@ -1,4 +1,4 @@
-"""The layouts in which a small model is found on disk, each as one function of a folder."""
+"""The layouts of a small model on disk, each as a function of a folder."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -46,13 +46,13 @@ def in_folder(*dtypes: torch.dtype, variant: str | None = None, n_shards: int = 
 
 
 def in_hub_cache(*dtypes: torch.dtype, n_shards: int = 1) -> Layout:
-    """Return the layout of such a folder whose files are links to blobs, as the hub keeps it."""
+    """Return a folder layout with links to blobs, as in the hub's cache."""
     names = dict(zip((None, "fp16"), dtypes, strict=False))
     return Layout(partial(_links, dtypes=dtypes, n_shards=n_shards), _as_diffusers, "folder", names)
 
 
 def in_file(dtype: torch.dtype, change: Callable[[Tensors], Tensors] = dict) -> Layout:
-    """Return the original layout of a single file, its tensors changed by `change`."""
+    """Return the single-file layout, with its tensors transformed by `change`."""
     kinds = {original.only_unet: "unet", original.as_novelai: "unet"}  # what diffusers can read
     spell = _with_ema if change is original.with_ema else _as_original
     write = partial(_file, dtype=dtype, change=change)
@@ -60,7 +60,7 @@ def in_file(dtype: torch.dtype, change: Callable[[Tensors], Tensors] = dict) -> 
 
 
 def in_unet_file(dtype: torch.dtype) -> Layout:
-    """Return the layout of a UNet alone, named as diffusers names it."""
+    """Return the layout of a UNet file with diffusers' names."""
     return Layout(partial(_unet, dtype=dtype), _as_diffusers, "unet", {None: dtype})
 
 

@@ -71,36 +71,36 @@ def original_tensors(model: SmallModel) -> dict[str, Tensor]:
 
 
 def with_ema(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a file's tensors and the averaged copy of its UNet that training kept."""
+    """Return the tensors of a file, and the EMA copy of its UNet."""
     ema = {ema_name(name): value * 1.01 for name, value in tensors.items() if name.startswith(UNET)}
     return {**tensors, **ema, "model_ema.decay": torch.tensor(0.9999)}
 
 
 def ema_name(name: str) -> str:
-    """Return the name of a tensor's averaged copy, in which the dots are lost."""
+    """Return the name of a tensor's EMA copy, which has no dots."""
     return f"model_ema.{name.removeprefix('model.').replace('.', '')}"
 
 
 def as_novelai(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a file's tensors with the encoder named as NovelAI's file names it."""
+    """Return the tensors of a file with the encoder names of NovelAI."""
     return {
         name.replace(".transformer.text_model.", ".transformer."): t for name, t in tensors.items()
     }
 
 
 def only_unet(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a file's tensors without VAE, encoders and buffers."""
+    """Return the UNet tensors of a file."""
     return {name: value for name, value in tensors.items() if name.startswith(UNET)}
 
 
 def write_file(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> Path:
-    """Write a file; what is no floating point keeps its dtype."""
+    """Write a file; integer tensors keep their dtype."""
     save_file(cast(tensors, dtype), path, {"format": "pt", "modelspec.title": "A small model"})
     return path
 
 
 def cast(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return copies in another dtype; whole numbers stay as they are."""
+    """Return copies in another dtype; integer tensors keep theirs."""
     return {
         name: value.to(dtype if value.is_floating_point() else value.dtype).contiguous().clone()
         for name, value in tensors.items()
@@ -178,7 +178,7 @@ def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _open_clip(encoder: Mapping[str, Tensor], *, with_last: bool) -> dict[str, Tensor]:
-    """Return an encoder as OpenCLIP has it, `with_last` the layer that diffusers leaves out."""
+    """Return an encoder in OpenCLIP's form; `with_last` adds the layer that diffusers omits."""
     layers: dict[str, dict[str, Tensor]] = {}
     tensors = {}
     for name, value in encoder.items():

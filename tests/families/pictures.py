@@ -1,4 +1,4 @@
-"""Small models as diffusers runs them: loaded from a folder or a file, and what they draw."""
+"""Small models in diffusers: loading and drawing."""
 
 import functools
 import warnings
@@ -31,7 +31,7 @@ _PIPELINES = {
 def load_folder(
     path: Path, model: SmallModel, variant: str | None = None, **parts: Any
 ) -> DiffusionPipeline:
-    """Return the float32 pipeline of a diffusers folder; `parts` are taken as they are."""
+    """Return the float32 pipeline of a diffusers folder; `parts` replace components."""
     with silence_libraries():
         pipe = _PIPELINES[model.family].from_pretrained(
             path,
@@ -46,7 +46,7 @@ def load_folder(
 
 
 def load_file(path: Path, model: SmallModel, config: Path, **parts: Any) -> DiffusionPipeline:
-    """Return the float32 pipeline of a single file, built as the folder `config` says."""
+    """Return the float32 pipeline of a single file with the configuration of a folder."""
     with silence_libraries():
         pipe = _PIPELINES[model.family].from_single_file(
             str(path),
@@ -92,7 +92,7 @@ def draw(pipe: DiffusionPipeline, *prompts: str) -> Tensor:  # [n, 3, h, w]
 def contexts_of(
     pipe: DiffusionPipeline, paths: Iterable[str], prompts: Sequence[str]
 ) -> dict[str, Tensor]:  # each [n, n_tokens, d]
-    """Return what maps of the UNet read of some prompts, by path, while pictures are drawn."""
+    """Return the inputs of some UNet maps for some prompts, by path."""
     read: dict[str, Tensor] = {}
     with ExitStack() as handles:
         for path in paths:
@@ -103,7 +103,7 @@ def contexts_of(
 
 
 def end_of(pipe: DiffusionPipeline, prompt: str) -> int:
-    """Return the position of a prompt's end token, counting every tokenizer's alike."""
+    """Return the position of a prompt's end token, equal for all tokenizers."""
     ids = pipe.tokenizer(prompt).input_ids
     return ids.index(pipe.tokenizer.eos_token_id)
 

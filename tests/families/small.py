@@ -147,7 +147,7 @@ class SmallModel:
     configs: Mapping[str, Mapping[str, Any]]
 
     def write_configs(self, root: Path) -> None:
-        """Write everything of a diffusers folder but its weights."""
+        """Write all files of a diffusers folder except its weights."""
         for path, config in self.configs.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_text(json.dumps(config), encoding="utf-8")
@@ -159,14 +159,14 @@ class SmallModel:
 
 @cache
 def small_model(name: str) -> SmallModel:
-    """Return the small relative of a known model that does not ship."""
+    """Return the small version of a known model from the hub."""
     if name == "deepfloyd":
         return _model(name, _if_configs())
     return _model(name, _packaged_configs(name, {"vae": _VAE, **_SMALLER[name]}))
 
 
 def full_model(name: str) -> SmallModel:
-    """Return a known model as it is published, its tensors without numbers."""
+    """Return a known model at its published size, with tensors on the meta device."""
     with torch.device("meta"):
         return _model(name, _packaged_configs(name, {}))
 
@@ -188,7 +188,7 @@ def _model(name: str, configs: Mapping[str, Mapping[str, Any]]) -> SmallModel:
 def _packaged_configs(
     name: str, smaller: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Return the JSON of a packaged configuration, parts of it exchanged for what `smaller` has."""
+    """Return the JSON of a packaged configuration, with parts replaced by `smaller`."""
     folder = registry.config_folder(registry.get(name))
     assert folder
     return {
@@ -227,7 +227,7 @@ def _drawn(kind: str, config: Mapping[str, Any]) -> nn.Module:
 
 
 def _published(module: nn.Module) -> dict[str, Tensor]:
-    """Return the state of a module under the names of files, which transformers has moved from."""
+    """Return the state of a module under the tensor names of files."""
     state = {name: value.detach().contiguous() for name, value in module.state_dict().items()}
     if isinstance(module, CLIPTextModel):
         return {f"text_model.{name}": value for name, value in state.items()}
@@ -236,7 +236,7 @@ def _published(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _unigram() -> dict[str, Any]:
-    """Return a tokenizer like T5's: words and letters as pieces, an end token, no start token."""
+    """Return a tokenizer like T5's: words and letters as pieces, with an end token."""
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -3.0)]
     pieces += [(letter, -4.0) for letter in LETTERS] + [(f"▁{word}", -1.0) for word in WORDS]
     tokenizer = Tokenizer(Unigram(pieces, unk_id=2, byte_fallback=False))

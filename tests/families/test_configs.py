@@ -1,4 +1,4 @@
-"""The configurations that come with the package: what they build is what was published."""
+"""The packaged configurations build the published models."""
 
 import functools
 import json
@@ -49,7 +49,7 @@ def count(model):
 
 
 def tokenizer_of(name, part="tokenizer"):
-    """A tokenizer as its configuration says, with the shared vocabulary."""
+    """Return a tokenizer of a configuration, with the shared vocabulary."""
     return load_tokenizer(json.dumps(read(name, part, "tokenizer_config.json")))
 
 
@@ -60,9 +60,7 @@ def load_tokenizer(settings):
 
 
 def test_every_model_of_a_single_file_has_a_configuration():
-    """
-    All but DeepFloyd, which is published in folders only, need no network beside their weights.
-    """
+    """Every model except DeepFloyd, which has no single file, has a packaged configuration."""
     without = [n for n in registry.names() if registry.config_folder(registry.get(n)) is None]
 
     assert without == ["deepfloyd"]
@@ -72,9 +70,7 @@ def test_every_model_of_a_single_file_has_a_configuration():
 
 
 def test_turbo_is_sdxl_with_another_sampler():
-    """
-    The two have one architecture: what differs is the scheduler and the size of a picture.
-    """
+    """SDXL and its Turbo differ only in their scheduler and picture size."""
     for parts in (("text_encoder",), ("text_encoder_2",), ("unet",), ("vae",)):
         turbo, base = (read(name, *parts, "config.json") for name in ("sdxl-turbo", "sdxl"))
         assert turbo | {"sample_size": base.get("sample_size")} == base | {
@@ -87,9 +83,7 @@ def test_turbo_is_sdxl_with_another_sampler():
 
 @pytest.mark.parametrize("name", ["sd15", "sd21", "sd21-base", "sdxl"])
 def test_the_unet_has_the_projections_of_the_spec(name):
-    """
-    At full size, keys and values are where the spec says, and the UNet is the published one.
-    """
+    """At full size, the UNet has the parameter count of the published one and the spec's shapes."""
     spec = registry.get(name)
 
     with torch.device("meta"):
@@ -107,9 +101,7 @@ def test_the_unet_has_the_projections_of_the_spec(name):
 
 @every_config
 def test_the_encoders_are_those_of_the_spec(name):
-    """
-    Width, layers, length and first self-attention are the spec's, the size is the published one.
-    """
+    """Encoders match the spec and have the parameter counts of the published ones."""
     spec = registry.get(name)
 
     for encoder, n_parameters in zip(
@@ -133,9 +125,7 @@ def test_the_encoders_are_those_of_the_spec(name):
 
 @every_config
 def test_the_vae_is_the_published_one(name):
-    """
-    Every VAE has the same shape; SDXL's latents are scaled by another factor.
-    """
+    """Every VAE has the same size, and only SDXL scales latents by another factor."""
     with torch.device("meta"):
         vae = AutoencoderKL.from_config(read(name, "vae", "config.json"))
 
@@ -146,9 +136,7 @@ def test_the_vae_is_the_published_one(name):
 
 @every_config
 def test_the_scheduler_predicts_what_the_spec_says(name):
-    """
-    The index names the scheduler that the folder holds, and it predicts what the model does.
-    """
+    """Scheduler and spec agree on the prediction type, and the index names the scheduler."""
     scheduler = read(name, "scheduler", "scheduler_config.json")
 
     assert scheduler["prediction_type"] == registry.get(name).prediction
@@ -156,9 +144,7 @@ def test_the_scheduler_predicts_what_the_spec_says(name):
 
 
 def test_the_vocabulary_follows_from_the_merges():
-    """
-    Letters, letters that end a word, one token per merge, start and end: OpenAI's 49,408.
-    """
+    """The 49,408 tokens are letters, final letters, one token per merge, start and end."""
     vocabulary = json.loads(registry.CLIP_VOCABULARY.read_text(encoding="utf-8"))
     version, *merges = registry.CLIP_MERGES.read_text(encoding="utf-8").splitlines()
     tokens = sorted(vocabulary, key=vocabulary.__getitem__)
@@ -179,17 +165,13 @@ def test_the_vocabulary_follows_from_the_merges():
     ],
 )
 def test_prompts_become_the_tokens_of_clip(prompt, ids):
-    """
-    Case and spaces do not matter; a word that is no token is spelled in parts.
-    """
+    """Case and spaces do not matter, and an unknown word is split into parts."""
     assert tokenizer_of("sd15")(prompt).input_ids == [49_406, *ids, 49_407]
 
 
 @every_config
 def test_each_tokenizer_pads_as_its_encoder_was_taught(name):
-    """
-    CLIP-L pads with its end token, OpenCLIP with `!`, which is token 0, up to the same length.
-    """
+    """CLIP-L pads with its end token, and OpenCLIP pads with `!`, which is token 0."""
     for encoder in registry.get(name).context.encoders:
         tokenizer = tokenizer_of(name, encoder.tokenizer)
         ids = tokenizer("cat", padding="max_length").input_ids
@@ -199,9 +181,7 @@ def test_each_tokenizer_pads_as_its_encoder_was_taught(name):
 
 
 def test_the_source_of_the_vocabulary_is_named():
-    """
-    Beside the vocabulary stands where it comes from, and under which licence.
-    """
+    """A notice beside the vocabulary names its source and its licence."""
     notice = (registry.CLIP_VOCABULARY.parent / "NOTICE.md").read_text(encoding="utf-8")
 
     assert "open_clip_torch" in notice
@@ -209,9 +189,7 @@ def test_the_source_of_the_vocabulary_is_named():
 
 
 def test_a_single_file_loads_with_a_packaged_configuration(tmp_path):
-    """
-    With its tokenizer handed over, a configuration needs no vocabulary in it, and no network.
-    """
+    """Given a tokenizer, diffusers loads a file with the packaged configuration offline."""
     folder = shutil.copytree(registry.config_folder(registry.get("sd15")), tmp_path / "sd1")
     encoder = {"hidden_size": D_TEXT, "intermediate_size": 4 * D_TEXT, "num_hidden_layers": 2}
     encoder |= {"num_attention_heads": 2, "vocab_size": VOCABULARY}
@@ -240,9 +218,7 @@ def test_a_single_file_loads_with_a_packaged_configuration(tmp_path):
 
 @every_config
 def test_the_index_names_classes_that_exist(name):
-    """
-    The pipeline of a configuration takes each of its components.
-    """
+    """The pipeline class accepts every component of the configuration."""
     index = read(name, "model_index.json")
     kind = getattr(diffusers, index["_class_name"])
 

@@ -1,4 +1,4 @@
-"""A diffusers folder against a single file of the same model, for every family that has both."""
+"""A diffusers folder compared with a single file of the same model."""
 
 import pytest
 import torch
@@ -15,9 +15,7 @@ FUSED = "conditioner.embedders.1.model.transformer.resblocks.1.attn.in_proj_weig
 
 @pytest.mark.parametrize("name", ["sd15", "sd21", "sdxl"])
 def test_layouts_of_one_model_are_the_same(name, tmp_path):
-    """
-    Each tensor of the folder has its partner in the file, however that spells, fuses or turns it.
-    """
+    """Every tensor of the folder has an equal partner in the file, fused or transposed or not."""
     model = small_model(name)
     folder = write_folder(tmp_path / "folder", model, torch.float16)
     file = write_file(tmp_path / "one.safetensors", original_tensors(model), torch.float16)
@@ -31,9 +29,7 @@ def test_layouts_of_one_model_are_the_same(name, tmp_path):
 
 
 def test_a_third_of_a_fused_tensor_is_told_by_its_name(tmp_path):
-    """
-    Where OpenCLIP fuses q, k and v, a folder tells which of them changed, a file that one did.
-    """
+    """A diff names the changed projection of a folder, or the fused tensor of a file."""
     model = small_model("sdxl")
     folder = write_folder(tmp_path / "folder", model, torch.float16)
     tensors = original_tensors(model)

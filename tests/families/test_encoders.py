@@ -1,4 +1,4 @@
-"""The text encoders of every family in several layouts: edited, verified, compared, drawn with."""
+"""Edits of the text encoders of every family, in several layouts."""
 
 import json
 import shutil
@@ -77,9 +77,7 @@ def cell(request, tmp_path_factory):
 
 
 def test_it_verifies_and_the_diff_is_the_plan(cell):
-    """
-    `verify` finds nothing wrong, and `diff` finds each encoder's output projection and no more.
-    """
+    """`verify` passes, and `diff` lists exactly the planned tensors."""
     verified = loco("verify", cell.output)
     compared = loco("diff", cell.base, cell.output, "--json")
 
@@ -93,9 +91,7 @@ def test_it_verifies_and_the_diff_is_the_plan(cell):
 
 
 def test_undoing_gives_the_base(cell, tmp_path):
-    """
-    `undo` restores every file of the base, byte for byte.
-    """
+    """`undo` restores every file of the base, byte for byte."""
     destination = tmp_path / f"base{cell.base.suffix}"
 
     done = loco("undo", cell.output, "--output", destination)

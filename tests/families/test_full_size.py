@@ -1,4 +1,4 @@
-"""Models at their published size, as files of a header and a hole: recognised, or refused."""
+"""Models at their published size, as files without weights."""
 
 import json
 
@@ -17,7 +17,7 @@ STYLE = ["edit", "van gogh style", "--set", "edit.layer_range=published", "--dry
 
 
 def hollow(name, root):
-    """Write a float16 file of a known model in the original layout, without its numbers."""
+    """Write the header of a float16 file in the original layout, and no weights."""
     infos, begin = [], 0
     for tensor, value in original_tensors(full_model(name)).items():
         end = begin + 2 * value.numel()
@@ -39,9 +39,7 @@ def files(tmp_path_factory):
 
 @pytest.mark.parametrize("name", N_BYTES)
 def test_a_file_of_the_published_size_is_that_model(files, name):
-    """
-    Names and shapes of the original layout lead to the known model, and to all that it needs.
-    """
+    """Names and shapes of the original layout identify the known model."""
     spec = registry.get(name)
 
     found = locate(str(files[name]))
@@ -55,9 +53,7 @@ def test_a_file_of_the_published_size_is_that_model(files, name):
 
 @pytest.mark.parametrize("name", N_BYTES)
 def test_what_an_edit_would_change_is_told_from_the_header(files, name):
-    """
-    A dry run of gigabytes names the tensors of the published layers and reads no number.
-    """
+    """A dry run lists the tensors of the published layers without reading any weights."""
     done = CliRunner().invoke(app, [*STYLE, "--model", str(files[name]), "--json"])
 
     assert done.exit_code == 0, done.stderr
@@ -67,9 +63,7 @@ def test_what_an_edit_would_change_is_told_from_the_header(files, name):
 
 
 def test_another_model_does_not_pass_for_the_one_that_is_named(files, home):
-    """
-    An SD 2 file where `sd15` should be is refused, saying what both are.
-    """
+    """An SD 2 file in place of `sd15` is refused, and the error names both."""
     (home / "config" / "loco").mkdir(parents=True)
     (home / "config" / "loco" / "models.yaml").write_text(f"sd15: {files['sd21']}\n")
 

@@ -116,7 +116,7 @@ class Cell:
 
     @property
     def planned(self) -> set[str]:
-        """The names, in its files, of the tensors that should have changed."""
+        """The names of the planned tensors in the files of the layout."""
         names = [name for layer in edited_layers(self.model) for name in layer.tensor_names()]
         return self.layout.spell(self.model, names)
 
@@ -132,7 +132,7 @@ def loco(*arguments):
 
 @pytest.fixture(scope="module")
 def companions(tmp_path_factory):
-    """A whole float16 folder of each small model, written once."""
+    """A complete float16 folder of each small model, written once."""
     root = tmp_path_factory.mktemp("companions")
     return functools.cache(lambda name: write_folder(root / name, small_model(name), F16))
 
@@ -160,9 +160,7 @@ def cell(request, tmp_path_factory, companions):
 
 
 def test_exactly_the_planned_tensors_change(cell):
-    """
-    Keys and values of the named layers differ, in every copy; all else is the base's, bit for bit.
-    """
+    """Keys and values of the edited layers differ in every copy; all other bytes are equal."""
     before, after = tree_bytes(cell.base), tree_bytes(cell.output)
     weights = [path for path in before if not path or path.endswith(".safetensors")]
     changed = Counter()
@@ -178,9 +176,7 @@ def test_exactly_the_planned_tensors_change(cell):
 
 
 def test_it_verifies_and_the_diff_is_the_plan(cell):
-    """
-    `verify` finds nothing wrong, and `diff` finds what was planned and nothing else.
-    """
+    """`verify` passes, and `diff` lists exactly the planned tensors."""
     verified = loco("verify", cell.output)
     compared = loco("diff", cell.base, cell.output, "--json")
 
@@ -200,9 +196,7 @@ def test_it_verifies_and_the_diff_is_the_plan(cell):
 
 
 def test_undoing_gives_the_base(cell, tmp_path):
-    """
-    `undo` restores every file of the base, byte for byte.
-    """
+    """`undo` restores every file of the base, byte for byte."""
     destination = tmp_path / f"base{cell.base.suffix}"
 
     done = loco("undo", cell.output, "--output", destination)
@@ -236,7 +230,7 @@ def test_it_is_what_the_edit_in_memory_is(cell, in_memory):
 
 
 def tensors_of(content: bytes) -> tuple[list[str], dict[str, tuple[str, list[int], bytes]]]:
-    """Return the names of a file's tensors in its order, and dtype, shape and bytes of each."""
+    """Return the tensor names of a file in order, and dtype, shape and bytes of each."""
     n_bytes = 8 + struct.unpack("<Q", content[:8])[0]
     header = json.loads(content[8:n_bytes])
     header.pop("__metadata__", None)

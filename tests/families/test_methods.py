@@ -1,4 +1,4 @@
-"""Methods in every family: edited, verified, compared and undone, from a folder of each."""
+"""Editing methods in every family: edited, verified, compared and undone."""
 
 import json
 
@@ -22,7 +22,7 @@ def loco(*arguments):
 
 
 def edited(name, tmp_path, dtypes, **recipe):
-    """Return base, output, manifest and comparison of an edit that held and was undone."""
+    """Edit, verify, compare and undo; return base, output and manifest."""
     base = write_folder(tmp_path / "base", small_model(name), *dtypes)
     (tmp_path / "recipe.yaml").write_text(json.dumps({"loco": 1, "edits": EDITS, **recipe}))
     output, layers = tmp_path / "edited", ",".join(map(str, LAYERS[name]))
@@ -45,10 +45,7 @@ def edited(name, tmp_path, dtypes, **recipe):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_neurons_of_every_family(name, tmp_path):
-    """
-    N rows of each key and value projection change, the same ones in every copy, and `undo` brings
-    them back.
-    """
+    """The same N rows of each projection change in every copy, and `undo` restores them."""
     dtypes = (F32, F16) if name == "sd15" else (F16,)
     settings = {"method": "neurons", "neurons": N}
     preserved = ["monet", "a photo of a cat"]
@@ -75,9 +72,7 @@ NULL_SPACE = {"preserve": ["a cat"], "edit": {"preserve_form": "null-space"}}
 
 @pytest.mark.parametrize("name", ["sd21", "sdxl"])
 def test_a_null_space_is_kept_to_the_rounding(name, tmp_path):
-    """
-    What is preserved is answered as before, to the rounding of the file, and the rest is edited.
-    """
+    """Preserved prompts keep their answers up to rounding, and other prompts are edited."""
     _, _, manifest = edited(name, tmp_path, (F32,), **NULL_SPACE)
 
     assert manifest["drift"]["preserved"] < 1e-5 < manifest["drift"]["unrelated"]
@@ -86,9 +81,7 @@ def test_a_null_space_is_kept_to_the_rounding(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["sd15", "deepfloyd"])
 def test_a_null_space_needs_directions(name, tmp_path):
-    """
-    Where what is preserved fills the 64 directions of a small text, nothing is written.
-    """
+    """If preserved prompts span all 64 directions, the edit is refused and writes nothing."""
     base, recipe = write_folder(tmp_path / "base", small_model(name), F16), tmp_path / "one.yaml"
     recipe.write_text(json.dumps({"loco": 1, "edits": EDITS, **NULL_SPACE}))
 

@@ -1,4 +1,4 @@
-"""The names of the original layout, held against diffusers' own conversion."""
+"""The names of the original layout, compared with diffusers' own conversion."""
 
 import numpy as np
 import pytest
@@ -37,9 +37,7 @@ def diffusers_weights():
 
 @pytest.mark.parametrize("component", ["unet", "vae"])
 def test_agrees_with_diffusers_on_every_tensor(component, single_file, diffusers_weights):
-    """
-    Each tensor is found under the name that diffusers gives it, with the same numbers.
-    """
+    """Each tensor has the name and the values that diffusers gives it."""
     checkpoint = open_checkpoint(single_file)
     expected = diffusers_weights[component]
 
@@ -50,9 +48,7 @@ def test_agrees_with_diffusers_on_every_tensor(component, single_file, diffusers
 
 
 def test_places_the_blocks_of_every_sd_family():
-    """
-    Block numbers of the original layout become diffusers', in SD 1, SD 2 and SDXL alike.
-    """
+    """Blocks of the original layout have the same diffusers names in SD 1, SD 2 and SDXL."""
     names = {
         "input_blocks.4.1.transformer_blocks.9.attn2.to_k.weight": (
             "down_blocks.1.attentions.0.transformer_blocks.9.attn2.to_k.weight"
@@ -72,9 +68,7 @@ def test_places_the_blocks_of_every_sd_family():
 
 
 def test_splits_what_open_clip_fuses():
-    """
-    One `in_proj` tensor is q, k and v, a third of the rows each; `text_projection` is transposed.
-    """
+    """An `in_proj` tensor stacks q, k and v, and `text_projection` is transposed."""
     prefix = "conditioner.embedders.1.model."
     fused = f"{prefix}transformer.resblocks.3.attn.in_proj_weight"
 
@@ -91,9 +85,7 @@ def test_splits_what_open_clip_fuses():
 
 
 def test_finds_the_ema_copy_by_its_name_without_dots():
-    """
-    `model_ema.` keys are the UNet's with the dots taken out.
-    """
+    """The EMA copy of a UNet tensor has the same name without the dots."""
     name = "model.diffusion_model.input_blocks.0.0.weight"
 
     _, ema = single_file_aliases([name, "model_ema.diffusion_modelinput_blocks00weight"])
@@ -102,9 +94,7 @@ def test_finds_the_ema_copy_by_its_name_without_dots():
 
 
 def test_adds_the_prefix_that_novelai_left_out():
-    """
-    A CLIP without `text_model.` has the same canonical names as one with it.
-    """
+    """A CLIP without `text_model.` has the same canonical names as one with it."""
     name = "encoder.layers.0.self_attn.q_proj.weight"
 
     (place,) = single_file_aliases([f"cond_stage_model.transformer.{name}"])
@@ -135,16 +125,12 @@ def test_adds_the_prefix_that_novelai_left_out():
     ],
 )
 def test_labels_blocks_as_people_know_them(component, name, expected):
-    """
-    A UNet block has its diffusers name and its IN, M or OUT label.
-    """
+    """A UNet block has its diffusers name and its IN, M or OUT label."""
     assert registry.family("sd1").block_of(component, name) == expected
 
 
 def test_blocks_of_deepfloyd_have_no_label():
-    """
-    IN, M and OUT count in a layout that DeepFloyd never had, with two layers per block.
-    """
+    """DeepFloyd has no original layout, so its blocks have no label."""
     name = "down_blocks.1.attentions.2.add_k_proj.weight"
     layer = "encoder.block.7.layer.0.SelfAttention.o.weight"
 

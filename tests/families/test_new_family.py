@@ -45,7 +45,7 @@ PLANNED = {f"{block}.attentions.0.attn2.to_{letter}.weight" for block in EDITED 
 
 @pytest.fixture
 def striped():
-    """The package with one more folder, in which the made-up family's file lies."""
+    """The made-up family, registered from a second folder of the package."""
     folder = str(Path(__file__).parent / "made_up")
     families.__path__.append(folder)
     yield registry.family("striped")
@@ -54,7 +54,7 @@ def striped():
 
 @pytest.fixture
 def model():
-    """A small striped model: its UNet, and the text encoder and tokenizer of a small SD 1.5."""
+    """A small striped model: its UNet, and the encoder and tokenizer of a small SD 1.5."""
     torch.manual_seed(0)
     unet = {"conv_in.weight": torch.randn(8, 4, 3, 3), "conv_out.weight": torch.randn(4, 8, 3, 3)}
     for block, d in BLOCKS.items():
@@ -74,7 +74,7 @@ def model():
 
 
 def written(root, model):
-    """Return a folder and a single file of a model, float16, and the recipe of an edit."""
+    """Write a folder, a single file and a recipe; return their paths."""
     folder = write_folder(root / "folder", model, F16)
     file, recipe = root / "one.safetensors", root / "recipe.yaml"
     save_file({name: value.to(F16) for name, value in in_one_file(model).items()}, file)
@@ -83,7 +83,7 @@ def written(root, model):
 
 
 def in_one_file(model):
-    """Return the tensors of a single file, in the spelling of the family."""
+    """Return the tensors of a single file, with the family's own names."""
     tensors = {
         f"words.{name.removeprefix('text_model.')}": value
         for name, value in model.tensors["text_encoder"].items()
@@ -111,9 +111,7 @@ def edited(recipe, base, output, *options):
 
 
 def test_it_is_known_by_its_tensors(striped, model, tmp_path):
-    """
-    A folder, a single file in its own spelling and a UNet alone are of the family.
-    """
+    """A folder, a single file and a UNet file are all recognised as the new family."""
     folder, file, _ = written(tmp_path, model)
     alone = tmp_path / "unet.safetensors"
     save_file(model.tensors["unet"], alone)
@@ -125,9 +123,7 @@ def test_it_is_known_by_its_tensors(striped, model, tmp_path):
 
 
 def test_without_its_file_it_is_refused(model, tmp_path):
-    """
-    What no file says, `loco` does not know.
-    """
+    """Without the family's module, its checkpoints have an unknown architecture."""
     folder, _, _ = written(tmp_path, model)
 
     with pytest.raises(CheckpointError, match="has an unknown architecture"):
@@ -136,9 +132,7 @@ def test_without_its_file_it_is_refused(model, tmp_path):
 
 @pytest.mark.usefixtures("striped")
 def test_a_folder_is_edited_verified_and_undone(model, tmp_path):
-    """
-    All three projections of the named layers change, nothing else, and undoing gives the base.
-    """
+    """All three projections of the edited layers change, and undoing restores the base."""
     folder, _, recipe = written(tmp_path, model)
 
     output = edited(recipe, folder, tmp_path / "edited")
@@ -153,9 +147,7 @@ def test_a_folder_is_edited_verified_and_undone(model, tmp_path):
 
 @pytest.mark.usefixtures("striped")
 def test_a_single_file_becomes_what_the_folder_becomes(model, tmp_path):
-    """
-    Rows of a fused tensor change as the tensors of a folder do, and are undone byte for byte.
-    """
+    """Rows of a fused tensor get the same edit as the tensors of a folder."""
     folder, file, recipe = written(tmp_path, model)
 
     one = edited(recipe, file, tmp_path / "edited.safetensors")
@@ -173,9 +165,7 @@ def test_a_single_file_becomes_what_the_folder_becomes(model, tmp_path):
 
 @pytest.mark.usefixtures("striped")
 def test_the_edit_is_the_published_one(model, tmp_path):
-    """
-    Every projection is sent where the target prompts go, by the closed form of the paper.
-    """
+    """Every projection gets the closed-form edit of the paper."""
     folder, _, recipe = written(tmp_path, model)
     output = edited(recipe, folder, tmp_path / "edited")
     before, after = locate(str(folder)), locate(str(output))
@@ -200,9 +190,7 @@ def test_the_edit_is_the_published_one(model, tmp_path):
 
 @pytest.mark.usefixtures("striped")
 def test_it_becomes_a_lora_in_its_own_names(model, tmp_path):
-    """
-    A LoRA has the names and words of the family's record, and adds to the base what the edit does.
-    """
+    """A LoRA has the names of the family's record and the effect of the edit."""
     folder, _, recipe = written(tmp_path, model)
 
     lora = edited(recipe, folder, tmp_path / "no.safetensors", "--as", "lora")
@@ -224,9 +212,7 @@ def test_it_becomes_a_lora_in_its_own_names(model, tmp_path):
 
 @pytest.mark.usefixtures("striped")
 def test_keys_of_a_run_are_not_edited(model, tmp_path):
-    """
-    Where a layer's keys depend on the picture too, no closed form of the prompt's is solved.
-    """
+    """A layer whose keys depend on the picture has no closed-form edit."""
     folder, _, recipe = written(tmp_path, model)
     located = locate(str(folder))
     text = TextInput("picture", "text", order="text first", has_tuple_output=True)
@@ -241,9 +227,7 @@ def test_keys_of_a_run_are_not_edited(model, tmp_path):
 
 @pytest.mark.usefixtures("striped")
 def test_the_list_of_models_has_it(model, tmp_path):
-    """
-    `models list` has its models behind all others, `models show` its layers, also of a folder.
-    """
+    """`models list` ends with the new model, and `models show` prints its layers."""
     folder, _, _ = written(tmp_path, model)
 
     names = [one["name"] for one in json.loads(loco("models", "list", "--json"))["models"]]

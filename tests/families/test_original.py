@@ -1,4 +1,4 @@
-"""Single files in the original layout: diffusers reads them as the folders they are made of."""
+"""Single files in the original layout load in diffusers like their folders."""
 
 import pytest
 import torch
@@ -32,9 +32,7 @@ def file(model, tmp_path_factory):
 
 
 def test_diffusers_draws_with_the_file_what_it_draws_with_the_folder(model, folder, file):
-    """
-    `from_single_file` finds every weight of the folder under its original name, bit for bit.
-    """
+    """diffusers loads equal weights from the file and the folder, and draws equal pictures."""
     one = load_folder(folder, model)
     tokenizers = {name: part for name, part in one.components.items() if "tokenizer" in name}
 
@@ -48,9 +46,7 @@ def test_diffusers_draws_with_the_file_what_it_draws_with_the_folder(model, fold
 
 
 def test_each_tensor_is_found_under_its_canonical_name(model, file):
-    """
-    What the folder names is found in the file, with the same numbers; nothing else claims a name.
-    """
+    """The file holds every tensor of the folder under its canonical name, and no others."""
     checkpoint = open_checkpoint(file)
 
     assert checkpoint.family.name == model.family
@@ -66,9 +62,7 @@ def test_each_tensor_is_found_under_its_canonical_name(model, file):
 
 
 def test_the_encoder_of_sd_turbo_is_found(tmp_path):
-    """
-    A file that has SD 2's encoder where SDXL has its first is SD 2 all the same.
-    """
+    """A file with SD 2's encoder under SDXL's prefix is recognised as SD 2."""
     model = small_model("sd21-base")
     moved = {
         name.replace("cond_stage_model.model.", "conditioner.embedders.0.model."): value

@@ -1,4 +1,4 @@
-"""Models by name, and what each is known to draw."""
+"""Models by name, and their known concepts."""
 
 import json
 
@@ -11,17 +11,13 @@ from loco_cli.protocol.wordings import bare_name
 
 
 def test_the_model_that_ships_comes_first():
-    """
-    `tiny` is the default, and the first that a list shows.
-    """
+    """The shipped models come first in every list."""
     assert registry.names()[:2] == ("tiny", "tiny-plain")
     assert registry.get("tiny").name == "tiny"
 
 
 def test_an_unknown_model_names_the_known_ones():
-    """
-    A name that no registry holds is refused with all that it could have been.
-    """
+    """The error for an unknown model lists all known models."""
     with pytest.raises(UnknownName) as caught:
         registry.get("sd41")
 
@@ -30,9 +26,7 @@ def test_an_unknown_model_names_the_known_ones():
 
 
 def test_an_unknown_family_names_the_known_ones():
-    """
-    A document's family that no module describes is refused with those that are.
-    """
+    """The error for an unknown family lists all known families."""
     with pytest.raises(UnknownName, match="unknown family `sd9`") as caught:
         registry.family("sd9")
 
@@ -40,17 +34,13 @@ def test_an_unknown_family_names_the_known_ones():
 
 
 def test_only_models_that_ship_have_a_folder():
-    """
-    A model comes with the package or from the hub, never both.
-    """
+    """A model comes either with the package or from the hub."""
     for spec in map(registry.get, registry.names()):
         assert (registry.shipped_folder(spec) is None) == (spec.hub_id is not None)
 
 
 def test_the_published_layers_of_tiny_are_its_answer_key():
-    """
-    What `layer_range: published` means for `tiny` is what was planted in it.
-    """
+    """The published layers of `tiny` are the layers of its answer key."""
     spec = registry.get("tiny")
     folder = registry.shipped_folder(spec)
 
@@ -63,9 +53,7 @@ def test_the_published_layers_of_tiny_are_its_answer_key():
 
 @pytest.mark.parametrize("name", registry.names())
 def test_a_thing_is_known_once(name):
-    """
-    No two known things of a kind share a name, and every kind has some.
-    """
+    """Every model knows concepts of each kind, and no two of a kind share a name."""
     known = registry.get(name).known_concepts
 
     assert set(known) == set(KINDS)
@@ -75,9 +63,7 @@ def test_a_thing_is_known_once(name):
 
 
 def test_what_is_asked_for_goes_before_the_models_own():
-    """
-    Steps and guidance are the caller's where given, a guidance of 0 too, else the model's.
-    """
+    """Requested steps and guidance, even 0, override the defaults of the model."""
     spec = registry.get("tiny")
 
     assert spec.sampling(None, None) == (spec.steps, spec.guidance)

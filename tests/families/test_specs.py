@@ -1,4 +1,4 @@
-"""The layer tables of all families, held against small UNets that run."""
+"""The layer tables of all families, compared with small UNets."""
 
 import json
 from dataclasses import replace
@@ -75,7 +75,7 @@ def family(request):
 
 @pytest.fixture(scope="module")
 def unet(family):
-    """A UNet of the family's true structure, at reduced widths."""
+    """A UNet with the true structure of the family, at reduced widths."""
     torch.manual_seed(0)
     widths = {"block_out_channels": WIDTHS[family], "cross_attention_dim": D_TEXT}
     config = config_of(family) | widths | {"norm_num_groups": 4} | SMALL[family]
@@ -104,11 +104,7 @@ def reads(unet, family):
 
 
 def test_the_layers_are_those_that_read_the_text(family, reads):
-    """
-    In execution order, the spec's projections are the linear maps that are given the context.
-
-    They are found by the shape of what they read alone: no picture here has 5 pixels.
-    """
+    """In execution order, the spec's projections are the linear maps that read the context."""
     seen = [path for path, x in reads.items() if x.shape == (1, N_TOKENS, D_TEXT)]
 
     layers = registry.family(family).layers(WIDTHS[family])
@@ -122,9 +118,7 @@ def test_the_layers_are_those_that_read_the_text(family, reads):
 
 
 def test_the_projections_have_the_shapes_of_the_spec(family, unet):
-    """
-    Keys and values have the widths and biases that the spec says, and no others.
-    """
+    """The spec has the shape of every key and value projection, and of its bias."""
     spec = spec_for(registry.family(family), WIDTHS[family], D_TEXT)
     ends = {projection.name for layer in spec.layers for projection in layer.projections}
 
@@ -139,9 +133,7 @@ def test_the_projections_have_the_shapes_of_the_spec(family, unet):
 
 
 def test_the_context_is_made_as_the_spec_says(family, unet, reads):
-    """
-    Encoder states, mapped by `shared` and normed by each layer's `norm_cross`, are what K reads.
-    """
+    """Keys read the encoder states after the shared maps and `norm_cross`."""
     context = spec_for(registry.family(family), WIDTHS[family], D_TEXT).context
 
     states = reads["context"]
@@ -161,9 +153,7 @@ def test_the_context_is_made_as_the_spec_says(family, unet, reads):
 
 @pytest.mark.parametrize("name", registry.names())
 def test_a_known_model_is_found_by_its_shape(name):
-    """
-    Widths and context of a known model give its spec, its architecture and sampling tell it apart.
-    """
+    """Shape, architecture and prediction type identify every known model."""
     spec, widths = registry.get(name), KNOWN_WIDTHS[name]
 
     found = spec_for(
@@ -182,9 +172,7 @@ def test_a_known_model_is_found_by_its_shape(name):
 
 
 def test_models_of_one_shape_are_told_apart_by_what_is_said_of_them():
-    """
-    SD 2.1 and its base differ by their prediction, SDXL and its Turbo by their architecture.
-    """
+    """Metadata distinguishes SD 2.1 from its base, and SDXL from its Turbo."""
     sd2 = (registry.family("sd2"), (320, 640, 1280, 1280), 1024)
     sdxl = (registry.family("sdxl"), (320, 640, 1280), 2048)
     base, turbo = "stable-diffusion-xl-v1-base", "stable-diffusion-xl-turbo-v1"
@@ -199,9 +187,7 @@ def test_models_of_one_shape_are_told_apart_by_what_is_said_of_them():
 
 
 def test_of_unknown_widths_only_the_family_is_known(family):
-    """
-    Another size of a family has its layers, and no repository, configuration or encoder width.
-    """
+    """A model of unknown widths has its family's layers, and no repository or configuration."""
     spec = spec_for(registry.family(family), WIDTHS[family], D_TEXT)
 
     assert (spec.name, spec.family.name, spec.d_text) == (family, family, D_TEXT)
@@ -212,18 +198,14 @@ def test_of_unknown_widths_only_the_family_is_known(family):
 
 
 def test_a_family_has_a_fixed_number_of_widths(family):
-    """
-    One width too many is a mistake of the caller.
-    """
+    """A wrong number of widths raises ValueError."""
     assert len(registry.family(family).width_tensors) == len(WIDTHS[family])
     with pytest.raises(ValueError, match=f"family {family}"):
         spec_for(registry.family(family), (*WIDTHS[family], 8), D_TEXT)
 
 
 def test_a_user_may_point_to_another_repository():
-    """
-    An override of hub ids changes where a model comes from, and nothing else.
-    """
+    """An override of hub ids changes only the repository of a model."""
     hub_ids = {"sd21": "me/a-mirror"}
 
     assert registry.get("sd21", hub_ids) == replace(registry.get("sd21"), hub_id="me/a-mirror")
@@ -234,9 +216,7 @@ def test_a_user_may_point_to_another_repository():
 
 @pytest.mark.parametrize("name", ["sdxl", "sdxl-turbo", "deepfloyd"])
 def test_what_no_edit_reaches_is_said(name):
-    """
-    Where the prompt has a way past K and V, the spec says which.
-    """
+    """The spec names the way of the prompt that bypasses K and V."""
     (first, *_) = registry.get(name).unreachable
 
     assert "add_embedding" in first
@@ -244,9 +224,7 @@ def test_what_no_edit_reaches_is_said(name):
 
 @pytest.mark.parametrize("name", registry.names())
 def test_the_context_is_as_wide_as_its_encoders(name):
-    """
-    Without a map between, the encoders' widths add up to what K and V read.
-    """
+    """Without shared maps, the encoder widths add up to the width of the context."""
     spec = registry.get(name)
 
     widths = [encoder.width for encoder in spec.context.encoders]

@@ -1,4 +1,4 @@
-"""The literals of Stable Diffusion 1.x, held against a UNet that runs."""
+"""The layer table of Stable Diffusion 1.x, compared with a small UNet."""
 
 import pytest
 import torch
@@ -14,9 +14,7 @@ def unet():
 
 
 def test_sd1_order_is_execution_order(unet):
-    """
-    The layer list equals what forward hooks observe on a UNet of that topology.
-    """
+    """The layer list has the order that forward hooks observe."""
     seen = []
     for path, module in unet.named_modules():
         is_cross = hasattr(module, "to_k") and module.to_k.in_features == D_TEXT
@@ -30,9 +28,7 @@ def test_sd1_order_is_execution_order(unet):
 
 
 def test_sd1_widths_are_the_projections(unet):
-    """
-    Every projection has the width and the bias that the spec says.
-    """
+    """Every projection has the width and bias of the spec."""
     for layer in registry.family("sd1").layers(WIDTHS):
         attention = unet.get_submodule(layer.module_path)
         for projection in layer.projections:
@@ -42,9 +38,7 @@ def test_sd1_widths_are_the_projections(unet):
 
 
 def test_tensor_names_are_the_unets_own(unet):
-    """
-    The names of keys and values are names of the state dict, to_k before to_v.
-    """
+    """Tensor names occur in the state dict, with `to_k` before `to_v`."""
     names = [
         name for layer in registry.family("sd1").layers(WIDTHS) for name in layer.tensor_names()
     ]
@@ -57,9 +51,7 @@ def test_tensor_names_are_the_unets_own(unet):
 
 @pytest.mark.parametrize("name", registry.names())
 def test_layers_are_counted_from_0(name):
-    """
-    Every model numbers its layers in order, and publishes no layer that it has not.
-    """
+    """Every model numbers its layers in order, and its published ranges fit."""
     spec = registry.get(name)
 
     assert [layer.index for layer in spec.layers] == list(range(spec.n_layers))

@@ -1,4 +1,4 @@
-"""A family's name, and the folder of its network, are words of its own file."""
+"""The name of a family appears only in its own module."""
 
 import ast
 from pathlib import Path
@@ -19,7 +19,7 @@ FORMATS = {
 
 
 def words_of(path):
-    """Return the strings of a module: whole ones, the parts of f-strings, and no docstrings."""
+    """Return the strings of a module, including parts of f-strings but not docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     prose = {
         id(node.body[0].value)

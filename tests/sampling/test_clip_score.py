@@ -1,4 +1,4 @@
-"""CLIP scores on the scorer and the judge that ship."""
+"""CLIP scores of the shipped scorer and judge."""
 
 import json
 import shutil
@@ -38,9 +38,7 @@ def copy(tmp_path):
 
 
 def test_a_score_is_the_cosine_of_clip(scorer, images):
-    """
-    The score is CLIP's own, written out: normalised, projected, cosine, nothing multiplied.
-    """
+    """The score is the cosine of the normalised and projected embeddings, without scaling."""
     tokens = scorer.tokenizer(["a cat"], return_tensors="pt")
     with torch.no_grad():
         output = scorer.model(**tokens, pixel_values=(images - 0.5) / 0.5)
@@ -53,9 +51,7 @@ def test_a_score_is_the_cosine_of_clip(scorer, images):
 
 @pytest.mark.parametrize("name", ["scorer", "judge"])
 def test_embeddings_are_unit_vectors(name, images, request):
-    """
-    Pictures and captions are vectors of length 1 in one space.
-    """
+    """Pictures and captions have unit embeddings in one space."""
     model = request.getfixturevalue(name)
 
     pictures, captions = model.embed_images(images), model.embed_captions(["a cat", ""])
@@ -66,9 +62,7 @@ def test_embeddings_are_unit_vectors(name, images, request):
 
 
 def test_each_picture_has_its_own_caption(scorer, images):
-    """
-    Scores pair pictures and captions; they do not cross.
-    """
+    """Each picture is scored with its own caption only."""
     captions = ["a cat", "a dog", "a cat"]
 
     scores = scorer.scores(images, captions)
@@ -78,9 +72,7 @@ def test_each_picture_has_its_own_caption(scorer, images):
 
 
 def test_the_best_label_has_the_highest_score(scorer, images):
-    """
-    A picture is called what it scores highest with.
-    """
+    """The best label of a picture is the one with the highest score."""
     labels = ["a cat", "a dog", "a house"]
 
     best = scorer.best_label(images, labels)
@@ -91,9 +83,7 @@ def test_the_best_label_has_the_highest_score(scorer, images):
 
 
 def test_a_caption_is_embedded_once(scorer, images):
-    """
-    The second time a caption is asked for it is remembered.
-    """
+    """The embedding of a caption is cached."""
     scorer.scores(images[:1], ["a boat of its own"])
     before = scorer.caption_embeddings["a boat of its own"]
 
@@ -103,16 +93,12 @@ def test_a_caption_is_embedded_once(scorer, images):
 
 
 def test_a_long_caption_is_cut(scorer, images):
-    """
-    Words beyond the text tower's length are left out, not an error.
-    """
+    """A caption longer than the text tower allows is truncated without an error."""
     assert len(scorer.scores(images[:1], ["a very nice house " * 60])) == 1
 
 
 def test_a_picture_is_resized(scorer):
-    """
-    A picture of another size is resized to the scorer's.
-    """
+    """A picture of another size is resized to the scorer's input size."""
     large = torch.full((1, 3, 128, 96), 0.25)
 
     (score,) = scorer.scores(large, ["a cat"])
@@ -122,27 +108,21 @@ def test_a_picture_is_resized(scorer):
 
 
 def test_a_scorer_has_a_name():
-    """
-    Documents call a scorer what the user did, else by its folder.
-    """
+    """The name of a scorer defaults to the name of its folder."""
     with silence_libraries():
         assert ClipScorer(WEIGHTS / "scorer", name="tiny").name == "tiny"
         assert ClipScorer(WEIGHTS / "scorer").name == "scorer"
 
 
 def test_what_is_no_clip_model_is_refused(tmp_path, tiny):
-    """
-    An empty folder, and a model that has no two towers, are no scorer.
-    """
+    """An empty folder and a model without two towers are refused."""
     for folder in (tmp_path, tiny.path / "text_encoder"):
         with pytest.raises(ModelUnavailable, match=r"scorer `.*` "), silence_libraries():
             ClipScorer(folder)
 
 
 def test_a_scorer_that_lacks_a_tensor_is_refused(copy):
-    """
-    A tower that would be filled with noise is no scorer.
-    """
+    """A scorer with a missing tensor is refused."""
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(copy / "model.safetensors")
@@ -154,9 +134,7 @@ def test_a_scorer_that_lacks_a_tensor_is_refused(copy):
 
 
 def test_a_damaged_scorer_is_refused(copy):
-    """
-    A truncated file and settings that are no JSON are one sentence each.
-    """
+    """A truncated file and invalid settings each raise one error."""
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with (
@@ -167,9 +145,7 @@ def test_a_damaged_scorer_is_refused(copy):
 
 
 def test_settings_that_are_no_json_are_refused(copy):
-    """
-    The normalisation of pictures is never guessed where it cannot be read.
-    """
+    """Unreadable image settings are an error, not replaced by defaults."""
     (copy / "preprocessor_config.json").write_text("{")
 
     with pytest.raises(ModelUnavailable, match="is not valid JSON"), silence_libraries():
@@ -177,9 +153,7 @@ def test_settings_that_are_no_json_are_refused(copy):
 
 
 def test_settings_are_followed(copy, images, scorer):
-    """
-    Mean and standard deviation come from the model's own settings.
-    """
+    """Mean and standard deviation come from the image settings of the model."""
     settings = {"image_mean": [0.4] * 3, "image_std": [0.3] * 3}
     (copy / "preprocessor_config.json").write_text(json.dumps(settings))
     with silence_libraries():

@@ -1,4 +1,4 @@
-"""Prompts as a pipeline gives them to its UNet."""
+"""The conditioning that prompts give a UNet."""
 
 import pytest
 import torch
@@ -16,9 +16,7 @@ def pipeline(request):
 
 
 def test_a_prompt_is_encoded_once(pipeline):
-    """
-    Every prompt is encoded by itself, when it is first read, and never again.
-    """
+    """Each prompt is encoded alone and only once."""
     reader = PromptEncoder(pipeline.pipe, pipeline.spec)
 
     first = reader.encode(SOURCE)
@@ -31,9 +29,7 @@ def test_a_prompt_is_encoded_once(pipeline):
 
 
 def test_guidance_leads_away_from_nothing(pipeline):
-    """
-    That is the empty prompt; SDXL says that zeros stand for it.
-    """
+    """The negative conditioning is the empty prompt, and zeros in SDXL."""
     nothing, empty = pipeline.prompt_encoder.encode_negative(), pipeline.prompt_encoder.encode("")
 
     if pipeline.spec.family.name == "sdxl":
@@ -45,9 +41,7 @@ def test_guidance_leads_away_from_nothing(pipeline):
 
 
 def test_a_context_is_made_for_layers_that_read_another_prompt(pipeline):
-    """
-    Only swapped layers are given a context, and those of one pattern share it.
-    """
+    """Only swapped layers get a context, and layers with equal prompts share it."""
     runs = [Run(SOURCE, 0), Run(SOURCE, 0, SwapPrompt((3, 5), TARGET))]
 
     plain = pipeline.prompt_encoder.encode_batch(runs[:1], is_guided=True)
@@ -60,9 +54,7 @@ def test_a_context_is_made_for_layers_that_read_another_prompt(pipeline):
 
 
 def test_what_is_pooled_is_given_apart():
-    """
-    SDXL's pooled embedding is swapped beside the states; DeepFloyd pools the states it is given.
-    """
+    """SDXL gets a swapped pooled embedding, and DeepFloyd pools the states of its argument."""
     run = Run(SOURCE, 0, SwapPrompt((3,), TARGET, with_pooled=True))
 
     sdxl, deepfloyd = (running(name).prompt_encoder for name in ("sdxl", "deepfloyd"))
@@ -78,9 +70,7 @@ def test_what_is_pooled_is_given_apart():
 
 
 def test_a_prompt_that_is_cut_off_is_no_noise(pipeline, capfd):
-    """
-    No advice of a library reaches the terminal.
-    """
+    """Encoding a truncated prompt prints no warning."""
     pipeline.prompt_encoder.encode("a very " + "very " * 90 + "long prompt")
 
     assert capfd.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""Interventions are hooks that are there while a block is open, and never after."""
+"""Interventions as hooks, which exist only while a block is open."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ OWN, GIVEN = torch.ones(1, 77, 96), torch.full((1, 77, 96), 2.0)
 
 
 class Interrupted(Exception):
-    """Something that goes wrong inside."""
+    """An error raised inside a block."""
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def hooks_of(unet):
 
 
 def attend(unet, layer, context):
-    """Return what a layer makes of a picture and a context."""
+    """Return the output of a layer for a picture and a context."""
     attention = unet.get_submodule(layer.module_path)
     picture = torch.linspace(-1, 1, 4 * attention.query_dim).reshape(1, 4, -1)
     with torch.no_grad():
@@ -38,9 +38,7 @@ def attend(unet, layer, context):
 
 
 def test_a_named_layer_reads_the_given_context(unet, tiny):
-    """
-    Inside, a named layer answers to the given context, the others to their own.
-    """
+    """Inside the block, only the named layer reads the given context."""
     eighth, ninth = tiny.spec.layers[8:10]
     answer, other_answer = attend(unet, eighth, GIVEN), attend(unet, ninth, OWN)
 
@@ -53,9 +51,7 @@ def test_a_named_layer_reads_the_given_context(unet, tiny):
 
 
 def test_a_given_context_reaches_keys_and_values_alone(unet, tiny):
-    """
-    The queries of a layer come from the picture, whatever it is given.
-    """
+    """A given context does not change the queries of a layer."""
     attention = unet.get_submodule(tiny.spec.module_paths[8])
     read = {}
     handles = [
@@ -76,9 +72,7 @@ def test_a_given_context_reaches_keys_and_values_alone(unet, tiny):
 
 
 def test_hooks_are_on_the_named_layers_and_gone_at_the_end(unet, tiny):
-    """
-    One hook a layer and nothing else of the UNet carries one; none is left when the block is left.
-    """
+    """Each named layer has one hook inside the block, and none after it."""
     with replace_contexts(unet, tiny.spec.layers, {8: GIVEN, 0: GIVEN}):
         found = hooks_of(unet)
 
@@ -87,9 +81,7 @@ def test_hooks_are_on_the_named_layers_and_gone_at_the_end(unet, tiny):
 
 
 def test_hooks_are_gone_after_an_exception(unet, tiny):
-    """
-    Nothing is left on the UNet when the block breaks.
-    """
+    """An exception inside the block leaves no hook behind."""
     with (
         pytest.raises(Interrupted),
         call_after_forward(unet, lambda: None),
@@ -101,9 +93,7 @@ def test_hooks_are_gone_after_an_exception(unet, tiny):
 
 
 def test_a_layer_that_is_not_there_leaves_no_hook(unet, tiny):
-    """
-    A UNet that lacks one of the modules is left as it was, the modules before it included.
-    """
+    """A missing module raises an error and leaves no hook on earlier modules."""
     layers = (*tiny.spec.layers[:9], replace(tiny.spec.layers[9], module_path="mid_block.nothing"))
 
     with pytest.raises(AttributeError), replace_contexts(unet, layers, {8: GIVEN, 9: GIVEN}):
@@ -113,9 +103,7 @@ def test_a_layer_that_is_not_there_leaves_no_hook(unet, tiny):
 
 
 def test_an_unknown_layer_is_refused(unet, tiny):
-    """
-    A context for a layer that the model has not is misuse, not a run without an intervention.
-    """
+    """A context for an unknown layer raises ValueError."""
     with (
         pytest.raises(ValueError, match=r"no cross-attention layers \[16\]"),
         replace_contexts(unet, tiny.spec.layers, {16: GIVEN}),
@@ -124,9 +112,7 @@ def test_an_unknown_layer_is_refused(unet, tiny):
 
 
 def test_every_call_is_told():
-    """
-    A module is watched while the block is open, and answers as ever.
-    """
+    """The callback runs once per forward pass and does not change the output."""
     module, calls = torch.nn.Identity(), []
 
     with call_after_forward(module, lambda: calls.append(1)):
@@ -138,9 +124,7 @@ def test_every_call_is_told():
 
 
 def test_channels_are_held_for_their_run_alone(unet, tiny):
-    """
-    At every position of that run's conditional row, and nowhere else.
-    """
+    """Channels are held at every position of one run's conditional row only."""
     path = f"{tiny.spec.module_paths[8]}.to_k"
     projection, context = unet.get_submodule(path), torch.randn(6, 77, 96)  # guided, three runs
     fixed = FixChannels(path, (3, 17), (0.5, -1.0))
@@ -159,16 +143,14 @@ def test_channels_are_held_for_their_run_alone(unet, tiny):
 
 
 class Joint(torch.nn.Module):
-    """An attention that answers with picture and text, as those of joint sequences do."""
+    """An attention over a joint sequence, which returns picture and text."""
 
     def forward(self, picture, encoder_hidden_states):
         return picture + encoder_hidden_states.sum(), encoder_hidden_states
 
 
 def test_of_a_tuple_the_picture_is_watched():
-    """
-    Where a layer answers with picture and text, the picture is seen and changed, the text stays.
-    """
+    """In a tuple of picture and text, only the picture is visited and replaced."""
     text = TextInput("picture", "text", order="text first", has_tuple_output=True)
     layer = CrossAttention(0, "joint", (), text)
     network = torch.nn.ModuleDict({"joint": Joint()})

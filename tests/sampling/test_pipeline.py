@@ -1,4 +1,4 @@
-"""Loading: what a device and a dtype mean, what is whole, and that nobody hears of it."""
+"""Loading: devices, dtypes, missing tensors and silence."""
 
 import json
 import shutil
@@ -35,9 +35,7 @@ def without(path, name):
 
 
 def test_a_device_that_is_not_here_is_refused():
-    """
-    No machine has both an NVIDIA card and Apple's.
-    """
+    """A device that this machine lacks is refused."""
     absent = "cuda" if sys.platform == "darwin" else "mps"
 
     with pytest.raises(RequestError, match=f"device `{absent}` is not available on this machine"):
@@ -47,9 +45,7 @@ def test_a_device_that_is_not_here_is_refused():
 
 
 def test_auto_is_float32_on_a_cpu():
-    """
-    Half precision is for accelerators.
-    """
+    """The dtype `auto` is float32 on a CPU and float16 elsewhere."""
     assert _choose_dtype("auto", "cpu") == torch.float32
     assert _choose_dtype("auto", "cuda") == torch.float16
     assert _choose_dtype("bfloat16", "cpu") == torch.bfloat16
@@ -58,9 +54,7 @@ def test_auto_is_float32_on_a_cpu():
 
 
 def test_every_weight_is_the_files(pipeline, tiny):
-    """
-    The running UNet holds the checkpoint's numbers, in float32.
-    """
+    """The loaded UNet has the values of the checkpoint in float32."""
     tensors = load_file(tiny.path / "unet" / "diffusion_pytorch_model.safetensors")
 
     state = pipeline.pipe.unet.state_dict()
@@ -70,9 +64,7 @@ def test_every_weight_is_the_files(pipeline, tiny):
 
 
 def test_a_single_file_makes_the_same_pictures(pipeline, tiny_file):
-    """
-    The same weights under CompVis's names give the same picture, bit for bit.
-    """
+    """A single file draws the same picture as its folder, bit for bit."""
     single = load_model(locate(str(tiny_file)), CPU)
     runs = [Run("a cat by monet", seed=1)]
 
@@ -91,9 +83,7 @@ def test_a_single_file_makes_the_same_pictures(pipeline, tiny_file):
     ],
 )
 def test_a_missing_tensor_is_refused(copy, file, name):
-    """
-    A checkpoint that lacks a tensor is refused, where diffusers would make one up.
-    """
+    """A checkpoint that lacks a tensor is refused, although diffusers would fill it in."""
     without(copy / file, name)
 
     with pytest.raises(CheckpointError, match="lacks 1 tensors, including"):
@@ -101,9 +91,7 @@ def test_a_missing_tensor_is_refused(copy, file, name):
 
 
 def test_a_part_that_is_missing_is_named(copy):
-    """
-    A checkpoint without a VAE makes no pictures, and says why.
-    """
+    """The error for a checkpoint without a VAE names the VAE."""
     shutil.rmtree(copy / "vae")
 
     with pytest.raises(CheckpointError, match="has no vae, so it cannot generate images"):
@@ -111,9 +99,7 @@ def test_a_part_that_is_missing_is_named(copy):
 
 
 def test_what_diffusers_refuses_is_one_sentence(copy):
-    """
-    A folder that diffusers cannot read is an error with the reason's first line.
-    """
+    """A folder that diffusers cannot read raises one error with the first line of its reason."""
     config = json.loads((copy / "unet" / "config.json").read_text())
     (copy / "unet" / "config.json").write_text(json.dumps({**config, "cross_attention_dim": 7}))
 
@@ -124,9 +110,7 @@ def test_what_diffusers_refuses_is_one_sentence(copy):
 
 
 def test_a_variant_alone_is_loaded(copy, pipeline):
-    """
-    A folder whose weights are all `x.fp16.safetensors` loads like one with plain names.
-    """
+    """A folder that holds only the fp16 variant loads like a plain one."""
     for part, stem in (
         ("unet", "diffusion_pytorch_model"),
         ("vae", "diffusion_pytorch_model"),
@@ -142,10 +126,7 @@ def test_a_variant_alone_is_loaded(copy, pipeline):
 
 
 def test_shards_of_a_variant_are_loaded(tmp_path):
-    """
-    DeepFloyd as it is published, in shards of a variant and without a VAE, loads like its plain
-    folder.
-    """
+    """DeepFloyd's sharded variant loads like its plain folder."""
     model = small_model("deepfloyd")
     folder = write_folder(tmp_path / "if", model, torch.float32, variant="fp16", n_shards=2)
 
@@ -157,9 +138,7 @@ def test_shards_of_a_variant_are_loaded(tmp_path):
 
 
 def test_a_model_that_draws_over_pictures_is_refused(copy):
-    """
-    An inpainting UNet, which reads nine channels, makes no picture from words alone.
-    """
+    """An inpainting UNet with nine input channels is refused."""
     config = json.loads((copy / "unet" / "config.json").read_text())
     (copy / "unet" / "config.json").write_text(json.dumps({**config, "in_channels": 9}))
     file = copy / "unet" / "diffusion_pytorch_model.safetensors"
@@ -173,9 +152,7 @@ def test_a_model_that_draws_over_pictures_is_refused(copy):
 
 
 def test_loading_says_nothing(copy, capfd):
-    """
-    No bar, no warning and no advice reaches the terminal.
-    """
+    """Loading prints nothing."""
     load_model(locate(str(copy)), CPU)
 
     said = capfd.readouterr()
@@ -183,9 +160,7 @@ def test_loading_says_nothing(copy, capfd):
 
 
 def test_hushing_ends():
-    """
-    The verbosity of both libraries is afterwards what it was.
-    """
+    """The verbosity of both libraries is restored."""
     before = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
 
     with pytest.raises(KeyError), silence_libraries():

@@ -1,4 +1,4 @@
-"""What a run of the original tells of every layer, held against readings of the equations."""
+"""Estimates of layer effects, compared with their equations."""
 
 from dataclasses import replace
 
@@ -22,9 +22,7 @@ def followed(request):
 
 
 def test_following_changes_nothing(followed):
-    """
-    The pictures are those that are made without a look at their way.
-    """
+    """Recording a trajectory does not change the pictures."""
     pipeline, (path, images) = followed
 
     assert torch.equal(images, sample_batch(pipeline, RUNS, steps=3, guidance=3.0))
@@ -33,9 +31,7 @@ def test_following_changes_nothing(followed):
 
 
 def test_a_replay_is_the_conditional_half(followed):
-    """
-    Steps are kept without the half that guidance adds, and answer as in the pipeline.
-    """
+    """A replayed step gives the prediction of the conditional half."""
     pipeline, (path, _) = followed
     unguided, _ = record_trajectory(pipeline, RUNS, steps=3, guidance=1.0)
 
@@ -46,9 +42,7 @@ def test_a_replay_is_the_conditional_half(followed):
 
 
 def test_shares_are_means_of_sizes(followed):
-    """
-    A layer that pulls one way in one step and the other way in the next is not small.
-    """
+    """The share of a layer is the mean of its absolute values over the steps."""
     pipeline, (path, _) = followed
     every = [
         attribution_shares(pipeline, replace(path, steps=[step]), TARGETS, 1) for step in path.steps
@@ -60,10 +54,7 @@ def test_shares_are_means_of_sizes(followed):
 
 
 def test_shares_are_the_first_order_of_the_swap(followed):
-    """
-    A share is as large as the derivative of the answer, as a layer moves to what it would say of
-    the target.
-    """
+    """A share equals the derivative of the prediction towards the swapped layer output."""
     pipeline, (path, _) = followed
     unet, layers = pipeline.pipe.unet, pipeline.spec.layers
     given = pipeline.prompt_encoder.encode_batch(
@@ -92,9 +83,7 @@ def test_shares_are_the_first_order_of_the_swap(followed):
 
 
 def test_a_contribution_is_what_the_papers_equation_says():
-    """
-    |W_o (A[:, tok] V[tok])| from attention probabilities written out, its bias left out.
-    """
+    """Contributions equal |W_o (A[:, tok] V[tok])|, without the bias of W_o."""
     pipeline = running("tiny")
     path, _ = record_trajectory(pipeline, RUNS, steps=2, guidance=1.0)
     tokens = torch.zeros(2, 77)
@@ -108,9 +97,7 @@ def test_a_contribution_is_what_the_papers_equation_says():
 
 
 def test_all_tokens_together_are_the_whole_output(followed):
-    """
-    Every layer has a contribution, and that of no token is nothing.
-    """
+    """All tokens contribute to every layer, and an empty mask contributes nothing."""
     pipeline, (path, _) = followed
     n_tokens = pipeline.prompt_encoder.encode("").states.shape[0]
 

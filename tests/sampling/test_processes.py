@@ -1,4 +1,4 @@
-"""How processes share a list of runs, without any other process."""
+"""The division of runs among processes."""
 
 import pytest
 
@@ -14,9 +14,7 @@ def shares(n_items, size, most):
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 @pytest.mark.parametrize("most", [1, 4, 64])
 def test_every_run_is_somebodys_and_nobody_has_more_than_a_batch_more(n_items, size, most):
-    """
-    The shares together are the list, each run once, in batches of `most` at most.
-    """
+    """The shares together are the list, each run once, in batches of `most` at most."""
     found = shares(n_items, size, most)
     batches = [batch for mine in found for batch in mine]
 
@@ -37,9 +35,7 @@ def test_batches_are_those_of_one_process(n_items, size):
 
 
 def test_alone_nothing_is_exchanged():
-    """
-    Without a launcher nobody is asked, told or waited for.
-    """
+    """A single process exchanges nothing and never waits."""
     alone = Team()
 
     assert alone.gather(3) == [3]

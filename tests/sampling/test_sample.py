@@ -1,4 +1,4 @@
-"""Runs to pictures, on the model that ships: batches, seeds, progress, memory."""
+"""Generation of pictures with the shipped model: batches, seeds, progress and memory."""
 
 import io
 
@@ -22,14 +22,12 @@ SETTINGS = {"steps": 2, "guidance": 4.0}
 
 
 def one(pipeline, run, **settings):
-    """Return the picture of a run that is alone in its batch."""
+    """Return the picture of a run in a batch of its own."""
     return sample_batch(pipeline, [run], **{**SETTINGS, **settings})[0]
 
 
 def test_swapping_some_layers_is_neither(pipeline):
-    """
-    A window in between changes the picture, and not into the target prompt's.
-    """
+    """A window of swapped layers gives neither the source nor the target picture."""
     swapped = one(pipeline, Run(SOURCE, 0, SwapPrompt(tuple(range(4, 12)), TARGET)))
 
     assert not torch.equal(swapped, one(pipeline, Run(SOURCE, 0)))
@@ -37,9 +35,7 @@ def test_swapping_some_layers_is_neither(pipeline):
 
 
 def test_a_picture_depends_on_its_seed_alone(pipeline):
-    """
-    Neither the runs before it nor the state of any random generator changes a picture.
-    """
+    """Other runs and global random state do not change a picture."""
     torch.manual_seed(1)
     first = one(pipeline, Run(SOURCE, seed=5))
     torch.manual_seed(2)
@@ -52,9 +48,7 @@ def test_a_picture_depends_on_its_seed_alone(pipeline):
 
 
 def test_runs_come_back_in_order(pipeline):
-    """
-    Batches of any size give the same pictures in the order of the runs.
-    """
+    """Any batch size gives the same pictures in the order of the runs."""
     runs = [Run(SOURCE, seed) for seed in range(3)]
 
     by_two = list(sample(pipeline, runs, batch_size=2, **SETTINGS))
@@ -65,9 +59,7 @@ def test_runs_come_back_in_order(pipeline):
 
 
 def test_every_step_of_every_run_is_told(pipeline):
-    """
-    The ticks add up to runs times steps, so that progress ends at its total.
-    """
+    """The ticks add up to the number of runs times the number of steps."""
     ticks = []
 
     list(sample(pipeline, [Run(SOURCE, 0)] * 3, batch_size=2, tick=ticks.append, **SETTINGS))
@@ -87,9 +79,7 @@ def test_every_step_of_every_run_is_told(pipeline):
     ids=str,
 )
 def test_memory_that_runs_out_is_one_sentence(pipeline, error):
-    """
-    Whatever device says so, the error names the batch and the way out; any other is left as it is.
-    """
+    """Every allocator's error becomes one error with the batch size and a way out."""
 
     def fail(n):
         raise error
@@ -103,9 +93,7 @@ def test_memory_that_runs_out_is_one_sentence(pipeline, error):
 
 
 def test_a_batch_that_does_not_fit_is_halved(pipeline):
-    """
-    Pictures go on in smaller batches, in order and the same; a single one that fails is an error.
-    """
+    """A batch that does not fit is halved, and the pictures stay the same."""
     runs, most = [Run(SOURCE, seed) for seed in range(5)], 2
     sizes = []
 
@@ -125,9 +113,7 @@ def test_a_batch_that_does_not_fit_is_halved(pipeline):
 
 
 def test_another_error_is_no_lack_of_memory(pipeline):
-    """
-    What goes wrong for another reason is not explained away.
-    """
+    """Other errors are not reported as a lack of memory."""
 
     def fail(n):
         raise RuntimeError("sizes do not match")
@@ -137,9 +123,7 @@ def test_another_error_is_no_lack_of_memory(pipeline):
 
 
 def test_pictures_are_between_0_and_1(pipeline):
-    """
-    A picture is [3, h, w] of numbers from 0 to 1.
-    """
+    """A picture is [3, h, w] with values from 0 to 1."""
     picture = one(pipeline, Run(SOURCE, 0))
 
     assert picture.min() >= 0
@@ -147,17 +131,13 @@ def test_pictures_are_between_0_and_1(pipeline):
 
 
 def test_batches_fill_a_cpu(pipeline):
-    """
-    A batch is 64 pictures of 16 x 16 latent pixels, or what the user says.
-    """
+    """On a CPU, `auto` is 64 pictures of 16 x 16 latent pixels."""
     assert choose_batch_size("auto", pipeline) == 64
     assert choose_batch_size(7, pipeline) == 7
 
 
 def test_png_keeps_every_pixel():
-    """
-    A picture of whole colour values survives as it is.
-    """
+    """A PNG preserves 8-bit pixel values exactly."""
     pixels = torch.arange(48).reshape(3, 4, 4) * 5
 
     png = to_png(pixels / 255)

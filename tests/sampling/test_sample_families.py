@@ -1,4 +1,4 @@
-"""The laws of LocoGen's intervention, on a small model of every family that diffusers runs."""
+"""The laws of LocoGen's intervention, on a small model of every family."""
 
 import pytest
 import torch
@@ -36,12 +36,12 @@ def every_layer(pipeline):
 
 
 def one(pipeline, run, **settings):
-    """Return the picture of a run that is alone in its batch."""
+    """Return the picture of a run in a batch of its own."""
     return sample_batch(pipeline, [run], **{**SETTINGS, **settings})[0]
 
 
 def draw(pipeline, prompt=None, **given):
-    """Return the picture that diffusers draws from a prompt, or from what is given in its place."""
+    """Return the picture of each prompt, after two guided steps from seed 0."""
     if pipeline.spec.family.name == "if":
         given["clean_caption"] = False  # else the words depend on which packages are installed
     with errors_only():
@@ -58,9 +58,7 @@ def draw(pipeline, prompt=None, **given):
 
 @pytest.mark.parametrize("guidance", [4.0, 1.0])
 def test_swapping_all_that_is_read_is_the_target_prompt(pipeline, guidance):
-    """
-    With every layer and the pooled prompt swapped, the picture is the target prompt's, bit for bit.
-    """
+    """Swapping every layer and the pooled prompt gives the target picture, bit for bit."""
     swapped = one(pipeline, swapping(every_layer(pipeline), pooled=True), guidance=guidance)
 
     assert torch.equal(swapped, one(pipeline, Run(TARGET, 0), guidance=guidance))
@@ -69,17 +67,13 @@ def test_swapping_all_that_is_read_is_the_target_prompt(pipeline, guidance):
 
 @pytest.mark.parametrize("pooled", [False, True])
 def test_swapping_no_layer_is_the_source_prompt(pipeline, pooled):
-    """
-    With no layer swapped the picture is the source prompt's, bit for bit, the pooled prompt too.
-    """
+    """Swapping no layer gives the source picture, bit for bit."""
     assert torch.equal(one(pipeline, swapping((), pooled=pooled)), one(pipeline, Run(SOURCE, 0)))
 
 
 @pooling_only
 def test_keys_and_values_alone_leave_the_pooled_prompt(pipeline):
-    """
-    All layers swapped and no more is the target prompt with the source prompt's pooled embedding.
-    """
+    """Swapping only the layers keeps the pooled embedding of the source prompt."""
     swapped = one(pipeline, swapping(every_layer(pipeline)))
 
     assert torch.equal(swapped, draw_pooled_apart(pipeline, TARGET, SOURCE))
@@ -88,7 +82,7 @@ def test_keys_and_values_alone_leave_the_pooled_prompt(pipeline):
 
 
 def draw_pooled_apart(pipeline, prompt, pooled):
-    """Return the picture of a prompt where another one is pooled, made without loco's hooks."""
+    """Return the picture of a prompt with the pooled embedding of another, without loco's hooks."""
     reader = pipeline.prompt_encoder
     if pipeline.spec.family.name == "sdxl":
         nothing = reader.encode_negative()
@@ -106,9 +100,7 @@ def draw_pooled_apart(pipeline, prompt, pooled):
 
 @pooling_only
 def test_the_pooled_prompt_goes_with_every_window(pipeline):
-    """
-    A window that is swapped with the pooled prompt differs from the window alone.
-    """
+    """Swapping the pooled prompt changes the picture of a window."""
     n = pipeline.spec.n_layers // 2
 
     assert not torch.equal(
@@ -117,9 +109,7 @@ def test_the_pooled_prompt_goes_with_every_window(pipeline):
 
 
 def test_a_batch_of_windows_equals_them_one_by_one(pipeline):
-    """
-    Windows, prompts and seeds that ride together give what each gives alone, within 1e-4.
-    """
+    """A batch of windows, prompts and seeds gives each run's own picture within 1e-4."""
     n = pipeline.spec.n_layers
     runs = [
         swapping(range(n)),
@@ -136,16 +126,12 @@ def test_a_batch_of_windows_equals_them_one_by_one(pipeline):
 
 
 def test_a_picture_is_the_one_that_diffusers_draws(pipeline):
-    """
-    Prompt, negative prompt and noise are those of the pipeline's own call, bit for bit.
-    """
+    """A picture equals that of the pipeline's own call, bit for bit."""
     assert torch.equal(one(pipeline, Run(SOURCE, 0)), draw(pipeline, SOURCE))
 
 
 def test_turbo_takes_one_step_without_guidance():
-    """
-    SDXL's Turbo asks its UNet once, reads no empty prompt, and the laws hold for it.
-    """
+    """SDXL Turbo calls its UNet once, encodes no empty prompt, and obeys the swap laws."""
     spec, sdxl = registry.get("sdxl-turbo"), running("sdxl")
     with errors_only():
         sampler = EulerAncestralDiscreteScheduler.from_pretrained(
@@ -167,9 +153,7 @@ def test_turbo_takes_one_step_without_guidance():
 
 
 def test_half_precision_is_silent(capfd):
-    """
-    In float16, the default of a card, SDXL's VAE is widened for each picture, and nobody says so.
-    """
+    """SDXL in float16 upcasts its VAE without a warning."""
     half = load_model(located("sdxl"), RunOptions(device="cpu", dtype="float16"))
 
     target = one(half, Run(TARGET, 0))
@@ -181,9 +165,7 @@ def test_half_precision_is_silent(capfd):
 
 
 def test_pictures_and_edits_read_the_same_embeddings(pipeline, request):
-    """
-    What an edit solves for is what the pipeline gives its UNet, within rounding.
-    """
+    """Edits and pictures use equal embeddings, up to rounding."""
     name = request.node.callspec.params["pipeline"]
 
     (encoded,) = encoder_of(located(name)).encode([SOURCE])
@@ -194,9 +176,7 @@ def test_pictures_and_edits_read_the_same_embeddings(pipeline, request):
 
 
 def test_the_layers_are_those_that_the_pipeline_runs(pipeline):
-    """
-    In a picture's making, the maps that read the text are the spec's projections, in their order.
-    """
+    """In a pipeline run, the maps that read the text are the spec's projections in order."""
     unet, n_tokens = pipeline.pipe.unet, len(pipeline.prompt_encoder.encode("").states)
     read = []
     handles = [
@@ -219,9 +199,7 @@ def test_the_layers_are_those_that_the_pipeline_runs(pipeline):
 
 
 def test_only_the_conditional_half_is_swapped(pipeline):
-    """
-    A swapped layer reads what guidance leads away from on one half, and the target on the other.
-    """
+    """A swapped layer reads the negative prompt on one half and the target on the other."""
     layer, reader = pipeline.spec.layers[8], pipeline.prompt_encoder
     attention = pipeline.pipe.unet.get_submodule(layer.module_path)
     seen = []
@@ -240,9 +218,7 @@ def test_only_the_conditional_half_is_swapped(pipeline):
 
 
 def test_no_hook_is_left_by_a_run_that_breaks(pipeline):
-    """
-    An interrupt in the middle of sampling leaves the UNet without hooks.
-    """
+    """An interrupted run leaves no hooks on the UNet."""
 
     def interrupt(n):
         raise KeyboardInterrupt

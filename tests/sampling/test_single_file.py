@@ -1,4 +1,4 @@
-"""Single files, loaded with a configuration that has neither weights nor vocabulary."""
+"""Single files, loaded with a configuration without weights and vocabulary."""
 
 import json
 
@@ -19,7 +19,7 @@ RUNS = [Run("a House in the style of van gogh", seed=1)]
 
 
 def config_of(name, folder):
-    """Write the configuration of a small model as the package has that of a large one."""
+    """Write the configuration of a small model in the form of a packaged one."""
     for path, config in small_model(name).configs.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(json.dumps(config), encoding="utf-8")
@@ -27,7 +27,7 @@ def config_of(name, folder):
 
 
 def load(path, config):
-    """Return the pipeline of a file and a configuration that no known model has."""
+    """Return the pipeline of a file with the configuration of an unknown model."""
     found = locate(str(path))
 
     def tensors(component):
@@ -48,9 +48,7 @@ def load(path, config):
     ("name", "spelled"), [("sd15", as_novelai), ("sd21", dict), ("sdxl", dict)]
 )
 def test_a_single_file_draws_what_its_folder_draws(name, spelled, tmp_path):
-    """
-    Under the original names, NovelAI's among them, the same weights give the same picture.
-    """
+    """Under original and NovelAI names, equal weights draw equal pictures."""
     tensors = spelled(original_tensors(small_model(name)))
     file = write_file(tmp_path / "one.safetensors", tensors, torch.float32)
 
@@ -62,9 +60,7 @@ def test_a_single_file_draws_what_its_folder_draws(name, spelled, tmp_path):
 
 
 def test_an_encoder_that_is_cut_short_is_refused(tmp_path):
-    """
-    A file that lacks a tensor of its text encoder is refused, where one would be made up.
-    """
+    """A file that lacks a tensor of its text encoder is refused."""
     tensors = original_tensors(small_model("sd15"))
     del tensors["cond_stage_model.transformer.text_model.encoder.layers.3.mlp.fc1.weight"]
     file = write_file(tmp_path / "one.safetensors", tensors, torch.float32)

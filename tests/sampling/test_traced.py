@@ -1,4 +1,4 @@
-"""Traced runs: noise on the subject, and states of the clean run in corrupted ones."""
+"""Traced runs: noise on the subject, and restored states of the clean run."""
 
 from dataclasses import replace
 
@@ -34,9 +34,7 @@ def hooks_of(pipeline):
 
 
 def test_no_noise_changes_nothing(pipeline):
-    """
-    At level 0 the corrupted picture is the clean one, bit for bit.
-    """
+    """Noise of level 0 gives the clean picture, bit for bit."""
     silent = replace(CLEAN, corrupt=Corrupt(SUBJECT, level=0.0, seed=3))
 
     clean, corrupted = sample(pipeline, CLEAN, silent)
@@ -45,9 +43,7 @@ def test_no_noise_changes_nothing(pipeline):
 
 
 def test_noise_reaches_the_subject_and_what_follows(pipeline):
-    """
-    Noise is the seed's, grows with its level, and leaves what a causal encoder reads before alone.
-    """
+    """Noise depends on the seed, grows with its level, and affects no earlier token."""
     more = replace(NOISY, corrupt=Corrupt(SUBJECT, level=20.0, seed=3))
     other = replace(NOISY, corrupt=Corrupt(SUBJECT, level=10.0, seed=4))
 
@@ -61,9 +57,7 @@ def test_noise_reaches_the_subject_and_what_follows(pipeline):
 
 
 def test_the_last_block_restored_whole_is_the_clean_run(pipeline):
-    """
-    With every position of the last block restored nothing of the noise gets out.
-    """
+    """Restoring all positions of the last block removes the effect of the noise."""
     clean, restored, half = states(
         pipeline,
         restoring(f"{BLOCKS}.3"),
@@ -76,9 +70,7 @@ def test_the_last_block_restored_whole_is_the_clean_run(pipeline):
 
 
 def test_one_restored_state_is_between(pipeline):
-    """
-    A single state brings the states behind it nearer to the clean ones, and no state before it.
-    """
+    """Restoring one state moves later states towards the clean ones, and no earlier state."""
     place = restoring(f"{BLOCKS}.0.self_attn", positions=(8,))
 
     clean, noisy, restored = states(pipeline, NOISY, place)
@@ -100,9 +92,7 @@ def test_the_unet_s_last_output_restored_is_the_clean_run(pipeline):
 
 
 def test_restoring_nothing_is_the_corrupted_run(pipeline):
-    """
-    A state of tokens before the subject is the same in both runs, and so is the picture.
-    """
+    """Restoring a state before the subject does not change the corrupted picture."""
     before = restoring(f"{BLOCKS}.1.mlp", positions=(0, 1, 2))
 
     noisy, restored = sample(pipeline, NOISY, before)
@@ -111,9 +101,7 @@ def test_restoring_nothing_is_the_corrupted_run(pipeline):
 
 
 def test_a_batch_equals_one_by_one(pipeline):
-    """
-    What shares a batch changes no picture, in the encoder and in the UNet.
-    """
+    """Runs in one batch give the same pictures as single runs."""
     runs = (
         CLEAN,
         NOISY,
@@ -130,9 +118,7 @@ def test_a_batch_equals_one_by_one(pipeline):
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_only_the_conditional_half_is_restored(pipeline, guidance):
-    """
-    What the UNet answers to the empty prompt, and to runs that restore nothing, stays bit for bit.
-    """
+    """Restoring changes neither the unconditional half nor other runs."""
     answers = []
     for paths in ((), ("mid_block.attentions.0.transformer_blocks.0.attn2",)):
         third = restoring(*paths, component="unet") if paths else replace(NOISY, restore=(NOTHING,))
@@ -148,9 +134,7 @@ def test_only_the_conditional_half_is_restored(pipeline, guidance):
 
 
 def test_hooks_are_gone(pipeline):
-    """
-    Neither a run nor one that breaks leaves a hook on encoder or UNet.
-    """
+    """Neither a finished nor a failed run leaves a hook behind."""
     sample(pipeline, restoring("mid_block.resnets.0", component="unet"), NOISY)
     with pytest.raises(AttributeError):
         sample(pipeline, restoring("mid_block.nothing", component="unet"))

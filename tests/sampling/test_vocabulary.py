@@ -1,4 +1,4 @@
-"""Pipelines' tokenizers that are not made by transformers alone."""
+"""Tokenizers that transformers cannot build alone."""
 
 import json
 import struct
@@ -15,7 +15,7 @@ from tests.pipelines import CPU, running
 
 
 def as_pieces(tokenizer):
-    """Return a tokenizer's vocabulary as a sentencepiece model: each piece, its score, its type."""
+    """Return a vocabulary as a sentencepiece model: pieces with scores and types."""
     entries = b""
     for piece, score in tokenizer["model"]["vocab"]:
         kind = {"<pad>": 3, "</s>": 3, "<unk>": 2}.get(piece, 1)
@@ -26,9 +26,7 @@ def as_pieces(tokenizer):
 
 
 def test_deepfloyd_needs_no_library_for_its_pieces(tmp_path):
-    """
-    As it is published, with a sentencepiece model alone, DeepFloyd draws the same picture.
-    """
+    """With only a sentencepiece model, DeepFloyd draws the same picture."""
     folder = write_folder(tmp_path / "if", small_model("deepfloyd"), torch.float32)
     whole = folder / "tokenizer" / "tokenizer.json"
     pieces = as_pieces(json.loads(whole.read_text("utf-8")))

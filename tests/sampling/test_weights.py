@@ -1,4 +1,4 @@
-"""Other weights for a while."""
+"""Temporary weights of a module."""
 
 import pytest
 import torch
@@ -14,9 +14,7 @@ def module():
 
 
 def test_weights_are_replaced_and_put_back(module):
-    """
-    Inside the named parameters have the given values, after it their own, bit for bit.
-    """
+    """Parameters have the given values inside the block and their own values after it."""
     before = {name: value.clone() for name, value in module.state_dict().items()}
 
     with replace_weights(module, {"0.weight": torch.ones(2, 3, dtype=torch.float16)}):
@@ -28,9 +26,7 @@ def test_weights_are_replaced_and_put_back(module):
 
 
 def test_weights_are_put_back_after_an_exception(module):
-    """
-    A block that breaks leaves the module as it was.
-    """
+    """An exception inside the block restores the weights."""
     before = module[0].weight.clone()
 
     with pytest.raises(KeyboardInterrupt), replace_weights(module, {"0.weight": torch.ones(2, 3)}):
@@ -40,9 +36,7 @@ def test_weights_are_put_back_after_an_exception(module):
 
 
 def test_a_wrong_shape_changes_nothing(module):
-    """
-    Where one value does not fit, those before it are put back.
-    """
+    """A value of the wrong shape raises an error, and all weights are restored."""
     before = module[0].weight.clone()
     weights = {"0.weight": torch.ones(2, 3), "1.weight": torch.ones(5, 5)}
 
