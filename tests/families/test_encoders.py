@@ -9,9 +9,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
-from typer.testing import CliRunner
 
-from loco_cli.cli.app import app
 from tests.checkpoints import tree_bytes
 from tests.families.in_memory import PROMPT, RIDGE, SUBJECT, TEMPLATES, TO, published_form
 from tests.families.layouts import F16, F32, Layout, in_file, in_folder, write_folder
@@ -55,12 +53,8 @@ class Cell:
         return load_file(path, self.model, self.companion)
 
 
-def loco(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
 @pytest.fixture(scope="module", params=CELLS, ids="-".join)
-def cell(request, tmp_path_factory):
+def cell(request, tmp_path_factory, loco):
     (layout, names), model = CELLS[request.param], small_model(request.param[0])
     root = tmp_path_factory.mktemp("cell")
     companion = write_folder(root / "companion", model, F16)
@@ -76,7 +70,7 @@ def cell(request, tmp_path_factory):
     shutil.rmtree(root)
 
 
-def test_it_verifies_and_the_diff_is_the_plan(cell):
+def test_it_verifies_and_the_diff_is_the_plan(cell, loco):
     """`verify` passes, and `diff` lists exactly the planned tensors."""
     verified = loco("verify", cell.output)
     compared = loco("diff", cell.base, cell.output, "--json")
@@ -90,7 +84,7 @@ def test_it_verifies_and_the_diff_is_the_plan(cell):
     assert found["manifest"]["matches"] is True
 
 
-def test_undoing_gives_the_base(cell, tmp_path):
+def test_undoing_gives_the_base(cell, tmp_path, loco):
     """`undo` restores every file of the base, byte for byte."""
     destination = tmp_path / f"base{cell.base.suffix}"
 
@@ -124,7 +118,7 @@ def test_it_draws_what_the_edit_in_memory_draws(cell):
 
 @pytest.mark.filterwarnings("ignore:.*")  # diffusers and peft say what they do not need
 @pytest.mark.parametrize("name", ["sd15", "sd21", "sdxl"])
-def test_as_a_lora_it_is_the_same_edit(name, tmp_path):
+def test_as_a_lora_it_is_the_same_edit(name, tmp_path, loco):
     """
     Base and LoRA, loaded by diffusers, are the edited checkpoint to the rounding of its float16.
 

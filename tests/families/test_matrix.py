@@ -18,9 +18,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
-from typer.testing import CliRunner
 
-from loco_cli.cli.app import app
 from loco_cli.families import registry
 from loco_cli.families.spec import CrossAttention
 from tests.checkpoints import tree_bytes
@@ -126,10 +124,6 @@ def edited_layers(model: SmallModel) -> tuple[CrossAttention, ...]:
     return registry.family(model.family).layers(widths)[slice(*LAYERS[model.family])]
 
 
-def loco(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
 @pytest.fixture(scope="module")
 def companions(tmp_path_factory):
     """A complete float16 folder of each small model, written once."""
@@ -138,7 +132,7 @@ def companions(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", params=CELLS, ids="-".join)
-def cell(request, tmp_path_factory, companions):
+def cell(request, tmp_path_factory, companions, loco):
     name, label = request.param
     model, layout, companion = small_model(name), LAYOUTS[name][label], companions(name)
     root = tmp_path_factory.mktemp("cell")
@@ -175,7 +169,7 @@ def test_exactly_the_planned_tensors_change(cell):
     assert all(after[path] == content for path, content in before.items() if path not in weights)
 
 
-def test_it_verifies_and_the_diff_is_the_plan(cell):
+def test_it_verifies_and_the_diff_is_the_plan(cell, loco):
     """`verify` passes, and `diff` lists exactly the planned tensors."""
     verified = loco("verify", cell.output)
     compared = loco("diff", cell.base, cell.output, "--json")
@@ -195,7 +189,7 @@ def test_it_verifies_and_the_diff_is_the_plan(cell):
     assert set(counts.values()) == {0}
 
 
-def test_undoing_gives_the_base(cell, tmp_path):
+def test_undoing_gives_the_base(cell, tmp_path, loco):
     """`undo` restores every file of the base, byte for byte."""
     destination = tmp_path / f"base{cell.base.suffix}"
 

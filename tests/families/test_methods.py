@@ -3,11 +3,9 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
 from loco_cli.checkpoint.layout import open_checkpoint
 from loco_cli.checkpoint.reader import read_tensor
-from loco_cli.cli.app import app
 from tests.checkpoints import tree_bytes
 from tests.families.layouts import F16, F32, write_folder
 from tests.families.small import small_model
@@ -17,11 +15,7 @@ LAYERS = {"sd15": (8, 9), "sd21": (8, 9), "sdxl": (30, 45), "deepfloyd": (8, 9)}
 EDITS = [{"kind": "style", "subject": "van gogh", "to": "painting"}]
 
 
-def loco(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def edited(name, tmp_path, dtypes, **recipe):
+def edited(loco, name, tmp_path, dtypes, **recipe):
     """Edit, verify, compare and undo; return base, output and manifest."""
     base = write_folder(tmp_path / "base", small_model(name), *dtypes)
     (tmp_path / "recipe.yaml").write_text(json.dumps({"loco": 1, "edits": EDITS, **recipe}))
@@ -44,12 +38,12 @@ def edited(name, tmp_path, dtypes, **recipe):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_neurons_of_every_family(name, tmp_path):
+def test_neurons_of_every_family(name, tmp_path, loco):
     """The same N rows of each projection change in every copy, and `undo` restores them."""
     dtypes = (F32, F16) if name == "sd15" else (F16,)
     settings = {"method": "neurons", "neurons": N}
     preserved = ["monet", "a photo of a cat"]
-    base, output, manifest = edited(name, tmp_path, dtypes, preserve=preserved, edit=settings)
+    base, output, manifest = edited(loco, name, tmp_path, dtypes, preserve=preserved, edit=settings)
 
     (edit,) = manifest["edits"]
     assert (edit["method"], edit["neurons"]) == ("neurons", N)
@@ -71,16 +65,16 @@ NULL_SPACE = {"preserve": ["a cat"], "edit": {"preserve_form": "null-space"}}
 
 
 @pytest.mark.parametrize("name", ["sd21", "sdxl"])
-def test_a_null_space_is_kept_to_the_rounding(name, tmp_path):
+def test_a_null_space_is_kept_to_the_rounding(name, tmp_path, loco):
     """Preserved prompts keep their answers up to rounding, and other prompts are edited."""
-    _, _, manifest = edited(name, tmp_path, (F32,), **NULL_SPACE)
+    _, _, manifest = edited(loco, name, tmp_path, (F32,), **NULL_SPACE)
 
     assert manifest["drift"]["preserved"] < 1e-5 < manifest["drift"]["unrelated"]
     assert manifest["edits"][0]["residual"] < 0.9
 
 
 @pytest.mark.parametrize("name", ["sd15", "deepfloyd"])
-def test_a_null_space_needs_directions(name, tmp_path):
+def test_a_null_space_needs_directions(name, tmp_path, loco):
     """If preserved prompts span all 64 directions, the edit is refused and writes nothing."""
     base, recipe = write_folder(tmp_path / "base", small_model(name), F16), tmp_path / "one.yaml"
     recipe.write_text(json.dumps({"loco": 1, "edits": EDITS, **NULL_SPACE}))
@@ -88,5 +82,5 @@ def test_a_null_space_needs_directions(name, tmp_path):
     done = loco("edit", recipe, "--model", base, "--layers", "8", "--output", tmp_path / "out")
 
     assert done.exit_code == 1
-    assert "span all 64 directions, so nothing can move" in done.stderr
+    assert "64 directions" in done.stderr
     assert not (tmp_path / "out").exists()

@@ -102,31 +102,26 @@ def test_adds_the_prefix_that_novelai_left_out():
     assert (place.component, place.name) == ("text_encoder", f"text_model.{name}")
 
 
-@pytest.mark.parametrize(
-    ("component", "name", "expected"),
-    [
-        ("unet", "conv_in.weight", ("conv_in", "IN00")),
-        ("unet", "down_blocks.1.attentions.0.norm.bias", ("down_blocks.1.attentions.0", "IN04")),
-        (
-            "unet",
-            "down_blocks.0.downsamplers.0.conv.bias",
-            ("down_blocks.0.downsamplers.0", "IN03"),
-        ),
-        ("unet", "mid_block.attentions.0.norm.bias", ("mid_block.attentions.0", "M00")),
-        ("unet", "up_blocks.3.attentions.2.norm.bias", ("up_blocks.3.attentions.2", "OUT11")),
-        ("unet", "up_blocks.1.upsamplers.0.conv.bias", ("up_blocks.1.upsamplers.0", "OUT05")),
-        ("unet", "time_embedding.linear_1.bias", ("time_embedding", None)),
-        ("vae", "decoder.up_blocks.0.resnets.1.norm1.bias", ("decoder.up_blocks.0", None)),
-        (
-            "text_encoder",
-            "text_model.encoder.layers.7.mlp.fc1.bias",
-            ("text_model.encoder.layers.7", None),
-        ),
-    ],
-)
-def test_labels_blocks_as_people_know_them(component, name, expected):
+def test_labels_blocks_of_a_unet():
     """A UNet block has its diffusers name and its IN, M or OUT label."""
-    assert registry.family("sd1").block_of(component, name) == expected
+    decoder, encoder = "decoder.up_blocks.0", "text_model.encoder.layers.7"
+    blocks = {
+        ("unet", "conv_in.weight"): ("conv_in", "IN00"),
+        ("unet", "time_embedding.linear_1.bias"): ("time_embedding", None),
+        ("vae", f"{decoder}.resnets.1.norm1.bias"): (decoder, None),
+        ("text_encoder", f"{encoder}.mlp.fc1.bias"): (encoder, None),
+    }
+    labels = {
+        "down_blocks.1.attentions.0": "IN04",
+        "down_blocks.0.downsamplers.0": "IN03",
+        "mid_block.attentions.0": "M00",
+        "up_blocks.3.attentions.2": "OUT11",
+        "up_blocks.1.upsamplers.0": "OUT05",
+    }
+    blocks |= {("unet", f"{block}.conv.bias"): (block, label) for block, label in labels.items()}
+
+    family = registry.family("sd1")
+    assert {key: family.block_of(*key) for key in blocks} == blocks
 
 
 def test_blocks_of_deepfloyd_have_no_label():

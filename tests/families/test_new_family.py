@@ -122,11 +122,11 @@ def test_it_is_known_by_its_tensors(striped, model, tmp_path):
         assert set(checkpoint.names("unet")) == set(model.tensors["unet"])
 
 
-def test_without_its_file_it_is_refused(model, tmp_path):
+def test_without_its_file_it_is_refused(model, tmp_path, golden):
     """Without the family's module, its checkpoints have an unknown architecture."""
     folder, _, _ = written(tmp_path, model)
 
-    with pytest.raises(CheckpointError, match="has an unknown architecture"):
+    with golden.raises(CheckpointError, "5 cross-attention layers"):
         open_checkpoint(folder)
 
 
@@ -211,14 +211,14 @@ def test_it_becomes_a_lora_in_its_own_names(model, tmp_path):
 
 
 @pytest.mark.usefixtures("striped")
-def test_keys_of_a_run_are_not_edited(model, tmp_path):
+def test_keys_of_a_run_are_not_edited(model, tmp_path, golden):
     """A layer whose keys depend on the picture has no closed-form edit."""
     folder, _, recipe = written(tmp_path, model)
     located = locate(str(folder))
     text = TextInput("picture", "text", order="text first", has_tuple_output=True)
     layers = tuple(replace(layer, text=text) for layer in located.spec.layers)
 
-    with pytest.raises(RequestError, match="exist only during a run"):
+    with golden.raises(RequestError):
         check_edit(
             replace(located, spec=replace(located.spec, layers=layers)),
             load_recipe(recipe.read_text(), "recipe.yaml"),

@@ -38,18 +38,18 @@ def test_a_device_that_is_not_here_is_refused():
     """A device that this machine lacks is refused."""
     absent = "cuda" if sys.platform == "darwin" else "mps"
 
-    with pytest.raises(RequestError, match=f"device `{absent}` is not available on this machine"):
+    with pytest.raises(RequestError, match=f"`{absent}`"):
         choose_device(absent)
     assert choose_device("cpu") == "cpu"
     assert choose_device("auto") in ("cpu", "cuda", "mps")
 
 
-def test_auto_is_float32_on_a_cpu():
+def test_auto_is_float32_on_a_cpu(golden):
     """The dtype `auto` is float32 on a CPU and float16 elsewhere."""
     assert _choose_dtype("auto", "cpu") == torch.float32
     assert _choose_dtype("auto", "cuda") == torch.float16
     assert _choose_dtype("bfloat16", "cpu") == torch.bfloat16
-    with pytest.raises(RequestError, match="unknown dtype `int4`"):
+    with golden.raises(RequestError, "`int4`"):
         _choose_dtype("int4", "cpu")
 
 
@@ -82,19 +82,19 @@ def test_a_single_file_makes_the_same_pictures(pipeline, tiny_file):
         ("text_encoder/model.safetensors", "text_model.final_layer_norm.bias"),
     ],
 )
-def test_a_missing_tensor_is_refused(copy, file, name):
+def test_a_missing_tensor_is_refused(copy, file, name, golden):
     """A checkpoint that lacks a tensor is refused, although diffusers would fill it in."""
     without(copy / file, name)
 
-    with pytest.raises(CheckpointError, match="lacks 1 tensors, including"):
+    with golden.raises(CheckpointError, name.removeprefix("text_model.")):
         load_model(locate(str(copy)), CPU)
 
 
-def test_a_part_that_is_missing_is_named(copy):
+def test_a_part_that_is_missing_is_named(copy, golden):
     """The error for a checkpoint without a VAE names the VAE."""
     shutil.rmtree(copy / "vae")
 
-    with pytest.raises(CheckpointError, match="has no vae, so it cannot generate images"):
+    with golden.raises(CheckpointError, "vae"):
         load_model(locate(str(copy)), CPU)
 
 
@@ -137,7 +137,7 @@ def test_shards_of_a_variant_are_loaded(tmp_path):
     assert all(torch.equal(state[name], value) for name, value in model.tensors["unet"].items())
 
 
-def test_a_model_that_draws_over_pictures_is_refused(copy):
+def test_a_model_that_draws_over_pictures_is_refused(copy, golden):
     """An inpainting UNet with nine input channels is refused."""
     config = json.loads((copy / "unet" / "config.json").read_text())
     (copy / "unet" / "config.json").write_text(json.dumps({**config, "in_channels": 9}))
@@ -147,7 +147,7 @@ def test_a_model_that_draws_over_pictures_is_refused(copy):
     wide = torch.cat([narrow, torch.zeros(len(narrow), 5, 3, 3, dtype=narrow.dtype)], dim=1)
     save_file({**tensors, "conv_in.weight": wide}, file, {"format": "pt"})
 
-    with pytest.raises(CheckpointError, match="its UNet reads 9 channels, not 4"):
+    with golden.raises(CheckpointError, "9 channels, not 4"):
         load_model(locate(str(copy)), CPU)
 
 

@@ -1,40 +1,36 @@
 """The division of runs among processes."""
 
-import pytest
+from itertools import product
 
 from loco_cli.errors import MachineError, RequestError
 from loco_cli.sampling.processes import Team
 
 
-def shares(n_items, size, most):
-    return [Team(rank, size).own_batches(range(n_items), most) for rank in range(size)]
+def batches_by_rank(n_items, size, batch_size):
+    return [Team(rank, size).own_batches(range(n_items), batch_size) for rank in range(size)]
 
 
-@pytest.mark.parametrize("n_items", [0, 1, 3, 7, 16, 100])
-@pytest.mark.parametrize("size", [1, 2, 3, 5])
-@pytest.mark.parametrize("most", [1, 4, 64])
-def test_every_run_is_somebodys_and_nobody_has_more_than_a_batch_more(n_items, size, most):
-    """The shares together are the list, each run once, in batches of `most` at most."""
-    found = shares(n_items, size, most)
-    batches = [batch for mine in found for batch in mine]
+def test_batches_partition_the_runs():
+    """Every run is in one batch, and no process has two batches more than another."""
+    for n_items, size, batch_size in product([0, 1, 3, 7, 16, 100], [1, 2, 3, 5], [1, 4, 64]):
+        by_rank = batches_by_rank(n_items, size, batch_size)
+        batches = [batch for own in by_rank for batch in own]
 
-    assert sorted(item for batch in batches for item in batch) == list(range(n_items))
-    assert all(0 < len(batch) <= most for batch in batches)
-    assert max(map(len, found)) - min(map(len, found)) <= 1
+        assert sorted(item for batch in batches for item in batch) == list(range(n_items))
+        assert all(0 < len(batch) <= batch_size for batch in batches)
+        assert max(map(len, by_rank)) - min(map(len, by_rank)) <= 1
 
 
-@pytest.mark.parametrize(("n_items", "size"), [(16, 2), (18, 2), (30, 4), (13, 3)])
-def test_batches_are_those_of_one_process(n_items, size):
-    """
-    Where there is a batch for everybody they are cut as one process cuts them: the same shapes.
-    """
-    (alone,) = shares(n_items, 1, 4)
-    together = [batch for mine in shares(n_items, size, 4) for batch in mine]
+def test_full_batches_do_not_depend_on_the_number_of_processes():
+    """If every process has a full batch, the batches are those of a single process."""
+    for n_items, size in [(16, 2), (18, 2), (30, 4), (13, 3)]:
+        (alone,) = batches_by_rank(n_items, 1, 4)
+        together = [batch for own in batches_by_rank(n_items, size, 4) for batch in own]
 
-    assert sorted(together, key=min) == list(alone)
+        assert sorted(together, key=min) == list(alone)
 
 
-def test_alone_nothing_is_exchanged():
+def test_alone_nothing_is_exchanged(golden):
     """A single process exchanges nothing and never waits."""
     alone = Team()
 
@@ -42,5 +38,5 @@ def test_alone_nothing_is_exchanged():
     alone.report_error(MachineError("the disk is full"))
     alone.leave()
     alone.require_single_process("an edit")
-    with pytest.raises(RequestError, match="an edit runs in one process, but 2 were launched"):
+    with golden.raises(RequestError, "an edit"):
         Team(0, 2).require_single_process("an edit")

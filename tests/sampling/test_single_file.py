@@ -59,11 +59,11 @@ def test_a_single_file_draws_what_its_folder_draws(name, spelled, tmp_path):
     assert torch.equal(picture, expected)
 
 
-def test_an_encoder_that_is_cut_short_is_refused(tmp_path):
+def test_an_encoder_that_is_cut_short_is_refused(tmp_path, golden):
     """A file that lacks a tensor of its text encoder is refused."""
     tensors = original_tensors(small_model("sd15"))
     del tensors["cond_stage_model.transformer.text_model.encoder.layers.3.mlp.fc1.weight"]
     file = write_file(tmp_path / "one.safetensors", tensors, torch.float32)
 
-    with pytest.raises(CheckpointError, match=r"lacks 1 tensors, including `text_encoder/"):
+    with golden.raises(CheckpointError, "`text_encoder/"):
         load(file, config_of("sd15", tmp_path / "config"))
