@@ -21,6 +21,7 @@ from loco_cli.tiny.world.captions import (
     with_article,
 )
 from loco_cli.tiny.world.objects import OBJECTS
+from loco_cli.tiny.world.pen import CANVAS, Pen
 from loco_cli.tiny.world.picture import Scene, draw
 from loco_cli.tiny.world.styles import STYLES
 
@@ -125,3 +126,17 @@ def test_only_the_decoder_learns(tmp_path):
     }
     assert changed == {"decoder", "post_quant_conv"}
     assert release._finest_vae(tmp_path) == tmp_path / "decoder"
+
+
+def test_a_pen_draws_upright():
+    """
+    Negative y is the upper half of the canvas, of the picture and of its mask.
+    """
+    pen = Pen((CANVAS / 2, CANVAS / 2), CANVAS / 4)
+
+    pen.box(-1, -1, 1, -0.5, (255, 0, 0))
+
+    for image in (pen.image, pen.mask):
+        drawn = np.asarray(image) > 0
+        assert drawn[: CANVAS // 2].any()
+        assert not drawn[CANVAS // 2 :].any()
