@@ -70,12 +70,12 @@ def render_card(
         f"This is {_plain(base)}, edited in closed form by loco {_plain(version)}, without "
         "training. Only the tensors in `loco-manifest.json` differ from the base; all others are "
         "identical, byte for byte.",
-        "## What was edited",
+        "## Edits",
         _edits_table(records),
-        "## Where",
+        "## Edited weights",
         _layers_table(spec, records),
         _USE,
-        "## What it cannot do",
+        "## Limits",
         "\n".join(f"- {limit}" for limit in limits),
     )
     return encodable("\n\n".join(parts) + "\n")

@@ -1,4 +1,4 @@
-"""The benchmark of checkpoints runs, and judges its figures as it says."""
+"""The checkpoint benchmark: its targets, and a run on a small model."""
 
 import json
 import subprocess
@@ -23,16 +23,16 @@ SECONDS = {
 
 
 def runs(**peaks):
-    """Return two runs of everything, the second slower by half."""
+    """Return two runs of every step, the second slower by half."""
     return {
         name: [Run(factor * seconds, peaks.get(name, 2**30)) for factor in (1.0, 1.5)]
         for name, seconds in SECONDS.items()
     }
 
 
-def test_medians_are_held_against_the_targets():
+def test_medians_are_compared_with_the_targets():
     """
-    Each target compares medians, or peaks, and a figure that falls short says so.
+    Each target compares medians or peaks, and the table marks a missed target.
     """
     found = {(one.name, one.of): one for one in figures(runs(edit=2**30, **{"usual way": 2**33}))}
 
@@ -51,9 +51,9 @@ def test_medians_are_held_against_the_targets():
 
 def test_runs_at_reduced_widths(tmp_path):
     """
-    Every command of the benchmark does its work on a small model, and leaves nothing behind.
+    Every step of the benchmark runs on a small model, and the work folder ends up empty.
 
-    It is the whole way of a full-size run, a dozen processes, and takes as long as they do.
+    The test starts a dozen processes, as a full-size run does.
     """
     work, output = tmp_path / "work", tmp_path / "figures.json"
     command = (sys.executable, "-m", "tests.benchmarks.checkpoints", "--small", "--repeat", "1")

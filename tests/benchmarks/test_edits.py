@@ -1,9 +1,7 @@
-"""What the measurements ask and how they count; the measurements themselves are run by hand."""
+"""The prompts and counts of the edit benchmark, which is run by hand."""
 
 import argparse
 from dataclasses import replace
-
-import pytest
 
 from loco_cli.evaluating.judge import EvaluationRun
 from loco_cli.evaluation import BeforeAfter, Evaluation, ForgetImages, JudgedImage, KeepImages
@@ -42,8 +40,8 @@ def outcome(subject="monet", **figures):
 
 def test_the_papers_form_is_exact():
     """
-    The paper's form is the last subject token, nothing preserved, ridge 0.01; keys set behind a
-    form's name win over it.
+    The paper's form edits the last subject token with ridge 0.01 and preserves nothing; keys after
+    the name of a form override it.
     """
     recipe = recipe_of(ENTRIES[0], "tiny", settings_of("paper"), 4)
     other = recipe_of(ENTRIES[0], "tiny", settings_of("paper edit.ridge=0.5x"), 4)
@@ -54,31 +52,29 @@ def test_the_papers_form_is_exact():
     assert other.edit.tokens == "last-subject"
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.subject)
-def test_what_chooses_is_not_what_judges(entry):
+def test_forms_are_chosen_on_separate_prompts_and_seeds():
     """
-    The prompts and seeds for choosing a form are none of those that localize, edit or evaluate.
+    The prompts and seeds that choose a form do not localize, edit or evaluate.
     """
-    recipe = recipe_of(entry, "tiny", (), 4)
-    judging = exam_of(TINY, recipe, is_choosing=False)
-    choosing = exam_of(TINY, recipe, is_choosing=True)
+    tables = (EDIT_TEMPLATES, FORGET_TEMPLATES, LOCALIZE_TEMPLATES)
 
-    used = {
-        template
-        for table in (EDIT_TEMPLATES, FORGET_TEMPLATES, LOCALIZE_TEMPLATES)
-        for template in table[entry.kind]
-    }
-    assert not used & set(CHOOSING[entry.kind])
-    prompts = {question.prompt for question in judging.questions}
-    assert not prompts & {question.prompt for question in choosing.questions}
-    assert not set(judging.seeds) & set(choosing.seeds)
-    labelled = {q.concept for q in judging.questions if q.labels}
-    assert labelled == {q.concept for q in choosing.questions}
+    for entry in ENTRIES:
+        recipe = recipe_of(entry, "tiny", (), 4)
+        judging = exam_of(TINY, recipe, is_choosing=False)
+        choosing = exam_of(TINY, recipe, is_choosing=True)
+
+        used = {template for table in tables for template in table[entry.kind]}
+        assert not used & set(CHOOSING[entry.kind])
+        prompts = {question.prompt for question in judging.questions}
+        assert not prompts & {question.prompt for question in choosing.questions}
+        assert not set(judging.seeds) & set(choosing.seeds)
+        labelled = {question.concept for question in judging.questions if question.labels}
+        assert labelled == {question.concept for question in choosing.questions}
 
 
-def test_the_shards_are_the_whole():
+def test_shards_partition_the_concepts():
     """
-    Every concept is measured by exactly one process.
+    Exactly one process measures each concept.
     """
     options = {"kind": None, "subject": None}
     parts = [
@@ -91,8 +87,8 @@ def test_the_shards_are_the_whole():
 
 def test_what_is_kept_is_split_by_the_preserve_set():
     """
-    A kept concept is inside the preserve set where one of its prompts speaks of it, in whole words;
-    pictures that the base gets wrong do not count.
+    A kept concept belongs to the preserve set if a preserved prompt contains its name in whole
+    words; pictures that the base draws wrongly do not count.
     """
     verdicts = {"monet": (True, True), "klimt": (True, False), "a cat": (False, False)}
     keep = [
@@ -112,7 +108,7 @@ def test_what_is_kept_is_split_by_the_preserve_set():
 
 def test_outcomes_are_read_as_they_were_written(tmp_path):
     """
-    A file of outcomes is added to line by line, and one that is not there holds none.
+    Outcomes are appended line by line, and a missing file contains none.
     """
     path = tmp_path / "new" / "edits.jsonl"
     both = [outcome(), outcome("klimt", became=None)]
@@ -123,9 +119,9 @@ def test_outcomes_are_read_as_they_were_written(tmp_path):
     assert read_outcomes([path, tmp_path / "none.jsonl"]) == both
 
 
-def test_the_summary_counts_what_is_enough():
+def test_an_unknown_figure_misses_its_target():
     """
-    A figure that is not known is left out of the mean, and is not enough.
+    The mean leaves out an unknown figure, and the count of successes excludes it.
     """
     rows = summary([outcome(), outcome("klimt", became=None), outcome("picasso", kept=0.9)])
 
@@ -135,16 +131,16 @@ def test_the_summary_counts_what_is_enough():
     )
 
 
-def test_windows_and_sets_stand_side_by_side():
+def test_windows_and_sets_are_compared_in_columns():
     """
-    A concept has a row, a choice of layers a column; what was not measured has a dash.
+    A concept is a row and a choice of layers a column; a missing measurement is a dash.
     """
     window = outcome(forgotten=0.25)
     chosen = replace(window, trial=replace(window.trial, where="set"), layers=(0, 3), effect=0.91)
 
-    said = beside([window, chosen, outcome(subject="klimt")])
+    text = beside([window, chosen, outcome(subject="klimt")])
 
-    assert "| kind | concept | key | set |" in said
+    assert "| kind | concept | key | set |" in text
     row = "| style | monet | 8, 9 (–): 0.25 / 1.00 / 1.00 | 0, 3 (0.91): 0.25 / 1.00 / 1.00 |"
-    assert row in said
-    assert "| style | klimt | 8, 9 (–): 1.00 / 1.00 / 1.00 | – |" in said
+    assert row in text
+    assert "| style | klimt | 8, 9 (–): 1.00 / 1.00 / 1.00 | – |" in text

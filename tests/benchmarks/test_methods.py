@@ -1,4 +1,4 @@
-"""How every way to edit is set up, asked and counted; the measurements are run by hand."""
+"""The setup, prompts and counts of the method benchmark, which is run by hand."""
 
 import pytest
 import torch
@@ -31,9 +31,9 @@ def row(method="UCE", forgotten=((True, False),), subjects=("monet",), kind="sty
 
 
 @pytest.mark.parametrize("formula", [published.LOCOEDIT, published.TIME, published.UCE])
-def test_a_published_form_has_no_gradient(formula):
+def test_a_published_form_minimizes_its_objective(formula):
     """
-    The new weight is where the derivative of the form's own objective is nothing:
+    At the new weight, the gradient of the form's objective is zero:
     edit |W'K - WT|^2 + keep |W'P - WP|^2 + ridge |W' - W|^2.
     """
     generator = torch.Generator().manual_seed(0)
@@ -57,7 +57,7 @@ def test_a_published_form_has_no_gradient(formula):
 @pytest.mark.parametrize(("tokens", "n_rows"), [("last", 1), ("all", 5)])
 def test_a_published_form_reads_its_tokens(tokens, n_rows):
     """
-    The last subject token answers to the target's last word; of all tokens each to its own.
+    The last subject token is paired with the target's last word, or every token with its own.
     """
     source, target = torch.arange(5.0)[:, None], 10 + torch.arange(5.0)[:, None]
     pair = AlignedPair(source, target, subject=(1, 2), source_end=3, target_end=2)
@@ -69,42 +69,41 @@ def test_a_published_form_reads_its_tokens(tokens, n_rows):
     assert targets[at, 0] == 11.0  # the word before the end
 
 
-def test_every_way_is_asked_alike():
+def test_every_method_has_the_same_prompts():
     """
-    All ways are asked the same of a concept: four wordings to forget, half of the others to keep.
+    Every method is judged on four wordings to forget and on half of the other concepts.
     """
     (group,) = groups_of(entries(subjects=["monet"]), 1)
 
-    asked = {
+    runs = {
         tuple(exam.runs for exam in exams_of(TINY, recipe_of(group, "tiny", one.settings), 4))
         for one in METHODS.values()
     }
 
-    ((forget, keep),) = asked
+    ((forget, keep),) = runs
     assert len(forget) == 4 * 4
     assert len({run.seed for run in keep}) == 1
     assert len({run.prompt for run in keep}) == len(keep) > 5
 
 
-@pytest.mark.parametrize("size", [1, 3, 5, 10, 26])
-def test_groups_mix_kinds_and_do_not_clash(size):
+def test_groups_mix_kinds_and_do_not_clash():
     """
-    No edit of a group takes away what another goes to, and none is in two groups.
+    No edit of a group removes the target of another, and no concept is in two groups.
     """
-    groups = groups_of(entries(), size)
-
-    subjects = [entry.subject for group in groups for entry in group]
-    assert len(subjects) == len(set(subjects))
-    for group in groups:
-        assert not {entry.subject for entry in group} & {entry.to for entry in group}
-        assert size in (1, 26) or len(group) == size
-        assert size == 1 or len({entry.kind for entry in group}) > 1
-        recipe_of(group, "tiny", ())
+    for size in (1, 3, 5, 10, 26):
+        groups = groups_of(entries(), size)
+        subjects = [entry.subject for group in groups for entry in group]
+        assert len(subjects) == len(set(subjects))
+        for group in groups:
+            assert not {entry.subject for entry in group} & {entry.to for entry in group}
+            assert size in (1, 26) or len(group) == size
+            assert size == 1 or len({entry.kind for entry in group}) > 1
+            recipe_of(group, "tiny", ())
 
 
 def test_rows_are_read_as_they_were_written(tmp_path):
     """
-    A file of rows is added to line by line, and one that is not there holds none.
+    Rows are appended line by line, and a missing file contains none.
     """
     path = tmp_path / "new" / "rows.jsonl"
     both = [row(), row("TIME")]
@@ -117,7 +116,7 @@ def test_rows_are_read_as_they_were_written(tmp_path):
 
 def test_a_table_counts_every_concept_alike():
     """
-    Figures are means over concepts, however many pictures each has, with Wilson's interval.
+    Figures are means over concepts with Wilson intervals, whatever their numbers of pictures.
     """
     rows = [row(forgotten=((True, True, True, True), (False,)), subjects=("monet", "a cat"))]
 

@@ -1,3 +1,5 @@
+"""Made-up pictures, localizations and evaluations for the pages."""
+
 import io
 from collections.abc import Callable
 
@@ -13,7 +15,7 @@ SEEDS = (1000, 1001)
 
 @pytest.fixture
 def png() -> Callable[..., bytes]:
-    """Make a PNG of one colour; every call another, so that no picture stands for two."""
+    """Make a PNG of a single colour, a new one for each call."""
     made = iter(range(256 * 256))
 
     def make(side: int = 4) -> bytes:
@@ -27,7 +29,7 @@ def png() -> Callable[..., bytes]:
 
 @pytest.fixture
 def swept(png: Callable[..., bytes]) -> Callable[..., LocalizationRun]:
-    """Make a sweep over four layers in which layers 1 and 2 hold the concept."""
+    """Make a localization over four layers, in which layers 1 and 2 hold the concept."""
 
     def make(
         subject: str = "monet", source: str = "a cat by monet", **changes: object
@@ -72,7 +74,7 @@ def swept(png: Callable[..., bytes]) -> Callable[..., LocalizationRun]:
 
 @pytest.fixture
 def judged(png: Callable[..., bytes]) -> Callable[..., tuple[Evaluation, list[BeforeAfter]]]:
-    """Make an evaluation of two prompts to forget and two to keep, one of them without labels."""
+    """Make an evaluation of two prompts to forget and two to keep, one without labels."""
 
     def make(prompt: str = "a cat by monet") -> tuple[Evaluation, list[BeforeAfter]]:
         gone = JudgedImage(0.3, 0.1, True, False, True)

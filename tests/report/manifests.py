@@ -1,4 +1,4 @@
-"""A manifest of an edit that was never made, for pages to show."""
+"""A made-up manifest for the pages."""
 
 from collections.abc import Sequence
 
@@ -18,6 +18,21 @@ ENVIRONMENT = Environment(
 BASE = Base(files=(FileRecord(path="a.safetensors", bytes=1, sha256="5a" * 32),), name="tiny")
 
 
+def edit_record(**changes: object) -> EditRecord:
+    """Return the record of an edit of Monet in layers 8 and 9."""
+    record = {
+        "kind": "style",
+        "subject": "monet",
+        "to": "painting",
+        "method": "locoedit",
+        "layer_range": (8, 10),
+        "ridge": 0.0123,
+        "tokens": "subject-to-end",
+        "n_keys": 24,
+    }
+    return EditRecord(**{**record, **changes})
+
+
 def manifest_of(
     edits: Sequence[EditRecord],
     *,
@@ -25,8 +40,8 @@ def manifest_of(
     recipe: str = "loco: 1\n",
     **changes: object,
 ) -> Manifest:
-    """Return the manifest of these edits, as they would be of a file with one tensor."""
-    told = {"command": ("loco", "edit", "remove monet"), "preserve": ("klimt",), **changes}
+    """Return the manifest of these edits of a base with one file."""
+    fields = {"command": ("loco", "edit", "remove monet"), "preserve": ("klimt",), **changes}
     return Manifest(
         loco_version="0",
         created="",
@@ -36,5 +51,5 @@ def manifest_of(
         edits=tuple(edits),
         tensors=(),
         environment=ENVIRONMENT,
-        **told,
+        **fields,
     )

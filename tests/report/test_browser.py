@@ -1,4 +1,4 @@
-"""The pages in a real browser, where one is installed."""
+"""The pages in a browser, if one is installed."""
 
 import html
 import re
@@ -42,7 +42,7 @@ addEventListener("load", () => {{
 
 @pytest.fixture(params=["localization", "edit", "evaluation"])
 def page(request, swept, judged):
-    """Each of the three pages, with names that do not break by themselves."""
+    """Each of the three pages, with long unbroken names."""
     sweep = swept(subject=LONG, source=LONG)
     if request.param == "localization":
         ends = [(i, i + width) for width in (1, 2) for i in range(50, 58)]
@@ -56,9 +56,9 @@ def page(request, swept, judged):
         return render_evaluation_report(*judged(LONG), title=LONG, recipe=LONG, command=(LONG,))
     record = {"kind": "style", "subject": LONG, "to": LONG, "method": "locoedit", "ridge": 1e-9}
     edit = EditRecord(**record, layer_range=(0, 4), tokens="all", n_keys=24)
-    told = {"recipe": LONG, "command": (LONG,), "preserve": (LONG, "klimt")}
+    fields = {"recipe": LONG, "command": (LONG,), "preserve": (LONG, "klimt")}
     return render_edit_report(
-        manifest_of((edit,), model=LONG, strength=measured(), **told),
+        manifest_of((edit,), model=LONG, strength=measured(), **fields),
         title=LONG,
         localizations=[sweep],
         tensors=[TensorEdit(LONG, LONG, "F16", 24, 0.123, 0.0012)],
@@ -67,7 +67,7 @@ def page(request, swept, judged):
 
 
 def measured():
-    """A strength of as many tries as there can be, in layers that scatter."""
+    """Return a strength with the largest number of trials, in separate layers."""
     layers = (tuple(range(0, 70, 2)),)
     shares = {"forgotten": 0.875, "became": 0.875, "kept": 0.875, "n": 16}
     tried = (StrengthTrial(layers=layers, ridge="0.03x", **shares),) * 15
@@ -80,7 +80,7 @@ def measured():
 @pytest.mark.parametrize("width", [320, 1200])
 def test_a_page_fits_the_screen_and_shows_all(page, width, tmp_path):
     """
-    On a phone and on a laptop nothing overflows, every picture is shown and nothing is fetched.
+    On phones and laptops, nothing overflows, every picture loads and nothing is requested.
     """
     file = tmp_path / "measure.html"
     file.write_text(MEASURE.format(page=html.escape(page), width=width))

@@ -1,3 +1,7 @@
+"""The chart of layer candidates."""
+
+from itertools import product
+
 import pytest
 
 from loco_cli.localization import WindowScore
@@ -10,7 +14,7 @@ def window(layers, *scores):
 
 def test_a_bar_reaches_from_the_original_to_its_score(swept):
     """
-    A bar's length is the share of the full swap's line that its effect is.
+    The length of a bar, relative to the full swap's line, is the effect of its candidate.
     """
     found = swept().localization
 
@@ -24,7 +28,7 @@ def test_a_bar_reaches_from_the_original_to_its_score(swept):
 
 def test_error_bars_are_one_standard_error(swept):
     """
-    The whisker spans twice the standard error, about the bar's end.
+    The whisker extends one standard error to each side of the end of the bar.
     """
     found = swept().localization
     chart = layer_chart(found, {})
@@ -39,7 +43,7 @@ def test_error_bars_are_one_standard_error(swept):
 
 def test_only_the_chosen_bar_is_marked(swept):
     """
-    The chosen layers' bar is marked, and its tooltip names their module paths.
+    The bar of the chosen layers is marked, and its tooltip has their module paths.
     """
     chart = layer_chart(swept().localization, {1: "block.1", 2: "block.2"})
 
@@ -49,7 +53,7 @@ def test_only_the_chosen_bar_is_marked(swept):
 
 def test_few_ranges_share_a_panel(swept):
     """
-    Where few were tried they stand in one, narrow ones first; sets that do not touch have another.
+    A few ranges share one panel, narrow ones first; sets have a panel of their own.
     """
     scores = [window([1], 0.3), window([1, 2], 0.1), window([0], 0.2), window([0, 3], 0.2)]
 
@@ -64,7 +68,7 @@ def test_few_ranges_share_a_panel(swept):
 
 def test_each_width_of_a_sweep_has_a_panel(swept):
     """
-    Where many were tried those of one width stand together, in the order of the layers.
+    Many ranges have one panel per width, in the order of the layers.
     """
     single = [window([i], 0.3) for i in reversed(range(16))]
     double = [window([i, i + 1], 0.2) for i in range(15)]
@@ -77,7 +81,7 @@ def test_each_width_of_a_sweep_has_a_panel(swept):
 
 def test_a_search_for_a_set_has_one_panel(swept):
     """
-    Sets that happen to touch stand among the others, in the order of the trials.
+    Adjacent sets stay among the others, in the order of the trials.
     """
     scores = [window([0, 1, 2], 0.1), window([0, 2], 0.1), window([0], 0.3)]
     found = swept(scores=scores).localization.model_copy(update={"window": "set"})
@@ -87,34 +91,27 @@ def test_a_search_for_a_set_has_one_panel(swept):
     assert [bar.numbers for bar in panel.bars] == [("3",), ("2",), ("1",)]
 
 
-@pytest.mark.parametrize(
-    "scores",
-    [
-        [window([0], 0.3)],
-        [window([0], 5.0, -5.0)],
-        [window([i], 0.3 - 0.001 * i) for i in range(70)],
-    ],
-    ids=["no effect", "beyond all scale", "many layers"],
-)
-@pytest.mark.parametrize("target", [0.1, 0.3, 0.9])
-def test_everything_is_inside_the_plot(swept, scores, target):
+def test_everything_is_inside_the_plot(swept):
     """
-    Whatever the scores are, no bar, whisker or level leaves the plot, and a scale has ticks.
+    For any scores, no bar, whisker or level leaves the plot, and the scale has distinct ticks.
     """
-    chart = layer_chart(swept(scores=scores, target_score=target).localization, {})
+    no_effect, outlier = [window([0], 0.3)], [window([0], 5.0, -5.0)]
+    many_layers = [window([i], 0.3 - 0.001 * i) for i in range(70)]
 
-    bars = chart.panels[0].bars
-    ys = [y for bar in bars for y in (*bar.whisker, bar.top)]
-    ys += [chart.original.y, chart.target.y, *(tick.y for tick in chart.ticks)]
-    assert all(PLOT_TOP - 0.01 <= y <= PLOT_TOP + PLOT_HEIGHT + 0.01 for y in ys)
-    assert all(bar.left >= 0 and bar.left + bar.width <= 100.01 for bar in bars)
-    assert 2 <= len(chart.ticks) <= 8
-    assert len({tick.words for tick in chart.ticks}) == len(chart.ticks)
+    for scores, target in product((no_effect, outlier, many_layers), (0.1, 0.3, 0.9)):
+        chart = layer_chart(swept(scores=scores, target_score=target).localization, {})
+        bars = chart.panels[0].bars
+        ys = [y for bar in bars for y in (*bar.whisker, bar.top)]
+        ys += [chart.original.y, chart.target.y, *(tick.y for tick in chart.ticks)]
+        assert all(PLOT_TOP - 0.01 <= y <= PLOT_TOP + PLOT_HEIGHT + 0.01 for y in ys)
+        assert all(bar.left >= 0 and bar.left + bar.width <= 100.01 for bar in bars)
+        assert 2 <= len(chart.ticks) <= 8
+        assert len({tick.words for tick in chart.ticks}) == len(chart.ticks)
 
 
 def test_levels_keep_their_words_apart(swept):
     """
-    The higher of the two lines has its words above, the lower below, also where they are one.
+    The label of the higher line is above it, that of the lower line below, even if both coincide.
     """
     falls, rises, stays = (
         layer_chart(swept(target_score=target).localization, {}) for target in (0.1, 0.5, 0.3)

@@ -1,3 +1,5 @@
+"""The pages of localizations, edits and evaluations."""
+
 import base64
 import io
 import re
@@ -9,21 +11,21 @@ import pytest
 from PIL import Image
 
 from loco_cli.localization import LocalizationRun, SwapPicture
-from loco_cli.manifest import EditRecord, TensorEdit
+from loco_cli.manifest import TensorEdit
 from loco_cli.report.html import (
     MAX_PICTURE_SIDE,
     render_edit_report,
     render_evaluation_report,
     render_localization_report,
 )
-from tests.report.manifests import manifest_of
+from tests.report.manifests import edit_record, manifest_of
 
 HOSTILE = """"><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}'&amp;"""
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """Tags with their attributes, the text between them, and whether all were closed in order."""
+    """The tags, attributes and text of a page; `is_balanced` if every tag is closed in order."""
 
     def __init__(self, html):
         super().__init__()
@@ -51,25 +53,11 @@ class Page(HTMLParser):
         return {base64.b64decode(source.partition(",")[2]) for source in sources}
 
 
-def edit_record(**changes):
-    record = {
-        "kind": "style",
-        "subject": "monet",
-        "to": "painting",
-        "method": "locoedit",
-        "layer_range": (1, 3),
-        "ridge": 0.0123,
-        "tokens": "subject-to-end",
-        "n_keys": 24,
-    }
-    return EditRecord(**{**record, **changes})
-
-
 def edit_page(localizations=(), edits=(), tensors=None, module_paths=None, **changes):
     title = changes.pop("title", "Remove Monet")
     tensor = TensorEdit("unet/model.safetensors", "mid.to_k.weight", "F16", 4, 0.0123, 0.0004)
     return render_edit_report(
-        manifest_of(edits or (edit_record(),), **changes),
+        manifest_of(edits or (edit_record(layer_range=(1, 3)),), **changes),
         title=title,
         localizations=localizations,
         tensors=[tensor] if tensors is None else tensors,
@@ -79,7 +67,7 @@ def edit_page(localizations=(), edits=(), tensors=None, module_paths=None, **cha
 
 @pytest.fixture(params=["localization", "edit", "evaluation"])
 def hostile_page(request, swept, judged):
-    """Each of the three pages, made of text that would like to be more than text."""
+    """Each of the three pages, with markup in every name."""
     sweep = swept(subject=HOSTILE, source=HOSTILE)
     if request.param == "localization":
         return render_localization_report([sweep], command=("loco", HOSTILE))
@@ -102,7 +90,7 @@ def hostile_page(request, swept, judged):
 
 def test_foreign_text_stays_text(hostile_page):
     """
-    Markup in a name makes no tag and no handler; it is shown as it was written.
+    Markup in a name adds no tag and no handler, appears literally, and leaves every SVG valid XML.
     """
     page = Page(hostile_page)
 
@@ -110,11 +98,13 @@ def test_foreign_text_stays_text(hostile_page):
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert HOSTILE in page.text
     assert page.is_balanced
+    for drawing in re.findall(r"<svg.*?</svg>", hostile_page, re.DOTALL):
+        ElementTree.fromstring(drawing)
 
 
-def test_nothing_is_fetched(hostile_page):
+def test_a_page_makes_no_request(hostile_page):
     """
-    A page names no address, links nothing, and forbids itself every request.
+    A page contains no address and no link, and its policy forbids every request.
     """
     page = Page(hostile_page)
     policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv"))
@@ -126,17 +116,9 @@ def test_nothing_is_fetched(hostile_page):
     assert policy.startswith("default-src 'none';")
 
 
-def test_drawings_are_well_formed(hostile_page):
-    """
-    Every SVG is XML by itself, hostile tooltips included.
-    """
-    for drawing in re.findall(r"<svg.*?</svg>", hostile_page, re.DOTALL):
-        ElementTree.fromstring(drawing)
-
-
 def test_a_localization_shows_every_picture(swept):
     """
-    All pictures of all sweeps are in the page, and the chosen windows alone are marked.
+    The page contains every picture, and marks only the chosen windows.
     """
     sweeps = [swept("monet"), swept("klimt")]
 
@@ -147,9 +129,9 @@ def test_a_localization_shows_every_picture(swept):
     assert "Where tiny keeps monet and klimt" in html
 
 
-def test_a_localization_says_where(swept):
+def test_a_localization_names_its_layers(swept):
     """
-    The chosen layers stand in words, as a range, and beside their module paths.
+    The page has the chosen layers in words and as a range, with their module paths and effect.
     """
     text = Page(render_localization_report([swept()])).text
 
@@ -159,9 +141,9 @@ def test_a_localization_says_where(swept):
     assert "92.5%" in text
 
 
-def test_a_weak_winner_is_not_told_as_one(swept):
+def test_a_weak_candidate_gives_a_warning(swept):
     """
-    Where the best candidate has less than half of the effect, or none is known, the page says so.
+    The page warns if the best candidate has less than half of the effect, or an unknown one.
     """
     strong, weak, unknown = (
         render_localization_report([swept(effect=effect)]) for effect in (0.5, 0.49, None)
@@ -174,13 +156,14 @@ def test_a_weak_winner_is_not_told_as_one(swept):
 
 def test_a_page_holds_the_hashes_of_the_manifest(judged):
     """
-    Manifest, recipe and every file of the base stand with their SHA-256; without a manifest none.
+    With a manifest, the page has the SHA-256 of the manifest, the recipe and each base file.
     """
-    manifest = manifest_of((edit_record(),))
+    manifest = manifest_of((edit_record(layer_range=(1, 3)),))
 
     def page(manifest):
-        told = {"title": "t", "recipe": "r", "command": (), "manifest": manifest}
-        return render_evaluation_report(*judged(), **told)
+        return render_evaluation_report(
+            *judged(), title="t", recipe="r", command=(), manifest=manifest
+        )
 
     for text in (page(manifest), edit_page()):
         for sha256 in (manifest.digest(), "5a" * 32, "7e" * 32):
@@ -191,7 +174,7 @@ def test_a_page_holds_the_hashes_of_the_manifest(judged):
 
 def test_an_evaluation_shows_every_picture(judged):
     """
-    Each prompt has all its pictures, and what went wrong is marked as such.
+    Each prompt has all its pictures, and the failures are marked.
     """
     evaluation, pairs = judged()
 
@@ -205,7 +188,7 @@ def test_an_evaluation_shows_every_picture(judged):
 
 def test_an_evaluation_shows_its_figures(judged):
     """
-    The figures are shown as percentages; one that is not known is a dash with a reason.
+    Figures are percentages; an unknown one is a dash with a reason.
     """
     evaluation, pairs = judged()
     known = render_evaluation_report(evaluation, pairs, title="t", recipe="", command=())
@@ -221,7 +204,7 @@ def test_an_evaluation_shows_its_figures(judged):
 
 def test_two_rows_of_one_prompt_share_its_pictures_in_order(judged):
     """
-    Two edits that ask the same prompt get one picture per seed each, and none is shown twice.
+    Two edits with the same prompt get one picture per seed each, and no picture appears twice.
     """
     evaluation, pairs = judged()
     row = evaluation.forget[0]
@@ -236,14 +219,14 @@ def test_two_rows_of_one_prompt_share_its_pictures_in_order(judged):
     assert "Edit 2" in html
 
 
-def test_an_edit_names_layers_beside_module_paths():
+def test_an_edit_has_the_module_paths_of_its_layers():
     """
-    Range or set, each layer of an edit stands beside its path; a text encoder has none.
+    Each layer of a range or a set has its module path; an edit of the text encoder has none.
     """
     page = edit_page(
         (),
         (
-            edit_record(),
+            edit_record(layer_range=(1, 3)),
             edit_record(layer_range=None, layers=(0, 3)),
             edit_record(layer_range=None, ridge=None, tokens=None),
         ),
@@ -256,7 +239,7 @@ def test_an_edit_names_layers_beside_module_paths():
 
 def test_an_edit_lists_its_tensors_by_file():
     """
-    Every changed tensor stands below its file, once, in whatever order the files come.
+    Every changed tensor appears once, below its file, in any order of the tensors.
     """
     names = [f"mid.{i}.weight" for i in range(3)]
     tensors = [
@@ -272,9 +255,9 @@ def test_an_edit_lists_its_tensors_by_file():
     assert text.count("1.2%") == 6
 
 
-def test_an_edit_without_localization_preserve_or_change_is_a_page():
+def test_an_edit_page_may_have_empty_sections():
     """
-    Nothing localized, nothing preserved, no change at all: the page still stands.
+    An edit without localizations, preserved concepts or changes still has a page.
     """
     page = edit_page(
         preserve=(), tensors=[TensorEdit("f", "t", "F16", 0, 0.0, 0.0)], module_paths=()
@@ -284,9 +267,9 @@ def test_an_edit_without_localization_preserve_or_change_is_a_page():
     assert "<h2>Localization</h2>" not in page
 
 
-def test_an_edit_takes_localizations_with_or_without_pictures(swept):
+def test_an_edit_page_shows_the_pictures_of_its_localizations(swept):
     """
-    A localization alone shows its chart, one with pictures shows them too.
+    A localization appears with its pictures if it has any.
     """
     sweep = swept()
 
@@ -294,9 +277,9 @@ def test_an_edit_takes_localizations_with_or_without_pictures(swept):
     assert len(Page(edit_page([sweep])).pictures()) == len(sweep.pictures)
 
 
-def test_large_pictures_are_made_smaller(swept, png):
+def test_large_pictures_are_scaled_down(swept, png):
     """
-    A picture that is larger than a page shows travels at the size of the page.
+    A large picture is stored at the size that the page needs.
     """
     sweep = swept()
     large = SwapPicture("p", "t", 0, (), 0.3, png(512))
@@ -307,9 +290,9 @@ def test_large_pictures_are_made_smaller(swept, png):
     assert Image.open(io.BytesIO(shown)).size == (MAX_PICTURE_SIDE, MAX_PICTURE_SIDE)
 
 
-def test_odd_bytes_of_a_file_name_do_not_break_the_page():
+def test_undecodable_file_names_are_escaped():
     """
-    What UTF-8 cannot hold, as a name from the file system may, is written as an escape.
+    A page escapes characters that UTF-8 cannot encode.
     """
     page = edit_page(command=("loco", "edit", "caf\udce9.yaml"))
 

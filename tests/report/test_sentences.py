@@ -3,7 +3,7 @@
 import pytest
 
 from loco_cli.events import EditPreview
-from loco_cli.manifest import Drift, EditRecord, Strength, StrengthTrial, TensorEdit
+from loco_cli.manifest import Drift, Strength, StrengthTrial, TensorEdit
 from loco_cli.report.sentences import (
     join_words,
     layer_span,
@@ -15,21 +15,10 @@ from loco_cli.report.sentences import (
     strength_warnings,
     strength_words,
 )
-
-EDIT = EditRecord(
-    kind="style",
-    subject="monet",
-    to="painting",
-    method="locoedit",
-    layer_range=(8, 10),
-    ridge=0.5,
-    tokens="all",
-    n_keys=4,
-    residual=0.125,
-)
+from tests.report.manifests import edit_record
 
 
-def test_layers_read_back_from_their_short_forms():
+def test_layers_have_three_short_forms():
     """
     Neighbouring layers form a run, and a range is half-open in recipe syntax only.
     """
@@ -66,7 +55,7 @@ def test_a_preview_warns_of_drift_and_rounding(drift, rounding_error, n_warnings
     A preview has a sentence per edit and one on drift; large drift or rounding gives a warning.
     """
     preview = EditPreview(
-        (EDIT,),
+        (edit_record(ridge=0.5, n_keys=4, residual=0.125),),
         Drift.of([], [("a photo of a fork", drift)]),
         None,
         TensorEdit("a", "w", "F16", 1, 0.1, rounding_error),

@@ -1,3 +1,5 @@
+"""The contact sheets of localizations and evaluations."""
+
 import io
 from dataclasses import replace
 
@@ -29,7 +31,7 @@ def colours(image):
 
 def test_a_localization_is_a_row_per_prompt(swept):
     """
-    A row goes from the original over each window to all layers, and marks the chosen one.
+    A row has the original, each window and the full swap, and marks the chosen window.
     """
     sweep = swept()
 
@@ -44,7 +46,7 @@ def test_a_localization_is_a_row_per_prompt(swept):
 
 def test_a_sheet_shows_the_chosen_width_alone(swept, png):
     """
-    Of a search over several widths, the windows of the chosen width are shown.
+    After a search over several widths, the sheet shows the windows of the chosen width.
     """
     sweep = swept()
     single = SwapPicture("a cat by monet", "a painting", 0, (0,), 0.3, png())
@@ -55,9 +57,9 @@ def test_a_sheet_shows_the_chosen_width_alone(swept, png):
     assert single.png not in {cell.png for cell in row.cells}
 
 
-def test_a_long_row_goes_on_below(swept, png):
+def test_a_long_row_is_split(swept, png):
     """
-    A model of many layers gives several lines per prompt, and no picture is left out.
+    A model with many layers has several rows per prompt, without losing a picture.
     """
     sweep = swept()
     layers = [(), *((i, i + 1) for i in range(30)), tuple(range(31))]
@@ -71,7 +73,7 @@ def test_a_long_row_goes_on_below(swept, png):
 
 def test_an_evaluation_alternates_before_and_after(judged):
     """
-    Each prompt is a row of before and after in turn; what went wrong is marked.
+    The row of a prompt has the pictures before and after for each seed, and marks failures.
     """
     evaluation, pairs = judged()
 
@@ -87,7 +89,7 @@ def test_an_evaluation_alternates_before_and_after(judged):
 
 def test_a_sheet_holds_every_picture(png):
     """
-    Every picture of every row can be found again on the sheet, and a mark in its colour.
+    The sheet contains every picture of every row, and a frame for marked ones.
     """
     pictures = [png(8) for _ in range(5)]
     rows = [
@@ -103,7 +105,7 @@ def test_a_sheet_holds_every_picture(png):
 
 def test_a_sheet_takes_any_words_and_shapes(png):
     """
-    Long words, letters the font lacks, no rows, no pictures and wide pictures are all drawn.
+    Long words, unknown letters, empty rows, missing pictures and wide pictures are all drawn.
     """
     wide = io.BytesIO()
     Image.new("RGB", (40, 10), "red").save(wide, "PNG")
@@ -113,23 +115,23 @@ def test_a_sheet_takes_any_words_and_shapes(png):
     opened(render_sheet("t" * 999, [Row("", ())]))
     sheet = opened(render_sheet("猫\n<b>", [Row("猫" * 99 + "\n" + "many words " * 99, (cell,))]))
 
-    assert sheet.height > 500  # a long label makes room for itself
+    assert sheet.height > 500  # the row grows with its label
 
 
-def test_what_happened_is_told_in_words(png):
+def test_a_pair_has_a_verdict():
     """
-    A picture counts only where the base got it right; then it is good or bad, in words.
+    A picture counts only if the base draws it correctly; then its verdict is good or bad.
     """
 
-    def told(group, *flags, **more):
+    def verdict(group, *flags, **more):
         pair = BeforeAfter(group, "p", 0, b"", b"", 0.3, 0.1, *flags, **more)
         return pair.verdict, pair.is_success
 
-    assert told("forget", True, False, True) == ("became target", True)
-    assert told("forget", True, False, False) == ("forgotten", True)
-    assert told("forget", True, False, False, is_fact=True) == ("something else", False)
-    assert told("forget", True, True, False) == ("still there", False)
-    assert told("forget", False, False, True) == ("not counted", None)
-    assert told("keep", True, True) == ("kept", True)
-    assert told("keep", True, False) == ("lost", False)
-    assert told("keep") == ("", None)
+    assert verdict("forget", True, False, True) == ("became target", True)
+    assert verdict("forget", True, False, False) == ("forgotten", True)
+    assert verdict("forget", True, False, False, is_fact=True) == ("something else", False)
+    assert verdict("forget", True, True, False) == ("still there", False)
+    assert verdict("forget", False, False, True) == ("not counted", None)
+    assert verdict("keep", True, True) == ("kept", True)
+    assert verdict("keep", True, False) == ("lost", False)
+    assert verdict("keep") == ("", None)

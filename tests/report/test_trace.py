@@ -1,4 +1,4 @@
-"""The heat map of a trace: a cell for every state, coloured by what it gives back."""
+"""The heat map of a trace, with a cell for every state."""
 
 from loco_cli.localization import ConceptName, ModelName
 from loco_cli.report.trace import _grids_of, _state_words, render_trace_report
@@ -44,7 +44,7 @@ def trace_of(component, *scores, clean=0.7):
 
 def test_an_encoder_has_a_grid_for_each_kind():
     """
-    Blocks are rows, places columns; a cell says its share in percent, the best is marked.
+    Blocks are rows and tokens columns; a cell has its share in percent, and the best is marked.
     """
     trace = trace_of(
         "text-encoder",
@@ -70,7 +70,7 @@ def test_an_encoder_has_a_grid_for_each_kind():
 
 def test_the_unet_has_one_grid():
     """
-    Kinds are rows, their numbers columns, ten behind nine.
+    Kinds are rows, and their numbers are columns in numerical order.
     """
     scores = [score("resnet", index, None, 0.1, "unet") for index in range(11)]
     (grid,) = _grids_of(trace_of("unet", *scores, score("feed-forward", 0, None, 0.2, "unet")))
@@ -82,7 +82,7 @@ def test_the_unet_has_one_grid():
 
 def test_a_trace_without_any_effect_is_drawn():
     """
-    Where noise takes nothing there are no shares, and no division by nothing.
+    If the noise has no effect, there are no shares, and the page says so.
     """
     trace = trace_of("text-encoder", score("mlp", 0, "end", 0.0), clean=0.2)
 
@@ -92,9 +92,9 @@ def test_a_trace_without_any_effect_is_drawn():
     assert "barely changes the score" in page
 
 
-def test_a_page_escapes_what_it_shows():
+def test_a_trace_page_escapes_names():
     """
-    Names come from elsewhere.
+    Markup in names and module paths appears literally.
     """
     page = render_trace_report([TraceRun(trace_of("text-encoder", score("mlp", 0, "end", 0.4)))])
 
