@@ -113,7 +113,7 @@ def test_no_search_exceeds_its_budget(n_layers):
         runs = made_up(n_layers, n_prompts, weights, width=width, seeds=seeds)
         growth.hunt(runs, [layer / n_layers for layer in range(n_layers)])
 
-        n_ranked = n_prompts * fast.N_PASSES * fast.N_STEPS
+        n_ranked = n_prompts * fast.N_UNET_CALLS_PER_STEP * fast.N_REPLAYED_STEPS
         n_pictures = fast.max_images(n_layers, widths_of(width), n_prompts * seeds)
-        budget = n_pictures * runs.evaluations_per_picture
-        assert runs.evaluations - n_ranked <= budget, (weights, width, n_prompts, seeds)
+        budget = n_pictures * runs.n_evaluations_per_picture
+        assert runs.n_unet_evaluations - n_ranked <= budget, (weights, width, n_prompts, seeds)
