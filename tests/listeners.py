@@ -3,8 +3,8 @@
 from loco_cli.events import Events
 
 
-class Heard:
-    """Record every report, and call the hooks first: `run(..., heard.events)`."""
+class RecordingListener:
+    """Record every report, and call the hooks first: `run(..., listener.events)`."""
 
     def __init__(self, on_progress=None, on_preview=None):
         self.on_progress, self.on_preview = on_progress, on_preview

@@ -1,13 +1,13 @@
 """Reports of a running command."""
 
-from tests.listeners import Heard
+from tests.listeners import RecordingListener
 
 
 def test_progress_counts_all_steps():
     """
     Progress begins at 0 and reports the total of all steps.
     """
-    heard = Heard()
+    heard = RecordingListener()
 
     tick = heard.events.ticker("drawing", 6)
     tick(4)

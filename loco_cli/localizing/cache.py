@@ -2,7 +2,7 @@
 The cache of finished runs, which lets an interrupted search resume.
 
 It is in the platform's cache folder, with one file per run. Files are written under a temporary
-name and renamed. So concurrent processes and killed processes never leave a partial file. The file
+name and renamed, so concurrent or killed processes never leave a partial file. The file
 name is the digest of everything that a run depends on: the files of the model and the scorer, the
 prompts, layers, seed, steps, guidance, precision and device, and the version of loco.
 

@@ -264,18 +264,18 @@ class RunRecorder:
         from loco_cli.sampling.sample import sample
 
         batches = self.context.team.own_batches(fresh, self.context.batch_size)
-        mine = [group for batch in batches for group in batch]
+        own_groups = [group for batch in batches for group in batch]
         images = sample(
             self.context.pipeline,
-            [group[0].run for group in mine],
+            [group[0].run for group in own_groups],
             steps=self.sampling[0],
             guidance=self.sampling[1],
             batch_size=max(map(len, batches), default=1),
-            tick=self.context.events.ticker(stage, len(mine) * self.n_unet_calls),
+            tick=self.context.events.ticker(stage, len(own_groups) * self.n_unet_calls),
         )
         made = [
             (trial, self.score(trial, image))
-            for group, image in zip(mine, images, strict=True)
+            for group, image in zip(own_groups, images, strict=True)
             for trial in group
         ]
         self.record_all(made, [trial for group in fresh for trial in group])

@@ -182,8 +182,8 @@ class Scoreboard:
         """True if `other` is eliminated; its first runs alone eliminate it only by a wide gap."""
         n = min(best.n, other.n)
         if n <= N_FIRST_RUNS:
-            mine, theirs = (self.estimate(e.layers, n).effect for e in (best, other))
-            return theirs < _MIN_EARLY_SHARE * mine
+            best_effect, effect = (self.estimate(e.layers, n).effect for e in (best, other))
+            return effect < _MIN_EARLY_SHARE * best_effect
         return self.lead(best, other) >= N_STDERRS_APART
 
     def can_settle_threshold(self, best: Estimate, n_all: int) -> bool:
@@ -201,9 +201,9 @@ class Scoreboard:
 
     def lead(self, best: Estimate, other: Estimate) -> float:
         """Return the mean paired difference of two windows in its standard errors."""
-        mine, theirs = self.values[best.layers], self.values[other.layers]
+        pairs = zip(self.values[best.layers], self.values[other.layers], strict=False)
         sign = -1.0 if self.better == "lower" else 1.0
-        differences = [sign * (a - b) for a, b in zip(mine, theirs, strict=False)]
+        differences = [sign * (a - b) for a, b in pairs]
         return fmean(differences) / max(_stderr(differences, 0.0), 1e-9)
 
     def _changes(self) -> list[float]:

@@ -70,8 +70,8 @@ class FastSearch:
         )
         first = [[pair.source, pair.target, pair.subject, seed] for pair, seed in runs.first_runs]
         key = (name, first, n_replayed, *runs.sampling)
-        mine = cache.find_numbers(*key, n=self.n_layers) if cache else None
-        found, *_ = runs.context.team.gather(mine)
+        stored = cache.find_numbers(*key, n=self.n_layers) if cache else None
+        found, *_ = runs.context.team.gather(stored)
         if found and runs.load_cached(trials):
             return found
         means: list[float] = torch.tensor(self._measure_trials(trials, measure)).mean(0).tolist()

@@ -109,8 +109,8 @@ def _find_smallest(
     ranking: Sequence[float],  # one per layer, larger for more likely layers
     required: float,
     *,
-    screen: Measure,  # on a few runs
-    check: Measure,  # on all of them
+    screen: Measure,  # measures effects on a few runs
+    check: Measure,  # measures effects on all runs
 ) -> LayerSet:
     """Return the smallest set found whose effect over all runs is at least `required`."""
     screening = _Screening(screen)

@@ -22,7 +22,7 @@ from loco_cli.recipe.values import Ridge
 from loco_cli.report.sentences import preview_sentences
 from loco_cli.sampling.sample import sample_batch
 from tests.checkpoints import tree_bytes
-from tests.listeners import Heard
+from tests.listeners import RecordingListener
 
 CPU = RunOptions(device="cpu")
 PROMPTS = ("a castle in the style of van gogh", "a photo of a cat")
@@ -62,7 +62,10 @@ def test_weights_that_are_copied_unedited_are_named(tiny, tmp_path):
     shutil.copytree(base / "unet", base / "old" / "unet")
     (path,) = (f"old/unet/{one.name}" for one in (base / "unet").glob("*.safetensors"))
 
-    heard, plan = Heard(), edit.plan(style(8, model=str(base)), EditOptions(tmp_path / "out"))
+    heard, plan = (
+        RecordingListener(),
+        edit.plan(style(8, model=str(base)), EditOptions(tmp_path / "out")),
+    )
     found = edit.run(plan, CPU, heard.events)
 
     assert found.manifest.base.carried == (path,)
@@ -189,7 +192,7 @@ def test_a_set_of_layers_need_not_touch(tmp_path):
     """
     Layers apart from each other are listed in the manifest, where there is no range.
     """
-    heard = Heard()
+    heard = RecordingListener()
     options = EditOptions(tmp_path / "out")
     done = edit.run(edit.plan(style(1, 2, 10), options), CPU, heard.events)
 
@@ -331,7 +334,7 @@ def test_an_interrupt_leaves_nothing(tmp_path, stage):
         edit.run(
             edit.plan(style(8), EditOptions(tmp_path / "out")),
             CPU,
-            Heard(on_progress=interrupt).events,
+            RecordingListener(on_progress=interrupt).events,
         )
 
     assert list(tmp_path.iterdir()) == []
@@ -341,7 +344,7 @@ def test_an_output_that_exists_is_refused_before_anything_is_read(tmp_path):
     """
     No stage begins where the output is in the way.
     """
-    heard = Heard()
+    heard = RecordingListener()
     (tmp_path / "out").mkdir()
 
     with pytest.raises(OutputExists, match=r"out` exists"):

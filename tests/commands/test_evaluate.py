@@ -22,7 +22,7 @@ from loco_cli.recipe.load import load_recipe
 from loco_cli.report.sentences import figures_sentence
 from loco_cli.sampling.sample import sample, to_png
 from tests.checkpoints import sd1_weights, write_folder
-from tests.listeners import Heard
+from tests.listeners import RecordingListener
 
 CPU = RunOptions(device="cpu")
 RECIPE = """
@@ -121,7 +121,7 @@ def test_a_bench_draws_a_model_once(recipe, in_memory, tiny, pipeline, encoder):
     """
     Edits judged on one bench share the pictures before, and are judged as each by itself.
     """
-    heard = Heard()
+    heard = RecordingListener()
     scorer = load_scorer(tiny, CPU)
     scorers = Scorers(scorer, load_judge(tiny, CPU, scorer))
     bench = EvaluationContext(tiny, pipeline, scorers, batch_size=8, events=heard.events)
@@ -233,7 +233,7 @@ def test_an_output_that_exists_is_found_before_the_model_loads(recipe, tmp_path)
     """
     A file that is in the way is refused before anything is solved or drawn.
     """
-    heard = Heard()
+    heard = RecordingListener()
     (tmp_path / "report.html").write_text("mine")
 
     with pytest.raises(OutputExists, match=r"report.html` exists"):

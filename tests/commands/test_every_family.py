@@ -11,7 +11,7 @@ from loco_cli.localizing.runs import SearchContext
 from loco_cli.models.session import RunOptions, load_scorer
 from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe.load import recipe_from_text
-from tests.listeners import Heard
+from tests.listeners import RecordingListener
 from tests.pipelines import FAMILIES, located, running
 from tests.searches import localize
 
@@ -115,7 +115,7 @@ def test_an_edit_says_what_it_does_not_reach(name, tmp_path):
     model = located(name)
     recipe = recipe_of(model)
     where = recipe.edit.model_copy(update={"layer_range": (8, 10)})
-    heard, options = Heard(), EditOptions(tmp_path / "out", form="lora")
+    heard, options = RecordingListener(), EditOptions(tmp_path / "out", form="lora")
     plan = edit.plan(recipe.model_copy(update={"edit": where}), options)
 
     edit.run(plan, MACHINE, heard.events)

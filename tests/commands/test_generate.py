@@ -11,7 +11,7 @@ from loco_cli.errors import OutputExists
 from loco_cli.interventions import Run
 from loco_cli.models.session import RunOptions
 from loco_cli.sampling.sample import sample_batch, to_png
-from tests.listeners import Heard
+from tests.listeners import RecordingListener
 
 CPU = RunOptions(device="cpu", batch_size=1)
 
@@ -94,7 +94,7 @@ def test_a_file_that_exists_is_kept(tmp_path):
     """
     Without `force` nothing is replaced, and no stage begins.
     """
-    heard = Heard()
+    heard = RecordingListener()
     (tmp_path / "cat.png").write_bytes(b"mine")
 
     with pytest.raises(OutputExists, match=r"cat.png` exists"):

@@ -11,7 +11,7 @@ from loco_cli.localization import ConceptName, LayerName, Localization, ModelNam
 from loco_cli.models.session import RunOptions
 from loco_cli.recipe.load import load_recipe
 from loco_cli.report.localization import localization_sentences
-from tests.listeners import Heard
+from tests.listeners import RecordingListener
 
 RECIPE = """
 loco: 1
@@ -94,7 +94,7 @@ def test_an_output_that_exists_is_found_before_the_model_loads(tmp_path):
     """
     A file that is in the way is refused at once, and with `force` only then replaced.
     """
-    heard = Heard()
+    heard = RecordingListener()
     (tmp_path / "sheet.png").write_bytes(b"mine")
 
     with pytest.raises(OutputExists, match=r"sheet.png` exists"):

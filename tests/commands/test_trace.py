@@ -14,7 +14,7 @@ from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe.load import load_recipe
 from loco_cli.report.trace import trace_sentences
 from loco_cli.trace import Trace, TraceScore
-from tests.listeners import Heard
+from tests.listeners import RecordingListener
 
 RECIPE = """
 loco: 1
@@ -140,7 +140,7 @@ def test_an_output_that_exists_is_found_before_the_model_loads(tmp_path):
     """
     A file that is in the way is refused at once.
     """
-    heard = Heard()
+    heard = RecordingListener()
     (tmp_path / "sheet.png").write_bytes(b"mine")
 
     with pytest.raises(OutputExists, match=r"sheet.png` exists"):

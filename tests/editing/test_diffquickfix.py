@@ -30,7 +30,7 @@ from loco_cli.sampling.sample import sample_batch
 from loco_cli.sampling.weights import apply_lora, replace_weights
 from tests.families.layouts import write_folder
 from tests.families.small import small_model
-from tests.listeners import Heard
+from tests.listeners import RecordingListener
 
 CPU = RunOptions(device="cpu")
 STYLE = "{kind: style, subject: van gogh, to: painting}"
@@ -203,7 +203,7 @@ def test_the_plan_lists_the_tensors_of_the_encoders(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """The edit of `van gogh` in the text encoder of `tiny`, with its preview."""
-    options, heard = EditOptions(tmp_path_factory.mktemp("edit") / "edited"), Heard()
+    options, heard = EditOptions(tmp_path_factory.mktemp("edit") / "edited"), RecordingListener()
     done = edit.run(edit.plan(recipe_of(preserve="auto"), options), CPU, heard.events)
     return done, *heard.previews
 
@@ -264,7 +264,10 @@ def test_sdxl_is_edited_with_a_warning(tmp_path):
     """In SDXL both encoders change, with a warning that the papers found no single state."""
     root = write_folder(tmp_path / "model", small_model("sdxl"), torch.float16)
 
-    heard, plan = Heard(), edit.plan(recipe_of(model=root), EditOptions(tmp_path / "edited"))
+    heard, plan = (
+        RecordingListener(),
+        edit.plan(recipe_of(model=root), EditOptions(tmp_path / "edited")),
+    )
     result = edit.run(plan, CPU, heard.events)
 
     files = {tensor.file.partition("/")[0] for tensor in result.manifest.tensors}

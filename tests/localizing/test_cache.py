@@ -13,7 +13,7 @@ from loco_cli.localizing.cache import CachedRun, RunCache
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, find_scorer
 from loco_cli.recipe.load import recipe_from_text
-from tests.listeners import Heard
+from tests.listeners import RecordingListener
 from tests.searches import find_layers
 
 CPU = RunOptions(device="cpu")
@@ -30,8 +30,8 @@ def recipe_of(**localize):
     return recipe.model_copy(update={"localize": recipe.localize.model_copy(update=settings)})
 
 
-def run(tiny, heard=None, machine=CPU, **localize):
-    events = (heard or Heard()).events
+def run(tiny, listener=None, machine=CPU, **localize):
+    events = (listener or RecordingListener()).events
     (swept,) = find_layers(tiny, recipe_of(**localize), machine, events)
     return swept
 
@@ -48,14 +48,14 @@ def store(tiny):
 @pytest.mark.parametrize("search", ["exhaustive", "fast"])
 def test_a_repeated_search_draws_nothing(tiny, search):
     """A repeated localization has the same document and pictures, from the cache alone."""
-    heard = Heard()
+    listener = RecordingListener()
     first = run(tiny, search=search)
 
-    again = run(tiny, heard, search=search)
+    again = run(tiny, listener, search=search)
 
     assert without_time(again) == without_time(first)
     assert again.pictures == first.pictures
-    assert {one.stage for one in heard.progressed} == {"loading tiny"}
+    assert {one.stage for one in listener.progressed} == {"loading tiny"}
 
 
 def test_an_interrupted_search_resumes(tiny):
@@ -65,17 +65,17 @@ def test_an_interrupted_search_resumes(tiny):
         if "localizing" in progress.stage and progress.done >= 4:
             raise Stopped
 
-    heard = Heard()
+    listener = RecordingListener()
     small = RunOptions(device="cpu", batch_size=2)
     with pytest.raises(Stopped):
-        run(tiny, Heard(on_progress=stop), small)
+        run(tiny, RecordingListener(on_progress=stop), small)
     n_stored = cache.measure().n_runs
 
-    resumed = run(tiny, heard, small)
+    resumed = run(tiny, listener, small)
     alone = run(tiny, machine=RunOptions(device="cpu", batch_size=2, is_cached=False))
 
     assert n_stored == 2
-    assert max(one.total for one in heard.progressed) == 8 - n_stored
+    assert max(one.total for one in listener.progressed) == 8 - n_stored
     assert resumed.localization.unet_evaluations == alone.localization.unet_evaluations
     for one, other in zip(resumed.localization.scores, alone.localization.scores, strict=True):
         assert one.score == pytest.approx(other.score, abs=1e-5)
@@ -83,12 +83,12 @@ def test_an_interrupted_search_resumes(tiny):
 
 def test_no_cache_neither_reads_nor_writes(tiny):
     """With `--no-cache` every run is drawn and none is stored."""
-    heard = Heard()
+    listener = RecordingListener()
 
-    run(tiny, heard, RunOptions(device="cpu", is_cached=False))
+    run(tiny, listener, RunOptions(device="cpu", is_cached=False))
 
     assert cache.measure().n_runs == 0
-    assert max(one.total for one in heard.progressed) == 8
+    assert max(one.total for one in listener.progressed) == 8
 
 
 def test_a_key_holds_everything_that_a_run_depends_on(store):

@@ -13,7 +13,7 @@ from loco_cli.models.session import RunOptions
 from loco_cli.recipe.load import recipe_from_text
 from loco_cli.sampling.clip_score import ClipScorer
 from loco_cli.sampling.sample import sample_batch
-from tests.listeners import Heard
+from tests.listeners import RecordingListener
 from tests.searches import find_layers, localize
 
 SOURCES = ("a house by {subject}",)
@@ -109,31 +109,31 @@ def test_auto_stops_at_the_first_width_that_passes(bench, monkeypatch):
 
 def test_progress_ends_at_its_total(tiny, pipeline, bench):
     """A sweep reports progress from zero to its total."""
-    heard = Heard()
-    loud = SearchContext(tiny, pipeline, bench.scorer, 4, heard.events)
+    listener = RecordingListener()
+    loud = SearchContext(tiny, pipeline, bench.scorer, 4, listener.events)
     recipe = recipe_of(seeds=1)
 
     localize(loud, recipe.edits[0], recipe.localize)
 
-    assert (heard.progressed[0].done, heard.progressed[0].total) == (0, 5)
-    assert (heard.progressed[-1].done, heard.progressed[-1].total) == (5, 5)
-    assert {one.stage for one in heard.progressed} == {"localizing van gogh"}
+    assert (listener.progressed[0].done, listener.progressed[0].total) == (0, 5)
+    assert (listener.progressed[-1].done, listener.progressed[-1].total) == (5, 5)
+    assert {one.stage for one in listener.progressed} == {"localizing van gogh"}
 
 
 def test_a_truncated_subject_is_refused_before_the_model_loads(golden):
     """The tokenizer alone finds a subject beyond the prompt's limit."""
-    heard = Heard()
+    listener = RecordingListener()
     recipe = recipe_from_text("very " * 90 + "van gogh style")
 
     with golden.raises(ConceptError, "very very"):
-        command.run(command.plan(recipe), RunOptions(device="cpu"), heard.events)
+        command.run(command.plan(recipe), RunOptions(device="cpu"), listener.events)
 
-    assert heard.progressed == []
+    assert listener.progressed == []
 
 
 def test_wrong_settings_are_refused_before_the_model_loads(tiny, golden):
     """Settings that do not fit the model or the method raise before anything loads."""
-    heard = Heard()
+    listener = RecordingListener()
     wrong = {
         "causal tracing": {"method": "causal-trace"},
         "--noise": {"noise": 3.0},
@@ -145,9 +145,9 @@ def test_wrong_settings_are_refused_before_the_model_loads(tiny, golden):
 
     for name, settings in wrong.items():
         with golden.raises(RequestError, name):
-            find_layers(tiny, recipe_of(**settings), RunOptions(device="cpu"), heard.events)
+            find_layers(tiny, recipe_of(**settings), RunOptions(device="cpu"), listener.events)
 
-    assert heard.progressed == []
+    assert listener.progressed == []
 
 
 def test_the_document_names_the_scorer(swept, bench):

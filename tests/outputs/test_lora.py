@@ -32,7 +32,7 @@ from tests.checkpoints import tree_bytes
 from tests.families.layouts import write_folder
 from tests.families.pictures import load_folder
 from tests.families.small import small_model
-from tests.listeners import Heard
+from tests.listeners import RecordingListener
 
 CPU = RunOptions(device="cpu")
 TWO_EDITS = """
@@ -101,7 +101,11 @@ def test_a_base_that_changes_meanwhile_makes_no_lora(tiny, tmp_path):
 
     options = EditOptions(tmp_path / "out", form="lora")
     with pytest.raises(CheckpointError, match=r"`.*model_index.json` changed while it was read"):
-        edit.run(edit.plan(style(8, model=base), options), CPU, Heard(on_preview=change).events)
+        edit.run(
+            edit.plan(style(8, model=base), options),
+            CPU,
+            RecordingListener(on_preview=change).events,
+        )
 
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
 
@@ -297,7 +301,7 @@ def test_an_interrupt_leaves_nothing(tmp_path, stage, form):
 
     options = EditOptions(tmp_path / "out", form=form, save_recipe=tmp_path / "saved.yaml")
     with pytest.raises(KeyboardInterrupt):
-        edit.run(edit.plan(style(8), options), CPU, Heard(on_progress=interrupt).events)
+        edit.run(edit.plan(style(8), options), CPU, RecordingListener(on_progress=interrupt).events)
 
     assert list(tmp_path.iterdir()) == []
 
