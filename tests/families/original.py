@@ -1,10 +1,10 @@
 """
-A small model as one file, named as CompVis and Stability named it: a second source of those names.
+Small models as single files in the original layout, with names from a second source.
 
-They are read off diffusers' own conversion: every name that the original layout can have is marked,
-diffusers converts the marks, and each tensor takes the name whose mark came out under its own. The
-OpenCLIP encoders, which fuse q, k and v, are spelled out. What is right about all of it is shown by
-`test_original.py`: diffusers loads the files and draws with them what it draws with the folders.
+The names come from diffusers' own conversion. Each possible original name gets a marker tensor,
+diffusers converts the markers, and each diffusers name takes the original name of its marker. The
+fused OpenCLIP encoders are written out. `test_original.py` checks the files: in diffusers, they
+draw the same pictures as the folders.
 """
 
 import re

@@ -1,8 +1,8 @@
 """
 Small models of the true architectures: every block, name and layer, at reduced widths.
 
-Weights are drawn from a fixed seed. Encoders keep CLIP's 64 numbers per head, since a file does not
-say how many heads there are. Tokenizers have the vocabulary of CLIP; DeepFloyd's is made here.
+Weights come from a fixed seed. Encoders keep the 64 channels per head of CLIP, because a file does
+not contain the number of heads. Tokenizers have the vocabulary of CLIP, except DeepFloyd's.
 """
 
 import json
@@ -36,7 +36,7 @@ _OPEN_CLIP = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads
 _UNET = {"sample_size": 8, "norm_num_groups": 4}
 _SD = {"block_out_channels": (8, 16, 24, 24)}
 
-# what the packaged configuration of a model is exchanged for, part by part
+# values that replace those of the packaged configuration, by component
 _SMALLER: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "sd15": {
         "unet": {**_UNET, **_SD, "cross_attention_dim": 64, "attention_head_dim": 4},
@@ -94,7 +94,7 @@ _IF_SCHEDULER = {
     "thresholding": True,
     "variance_type": "learned_range",
 }
-_IF_UNET = {
+IF_UNET = {
     "_class_name": "UNet2DConditionModel",
     "act_fn": "gelu",
     "addition_embed_type": "text",
@@ -211,7 +211,7 @@ def _if_configs() -> dict[str, dict[str, Any]]:
             "extra_ids": 0,
             "model_max_length": 77,
         },
-        "unet/config.json": _IF_UNET,
+        "unet/config.json": IF_UNET,
     }
 
 
@@ -219,10 +219,12 @@ def _drawn(kind: str, config: Mapping[str, Any]) -> nn.Module:
     module = _CLASSES[kind](config)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            # norms and biases begin at 1 and 0, where a mix-up would pass unseen
+            # equal norms and zero biases would hide exchanged tensors
             parameter.add_(0.05 * torch.randn_like(parameter))
             if ".to_out.0." in name:
-                parameter.mul_(8)  # an untaught model hardly listens to its prompt
+                parameter.mul_(
+                    8
+                )  # larger weights, so that an untrained model depends on its prompt
     return module
 
 

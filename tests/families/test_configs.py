@@ -2,7 +2,6 @@
 
 import functools
 import json
-import shutil
 
 import diffusers
 import pytest
@@ -11,19 +10,10 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from loco_cli.families import registry
-from tests.checkpoints import (
-    D_TEXT,
-    N_TOKENS,
-    UNET_CONFIG,
-    VAE_CONFIG,
-    VOCABULARY,
-    sd1_weights,
-    write_single_file,
-)
 
 # one model for every configuration
 PACKAGED = ("sd15", "sd21", "sd21-base", "sdxl", "sdxl-turbo")
-# parameters of the published models, encoder by encoder
+# parameter counts of the published models, per encoder
 N_OF_UNET = {"sd1": 859_520_964, "sd2": 865_910_724, "sdxl": 2_567_463_684}
 N_OF_VAE = 83_653_863
 N_OF_ENCODERS = {
@@ -53,7 +43,7 @@ def tokenizer_of(name, part="tokenizer"):
     return load_tokenizer(json.dumps(read(name, part, "tokenizer_config.json")))
 
 
-@functools.cache  # a second each
+@functools.cache  # one tokenizer takes a second
 def load_tokenizer(settings):
     files = {"vocab": str(registry.CLIP_VOCABULARY), "merges": str(registry.CLIP_MERGES)}
     return CLIPTokenizer(**files, **json.loads(settings))
@@ -186,34 +176,6 @@ def test_the_source_of_the_vocabulary_is_named():
 
     assert "open_clip_torch" in notice
     assert "Permission is hereby granted" in notice
-
-
-def test_a_single_file_loads_with_a_packaged_configuration(tmp_path):
-    """Given a tokenizer, diffusers loads a file with the packaged configuration offline."""
-    folder = shutil.copytree(registry.config_folder(registry.get("sd15")), tmp_path / "sd1")
-    encoder = {"hidden_size": D_TEXT, "intermediate_size": 4 * D_TEXT, "num_hidden_layers": 2}
-    encoder |= {"num_attention_heads": 2, "vocab_size": VOCABULARY}
-    encoder |= {"max_position_embeddings": N_TOKENS}
-    small = {"unet": UNET_CONFIG, "vae": VAE_CONFIG, "text_encoder": encoder}
-    for part, sizes in small.items():
-        config = read("sd15", part, "config.json") | sizes
-        (folder / part / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    weights = sd1_weights()
-    file = write_single_file(tmp_path / "one.safetensors", weights)
-    tokenizer = tokenizer_of("sd15")
-
-    pipe = diffusers.StableDiffusionPipeline.from_single_file(
-        str(file), config=str(folder), tokenizer=tokenizer, local_files_only=True
-    )
-
-    assert pipe.tokenizer is tokenizer
-    assert pipe.scheduler.config.prediction_type == "epsilon"
-    assert pipe.safety_checker is None
-    state = pipe.unet.state_dict()
-    for weight in weights:
-        if weight.component == "unet":
-            expected = torch.from_numpy(weight.value).half().float()
-            torch.testing.assert_close(state[weight.name], expected, rtol=0, atol=0)
 
 
 @every_config

@@ -21,7 +21,7 @@ OUT_PROJ = "self_attn.out_proj.weight"
 FOLDER, FILE = in_folder(F16), in_file(F16)
 OPEN_CLIP = "model.transformer.resblocks.0.attn.out_proj.weight"
 CLIP = f"text_model.encoder.layers.0.{OUT_PROJ}"
-# what an edited tensor is called where it lies
+# layout and names of the edited tensors of each cell
 CELLS: dict[tuple[str, str], tuple[Layout, set[str]]] = {
     ("sd15", "folder"): (FOLDER, {CLIP}),
     ("sd15", "variants"): (in_folder(F32, F16), {CLIP}),
@@ -70,8 +70,8 @@ def cell(request, tmp_path_factory, loco):
     shutil.rmtree(root)
 
 
-def test_it_verifies_and_the_diff_is_the_plan(cell, loco):
-    """`verify` passes, and `diff` lists exactly the planned tensors."""
+def test_it_verifies_and_the_diff_is_the_plan(cell, loco, tmp_path):
+    """`verify` passes, `diff` lists the planned tensors, and `undo` restores the base."""
     verified = loco("verify", cell.output)
     compared = loco("diff", cell.base, cell.output, "--json")
 
@@ -82,28 +82,24 @@ def test_it_verifies_and_the_diff_is_the_plan(cell, loco):
     assert {tensor["component"] for tensor in found["tensors"]} == owners
     assert len(found["tensors"]) == found["counts"]["changed"]
     assert found["manifest"]["matches"] is True
-
-
-def test_undoing_gives_the_base(cell, tmp_path, loco):
-    """`undo` restores every file of the base, byte for byte."""
     destination = tmp_path / f"base{cell.base.suffix}"
-
     done = loco("undo", cell.output, "--output", destination)
-
     assert done.exit_code == 0, done.stderr
     assert tree_bytes(destination) == tree_bytes(cell.base)
 
 
 def test_it_draws_what_the_edit_in_memory_draws(cell):
     """
-    Loaded by diffusers, every copy draws what the pipeline draws after the same edit in memory.
+    Each copy draws the same picture as the pipeline with the edit applied in memory.
 
-    That edit is the published form, solved here from what running encoders read and write.
+    The edit in memory is the published form, solved from the inputs and outputs of the encoders.
     """
     rows = []
     for variant, dtype in cell.layout.dtypes.items():
         pipe = cell.load(cell.base, variant)
-        rows = rows or [rows_of(pipe, *parts) for parts in encoders_of(pipe)]  # of the finest
+        rows = rows or [
+            rows_of(pipe, *parts) for parts in encoders_of(pipe)
+        ]  # from the finest dtype
         before = draw(pipe, PROMPT.format(SUBJECT))
         for (encoder, _), (keys, answers) in zip(encoders_of(pipe), rows, strict=True):
             edit_in_memory(first_out_proj(encoder), keys, answers, dtype)
@@ -116,14 +112,10 @@ def test_it_draws_what_the_edit_in_memory_draws(cell):
         assert (wanted - found).norm() < ROUNDING[dtype] * change + NOISE
 
 
-@pytest.mark.filterwarnings("ignore:.*")  # diffusers and peft say what they do not need
+@pytest.mark.filterwarnings("ignore:.*")  # diffusers and peft warn of unused keys
 @pytest.mark.parametrize("name", ["sd15", "sd21", "sdxl"])
 def test_as_a_lora_it_is_the_same_edit(name, tmp_path, loco):
-    """
-    Base and LoRA, loaded by diffusers, are the edited checkpoint to the rounding of its float16.
-
-    An OpenCLIP attention has all four of its maps in the file, or other programs pass over it.
-    """
+    """In diffusers, base plus LoRA equal the edited checkpoint up to float16 rounding."""
     model = small_model(name)
     base = write_folder(tmp_path / "base", model, F16)
     settings = {**RECIPE["edit"], "method": "diffquickfix", "encoders": "all"}

@@ -1,8 +1,8 @@
 """
-Every family in every layout: edited, verified, compared, undone and loaded by diffusers.
+Edits of every family in every layout.
 
-What is about bytes and weights holds in every cell. Pictures are compared where diffusers loads in
-a way of its own: once a family from a folder of sharded variants, from a file and from a UNet.
+Bytes and weights are compared in every cell. Pictures take longer and are compared once per way of
+loading: from a folder of sharded variants, from a file and from a UNet.
 """
 
 import functools
@@ -72,11 +72,11 @@ LAYOUTS: dict[str, dict[str, Layout]] = {
     "sd21-base": PLAIN,
     "sdxl": FOLDERS | FILES,
     "sdxl-turbo": PLAIN,
-    "deepfloyd": FOLDERS,  # which was never published as a file
+    "deepfloyd": FOLDERS,  # never published as a file
 }
 DRAWN = ("sharded variants", "file", "unet")
 CELLS = [(name, layout) for name, layouts in LAYOUTS.items() for layout in layouts]
-# from the way down to the way up, so that every kind of block is in it
+# layers of down, middle and up blocks
 LAYERS = {"sd1": (5, 8), "sd2": (5, 8), "sdxl": (23, 35), "if": (8, 11)}
 RECIPE = {
     "loco": 1,
@@ -92,9 +92,9 @@ RECIPE = {
     "preserve": "none",
     "edit": {"tokens": "last-subject", "ridge": RIDGE},
 }
-# of the change: what two ways to the same numbers, rounded once each, may differ by
+# relative difference between two results that are each rounded once
 ROUNDING = {F32: 1e-3, F16: 1e-2, BF16: 5e-2}
-NOISE = 1e-4  # of a picture in float32
+NOISE = 1e-4  # absolute difference between two pictures in float32
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def cell(request, tmp_path_factory, companions, loco):
     model, layout, companion = small_model(name), LAYOUTS[name][label], companions(name)
     root = tmp_path_factory.mktemp("cell")
     base = layout.write(root, model)
-    if "unet" in label:  # which has no text encoder, and borrows one of a model that the user has
+    if "unet" in label:  # a UNet file takes the text encoder of a local model
         (root / "loco").mkdir()
         (root / "loco" / "models.yaml").write_text(json.dumps({name: str(companion)}))
     (root / "recipe.yaml").write_text(json.dumps(RECIPE))
@@ -179,7 +179,7 @@ def test_it_verifies_and_the_diff_is_the_plan(cell, loco):
     found = json.loads(compared.stdout)
     assert {tensor["name"] for tensor in found["tensors"]} == cell.planned
     assert {tensor["status"] for tensor in found["tensors"]} == {"changed"}
-    # IN04 and its like count in the original layout, which DeepFloyd never had
+    # labels such as IN04 number the original layout, which DeepFloyd does not have
     is_labelled = cell.model.family != "if"
     assert {tensor.get("label") is not None for tensor in found["tensors"]} == {is_labelled}
     assert found["manifest"]["matches"] is True
@@ -201,10 +201,9 @@ def test_undoing_gives_the_base(cell, tmp_path, loco):
 
 def test_it_is_what_the_edit_in_memory_is(cell, in_memory):
     """
-    Loaded by diffusers, every copy has the weights, and draws the picture, of a pipeline after the
-    same edit in memory.
+    Each copy has the weights and draws the picture of a pipeline with the edit applied in memory.
 
-    That edit is the published form, solved here from what the pipeline's own layers read.
+    The edit in memory is the published form, solved from the inputs of the pipeline's layers.
     """
     finest = next(iter(cell.layout.dtypes.values()))
     for variant, dtype in cell.layout.dtypes.items():

@@ -10,10 +10,11 @@ from diffusers import UNet2DConditionModel
 from loco_cli.errors import UnknownName
 from loco_cli.families import registry
 from loco_cli.families.registry import spec_for
+from tests.families.small import IF_UNET
 
 D_TEXT = 64
 N_TOKENS = 5
-D_HIDDEN = 48  # of the encoder, where a map stands between it and the layers
+D_HIDDEN = IF_UNET["encoder_hid_dim"]  # width of the encoder states before a shared map
 WIDTHS = {
     "sd1": (8, 16, 24, 32),
     "sd2": (8, 16, 24, 32),
@@ -28,35 +29,11 @@ KNOWN_WIDTHS = {name: (320, 640, 1280, 1280) for name in registry.names()} | {
     "sdxl-turbo": (320, 640, 1280),
     "deepfloyd": (704, 1408, 2112, 2816),
 }
-# of DeepFloyd/IF-I-XL-v1.0, which has no packaged configuration
-IF_UNET = {
-    "act_fn": "gelu",
-    "addition_embed_type": "text",
-    "addition_embed_type_num_heads": 64,
-    "attention_head_dim": 64,
-    "block_out_channels": [704, 1408, 2112, 2816],
-    "cross_attention_dim": 2816,
-    "cross_attention_norm": "group_norm",
-    "down_block_types": ["ResnetDownsampleBlock2D", *["SimpleCrossAttnDownBlock2D"] * 3],
-    "encoder_hid_dim": 4096,
-    "encoder_hid_dim_type": "text_proj",
-    "in_channels": 3,
-    "layers_per_block": 3,
-    "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
-    "out_channels": 6,
-    "resnet_time_scale_shift": "scale_shift",
-    "sample_size": 64,
-    "up_block_types": [*["SimpleCrossAttnUpBlock2D"] * 3, "ResnetUpsampleBlock2D"],
-}
 SMALL = {
     "sd1": {"attention_head_dim": 4},
     "sd2": {"attention_head_dim": 4},
     "sdxl": {"attention_head_dim": 4, "projection_class_embeddings_input_dim": 6 * 256 + 32},
-    "if": {
-        "addition_embed_type_num_heads": 4,
-        "attention_head_dim": 8,
-        "encoder_hid_dim": D_HIDDEN,
-    },
+    "if": {},
 }
 
 
@@ -219,3 +196,11 @@ def test_the_context_is_as_wide_as_its_encoders():
     for spec in map(registry.get, registry.names()):
         widths = [encoder.width for encoder in spec.context.encoders]
         assert sum(widths) == (4096 if spec.context.shared else spec.d_text), spec.name
+
+
+def test_layers_are_counted_from_0():
+    """Every model numbers its layers in order, and its published ranges fit."""
+    for spec in map(registry.get, registry.names()):
+        assert [layer.index for layer in spec.layers] == list(range(spec.n_layers))
+        for start, stop in spec.published_ranges.values():
+            assert 0 <= start < stop <= spec.n_layers

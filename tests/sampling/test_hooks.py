@@ -156,11 +156,11 @@ def test_of_a_tuple_the_picture_is_watched():
     network = torch.nn.ModuleDict({"joint": Joint()})
     seen = []
 
-    def watch(index, module, output, again):
-        seen.append((output, again(encoder_hidden_states=GIVEN)))
+    def visit(index, module, output, rerun):
+        seen.append((output, rerun(encoder_hidden_states=GIVEN)))
         return 2 * output
 
-    with hook_layers(network, [layer], watch):
+    with hook_layers(network, [layer], visit):
         picture, words = network["joint"](torch.zeros(4), encoder_hidden_states=OWN)
 
     ((output, other),) = seen

@@ -13,7 +13,7 @@ CLEAN = TracedRun(PROMPT, seed=3)
 NOISY = replace(CLEAN, corrupt=Corrupt(SUBJECT, level=10.0, seed=3))
 SETTINGS = {"steps": 2, "guidance": 3.0}
 BLOCKS = "text_model.encoder.layers"
-NOTHING = Restore("unet", "conv_norm_out", positions=())  # of no positions: it restores nothing
+NOTHING = Restore("unet", "conv_norm_out", positions=())  # no positions, so nothing is restored
 
 
 def sample(pipeline, *runs, **settings):
@@ -81,10 +81,7 @@ def test_one_restored_state_is_between(pipeline):
 
 
 def test_the_unet_s_last_output_restored_is_the_clean_run(pipeline):
-    """
-    A UNet whose answer is restored at every step draws the clean picture; its answer to nothing,
-    which depends on the picture alone, is then the same too.
-    """
+    """Restoring the output of the UNet at every step gives the clean picture."""
     clean, noisy, restored = sample(pipeline, CLEAN, NOISY, restoring("conv_out", component="unet"))
 
     torch.testing.assert_close(restored, clean, atol=1e-4, rtol=0)

@@ -25,22 +25,16 @@ def test_weights_are_replaced_and_put_back(module):
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
-def test_weights_are_put_back_after_an_exception(module):
-    """An exception inside the block restores the weights."""
-    before = module[0].weight.clone()
+def test_weights_are_put_back_after_an_error(module):
+    """An exception or a value of the wrong shape restores all weights."""
+    before, fitting = module[0].weight.clone(), {"0.weight": torch.ones(2, 3)}
 
-    with pytest.raises(KeyboardInterrupt), replace_weights(module, {"0.weight": torch.ones(2, 3)}):
+    with pytest.raises(KeyboardInterrupt), replace_weights(module, fitting):
         raise KeyboardInterrupt
-
     assert torch.equal(module[0].weight, before)
-
-
-def test_a_wrong_shape_changes_nothing(module):
-    """A value of the wrong shape raises an error, and all weights are restored."""
-    before = module[0].weight.clone()
-    weights = {"0.weight": torch.ones(2, 3), "1.weight": torch.ones(5, 5)}
-
-    with pytest.raises(RuntimeError), replace_weights(module, weights):
+    with (
+        pytest.raises(RuntimeError),
+        replace_weights(module, {**fitting, "1.weight": torch.ones(5, 5)}),
+    ):
         pass
-
     assert torch.equal(module[0].weight, before)
