@@ -210,6 +210,7 @@ ERRORS = (
     ("search: fast", "search: slow", "localize.search"),
     ("[8, 10]", "8:10", "edit.layer_range"),
     ("[8, 10]", "[10, 8]", "edit.layer_range"),
+    ("[8, 10]", "[8, 8]", "edit.layer_range"),
     ("[8, 10]", "[8, x]", "edit.layer_range"),
     ("[8, 10]", "[8, 10], layers: [1]", "layers"),
     ("layer_range: [8, 10]", "layers: [1, 1]", "edit.layers"),
