@@ -1,4 +1,4 @@
-"""The README and the pages of the manual, and the blocks that stand in them."""
+"""The README, the pages of the manual, and their code blocks."""
 
 import re
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ class Block:
     """
     A fenced block: `Block("bash", "loco docs\\n", run="after")`.
 
-    `run` says where a command block is run, `file` under which name a file is written that the
-    commands of the page read; both come from the comment above the block.
+    The comment above a block sets `run`, the mark of a command block, or `file`, the name of a file
+    that commands of the page read.
     """
 
     language: str
@@ -33,7 +33,7 @@ class Block:
 
 
 def blocks_of(page: Path) -> Iterator[Block]:
-    """Yield the blocks of a page; commands without a mark are run after the demo."""
+    """Yield the blocks of a page; commands without a mark run after the demo."""
     for match in _BLOCK.finditer(page.read_text("utf-8")):
         language, code = match["language"], match["code"]
         if language != "bash":
@@ -43,7 +43,7 @@ def blocks_of(page: Path) -> Iterator[Block]:
 
 
 def commands_of(page: Path, mark: str) -> list[str]:
-    """Return the command blocks of a page under a mark, in order."""
+    """Return the command blocks of a page with a mark, in order."""
     return [block.code for block in blocks_of(page) if block.run == mark]
 
 
@@ -53,7 +53,7 @@ def files_of(page: Path) -> dict[str, str]:
 
 
 def prose_of(text: str) -> str:
-    """Return the sentences of Markdown: no code, table, heading, comment, picture or address."""
+    """Return Markdown without code, tables, headings, comments, pictures and addresses."""
     text = re.sub(r"^```.*?^```$", "\n", text, flags=re.M | re.S)
     text = re.sub(r"<!--.*?-->", "", text, flags=re.S)
     text = re.sub(r"!\[.*?\]\(.*?\)", "", text)
@@ -64,6 +64,6 @@ def prose_of(text: str) -> str:
 
 
 def sentences_of(text: str) -> list[str]:
-    """Return the sentences of Markdown, one for each full stop, colon before a block, or line."""
+    """Split Markdown into sentences, which end with a full stop, a colon or a line."""
     parts = re.split(r"(?<=[.!?:])\s+|\n+", prose_of(text))
     return [part.strip() for part in parts if re.search(r"\w", part)]

@@ -1,16 +1,16 @@
 """
-Every command block of the README and of the manual is run.
+The command blocks of the README and the manual, all of which run.
 
-`.ci/run` runs the two of the README that are marked `demo` and `tests`, each in a bare clone. The
-others are run here, a page's one after another in a folder where the demo has been:
+`.ci/run` runs the README's blocks with the marks `demo` and `tests`, each in a bare clone. The
+tests below run the others, page by page, in a folder with the output of the demo:
 
-    no mark      as they stand
-    dry          with `--dry-run`, those that need a real model on a small checkpoint in its place
-    sdxl         the walk-through of SDXL, on a small file
+    no mark      unchanged
+    dry          with `--dry-run`; small checkpoints replace real models
+    sdxl         on a small SDXL file
     pickle       on a small pickled checkpoint
-    elsewhere    nowhere, for they need a network or an accelerator; their options are checked
+    elsewhere    not at all, since they need a network or a GPU; their options are checked
 
-Files that commands read, such as a recipe, are written from the page's blocks marked `file`.
+The blocks with the mark `file` provide the files that the commands read, such as a recipe.
 """
 
 import os
@@ -39,7 +39,7 @@ from tests.pages import PAGES, README, ROOT, blocks_of, commands_of, files_of
 
 IN_A_CLONE = ("demo", "tests")  # run by `.ci/run`
 HERE = ("after", "dry", "sdxl", "pickle")
-# what `loco` is here: the entry point, with other words in place of some
+# The `loco` of these tests: the entry point, with some words replaced.
 LOCO = """#!{python}
 import sys
 sys.path.insert(0, {root!r})
@@ -51,13 +51,13 @@ PYTHON = '#!/bin/sh\nexec {python} "$@"\n'
 
 
 def pages_with(mark):
-    """Return the pages that have a command block under a mark, as parameters."""
+    """Return the pages that have a command block with a mark, as parameters."""
     return [pytest.param(page, id=page.stem) for page in PAGES if commands_of(page, mark)]
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """A folder with an edited `tiny`, as the demo leaves it; it is only read."""
+    """A read-only folder with the output of the demo, an edited `tiny`."""
     folder = tmp_path_factory.mktemp("demo")
     recipe = read_recipe("remove_style", overrides=[Override("edit.layers", [8, 9], "--layers")])
     edit.run(edit.plan(recipe, EditOptions(folder / "edited")), RunOptions(device="cpu"))
@@ -66,13 +66,13 @@ def demo(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Small checkpoints of the shape of known models, each written when it is first asked for."""
+    """Small checkpoints with the shape of known models, each written on first use."""
     folder = tmp_path_factory.mktemp("models")
     return cache(lambda name: write_folder(folder / name, small_model(name), torch.float16))
 
 
 def run_block(folder, code, *, small=None, more=()):
-    """Run a block as a shell does that stops at the first failure; its output if it fails."""
+    """Run a block in a shell that stops at the first failure; return the output of a failure."""
     programs = folder / ".venv" / "bin"
     programs.mkdir(parents=True, exist_ok=True)
     words = {"python": sys.executable, "root": str(ROOT), "small": small or {}, "more": list(more)}
@@ -96,7 +96,7 @@ def run_block(folder, code, *, small=None, more=()):
 
 
 def run_blocks(folder, page, mark, **how):
-    """Run the blocks of a page under a mark, in order, and return what failed."""
+    """Run the blocks of a page with a mark, in order, and return the failures."""
     for name, text in files_of(page).items():
         (folder / name).write_text(text)
     return [
@@ -105,7 +105,7 @@ def run_blocks(folder, page, mark, **how):
 
 
 def loco_lines(page):
-    """Return the words of every `loco` command on a page, behind the name."""
+    """Yield the arguments of every `loco` command on a page."""
     for block in blocks_of(page):
         joined = block.code.replace("\\\n", " ") if block.run else ""
         for line in re.split(r"\n|&&|\||;", joined):
@@ -114,9 +114,9 @@ def loco_lines(page):
                 yield tuple(words[1:])
 
 
-def test_every_block_is_run_by_somebody():
+def test_every_block_has_a_known_mark():
     """
-    No command stands under an unknown mark, and the two of a bare clone stand in the README once.
+    Every mark is known, and the two blocks for a bare clone occur once, in the README.
     """
     marks = {page: [block.run for block in blocks_of(page) if block.run] for page in PAGES}
     known = {*IN_A_CLONE, *HERE, "elsewhere"}
@@ -129,14 +129,14 @@ def test_every_block_is_run_by_somebody():
 
 def test_the_commands_of_a_bare_clone_are_one_line_each():
     """
-    Setting up and the main job is one line to copy, and so is setting up and the tests.
+    The README's demo and its tests are one line each.
     """
     assert [len(commands_of(README, mark)[0].splitlines()) for mark in IN_A_CLONE] == [1, 1]
 
 
-def test_every_command_is_in_the_table():
+def test_the_readme_lists_every_command():
     """
-    The README's table of commands lists what `loco --help` lists.
+    The README's table has the commands of `loco --help`.
     """
     listed = re.findall(r"^\| `loco (\w+)", README.read_text("utf-8"), re.M)
 
@@ -146,7 +146,7 @@ def test_every_command_is_in_the_table():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_option_exists(page):
     """
-    Each `loco` command of a page, run here or not, is one that there is, with options that it has.
+    Each `loco` command of a page exists and has the options shown.
     """
     unknown = []
     for first, *rest in loco_lines(page):
@@ -164,7 +164,7 @@ def test_every_option_exists(page):
 @pytest.mark.parametrize("page", pages_with("after"))
 def test_the_blocks_of_a_page_run_after_the_demo(demo, tmp_path, page):
     """
-    What a page shows ends well, on what the demo made: a minute for the longest, the tutorial.
+    The blocks of a page succeed after the demo; the tutorial takes a minute.
     """
     shutil.copytree(demo, tmp_path, dirs_exist_ok=True)
 
@@ -174,7 +174,7 @@ def test_the_blocks_of_a_page_run_after_the_demo(demo, tmp_path, page):
 @pytest.mark.parametrize("page", pages_with("dry"))
 def test_the_blocks_for_real_models_are_planned(models, tmp_path, page):
     """
-    What a page shows of models that are not shipped is a plan on a small one of their shape.
+    The blocks for models that are not shipped succeed as plans on small models.
     """
     words = {word for code in commands_of(page, "dry") for word in code.split()}
     small = {name: str(models(name)) for name in set(registry.names()) & words - {"tiny"}}
@@ -183,9 +183,9 @@ def test_the_blocks_for_real_models_are_planned(models, tmp_path, page):
 
 
 @pytest.mark.parametrize("page", pages_with("sdxl"))
-def test_the_walk_through_of_sdxl_is_walked(tmp_path, page):
+def test_the_sdxl_block_runs(tmp_path, page):
     """
-    Every step of it is taken, on a file of the same tensors at reduced widths.
+    The SDXL block succeeds on a file with the same tensors at reduced widths.
     """
     model = small_model("sdxl")
     write_file(tmp_path / "sd_xl_base_1.0.safetensors", original_tensors(model), torch.float16)
@@ -233,9 +233,9 @@ def test_the_recipes_of_a_page_are_sound(page, tmp_path):
         assert read_recipe(str(path)).concepts
 
 
-def test_what_contributors_are_sent_to_is_there():
+def test_the_contributing_guide_names_existing_files():
     """
-    Every file that the guide for contributors names exists, placeholders in capitals left out.
+    Every file in CONTRIBUTING.md exists, except placeholders in capitals.
     """
     text = (ROOT / ".github" / "CONTRIBUTING.md").read_text("utf-8")
     named = set(re.findall(r"`((?:loco_cli|tests|recipes)/[\w/.]+|\w+\.md)`", text))
