@@ -21,9 +21,9 @@ RIDGE = 0.01
 @dataclass(frozen=True)
 class InMemory:
     """
-    An edit of a running pipeline: its new weights, and how far each went.
+    An edit of a running pipeline: the new weights, and the norm of each change.
 
-    Its `tokenizers` take a tenth of a second each to read, and serve for every copy.
+    All copies share its `tokenizers`, because loading one takes a tenth of a second.
     """
 
     pipe: DiffusionPipeline
@@ -50,7 +50,7 @@ class InMemory:
 def rows_of(
     pipe: DiffusionPipeline, layers: Iterable[CrossAttention]
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return keys and targets [n, d] of each projection: prompts at their last word's position."""
+    """Return keys and targets [n, d] of each projection: the states of each prompt's last word."""
     paths = [f"{layer.module_path}.{p.name}" for layer in layers for p in layer.projections]
     prompts = [template.format(word) for word in (SUBJECT, TO) for template in TEMPLATES]
     last = torch.tensor([end_of(pipe, prompt) - 1 for prompt in prompts])

@@ -25,11 +25,11 @@ Tensors = dict[str, Tensor]
 @dataclass(frozen=True)
 class Layout:
     """
-    A way to keep a model on disk: `Layout(write_folder_of(F16))`.
+    A layout of a model on disk.
 
-    `write` puts it into an empty folder and returns its path. `spell` gives the names there of
-    UNet tensors, `dtypes` the copies of a folder by what diffusers calls them, `kind` says how it
-    is loaded.
+    `write` writes the model to an empty folder and returns its path. `spell` maps diffusers names
+    of UNet tensors to their names in the files. `dtypes` holds the dtype of each variant, and
+    `kind` selects the loader.
     """
 
     write: Callable[[Path, SmallModel], Path]
@@ -53,7 +53,8 @@ def in_hub_cache(*dtypes: torch.dtype, n_shards: int = 1) -> Layout:
 
 def in_file(dtype: torch.dtype, change: Callable[[Tensors], Tensors] = dict) -> Layout:
     """Return the single-file layout, with its tensors transformed by `change`."""
-    kinds = {original.only_unet: "unet", original.as_novelai: "unet"}  # what diffusers can read
+    # diffusers loads only the UNet of these files
+    kinds = {original.only_unet: "unet", original.as_novelai: "unet"}
     spell = _with_ema if change is original.with_ema else _as_original
     write = partial(_file, dtype=dtype, change=change)
     return Layout(write, spell, kinds.get(change, "file"), {None: dtype})
@@ -71,11 +72,7 @@ def write_folder(
     variant: str | None = None,
     n_shards: int = 1,
 ) -> Path:
-    """
-    Write a diffusers folder.
-
-    The first dtype has plain names, unless `variant` names it; a second is the variant fp16.
-    """
+    """Write a diffusers folder; `variant` names the first dtype, and `fp16` the second."""
     model.write_configs(root)
     for n, dtype in enumerate(dtypes):
         for part, tensors in model.tensors.items():

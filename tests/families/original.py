@@ -55,7 +55,7 @@ def original_tensors(model: SmallModel) -> dict[str, Tensor]:
     tensors = {
         **_renamed(model, "unet", unet_names(model.name)),
         **_renamed(model, "vae", vae_names(model.name)),
-        "alphas_cumprod": torch.linspace(1, 0, 1000),  # buffers of training come along
+        "alphas_cumprod": torch.linspace(1, 0, 1000),  # a buffer that training left in the file
     }
     encoder = model.tensors["text_encoder"]
     if model.family == "sd1":
@@ -115,7 +115,7 @@ def unet_names(name: str) -> Mapping[str, str]:
     names = _read_off(wanted, list(_unet_candidates(wanted)), convert_ldm_unet_checkpoint, config)
     attended = {original.rpartition(".1.")[0] for original in names.values() if ".1." in original}
     return {
-        # an upsampler stands behind the attention of its slot, or in its place where there is none
+        # an upsampler has index 2 after an attention, and index 1 in a block without one
         new: old if old.partition(".2.conv")[0] in attended else old.replace(".2.conv", ".1.conv")
         for new, old in names.items()
     }
@@ -138,7 +138,7 @@ def _read_off(
 
 
 def _unet_candidates(wanted: Iterable[str]) -> Iterator[str]:
-    # what stands behind an attention's own name is spelled alike in both layouts
+    # both layouts have the same names inside an attention
     inner = {found[1] for name in wanted if (found := re.search(r"attentions\.\d+\.(.+)", name))}
     ends = ["time_embed.0", "time_embed.2", "label_emb.0.0", "label_emb.0.2", "out.0", "out.2"]
     slots = [f"{half}_blocks.{slot}" for half in ("input", "output") for slot in range(_N_SLOTS)]
@@ -166,7 +166,7 @@ def _vae_candidates() -> Iterator[str]:
 
 
 def _renamed(model: SmallModel, part: str, names: Mapping[str, str]) -> dict[str, Tensor]:
-    # the VAE's attention is made of 1x1 convolutions there
+    # original files store the VAE's attention as 1x1 convolutions
     return {
         names[name]: value[..., None, None] if part == "vae" and value.ndim == 2 else value
         for name, value in model.tensors[part].items()

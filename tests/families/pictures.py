@@ -77,7 +77,7 @@ def draw(pipe: DiffusionPipeline, *prompts: str) -> Tensor:  # [n, 3, h, w]
     """Return the picture of each prompt, after two guided steps from seed 0."""
     options = {"clean_caption": False} if isinstance(pipe, IFPipeline) else {}
     with warnings.catch_warnings():
-        # Euler's scheduler hands tensors to numpy in a way that numpy 2 warns of
+        # numpy 2 warns of the way in which the Euler scheduler converts tensors
         warnings.filterwarnings("ignore", "__array__", DeprecationWarning)
         return pipe(
             list(prompts),
@@ -99,7 +99,8 @@ def contexts_of(
             watch = functools.partial(_watch, read, path)
             handles.enter_context(pipe.unet.get_submodule(path).register_forward_pre_hook(watch))
         draw(pipe, *prompts)
-    return {path: given[len(prompts) :] for path, given in read.items()}  # guidance comes first
+    # the first half of a guided batch is unconditional
+    return {path: given[len(prompts) :] for path, given in read.items()}
 
 
 def end_of(pipe: DiffusionPipeline, prompt: str) -> int:
@@ -127,6 +128,6 @@ def _settled(pipe: DiffusionPipeline) -> DiffusionPipeline:
 
 
 def _copy_weights(module: nn.Module) -> None:
-    # a mapped file leaves them at odd addresses, where sums are rounded in another order
+    # tensors of a mapped file may be unaligned, which changes the order of rounding
     for parameter in module.parameters():
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)

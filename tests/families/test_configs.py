@@ -125,7 +125,7 @@ def test_the_vae_is_the_published_one(name):
 
 
 @every_config
-def test_the_scheduler_predicts_what_the_spec_says(name):
+def test_the_scheduler_fits_the_spec(name):
     """Scheduler and spec agree on the prediction type, and the index names the scheduler."""
     scheduler = read(name, "scheduler", "scheduler_config.json")
 
@@ -160,7 +160,7 @@ def test_prompts_become_the_tokens_of_clip(prompt, ids):
 
 
 @every_config
-def test_each_tokenizer_pads_as_its_encoder_was_taught(name):
+def test_each_tokenizer_pads_as_in_training(name):
     """CLIP-L pads with its end token, and OpenCLIP pads with `!`, which is token 0."""
     for encoder in registry.get(name).context.encoders:
         tokenizer = tokenizer_of(name, encoder.tokenizer)

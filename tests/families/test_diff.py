@@ -28,7 +28,7 @@ def test_layouts_of_one_model_are_the_same(name, tmp_path):
     assert not {"unet", "vae"} & {tensor.component for tensor in diff.tensors}
 
 
-def test_a_third_of_a_fused_tensor_is_told_by_its_name(tmp_path):
+def test_a_diff_names_the_part_of_a_fused_tensor(tmp_path):
     """A diff names the changed projection of a folder, or the fused tensor of a file."""
     model = small_model("sdxl")
     folder = write_folder(tmp_path / "folder", model, torch.float16)

@@ -97,9 +97,8 @@ def test_it_draws_what_the_edit_in_memory_draws(cell):
     rows = []
     for variant, dtype in cell.layout.dtypes.items():
         pipe = cell.load(cell.base, variant)
-        rows = rows or [
-            rows_of(pipe, *parts) for parts in encoders_of(pipe)
-        ]  # from the finest dtype
+        # the edit is solved once, from the finest dtype
+        rows = rows or [rows_of(pipe, *parts) for parts in encoders_of(pipe)]
         before = draw(pipe, PROMPT.format(SUBJECT))
         for (encoder, _), (keys, answers) in zip(encoders_of(pipe), rows, strict=True):
             edit_in_memory(first_out_proj(encoder), keys, answers, dtype)

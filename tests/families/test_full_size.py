@@ -52,7 +52,7 @@ def test_a_file_of_the_published_size_is_that_model(files, name):
 
 
 @pytest.mark.parametrize("name", N_BYTES)
-def test_what_an_edit_would_change_is_told_from_the_header(files, name):
+def test_a_dry_run_reads_only_the_header(files, name):
     """A dry run lists the tensors of the published layers without reading any weights."""
     done = CliRunner().invoke(app, [*STYLE, "--model", str(files[name]), "--json"])
 

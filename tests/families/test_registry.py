@@ -49,7 +49,7 @@ def test_known_concepts_share_no_name():
             assert len(set(names)) == len(names)
 
 
-def test_what_is_asked_for_goes_before_the_models_own():
+def test_requested_sampling_overrides_defaults():
     """Requested steps and guidance, even 0, override the defaults of the model."""
     spec = registry.get("tiny")
 

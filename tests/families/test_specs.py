@@ -142,7 +142,7 @@ def test_a_known_model_is_found_by_its_shape():
         assert found.name in (name, "sd14", "tiny")
 
 
-def test_models_of_one_shape_are_told_apart_by_what_is_said_of_them():
+def test_metadata_distinguishes_models_of_one_shape():
     """Metadata distinguishes SD 2.1 from its base, and SDXL from its Turbo."""
     sd2 = (registry.family("sd2"), (320, 640, 1280, 1280), 1024)
     sdxl = (registry.family("sdxl"), (320, 640, 1280), 2048)

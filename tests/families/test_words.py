@@ -7,9 +7,9 @@ import loco_cli
 from loco_cli.families import registry
 
 ROOT = Path(loco_cli.__file__).parent
-# whose subject is one family: they teach the model that ships
+# modules about one family: the second folder trains the shipped model
 OF_ONE_FAMILY = ("families", "tiny/training")
-# the words of recipes and traces: `component: unet`
+# modules with words of recipes and traces, such as `component: unet`
 FORMATS = {
     "cli/localize.py": {"unet"},
     "interventions.py": {"unet"},
@@ -36,12 +36,7 @@ def words_of(path):
 
 
 def test_no_other_file_knows_a_family():
-    """
-    Outside `families/` no string is a family's name, a network's component or a path in it.
-
-    Such a string is a fact about one family, which its record should hold. Formats have the word
-    for what they call so.
-    """
+    """Outside `families/`, no string is a family, a network's component or a path in it."""
     known = registry.catalog()
     names = set(known.families)
     networks = {one.component for one in known.networks}

@@ -28,7 +28,7 @@ def test_a_prompt_is_encoded_once(pipeline):
     assert (first.pooled is None) == (pipeline.spec.family.name != "sdxl")
 
 
-def test_guidance_leads_away_from_nothing(pipeline):
+def test_the_negative_conditioning(pipeline):
     """The negative conditioning is the empty prompt, and zeros in SDXL."""
     nothing, empty = pipeline.prompt_encoder.encode_negative(), pipeline.prompt_encoder.encode("")
 
@@ -53,7 +53,7 @@ def test_a_context_is_made_for_layers_that_read_another_prompt(pipeline):
     assert both.contexts[3].shape == (4, 77, pipeline.spec.d_text)
 
 
-def test_what_is_pooled_is_given_apart():
+def test_the_pooled_prompt_is_swapped():
     """SDXL gets a swapped pooled embedding, and DeepFloyd pools the states of its argument."""
     run = Run(SOURCE, 0, SwapPrompt((3,), TARGET, with_pooled=True))
 
@@ -69,7 +69,7 @@ def test_what_is_pooled_is_given_apart():
     assert list(pooled.contexts) == [layer for layer in range(22) if layer != 3]
 
 
-def test_a_prompt_that_is_cut_off_is_no_noise(pipeline, capfd):
+def test_a_truncated_prompt_is_silent(pipeline, capfd):
     """Encoding a truncated prompt prints no warning."""
     pipeline.prompt_encoder.encode("a very " + "very " * 90 + "long prompt")
 

@@ -71,24 +71,19 @@ def test_a_given_context_reaches_keys_and_values_alone(unet, tiny):
     assert read["to_q"].shape == (1, 4, attention.query_dim)
 
 
-def test_hooks_are_on_the_named_layers_and_gone_at_the_end(unet, tiny):
-    """Each named layer has one hook inside the block, and none after it."""
+def test_hooks_exist_only_inside_the_block(unet, tiny):
+    """Each named layer has one hook inside the block, and none after it or after an error."""
     with replace_contexts(unet, tiny.spec.layers, {8: GIVEN, 0: GIVEN}):
         found = hooks_of(unet)
-
     assert found == [tiny.spec.module_paths[i] for i in (0, 8)]
     assert hooks_of(unet) == []
 
-
-def test_hooks_are_gone_after_an_exception(unet, tiny):
-    """An exception inside the block leaves no hook behind."""
     with (
         pytest.raises(Interrupted),
         call_after_forward(unet, lambda: None),
         replace_contexts(unet, tiny.spec.layers, {8: GIVEN}),
     ):
         raise Interrupted
-
     assert hooks_of(unet) == []
 
 
@@ -102,7 +97,7 @@ def test_a_layer_that_is_not_there_leaves_no_hook(unet, tiny):
     assert hooks_of(unet) == []
 
 
-def test_an_unknown_layer_is_refused(unet, tiny):
+def test_an_unknown_layer_raises(unet, tiny):
     """A context for an unknown layer raises ValueError."""
     with (
         pytest.raises(ValueError, match=r"no cross-attention layers \[16\]"),
@@ -111,7 +106,7 @@ def test_an_unknown_layer_is_refused(unet, tiny):
         pass
 
 
-def test_every_call_is_told():
+def test_the_callback_runs_per_forward_pass():
     """The callback runs once per forward pass and does not change the output."""
     module, calls = torch.nn.Identity(), []
 
@@ -149,7 +144,7 @@ class Joint(torch.nn.Module):
         return picture + encoder_hidden_states.sum(), encoder_hidden_states
 
 
-def test_of_a_tuple_the_picture_is_watched():
+def test_the_picture_of_a_tuple_is_visited():
     """In a tuple of picture and text, only the picture is visited and replaced."""
     text = TextInput("picture", "text", order="text first", has_tuple_output=True)
     layer = CrossAttention(0, "joint", (), text)

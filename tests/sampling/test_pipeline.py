@@ -34,7 +34,7 @@ def without(path, name):
     save_file(tensors, path, {"format": "pt"})
 
 
-def test_a_device_that_is_not_here_is_refused():
+def test_an_absent_device_is_refused():
     """A device that this machine lacks is refused."""
     absent = "cuda" if sys.platform == "darwin" else "mps"
 
@@ -98,7 +98,7 @@ def test_a_part_that_is_missing_is_named(copy, golden):
         load_model(locate(str(copy)), CPU)
 
 
-def test_what_diffusers_refuses_is_one_sentence(copy):
+def test_an_unreadable_folder_is_one_error(copy):
     """A folder that diffusers cannot read raises one error with the first line of its reason."""
     config = json.loads((copy / "unet" / "config.json").read_text())
     (copy / "unet" / "config.json").write_text(json.dumps({**config, "cross_attention_dim": 7}))
@@ -151,7 +151,7 @@ def test_a_model_that_draws_over_pictures_is_refused(copy, golden):
         load_model(locate(str(copy)), CPU)
 
 
-def test_loading_says_nothing(copy, capfd):
+def test_loading_is_silent(copy, capfd):
     """Loading prints nothing."""
     load_model(locate(str(copy)), CPU)
 
@@ -159,7 +159,7 @@ def test_loading_says_nothing(copy, capfd):
     assert (said.out, said.err) == ("", "")
 
 
-def test_hushing_ends():
+def test_verbosity_is_restored():
     """The verbosity of both libraries is restored."""
     before = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
 

@@ -21,7 +21,7 @@ def followed(request):
     return pipeline, record_trajectory(pipeline, RUNS, steps=3, guidance=3.0)
 
 
-def test_following_changes_nothing(followed):
+def test_recording_changes_no_picture(followed):
     """Recording a trajectory does not change the pictures."""
     pipeline, (path, images) = followed
 

@@ -130,7 +130,7 @@ def test_only_the_conditional_half_is_restored(pipeline, guidance):
     ]
 
 
-def test_hooks_are_gone(pipeline):
+def test_no_hook_remains(pipeline):
     """Neither a finished nor a failed run leaves a hook behind."""
     sample(pipeline, restoring("mid_block.resnets.0", component="unet"), NOISY)
     with pytest.raises(AttributeError):
