@@ -1,5 +1,5 @@
 """
-Localize every concept of the world and hold the result against the answer key.
+Localize every concept of the world and compare the results with the answer key.
 
     python -m tests.benchmarks.answer_key [--model tiny-plain] [--width auto] [--seeds 4]
         [--output DIR] [--shard 0/2 --threads 1]
@@ -61,7 +61,7 @@ def lead(found: Localization, key: list[int]) -> float:
 
 
 def known_localization(folder: Path | None, model: str, entry: EditEntry) -> Localization | None:
-    """Return what `folder` holds of a concept, None where it was not measured yet."""
+    """Return the localization of a concept in `folder`, or None if there is none yet."""
     path = _path(folder, model, entry) if folder else None
     if path is None or not path.exists():
         return None
@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def line(found: Localization, key: list[int] | None) -> str:
-    """Return what is printed of one concept."""
+    """Return the printed line of one concept."""
     text = (
         f"{found.concept.kind:<7}{found.concept.subject:<36}{found.original_score:6.3f} → "
         f"{chosen(found).score:6.3f} (all {found.target_score:6.3f})  in {found.layer_range} "
@@ -123,7 +123,7 @@ def line(found: Localization, key: list[int] | None) -> str:
 
 
 def parse_width(text: str) -> int | str:
-    """Return what `--width` says."""
+    """Parse the value of `--width`."""
     return text if text == "auto" else int(text)
 
 

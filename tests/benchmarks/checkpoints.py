@@ -1,5 +1,5 @@
 """
-What edit, diff and solve take on checkpoints of full size, beside a plain copy and the usual way.
+The time and memory of edit, diff and solve on full-size checkpoints, compared with a plain copy.
 
     python -m tests.benchmarks.checkpoints --work DIR [--model sdxl] [--repeat 3] [--output JSON]
 
@@ -44,7 +44,7 @@ def solve(model: str, repeat: int, is_small: bool) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures were measured on."""
+    """Return the machine and the versions of the measurement."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     libraries = ("torch", "diffusers", "transformers", "safetensors", "numpy")
     return {

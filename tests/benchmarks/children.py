@@ -1,4 +1,4 @@
-"""A command run as a child process, with its time and the most memory that it held."""
+"""A command in a child process, with its time and its peak memory."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ class Run:
 
 
 def run(*command: str | Path, ok: Sequence[int] = (0,)) -> Run:
-    """Return what a command took; ends the program where it fails, whose stderr has said why."""
+    """Run a command and return its time and memory; exit if it fails."""
     started = time.perf_counter()
     child = subprocess.Popen(
         [str(word) for word in command],
@@ -45,7 +45,7 @@ def run(*command: str | Path, ok: Sequence[int] = (0,)) -> Run:
 
 
 def python(module: str, *arguments: str | Path, ok: Sequence[int] = (0,)) -> Run:
-    """Return what a Python module took as a program of its own."""
+    """Run a Python module as a program and return its time and memory."""
     return run(sys.executable, "-m", module, *arguments, ok=ok)
 
 

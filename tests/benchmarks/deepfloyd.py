@@ -1,5 +1,5 @@
 """
-Edit concepts of the small IF in the paper's form and in others, and judge them as `evaluate` does.
+Edit concepts of the small IF in several forms, and judge them as `loco evaluate` does.
 
     python -m tests.benchmarks.deepfloyd --leak
     python -m tests.benchmarks.deepfloyd --reach
@@ -161,7 +161,7 @@ def measure(
     *,
     is_brief: bool = False,
 ) -> Outcome:
-    """Return what came of one edit; briefly, nothing is asked of what should be kept."""
+    """Return the outcome of one edit; a brief one leaves out the concepts to keep."""
     started, located = time.monotonic(), bench.located
     recipe = recipe_in(form, entry, str(located.path), trial.n_seeds)
     exam = exam_of(located.spec, recipe, is_choosing=trial.is_choosing)

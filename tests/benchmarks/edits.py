@@ -1,5 +1,5 @@
 """
-Edit every concept of the world, in memory, and judge each edit as `loco evaluate` does.
+Edit every concept of the world in memory, and judge each edit as `loco evaluate` does.
 
     python -m tests.benchmarks.edits --output edits.jsonl [--model tiny-plain] [--form paper]
         [--layers key | found | width-2 | set | 8-9] [--localizations DIR] [--shard 0/2 --threads 1]
@@ -90,7 +90,7 @@ def recipe_of(entry: EditEntry, model: str, settings: tuple[str, ...], n_seeds: 
 
 
 def exam_of(spec: ModelSpec, recipe: Recipe, *, is_choosing: bool) -> EvaluationPlan:
-    """Return what `loco evaluate` asks, or for choosing less and something else."""
+    """Return the prompts of `loco evaluate`, or a smaller, separate set for choosing a form."""
     exam = EvaluationPlan.of(spec, recipe)
     if not is_choosing:
         return exam
@@ -136,7 +136,7 @@ def measure(
     entry: EditEntry,
     args: argparse.Namespace,
 ) -> tuple[Outcome, EvaluationRun]:
-    """Return what came of one edit, and its pictures."""
+    """Return the outcome of one edit and its pictures."""
     started, located = time.monotonic(), bench.located
     recipe = recipe_of(entry, located.name, settings_of(trial.form), trial.n_seeds)
     layers, found = layers_for(bench, entry, trial.where, args.localizations, args.localize_seeds)
@@ -162,7 +162,7 @@ def measure(
 def trials_of(
     args: argparse.Namespace, model: str, forms: Iterable[str]
 ) -> list[tuple[Trial, EditEntry]]:
-    """Return what the options ask for, one concept after the other in every form."""
+    """Return the trials that the options select, concept by concept in every form."""
     return [
         (
             Trial(
@@ -232,7 +232,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def line(one: Outcome) -> str:
-    """Return what is printed of one edit."""
+    """Return the printed line of one edit."""
     trial = one.trial
     shares = ["–" if getattr(one, f) is None else f"{getattr(one, f):.2f}" for f in FIGURES]
     return (

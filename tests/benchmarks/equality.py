@@ -1,5 +1,5 @@
 """
-Hold two trees of `loco` against each other: the same commands on the same files, byte for byte.
+Compare two versions of `loco` byte for byte: the same commands on the same files.
 
     python -m tests.benchmarks.equality inputs DIR
     python -m tests.benchmarks.equality run CHECKOUT INPUTS OUT [--quick] [--only TEXT] [--keep]
@@ -115,7 +115,7 @@ def _settle(checkout: Path, out: Path) -> None:
 
 
 def _facts(checkout: Path, inputs: Path) -> dict[str, str]:
-    """Return what the records of a run depend on."""
+    """Return the version and the digests on which the records of a run depend."""
     parts = (checkout / "loco_cli", checkout / "recipes")
     code = [path for part in parts for path in part.rglob("*") if path.suffix != ".pyc"]
     given = [path for path in inputs.rglob("*") if "homes" not in path.parts]
@@ -206,7 +206,7 @@ def _become_loco(
 
 
 def _files(folder: Path) -> dict[str, Any]:
-    """Return what is in every file of a folder: documents as they are, of all else digests."""
+    """Return the contents of every file in a folder: documents as text, other files as digests."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

@@ -1,5 +1,5 @@
 """
-What `equality.py` holds two trees against each other with: the inputs, and the command lines.
+The inputs and the command lines of `equality.py`.
 
 Inputs are built once, by the builders of the tests, which move with the package; a case is words of
 command lines and names of files, and knows nothing of either. In a word `{inputs}` stands for the

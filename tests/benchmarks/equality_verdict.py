@@ -1,5 +1,5 @@
 """
-Two runs of `equality.py` held against each other: what was compared, and what is unequal.
+The comparison of two runs of `equality.py`: the files compared, and those that differ.
 
 Documents are compared without what is of their run alone, files by their digests.
 """
@@ -25,7 +25,7 @@ N_SHOWN = 4
 
 @dataclass
 class Verdict:
-    """What two runs were held against each other in, and what was found unequal, by kind."""
+    """The records compared between two runs, and the differences, by kind."""
 
     has_versions: bool  # which differ
     compared: Counter[str] = field(default_factory=Counter)
@@ -105,7 +105,7 @@ VERSIONED: Mapping[str, Callable[[Any], Any]] = {
 
 
 def _document(shown: str) -> Any:
-    """Return what a command printed, read as JSON where it is."""
+    """Return the output of a command, parsed if it is JSON."""
     try:
         return json.loads(shown)
     except ValueError:

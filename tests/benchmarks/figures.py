@@ -1,4 +1,4 @@
-"""What runs come to: medians, what they are compared with, and whether that is enough."""
+"""The medians of timed runs, their references and their targets."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -28,7 +28,7 @@ class Figure:
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the value is within its bound, None without one."""
+        """True if the value is within its bound, None without a bound."""
         if self.value is None or (self.most is None and self.least is None):
             return None
         return (self.most is None or self.value <= self.most) and (

@@ -1,5 +1,5 @@
 """
-How much of the package one command walks through, and how the package is divided into rooms.
+The share of the package that one command uses, and the sizes of the rooms.
 
     python -m tests.benchmarks.footprint CHECKOUT [CHECKOUT] [--json FILE]
 
@@ -269,7 +269,7 @@ def two_way(calls: Sequence[Call]) -> list[dict[str, Any]]:
 
 
 def count_checks(calls: Iterable[Call]) -> dict[str, int]:
-    """Return how often each check ran, the most frequent first."""
+    """Return the number of runs of each check, in descending order."""
     counts: Counter[str] = Counter()
     for call in calls:
         if last_part(call.name).lstrip("_").startswith(("check", "locate")):
@@ -278,7 +278,7 @@ def count_checks(calls: Iterable[Call]) -> dict[str, int]:
 
 
 def count_between(edges: Iterable[tuple[str, str]]) -> int:
-    """Return how many edges lead from one place to another."""
+    """Return the number of edges between each pair of places."""
     return sum(caller != callee for caller, callee in edges)
 
 
@@ -306,7 +306,7 @@ def measure(checkout: Path) -> dict[str, Any]:
 
 
 def record(checkout: Path, arguments: Sequence[str]) -> Any:
-    """Return what a child process records of a command, or of the imports without arguments."""
+    """Return the record of a command from a child process, or of the imports alone."""
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "record.json"
         places = {name: f"{folder}/{name}" for name in HOMES}

@@ -1,5 +1,5 @@
 """
-What a UNet evaluation costs in other memory formats and compiled, beside it as it is.
+The cost of a UNet evaluation in other memory formats and compiled.
 
     python -m tests.benchmarks.formats [--model tiny] [--batch 32] [--repeat 8] [--device cpu]
 

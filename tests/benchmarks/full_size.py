@@ -1,5 +1,5 @@
 """
-Checkpoints of true size with random weights, as single files in the original layout.
+Full-size checkpoints with random weights, as single files in the original layout.
 
     python -m tests.benchmarks.full_size sdxl FILE CONFIG [--small]
 

@@ -1,5 +1,5 @@
 """
-How the price of a localization grows with the number of layers, counted in UNet evaluations.
+The cost of a localization over the number of layers, in UNet evaluations.
 
     python -m tests.benchmarks.growth [--drawing FILE.svg]
         [--sdxl DIR --plant 64 66 --plant 20 22 --threads 1]
@@ -83,7 +83,7 @@ class Count:
 
 
 def bench_of(n_layers: int) -> Any:
-    """Return what a search asks of a bench, without a model."""
+    """Return a search context without a model."""
     spec = SimpleNamespace(
         n_layers=n_layers, unreachable=(), sampling=lambda steps, guidance: (STEPS, GUIDANCE)
     )
@@ -94,7 +94,7 @@ def bench_of(n_layers: int) -> Any:
 def counted(
     n_layers: int, plant: tuple[int, ...], weights: Sequence[float], *, by_lot: bool
 ) -> Count:
-    """Return what a search for layers that are planted takes, its ranking true or by lot."""
+    """Return the costs of searches for planted layers, with a correct or a random ranking."""
     found = dict(zip(plant, weights, strict=True))
     runs = MadeUp(
         bench_of(n_layers),

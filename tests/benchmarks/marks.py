@@ -1,4 +1,4 @@
-"""The marks of many edits: what was forgotten, became and kept, picture by picture, and tables."""
+"""The figures of many edits, picture by picture, and their tables."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,13 +38,13 @@ class Measured:
     kept: Groups
 
     def line(self) -> str:
-        """Return what is printed of one edit."""
+        """Return the printed line of one edit."""
         shares = "  ".join(f"{_share(getattr(self, scale)):.2f}" for scale in SCALES)
         return f"{self.model:<12}{self.method:<32}{', '.join(self.subjects)[:40]:<42}{shares}"
 
 
 def marks_of(exam: EvaluationPlan, judged: EvaluationRun) -> dict[str, Groups]:
-    """Return what was forgotten and what became, for each edit of an exam."""
+    """Return the verdicts on forgetting and on the target for each edit of an exam."""
     forgotten: dict[int | None, list[bool]] = {}
     became: dict[int | None, list[bool]] = {}
     for question, picture in _pictures(exam, judged):
@@ -57,7 +57,7 @@ def marks_of(exam: EvaluationPlan, judged: EvaluationRun) -> dict[str, Groups]:
 
 
 def kept_marks(exam: EvaluationPlan, judged: EvaluationRun) -> Groups:
-    """Return what was kept, for each concept of an exam."""
+    """Return the verdicts on each concept to keep of an exam."""
     kept: dict[str, list[bool]] = {}
     for question, picture in _pictures(exam, judged):
         if picture.recognised_before:

@@ -1,5 +1,5 @@
 """
-Every way to edit, ours and what others published, on the same concepts, pictures and judge.
+All methods of editing, ours and published ones, on the same concepts, pictures and judge.
 
     python -m tests.benchmarks.methods --output methods.jsonl --localizations DIR [--model tiny]
         [--method "LocoEdit"] [--together 1] [--seeds 4] [--shard 0/2 --threads 1]
@@ -79,7 +79,7 @@ METHODS: Mapping[str, Method] = {
 
 @dataclass(frozen=True)
 class Editing:
-    """What an edit needs of a model: where it is, its text encoders, and its localizations."""
+    """A located model with its text encoders and localizations."""
 
     located: LocatedModel
     encoder: CheckpointEncoder
@@ -176,7 +176,7 @@ def exams_of(
 def measure(
     bench: EvaluationContext, editing: Editing, name: str, group: Sequence[EditEntry], n_seeds: int
 ) -> Measured:
-    """Return what came of one edit."""
+    """Return the measured row of one edit."""
     located, method = bench.located, METHODS[name]
     recipe = recipe_of(group, located.name, method.settings)
     started = time.monotonic()

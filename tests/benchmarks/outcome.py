@@ -1,4 +1,4 @@
-"""What came of one edit, as a line of JSON, and of many, as tables in Markdown."""
+"""The outcome of one edit as a line of JSON, and of many as Markdown tables."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -58,7 +58,7 @@ class Outcome:
 
     @property
     def is_enough(self) -> bool:
-        """Whether it forgot, became and kept what it should."""
+        """True if forgotten, became and kept all reach their target."""
         return all((getattr(self, figure) or 0) >= ENOUGH for figure in FIGURES[:3])
 
 

@@ -1,5 +1,5 @@
 """
-The closed forms that others published, each from its formula, to be held against ours.
+Published closed forms, implemented from their formulas for comparison.
 
 All of them are one d x d system per weight, written as it stands in the papers:
 
@@ -48,7 +48,7 @@ UCE = Formula("last", edit=1, keep=1, ridge=0.5)
 
 @dataclass(frozen=True)
 class Published:
-    """What a published form adds to every weight: keys and targets [m, d], preserved [p, d]."""
+    """The change of a published form: keys and targets [m, d], preserved rows [p, d]."""
 
     formula: Formula
     keys: Tensor
@@ -66,7 +66,7 @@ class Published:
         return self.directions
 
     def change(self, weight: Tensor) -> tuple[Tensor, Tensor]:  # [d_out, d], [d, d]
-        """Return what is added to a weight, and the identity."""
+        """Return the factors of the change of a weight, of which the second is the identity."""
         old = weight.double()
         keys, targets = self.keys.double(), self.targets.double()
         kept = self.formula.keep * self.preserved.double().T @ self.preserved.double()

@@ -1,5 +1,5 @@
 """
-The search for a layer range as the paper has it, plainly: what ours is timed against.
+The paper's search for a layer range, in plain code, as the reference for timings.
 
 For every window, prompt and seed the whole sampler runs, one picture at a time, and every picture
 encodes its prompts anew (Basu et al. 2024, arXiv:2405.01008, Algorithm 1).

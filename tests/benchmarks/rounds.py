@@ -1,4 +1,4 @@
-"""One round of commands on a checkpoint: copies, edits, comparisons, and the usual way."""
+"""One round of commands on a checkpoint: copies, edits, comparisons and the edit with diffusers."""
 
 import json
 import shutil
@@ -39,12 +39,12 @@ class Bench:
 
     @property
     def config(self) -> Path:
-        """What diffusers needs beside a single file."""
+        """The configuration that diffusers needs for a single file."""
         return self.folder / "config"
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """What the edit changes, as diffusers names it."""
+        """The edited tensors by their names in diffusers."""
         layers = registry.get(self.model).layers[slice(*self.layer_range)]
         return tuple(name for layer in layers for name in layer.tensor_names())
 

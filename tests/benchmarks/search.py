@@ -1,5 +1,5 @@
 """
-What it takes to localize a concept: the loop of the paper, our exhaustive sweep, our fast search.
+The cost of localizing a concept: the paper's loop, the exhaustive sweep and the fast search.
 
     python -m tests.benchmarks.search --output search.jsonl [--model tiny] [--seeds 4]
         [--localizations DIR] [--width 2] [--timed 2] [--whole-reference] [--shard 0/2 --threads 1]
@@ -61,7 +61,7 @@ class Sought:
 
     @property
     def is_right(self) -> bool | None:
-        """Whether at least half of the union with the key's layers is in both."""
+        """True if the overlap with the answer key is at least half of their union."""
         key = key_of(self.model).get(self.kind)
         if key is None or self.layers is None:
             return None
@@ -139,7 +139,7 @@ def sought(
 
 
 def seconds_per_evaluation(bench: SearchContext) -> float:
-    """Return what an evaluation of our sweep takes: one concept, all single layers, one seed."""
+    """Return the time per evaluation of our sweep over all single layers with one seed."""
     (entry, *_) = entries(["object"])
     clock = Clock.now()
     settings = LocalizeSettings(seeds=1, width=1, search="exhaustive")
@@ -212,7 +212,7 @@ def read_rows(paths: Iterable[Path]) -> list[Sought]:
 
 
 def line(row: Sought) -> str:
-    """Return what is printed of one search."""
+    """Return the printed line of one search."""
     return "  ".join((f"{row.way:<17}", f"{row.kind:<7}", f"{row.subject:<36}", *_cells(row)))
 
 

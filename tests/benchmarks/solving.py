@@ -1,5 +1,5 @@
 """
-The solve alone, for more and more concepts on all layers of a model, against the published form.
+The time of the solve for growing numbers of concepts, compared with the published form.
 
     python -m tests.benchmarks.solving sdxl [--repeat 3] [--concepts 1 10 100]
 
@@ -30,7 +30,7 @@ SMALL = {"sd15": ((8, 16, 24, 24), 64), "sdxl": ((8, 16, 24), 192)}
 
 
 def seconds_of(work: Callable[[], object], repeat: int) -> list[float]:
-    """Return how long some work took each time."""
+    """Return the seconds of each repetition of some work."""
     taken = []
     for _ in range(repeat):
         started = time.perf_counter()

@@ -1,5 +1,5 @@
 """
-An edit as it is usually made: load the pipeline, solve each projection as published, save it.
+An edit with diffusers: load the pipeline, solve each projection as published, save it.
 
     python -m tests.benchmarks.usual_way sdxl FILE CONFIG OUTPUT --layers 45 49 [--ridge 0.01]
 

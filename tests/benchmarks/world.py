@@ -1,4 +1,4 @@
-"""Every concept of the drawn world as an edit entry, and the options that measurements share."""
+"""The concepts of the drawn world as edit entries, and the options that all benchmarks share."""
 
 import argparse
 import random
@@ -69,7 +69,7 @@ def chosen_entries(args: argparse.Namespace) -> list[EditEntry]:
 
 
 def shard(args: argparse.Namespace, things: Sequence[Thing]) -> list[Thing]:
-    """Return what of some things is this process's part."""
+    """Return the share of a list that this process measures."""
     index, count = map(int, args.shard.split("/"))
     assert 0 <= index < count, f"there is no part {index} of {count}"
     return list(things[index::count])
