@@ -222,7 +222,7 @@ def _drawn(kind: str, config: Mapping[str, Any]) -> nn.Module:
             # equal norms and zero biases would hide exchanged tensors
             parameter.add_(0.05 * torch.randn_like(parameter))
             if ".to_out.0." in name:
-                parameter.mul_(8)  # so that an untrained model depends on its prompt
+                parameter.mul_(8)  # larger, or an untrained model would ignore its prompt
     return module
 
 

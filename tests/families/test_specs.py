@@ -61,7 +61,7 @@ def unet(family):
 
 @pytest.fixture(scope="module")
 def reads(unet, family):
-    """What each linear map was given, by its path, in the order of the calls: one forward pass."""
+    """The input of each linear map in one forward pass, by path in the order of the calls."""
     given = {}
     for path, module in unet.named_modules():
         if isinstance(module, torch.nn.Linear):
