@@ -1,8 +1,8 @@
 """
-Small Stable Diffusion 1 checkpoints with the true names, written in every layout.
+Small Stable Diffusion 1 checkpoints with the real tensor names, in every layout.
 
-Each weight is spelled twice, as the original layout has it and as diffusers has it; the spellings
-are held against diffusers' own conversion in `checkpoint/test_names.py`.
+Each weight has two names, the original one and that of diffusers. `families/test_names.py` compares
+them with the conversion of diffusers.
 """
 
 import json

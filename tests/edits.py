@@ -1,4 +1,4 @@
-"""A real edit of a small checkpoint, as the edit workflow makes it, without a model to run."""
+"""An edit of a small checkpoint with given weights, as the edit command writes it."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
@@ -68,7 +68,7 @@ def write_patches(
     stamp: bool = True,
     force: bool = False,
 ) -> EditResult:
-    """Write a checkpoint with some bytes in the place of others, checked as a plan is."""
+    """Write a checkpoint with new content of some slots, after the checks of a plan."""
     final = OutputPaths.of(output, checkpoint.is_folder)
     room = needed_bytes(checkpoint, sum(map(len, patches.values())))
     check_output(checkpoint, final, needed_bytes=room, force=force)
@@ -83,24 +83,24 @@ def write_patches(
 
 
 def pages_of(checkpoint: Checkpoint) -> dict[str, str | bytes]:
-    """Return what lies beside the weights: a folder has a card."""
+    """Return the files beside the weights; only a folder has a card."""
     return {k: v for k, v in EXTRA_FILES.items() if k != "card" or checkpoint.is_folder}
 
 
 def figures_of(slot: TensorSlot) -> TensorEdit:
-    """Return how far a tensor is said to have moved."""
+    """Return figures of a tensor for the manifest."""
     return TensorEdit(slot.file, slot.tensor, slot.dtype, 1, 0.1, 0.001)
 
 
 def patch_of(slot: TensorSlot, size: float = 0.5) -> bytes:
-    """Return a slot's bytes with a rank-one step added, as numpy can write them."""
+    """Return the bytes of a slot with a rank-one step added, without torch."""
     before = read_array(slot)
     step = np.outer(np.linspace(-1, 1, before.shape[0]), np.linspace(1, 2, before.shape[1]))
     return (before + size * step).astype(before.dtype).tobytes()
 
 
 def manifest_of(checkpoint: Checkpoint, base: Base, tensors: tuple[TensorRecord, ...]) -> Manifest:
-    """Return the manifest of such an edit."""
+    """Return the manifest of such an edit, without output files."""
     return Manifest(
         loco_version="0.1.0",
         created="2026-01-01T00:00:00+00:00",

@@ -1,4 +1,4 @@
-"""A diffusers folder of Stable Diffusion 1.x as one file, named as CompVis named it."""
+"""A diffusers folder of Stable Diffusion 1.x as a single file with original names."""
 
 import re
 from pathlib import Path
@@ -27,7 +27,7 @@ _VAE_WORDS = (
 
 
 def write_single_file_of(checkpoint: Checkpoint, path: Path) -> Path:
-    """Write every tensor of a folder under its original name, in its own dtype."""
+    """Write all tensors of a folder to a file, with original names and unchanged dtypes."""
     unet = {w.name: w.original for w in sd1_weights() if w.component == "unet"}
     tensors = {}
     for component, name in checkpoint.slots_by_name:

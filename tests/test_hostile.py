@@ -108,12 +108,12 @@ def headed(tree, data=b""):
 
 SIZE = {"dtype": "F16", "data_offsets": [0, 2]}
 HEADERS = {
-    "billions of tensors": (headed(b"{" + b'"a":{},' * 1_100_000 + b"}"), "values, at most"),
+    "billions of tensors": (headed(b"{" + b'"a":{},' * 1_100_000 + b"}"), "loco reads at most"),
     "billions of numbers": (
         headed({"a": {**SIZE, "shape": [2**31, 2**31]}}, bytes(2)),
-        "takes 9223372036854775808 bytes, its offsets give it 2",
+        "needs 9223372036854775808 bytes, its offsets span 2",
     ),
-    "more header than file": (struct.pack("<Q", 99_999_999) + b"{}", "its header takes 100000007"),
+    "more header than file": (struct.pack("<Q", 99_999_999) + b"{}", "its header needs 100000007"),
     "more header than allowed": (struct.pack("<Q", 2**63) + b"{}", "the format allows"),
     "a name that leads out": (
         headed({"../../etc/passwd": {**SIZE, "shape": [1]}}, bytes(2)),

@@ -16,7 +16,7 @@ UNTESTED = {
     "the device does not have enough memory for": "takes an accelerator that is full",
     "is too full": "takes a full disk",
     "cannot read": "takes a disk that fails",
-    "it is no JSON object": "a header that begins with a brace is one, or is no JSON",
+    "it is not a JSON object": "a header that begins with a brace is one, or is no JSON",
     "and none is known for its family": "every family has one",
     "but no configuration gives its number of heads": "takes a CLIP of odd width",
     "another program is renaming files in": "takes a program that hangs for half a minute",

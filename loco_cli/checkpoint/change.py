@@ -1,11 +1,10 @@
 """
-How far a tensor has moved: the share that changed, its largest step, and the rank of the change.
+The change between two tensors: changed share, norm, largest step and numerical rank.
 
-The rank is that of the change seen through the rounding of the dtype that stores it. Rounding an
-edited weight to its dtype adds noise of full rank to a change of low rank, so the rank counts the
-singular values above what that noise alone reaches. With steps `u` between neighbouring numbers the
-noise is spread over `u / sqrt(12)`, and the largest singular value of a matrix of such noise is at
-most about its largest row norm plus its largest column norm (Bandeira and van Handel,
+Rounding an edited weight to its dtype adds full-rank noise to a low-rank change. The rank therefore
+counts only the singular values above the noise. With spacing `u` between neighbouring numbers, the
+rounding error has the standard deviation `u / sqrt(12)`. The largest singular value of such a noise
+matrix is at most about its largest row norm plus its largest column norm (Bandeira and van Handel,
 arXiv:1408.6185).
 """
 
@@ -15,22 +14,22 @@ from math import isfinite
 
 import numpy as np
 
-_HALVES = ("F16", "BF16")  # float32 holds them, and their differences as good as exactly
+_HALF_DTYPES = ("F16", "BF16")  # float32 represents their differences almost exactly
 _MANTISSA_BITS = {"F16": 10, "BF16": 7, "F32": 23, "F64": 52}
 _MIN_EXPONENTS = {"F16": -14, "BF16": -126, "F32": -126, "F64": -1022}
 _EXPONENT_MASKS = {np.dtype(np.float32): 0x7F80_0000, np.dtype(np.float64): 0x7FF0 << 48}
-_MARGIN = 1.5  # a change of about one step per element leaves noise that is not independent
-_SKETCH_WIDTHS = (32, 128)  # more than the keys of most edits; each is worth trying
+_NOISE_MARGIN = 1.5  # factor; rounding errors of a change near one step are not independent
+_SKETCH_WIDTHS = (32, 128)  # columns; most edits have fewer keys
 _BLOCK_COLUMNS = 512
-_RANK_LIMIT = 32 << 20  # changed elements of which a rank is found: 128 MiB of float32
+_MAX_RANK_ELEMENTS = 32 << 20  # changed elements, 128 MiB of float32; no rank above this size
 
 
 @dataclass(frozen=True)
 class Change:
     """
-    The step from one tensor to another: `Change(relative=0.01, max_abs=0.1, rank=4, share=0.96)`.
+    The change between two tensors: `Change(relative=0.01, max_abs=0.1, rank=4, share=0.96)`.
 
-    None stands for a figure that is not finite, and for the rank of what is no matrix.
+    A figure is None if it is not finite. The rank is None if the tensor is not a matrix.
     """
 
     relative: float | None
@@ -41,15 +40,21 @@ class Change:
 
 def measure(blocks: Iterable[tuple[np.ndarray, np.ndarray]], dtype: str | None) -> Change:
     """
-    Return the change between two tensors of one shape, given as blocks of rows: before, after.
+    Measure the change between two tensors of the same shape.
 
-    `dtype` is how both are stored; with None, where it is not the same, the rank is left out.
-    Of what is in memory at once only the changed rows grow with the tensor, up to a limit.
+    Only the changed rows stay in memory, and only up to a limit.
+
+    Args:
+        blocks: Pairs of row blocks, before and after, which together cover both tensors.
+        dtype: The dtype in which both are stored; None if the dtypes differ.
+
+    Returns:
+        The change. Its rank is None if `dtype` is None.
     """
     tally = _Tally()
     rows = _ChangedRows(dtype) if dtype else None
-    kind = np.float32 if dtype in _HALVES else np.float64
-    with np.errstate(invalid="ignore", over="ignore"):  # Inf - Inf, squares of what is huge
+    kind = np.float32 if dtype in _HALF_DTYPES else np.float64
+    with np.errstate(invalid="ignore", over="ignore"):  # Inf - Inf, and squares of huge values
         for before, after in blocks:
             w, stored = before.astype(kind, copy=False), after.astype(kind, copy=False)
             delta = stored - w
@@ -60,7 +65,7 @@ def measure(blocks: Iterable[tuple[np.ndarray, np.ndarray]], dtype: str | None) 
 
 
 class _Tally:
-    """Sums over all blocks seen so far."""
+    """Running sums over the blocks."""
 
     def __init__(self) -> None:
         self._n = self._n_changed = 0
@@ -87,7 +92,7 @@ class _Tally:
 
 
 class _ChangedRows:
-    """The rows of a matrix that moved: the others add neither rank nor noise."""
+    """The changed rows of a matrix; the other rows add neither rank nor noise."""
 
     def __init__(self, dtype: str) -> None:
         self._dtype = dtype
@@ -102,14 +107,14 @@ class _ChangedRows:
             delta, stored = delta[moved], stored[moved]
         self._is_matrix = True
         self._n += delta.size
-        if self._n > _RANK_LIMIT:
+        if self._n > _MAX_RANK_ELEMENTS:
             self._delta, self._stored = [], []
         elif delta.size:
             self._delta.append(delta)
             self._stored.append(stored)
 
     def rank(self) -> int | None:
-        if not self._is_matrix or self._n > _RANK_LIMIT:
+        if not self._is_matrix or self._n > _MAX_RANK_ELEMENTS:
             return None
         if not self._delta:
             return 0
@@ -125,9 +130,10 @@ def _sum_of_squares(values: np.ndarray) -> float:
 
 def _rounding_noise(stored: Sequence[np.ndarray], dtype: str) -> float:
     """
-    Return what the largest singular value of a rounding error may be, given what was rounded.
+    Return an upper bound on the largest singular value of the rounding error.
 
-    `stored` are blocks of rows [n, d_in], float32 or float64, of a matrix that is kept as `dtype`.
+    `stored` has row blocks [n, d_in] of the rounded matrix, in float32 or float64; `dtype` is the
+    dtype of the file.
     """
     if dtype not in _MANTISSA_BITS:
         return 0.0
@@ -137,42 +143,42 @@ def _rounding_noise(stored: Sequence[np.ndarray], dtype: str) -> float:
         largest_row = max(largest_row, float(np.einsum("ij,ij->i", powers, powers).max()))
         columns = columns + np.einsum("ij,ij->j", powers, powers).astype(np.float64)  # [d_in]
     step = np.exp2(-_MANTISSA_BITS[dtype]) / np.sqrt(12)
-    return float(_MARGIN * step * (np.sqrt(largest_row) + np.sqrt(np.max(columns))))
+    return float(_NOISE_MARGIN * step * (np.sqrt(largest_row) + np.sqrt(np.max(columns))))
 
 
 def _numerical_rank(delta: np.ndarray, floor: float) -> int:
     """
-    Return how many singular values of `delta` [m, n] are above `floor`; at least 1 unless all is 0.
+    Count the singular values of `delta` [m, n] above `floor`; at least 1 unless `delta` is zero.
 
-    A random sketch finds the largest ones at a fraction of the price of all (Halko, Martinsson and
-    Tropp, arXiv:0909.4061); it is enough as soon as the smallest that it found is noise.
+    A random sketch finds the largest singular values at a fraction of the full cost (Halko,
+    Martinsson and Tropp, arXiv:0909.4061). It suffices once its smallest singular value is noise.
     """
     if not delta.any():
         return 0
     for width in _SKETCH_WIDTHS:
         if 4 * width > min(delta.shape):
-            break  # all of them cost no more
-        found = _largest_singular_values(delta, width)
-        least = _floor(floor, found, delta.dtype)
-        if found[-1] <= least:
-            return max(1, int(np.count_nonzero(found > least)))
-    found = _singular_values(delta, floor)
-    return max(1, int(np.count_nonzero(found > _floor(floor, found, delta.dtype))))
+            break  # the full decomposition costs no more
+        values = _largest_singular_values(delta, width)
+        raised_floor = _floor(floor, values, delta.dtype)
+        if values[-1] <= raised_floor:
+            return max(1, int(np.count_nonzero(values > raised_floor)))
+    values = _singular_values(delta, floor)
+    return max(1, int(np.count_nonzero(values > _floor(floor, values, delta.dtype))))
 
 
-def _floor(floor: float, found: np.ndarray, dtype: np.dtype) -> float:
-    # what the arithmetic itself leaves, where the dtype on disk is the finer one
-    return max(floor, 32 * float(np.finfo(dtype).eps) * float(found[0]))
+def _floor(floor: float, values: np.ndarray, dtype: np.dtype) -> float:
+    # arithmetic noise dominates if the file has a finer dtype than the computation
+    return max(floor, 32 * float(np.finfo(dtype).eps) * float(values[0]))
 
 
 def _powers_of_two(values: np.ndarray, min_exponent: int) -> np.ndarray:
-    """Return 2^e for each value in [2^e, 2^(e+1)): its bits with sign and fraction blanked."""
+    """Return 2^e for each value in [2^e, 2^(e+1)), by clearing its sign and fraction bits."""
     integers = values.view(np.uint32 if values.dtype == np.float32 else np.uint64)
     powers: np.ndarray = (integers & integers.dtype.type(_EXPONENT_MASKS[values.dtype])).view(
         values.dtype
     )
-    least: np.ndarray = np.maximum(powers, powers.dtype.type(2.0**min_exponent))
-    return least
+    clipped: np.ndarray = np.maximum(powers, powers.dtype.type(2.0**min_exponent))
+    return clipped
 
 
 def _largest_singular_values(delta: np.ndarray, width: int) -> np.ndarray:  # [width], descending
@@ -185,11 +191,11 @@ def _largest_singular_values(delta: np.ndarray, width: int) -> np.ndarray:  # [w
 
 def _singular_values(delta: np.ndarray, floor: float) -> np.ndarray:  # descending
     gram = _gram(delta if len(delta) <= delta.shape[1] else delta.T)
-    found = np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0))
-    # squares lose what is below 1e-7 of the largest; the long way is for those who need it
-    blurred = 1e-7 * found[0]
-    if max(floor, found[-1]) >= blurred or delta.dtype == np.float32:
-        return found
+    values = np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0))
+    # squaring loses values below 1e-7 of the largest; a full SVD resolves them, but is slower
+    resolution = 1e-7 * values[0]
+    if max(floor, values[-1]) >= resolution or delta.dtype == np.float32:
+        return values
     return np.linalg.svd(delta, compute_uv=False)
 
 

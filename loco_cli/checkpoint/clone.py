@@ -1,8 +1,8 @@
 """
-Bytes that the system copies by itself, or that two files share where the file system can.
+File copies by the operating system, through shared blocks or inside the kernel.
 
-btrfs, XFS and bcachefs share blocks: such a copy takes neither time nor room. Elsewhere the kernel
-copies from one cached page to another.
+btrfs, XFS and bcachefs can share blocks between files; such a copy takes neither time nor space. On
+other file systems of Linux the kernel copies between cached pages.
 """
 
 import os
@@ -16,8 +16,8 @@ from typing import BinaryIO
 
 from loco_cli.checkpoint.patcher import cut_short, unreadable
 
-BLOCK_BYTES = 4096  # blocks are shared whole: what moves must move by a multiple of this
-_STEP_BYTES = 64 << 20  # between two looks at `stop`
+BLOCK_BYTES = 4096  # file systems share whole blocks, so data must move by a multiple of this
+_STEP_BYTES = 64 << 20  # bytes copied between two checks of `stop`
 _BUFFER_BYTES = 256 << 10
 _FICLONERANGE = 0x4020940D  # linux/fs.h
 
@@ -26,22 +26,32 @@ Range = tuple[int, int]
 
 def share_blocks(source: Path, sink: BinaryIO, head: bytes = b"", begin: int = 0) -> bool:
     """
-    Make of an empty `sink` the bytes `head` and all that is in `source` from `begin` on.
+    Write `head` to an empty `sink`, followed by shared blocks of `source` from `begin` on.
 
-    Return whether the file system could do so; if not, nothing was written. It never can where
-    `head` is not longer or shorter than `begin` by whole blocks.
+    The lengths of `head` and `begin` must differ by a whole number of blocks.
+
+    Args:
+        source: The file whose blocks are shared.
+        sink: An empty file, open for writing.
+        head: The bytes that replace the first `begin` bytes of `source`.
+        begin: The offset in `source` of the first byte to keep.
+
+    Returns:
+        True if the file system shared the blocks; False if nothing was written.
     """
     if sys.platform != "linux":
         return False
     import fcntl
 
     shift = len(head) - begin
-    first = -(-begin // BLOCK_BYTES) * BLOCK_BYTES  # of the blocks that can be shared
+    first = -(-begin // BLOCK_BYTES) * BLOCK_BYTES  # offset of the first whole block to share
     try:
         with source.open("rb") as file:
             if shift % BLOCK_BYTES or first >= file.seek(0, os.SEEK_END):
                 return False
-            request = struct.pack("=qQQQ", file.fileno(), first, 0, first + shift)  # 0: to the end
+            request = struct.pack(
+                "=qQQQ", file.fileno(), first, 0, first + shift
+            )  # 0 means to the end
             fcntl.ioctl(sink.fileno(), _FICLONERANGE, request)
             file.seek(begin)
             before = file.read(first - begin)
@@ -55,12 +65,14 @@ def copy_ranges(
     source: Path, sink: BinaryIO, ranges: Iterable[Range], shift: int, stop: Event
 ) -> None:
     """
-    Copy `ranges` of `source` into `sink`, each moved by `shift` bytes; what is between them stays.
+    Copy `ranges` of `source` into `sink`, each moved by `shift` bytes.
+
+    The bytes of `sink` between the ranges stay unchanged.
 
     Raises:
-        CheckpointError: the source cannot be read, or ends before it should.
-        OSError: the sink cannot be written.
-        CancelledError: `stop` was set meanwhile.
+        CheckpointError: The source cannot be read, or is too short.
+        OSError: The sink cannot be written.
+        CancelledError: `stop` was set during the copy.
     """
     try:
         file = source.open("rb", buffering=0)
@@ -77,12 +89,12 @@ def copy_ranges(
 
 
 def _copy_in_kernel(file: BinaryIO, sink: BinaryIO, begin: int, shift: int, n_bytes: int) -> int:
-    """Return how many bytes were copied; none where the system cannot, or something is wrong."""
+    """Return the number of copied bytes; 0 if the system cannot copy, or on any error."""
     if sys.platform != "linux":
         return 0
     try:
         return os.copy_file_range(file.fileno(), sink.fileno(), n_bytes, begin, begin + shift)
-    except OSError:  # `_copy_here` finds out which of the two files it is, if it is one
+    except OSError:  # `_copy_here` repeats the step and finds the file at fault
         return 0
 
 

@@ -1,8 +1,8 @@
 """
-Two checkpoints, tensor by tensor: pairs of tensors, compared by their bytes as a stream.
+Comparison of two checkpoints, tensor by tensor.
 
-Two threads compare a tensor each, chunk by chunk. Tensors that differ are measured in blocks of
-rows.
+Two threads each compare the bytes of one tensor in chunks. Tensors that differ are measured in
+blocks of rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,17 +24,18 @@ if TYPE_CHECKING:
 
     from loco_cli.checkpoint.change import Change
 
-_N_THREADS = 2  # one waits for the disk or compares while the other reads
-_CHUNK_BYTES = 1 << 20  # both buffers of a thread stay in its cache
+_N_THREADS = 2  # one compares while the other waits for the disk
+_CHUNK_BYTES = 1 << 20  # both buffers of a thread fit into its cache
 _BLOCK_ELEMENTS = 1 << 18
 
 
 @dataclass(frozen=True)
 class _Pair:
     """
-    Two copies of one tensor; None where a side has none.
+    Two copies of one tensor; None if a side lacks it.
 
-    `is_by_file` tells that both have the same name in the same file, not only the same meaning.
+    `is_by_file` is True if both have the same name in the same file, and False if only their
+    canonical names agree.
     """
 
     a: TensorSlot | None
@@ -44,10 +45,17 @@ class _Pair:
 
 def pair_slots(a: Checkpoint, b: Checkpoint) -> tuple[_Pair, ...]:
     """
-    Return every tensor of both, paired, in the order of A's files, then what only B has.
+    Pair the tensors of two checkpoints.
 
-    Where layouts differ, a tensor that several variants hold is paired once, with the copy of the
-    same dtype if there is one: variants are copies, not differences.
+    If the layouts differ, a tensor with several variants is paired once, with the copy of the same
+    dtype if one exists. Variants are copies, not differences.
+
+    Args:
+        a: The first checkpoint.
+        b: The second checkpoint.
+
+    Returns:
+        Every tensor of both, in the order of A's files, then the tensors that only B has.
     """
     by_file = _pairs_by_file(a, b) if a.is_folder == b.is_folder else ()
     done_a = {(pair.a.file, pair.a.tensor) for pair in by_file if pair.a}
@@ -117,7 +125,7 @@ def _pairs_by_name(
 
 @dataclass(frozen=True)
 class Compared:
-    """A pair and how it differs; `status` is None where both are identical."""
+    """A compared pair; `status` is None if both tensors are identical."""
 
     pair: _Pair
     status: Status | None
@@ -126,13 +134,19 @@ class Compared:
 
 def compare_pairs(pairs: Sequence[_Pair]) -> Iterator[Compared]:
     """
-    Yield every pair in its order, compared.
+    Compare pairs of tensors, and yield the results in the order of the pairs.
+
+    Args:
+        pairs: The pairs of `pair_slots`.
+
+    Yields:
+        One result per pair.
 
     Raises:
-        CheckpointError: a file cannot be read, or became shorter meanwhile.
+        CheckpointError: A file cannot be read, or became shorter during the comparison.
     """
     with ExitStack() as stack:
-        idle: SimpleQueue[_Ranges] = SimpleQueue()  # each thread at work has one of them
+        idle: SimpleQueue[_Ranges] = SimpleQueue()  # each running comparison takes one
         for _ in range(_N_THREADS):
             idle.put(stack.enter_context(_Ranges()))
 
@@ -144,14 +158,14 @@ def compare_pairs(pairs: Sequence[_Pair]) -> Iterator[Compared]:
                 idle.put(ranges)
 
         threads = stack.enter_context(ThreadPoolExecutor(_N_THREADS))
-        yield from threads.map(compare, pairs)  # which drops what waits if one of them fails
+        yield from threads.map(compare, pairs)  # `map` cancels the waiting pairs after a failure
 
 
 def metadata_changes(a: Checkpoint, b: Checkpoint) -> dict[str, dict[str, str | None]]:
     """
-    Return what A and B say under each metadata key on which they differ; long values are cut.
+    Return the metadata of A and B under each key whose values differ; long values are truncated.
 
-    Files are paired by path; a folder and a single file have no files in common.
+    Files are paired by path. A folder and a single file have no files in common.
     """
     if a.is_folder != b.is_folder:
         return {}
@@ -188,7 +202,7 @@ def _compare(pair: _Pair, bytes_of: "_Ranges") -> Compared:
     if a.is_transposed == b.is_transposed:
         is_same = bytes_of.are_equal(a, b)
         return Compared(pair, None) if is_same else Compared(pair, "changed", _measure(a, b))
-    change = _measure(a, b)  # the same numbers in another order of bytes
+    change = _measure(a, b)  # one is transposed, so equal numbers have different bytes
     return (
         Compared(pair, None) if change and not change.share else Compared(pair, "changed", change)
     )
@@ -197,7 +211,7 @@ def _compare(pair: _Pair, bytes_of: "_Ranges") -> Compared:
 def _is_same_shape(pair: _Pair, a: TensorSlot, b: TensorSlot) -> bool:
     if pair.is_by_file:
         return a.shape == b.shape
-    # one layout's 1x1 convolution [c, c, 1, 1] is the other's linear map [c, c]
+    # a 1x1 convolution [c, c, 1, 1] of one layout is a linear map [c, c] of the other
     return _squeezed(a.canonical_shape) == _squeezed(b.canonical_shape)
 
 
@@ -210,13 +224,13 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _measure(a: TensorSlot, b: TensorSlot) -> "Change | None":
     if not (has_numbers(a) and has_numbers(b)):
         return None
-    from loco_cli.checkpoint.change import measure  # numpy, only where something differs
+    from loco_cli.checkpoint.change import measure  # imports numpy, which equal tensors do not need
 
     return measure(_blocks(a, b), a.dtype if a.dtype == b.dtype else None)
 
 
 def _blocks(a: TensorSlot, b: TensorSlot) -> "Iterator[tuple[np.ndarray, np.ndarray]]":
-    """Yield rows of both as numbers, block by block, or all at once where one is transposed."""
+    """Yield both tensors as arrays in row blocks, or in one block if only one is transposed."""
     if a.is_transposed != b.is_transposed:
         yield from _as_pair(a, b)
         return
@@ -247,7 +261,7 @@ def _rows(slot: TensorSlot, begin: int, end: int, shape: tuple[int, ...]) -> Ten
 
 
 class _Ranges:
-    """Files held open, and two buffers in which ranges of them are compared chunk by chunk."""
+    """Open files, and two buffers to compare ranges of them in chunks."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -270,7 +284,7 @@ class _Ranges:
             n_bytes = min(left, _CHUNK_BYTES)
             self._fill(file_a, memoryview(mine)[:n_bytes], a)
             self._fill(file_b, memoryview(theirs)[:n_bytes], b)
-            # this is memcmp; memoryviews would be compared one by one
+            # `startswith` is a memcmp; `==` on memoryviews compares element by element
             if not mine.startswith(memoryview(theirs)[:n_bytes]):
                 return False
             left -= n_bytes

@@ -1,11 +1,11 @@
 """
-The bytes that an edit replaces in each file, the bytes that stood there, and the file's stamp.
+The edit of each file: replaced bytes, original bytes, and the stamp in the header.
 
-An edited file names in its header the digest of its manifest. This stamp has the same length
-whatever the digest, so that its place can be kept before the digest is known. Of the keys of the
-SAI model spec (github.com/Stability-AI/ModelSpec) that a base carries, title and description are
-brought up to date. Its date and its hashes are left out: they hold for the base alone, and the date
-would make two runs of one recipe differ. The manifest holds both.
+The header of an edited file holds the digest of its manifest. This stamp has a fixed length, so its
+space can be reserved before the digest is known. If the base has keys of the SAI model spec
+(github.com/Stability-AI/ModelSpec), its title and description are updated. Its date and its hashes
+are dropped: they describe the base alone, and a date would make two runs of one recipe differ. The
+manifest holds both.
 """
 
 import struct
@@ -26,37 +26,37 @@ from loco_cli.manifest import STAMP_KEY, VERSION_KEY, TensorEdit, TensorRecord
 
 _BLANK_DIGEST = "0" * 64
 _SPEC = "modelspec."
-_OF_THE_BASE = (f"{_SPEC}date", f"{_SPEC}hash_")
+_BASE_ONLY_KEYS = (f"{_SPEC}date", f"{_SPEC}hash_")
 
 
 @dataclass(frozen=True)
 class FileEdit:
     """
-    What an edit will do to one file, known before anything is solved.
+    The planned edit of one file, before any weights are solved.
 
-    `FileEdit(file, (slot, slot), "Remove the style of Van Gogh")` replaces two slots, and stamps
-    the file with these words; with None in their place its header stays as it is.
+    `FileEdit(file, (slot, slot), "Remove the style of Van Gogh")` replaces two slots and stamps the
+    file with this title. With `title=None` the header stays unchanged.
     """
 
     file: CheckpointFile
     slots: tuple[TensorSlot, ...]
-    what: str | None
+    title: str | None
 
     @cached_property
     def head(self) -> bytes:
-        """Return all that comes before the data, with an empty place for the digest."""
-        if self.what is None:
+        """Return the header bytes of the edited file, with space for the digest."""
+        if self.title is None:
             return read_header_bytes(self.file.source)
-        return _stamped_header(self.file.header, self.what)
+        return _stamped_header(self.file.header, self.title)
 
     @property
     def shift(self) -> int:
-        """Return by how many bytes the data moves."""
+        """Return the number of bytes by which the data moves."""
         return len(self.head) - self.file.header.data_start
 
     @property
     def kept(self) -> tuple[tuple[int, int], ...]:
-        """Return the ranges of the base's data that stay, from the first byte of the file."""
+        """Return the unchanged data ranges of the base, counted from the start of its file."""
         slots = sorted(self.slots, key=lambda slot: slot.begin)
         begins = [self.file.header.data_start, *(slot.end for slot in slots)]
         ends = [*(slot.begin for slot in slots), self.file.header.file_bytes]
@@ -64,11 +64,11 @@ class FileEdit:
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """Return the names of the tensors to edit; q, k and v may be three slots of one tensor."""
+        """Return the names of the edited tensors; a fused tensor may hold q, k and v as slots."""
         return tuple(dict.fromkeys(slot.tensor for slot in self.slots))
 
     def record(self, edit: TensorEdit, target: Path) -> TensorRecord:
-        """Return the record of an edited tensor in `target`, where the edited file is."""
+        """Return the record of a tensor that was edited in the file `target`."""
         header, source = self.file.header, self.file.source
         begin, end = header.span(edit.name)
         return TensorRecord(
@@ -84,46 +84,56 @@ class FileEdit:
         )
 
     def stamp(self, target: Path, digest: str) -> None:
-        """Write the digest of the manifest into `target`, if the file is to have a stamp."""
-        if self.what is None:
+        """Write the digest of the manifest into `target`, if the edit stamps its files."""
+        if self.title is None:
             return
-        head = _stamped_header(self.file.header, self.what, digest)
+        head = _stamped_header(self.file.header, self.title, digest)
         assert len(head) == len(self.head)
         with target.open("r+b") as file:
             file.write(head)
 
     def originals(self, tensors: Iterable[TensorRecord]) -> tuple[Original, ...]:
-        """Return what undoing needs: those of the tensors that are the file's, and its header."""
+        """Return the originals of this file for the undo file: edited tensors and the header."""
         file, source = self.file.path, self.file.source
-        kept = (
+        originals = (
             Original(
                 file, t.name, t.dtype, t.shape, FileRange(source, *self.file.header.span(t.name))
             )
             for t in tensors
             if t.file == file
         )
-        return (*kept, Original.raw(file, HEADER_TENSOR, read_header_bytes(source)))
+        return (*originals, Original.raw(file, HEADER_TENSOR, read_header_bytes(source)))
 
 
 def plan_edits(
-    base: Checkpoint, slots: tuple[TensorSlot, ...], what: str | None
+    base: Checkpoint, slots: tuple[TensorSlot, ...], title: str | None
 ) -> tuple[FileEdit, ...]:
-    """Return the edit of each file that holds one of the slots; `what` is as in `FileEdit`."""
-    own = ((file, tuple(s for s in slots if s.file == file.path)) for file in base.files)
-    return tuple(FileEdit(file, found, what) for file, found in own if found)
-
-
-def _stamped_header(header: Header, what: str, digest: str = _BLANK_DIGEST) -> bytes:
     """
-    Return the bytes before the data of an edited file, for a base with this header.
+    Plan the edit of each file that holds a slot.
 
-    `what` says in a few words what was done ("Remove the style of Van Gogh"). Spaces behind the
-    JSON move the data by whole blocks, so that a file system can share them with the base's.
+    Args:
+        base: The checkpoint to edit.
+        slots: The tensors to replace.
+        title: The title of the edit for the stamp; None writes no stamp.
+
+    Returns:
+        One edit per file with slots, in the order of the base's files.
     """
-    base = {k: v for k, v in header.metadata.items() if not k.startswith(_OF_THE_BASE)}
+    by_file = ((file, tuple(s for s in slots if s.file == file.path)) for file in base.files)
+    return tuple(FileEdit(file, in_file, title) for file, in_file in by_file if in_file)
+
+
+def _stamped_header(header: Header, title: str, digest: str = _BLANK_DIGEST) -> bytes:
+    """
+    Return the header bytes of an edited file, given the header of its base.
+
+    Spaces after the JSON move the data by whole blocks, so a file system can share them with the
+    base.
+    """
+    base = {k: v for k, v in header.metadata.items() if not k.startswith(_BASE_ONLY_KEYS)}
     updates = {
-        f"{_SPEC}title": f" ({what})",
-        f"{_SPEC}description": f"\n\nEdited with loco {__version__}: {what}.",
+        f"{_SPEC}title": f" ({title})",
+        f"{_SPEC}description": f"\n\nEdited with loco {__version__}: {title}.",
     }
     metadata = {key: value + updates.get(key, "") for key, value in base.items()}
     metadata |= {VERSION_KEY: __version__, STAMP_KEY: digest}

@@ -1,4 +1,4 @@
-"""The files of a checkpoint: links followed, indexes checked, headers read, pickles told apart."""
+"""The files of a checkpoint: their paths, headers and shard indexes."""
 
 import os
 import re
@@ -13,17 +13,21 @@ from loco_cli.errors import CheckpointError, printable
 from loco_cli.families import registry
 
 MODEL_HINT = "give a diffusers folder or a single `.safetensors` file"
-UNDO_NAME = "loco-undo.safetensors"  # in a folder that is an output; no weights of the model
-_STEMS = ("diffusion_pytorch_model", "pytorch_model", "model")  # and not `training_args.bin`
+UNDO_NAME = "loco-undo.safetensors"  # of an output folder; it holds no weights of the model
+_WEIGHT_STEMS = (
+    "diffusion_pytorch_model",
+    "pytorch_model",
+    "model",
+)  # `training_args.bin` has none
 
-# what a version control or download tool keeps beside the model is no part of it
+# version control and download tools keep these folders beside a model
 _TOOL_FOLDERS = frozenset({".git", ".cache"})
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _OTHER_WEIGHTS = (*_PICKLES, ".msgpack", ".h5", ".onnx", ".onnx_data", ".pb", ".gguf")
 _SAFETENSORS = (".safetensors", ".sft")
-_SET_ASIDE = re.compile(r"\.(safetensors|sft|bin|ckpt|pth?)(\.(bak|backup|old|orig)|~)$")
+_BACKUP = re.compile(r"\.(safetensors|sft|bin|ckpt|pth?)(\.(bak|backup|old|orig)|~)$")
 _OTHER_INDEX = re.compile(r"\.(bin|msgpack|h5)\.index(\.[\w-]+)?\.json$")
-# a variant is `x.safetensors.index.fp16.json` today, and was `x.safetensors.fp16.index.json`
+# variants are `x.safetensors.index.fp16.json` today and were `x.safetensors.fp16.index.json`
 _INDEX = re.compile(r"\.safetensors(\.[\w-]+)?\.index\.json$|\.safetensors\.index\.[\w-]+\.json$")
 
 
@@ -32,7 +36,7 @@ class Entry:
     """
     One file: `Entry("unet/config.json", Path("/models/sd15/unet/config.json"), 743)`.
 
-    `path` is relative to the folder, with `/`; `source` is where the bytes are read.
+    `path` is relative to the folder and uses `/`. `source` is the file to read, behind any link.
     """
 
     path: str
@@ -40,10 +44,10 @@ class Entry:
     n_bytes: int
 
     def __post_init__(self) -> None:
-        # a path in a manifest must mean the same file on every system
+        # a path in a manifest must name the same file on every system
         if "\\" in self.path or self.path[1:2] == ":":
             raise CheckpointError(
-                f"`{printable(self.source)}` has a name that other systems read as another folder",
+                f"`{printable(self.source)}` has a name that is a different path on Windows",
                 "rename it",
             )
 
@@ -66,31 +70,31 @@ class CheckpointFile:
 
 def list_files(root: Path) -> tuple[Entry, ...]:
     """
-    Return every file under `root`, sorted by path; links are followed.
+    List every file under `root`, sorted by path; links are followed.
 
     Raises:
-        CheckpointError: a link that leads nowhere or back to its own folder, a file that is no
-            regular file, a name that is no UTF-8, a folder that cannot be read.
+        CheckpointError: A link is broken or forms a cycle, a file is not a regular file, a name is
+            not UTF-8, or a folder cannot be read.
     """
     return tuple(sorted(_walk(root, "", ()), key=lambda entry: entry.path))
 
 
 def is_pickle(path: Path) -> bool:
-    """Tell whether the name is that of a pickle."""
+    """Return True if the file has the suffix of a pickle."""
     return path.suffix.lower() in _PICKLES
 
 
 def is_weights(path: Path) -> bool:
-    """Tell whether the name is that of weights in another format than safetensors."""
+    """Return True if the file has the suffix of weights in a format other than safetensors."""
     return path.name.lower().endswith(_OTHER_WEIGHTS)
 
 
 def weights_left_out(files: tuple[Entry, ...]) -> tuple[str, ...]:
     """
-    Return the paths of weights that a safetensors file stands in for: pickles, flax, backups.
+    Return the paths of weights that a copy leaves out: pickles, Flax weights and backups.
 
-    They hold what the edit takes out, so no copy takes them along. A component that has no
-    safetensors file keeps its pickle; at the root, where only whole models lie, none is kept.
+    They still hold the edited concept, and a safetensors file replaces them. A component without a
+    safetensors file keeps its pickle. The root holds whole models only, so it keeps none.
     """
     with_safetensors = {
         file.folder for file in files if file.path.lower().endswith(_SAFETENSORS)
@@ -102,24 +106,24 @@ def weights_left_out(files: tuple[Entry, ...]) -> tuple[str, ...]:
         and (
             is_weights(file.source)
             or _OTHER_INDEX.search(file.path)
-            or _SET_ASIDE.search(file.path.lower())
+            or _BACKUP.search(file.path.lower())
         )
     )
 
 
 def _read_indexes(files: tuple[Entry, ...]) -> dict[str, dict[str, str]]:
     """
-    Return what each shard index says: index path → tensor name → path of the file that holds it.
+    Return the shard indexes: index path → tensor name → path of the file that holds it.
 
     Raises:
-        CheckpointError: an index is damaged, leaves its folder, or names a file that is not there.
+        CheckpointError: An index is damaged, leaves its folder, or names a missing file.
     """
     paths = {file.path for file in files}
     return {file.path: _read_index(file, paths) for file in files if _INDEX.search(file.path)}
 
 
 def single_entry(path: Path) -> Entry:
-    """Return the entry of a checkpoint that is one file; raises CheckpointError."""
+    """Return the entry of a checkpoint that is one file; raise CheckpointError if it is missing."""
     if not path.is_file():
         raise CheckpointError(f"`{printable(path)}` is neither a file nor a folder", MODEL_HINT)
     return Entry(path.name, path, path.stat().st_size)
@@ -129,13 +133,19 @@ def read_files(
     root: Path, entries: tuple[Entry, ...], *, with_pickles: bool
 ) -> tuple[CheckpointFile, ...]:
     """
-    Return the files of tensors among `entries`, those of a folder or the one that `root` is.
+    Read the headers of a checkpoint's tensor files.
 
-    Pickles are read where that is wanted: one that is the whole checkpoint, or a part of a folder
-    that is nowhere else.
+    Args:
+        root: The folder, or the single file.
+        entries: The files of the folder, or the entry of the single file.
+        with_pickles: Read a pickle that is the whole checkpoint, or the only copy of a component.
+
+    Returns:
+        The files that hold tensors.
 
     Raises:
-        CheckpointError: there are none, one is damaged, an index lies, or there is a pickle.
+        CheckpointError: There is no such file, a file is damaged, an index is wrong, or the model
+            is a pickle and `with_pickles` is False.
     """
     if not root.is_dir():
         return (_read_single(entries[0], with_pickles),)
@@ -151,7 +161,7 @@ def read_files(
     _check_network(root, entries, files)
     if not files:
         raise CheckpointError(
-            f"folder `{printable(root)}` is no model: no `.safetensors` file is in it", MODEL_HINT
+            f"folder `{printable(root)}` is not a model: it has no `.safetensors` file", MODEL_HINT
         )
     _check_indexes(entries, files)
     return files
@@ -160,7 +170,7 @@ def read_files(
 def _walk(folder: Path, prefix: str, ancestors: tuple[Path, ...]) -> Iterator[Entry]:
     real = folder.resolve()
     if real in ancestors:
-        raise CheckpointError(f"link `{printable(folder)}` leads back to a folder that it lies in")
+        raise CheckpointError(f"link `{printable(folder)}` leads back to a folder that contains it")
     try:
         with os.scandir(folder) as scan:
             names = sorted(entry.name for entry in scan)
@@ -174,7 +184,7 @@ def _walk(folder: Path, prefix: str, ancestors: tuple[Path, ...]) -> Iterator[En
             os.fsencode(name).decode()
             status = source.stat()
         except UnicodeDecodeError as error:
-            raise CheckpointError(f"the name of `{printable(source)}` is no UTF-8") from error
+            raise CheckpointError(f"the name of `{printable(source)}` is not UTF-8") from error
         except OSError as error:
             what = "link" if source.is_symlink() else "file"
             raise CheckpointError(
@@ -192,7 +202,7 @@ def _read_index(index: Entry, paths: set[str]) -> dict[str, str]:
     where = f"index `{printable(index.source)}`"
     if index.n_bytes > HEADER_LIMIT_BYTES:
         raise CheckpointError(
-            f"{where} has {index.n_bytes} bytes, at most {HEADER_LIMIT_BYTES} are read"
+            f"{where} has {index.n_bytes} bytes, loco reads at most {HEADER_LIMIT_BYTES}"
         )
     try:
         tree = parse_strict_json(index.source.read_text(encoding="utf-8"))
@@ -212,7 +222,7 @@ def _read_index(index: Entry, paths: set[str]) -> dict[str, str]:
         ):
             raise CheckpointError(f"{where} names `{printable(name)}`, which leaves its folder")
         if _beside(index, name) not in paths:
-            raise CheckpointError(f"{where} names `{printable(name)}`, which is not there")
+            raise CheckpointError(f"{where} names `{printable(name)}`, which does not exist")
     return {tensor: _beside(index, name) for tensor, name in weight_map.items()}
 
 
@@ -225,21 +235,21 @@ def _read_single(entry: Entry, with_pickles: bool) -> CheckpointFile:
         return CheckpointFile(entry.path, entry.source, read_header(entry.source))
     if not with_pickles:
         raise CheckpointError(
-            f"`{printable(entry.source)}` is a pickle, which may run code when it is read",
+            f"`{printable(entry.source)}` is a pickle, which can run code when it is loaded",
             PICKLE_HINT,
         )
     return CheckpointFile(entry.path, entry.source, read_pickle(entry.source))
 
 
 def _pickled_parts(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-    """Return the pickles of components that have no other weights."""
+    """Return the pickles of components without other weights."""
     left_out, parts = weights_left_out(entries), registry.catalog().components
     return tuple(
         entry
         for entry in entries
         if entry.folder in parts
         and is_pickle(entry.source)
-        and entry.source.name.startswith(_STEMS)
+        and entry.source.name.startswith(_WEIGHT_STEMS)
         and entry.path not in left_out
     )
 
@@ -247,14 +257,14 @@ def _pickled_parts(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
 def _check_network(
     root: Path, entries: tuple[Entry, ...], files: tuple[CheckpointFile, ...]
 ) -> None:
-    """Raise CheckpointError where there are pickles, and no file that could hold the network."""
+    """Raise CheckpointError if the network can only be in a pickle."""
     is_pickled = any(is_pickle(entry.source) for entry in entries)
     folders = {file.path.rpartition("/")[0] for file in files}
     networks = {network.component for network in registry.catalog().networks}
     if is_pickled and not {"", *networks} & folders:
         raise CheckpointError(
-            f"`{printable(root)}` has its UNet in a pickle only, which may run code when it "
-            "is read",
+            f"`{printable(root)}` has its UNet only as a pickle, which can run code when it is "
+            "loaded",
             PICKLE_HINT,
         )
 

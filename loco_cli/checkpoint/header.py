@@ -1,9 +1,9 @@
 """
-The header of a safetensors file, read strictly and rendered again, with the standard library only.
+The header of a safetensors file: a strict reader and a writer in the standard library.
 
 A file is  `N: u64, little endian | N bytes of JSON | data`.  The JSON maps each tensor to
-`{"dtype", "shape", "data_offsets": [begin, end]}`; offsets count from the first byte of the data,
-the data has neither holes nor overlaps, and `__metadata__` maps strings to strings.
+`{"dtype", "shape", "data_offsets": [begin, end]}`. Offsets count from the first byte of the data,
+the data has neither gaps nor overlaps, and `__metadata__` maps strings to strings.
 """
 
 import json
@@ -17,10 +17,10 @@ from typing import Any, NoReturn
 
 from loco_cli.errors import CheckpointError, printable
 
-HEADER_LIMIT_BYTES = 100_000_000  # the format's own cap
-_VALUES_LIMIT = 1_000_000  # in the JSON: no header takes more than 700 MB to parse
-_RANK_LIMIT = 64
-_SIZE_LIMIT = 2**63
+HEADER_LIMIT_BYTES = 100_000_000  # the limit of the format
+_MAX_JSON_VALUES = 1_000_000  # a header of this many values takes about 700 MB to parse
+_MAX_DIMENSIONS = 64
+_SIZE_LIMIT = 2**63  # sizes and offsets are 64-bit integers in other readers
 
 ITEM_BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
@@ -51,9 +51,9 @@ class TensorInfo:
 @dataclass(frozen=True)
 class Header:
     """
-    What a file says of itself: `Header({"conv_in.weight": ...}, {"format": "pt"}, 4096, 8192)`.
+    The header of a file: `Header({"conv_in.weight": ...}, {"format": "pt"}, 4096, 8192)`.
 
-    `tensors` keep the file's order; `data_start` is where the data begins in the file.
+    `tensors` keeps the order of the file; `data_start` is the offset of the data in the file.
     """
 
     tensors: Mapping[str, TensorInfo]
@@ -62,23 +62,23 @@ class Header:
     file_bytes: int
 
     def span(self, name: str) -> tuple[int, int]:
-        """Return where a tensor begins and ends, counted from the first byte of the file."""
+        """Return the begin and end of a tensor, counted from the first byte of the file."""
         tensor = self.tensors[name]
         return self.data_start + tensor.begin, self.data_start + tensor.end
 
 
 def read_header(path: Path) -> Header:
     """
-    Return the header of the safetensors file at `path`.
+    Read the header of the safetensors file at `path`.
 
     Raises:
-        CheckpointError: the file breaks a rule of the format; the message says which and where.
+        CheckpointError: The file breaks a rule of the format; the message names rule and place.
     """
     return parse_header(path, *_read_raw(path))
 
 
 def parse_header(path: Path, raw: bytes, file_bytes: int) -> Header:
-    """Return the header whose JSON is `raw`, of a file with `file_bytes` bytes at `path`."""
+    """Parse the JSON `raw` as the header of a file of `file_bytes` bytes at `path`."""
     tree = _parse_json(path, raw)
     metadata = _metadata(path, tree.pop("__metadata__", None))
     tensors = {name: _tensor(path, name, entry) for name, entry in tree.items()}
@@ -88,16 +88,17 @@ def parse_header(path: Path, raw: bytes, file_bytes: int) -> Header:
 
 
 def read_header_bytes(path: Path) -> bytes:
-    """Return everything before the data, the 8 bytes of length included, as it is in the file."""
+    """Return the bytes of a file before its data, including the 8 length bytes."""
     raw, _ = _read_raw(path)
     return struct.pack("<Q", len(raw)) + raw
 
 
 def render_header(tensors: Iterable[TensorInfo], metadata: Mapping[str, str]) -> bytes:
     """
-    Return everything before the data: length, compact JSON, spaces up to a multiple of 8.
+    Return the bytes before the data: length, compact JSON, and spaces up to a multiple of 8.
 
-    The metadata comes first (A1111 reads it only behind `{"`); order and offsets are kept.
+    The metadata comes first, because A1111 looks for it only there. Order and offsets of the
+    tensors are kept.
     """
     tree: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     for tensor in tensors:
@@ -111,26 +112,26 @@ def render_header(tensors: Iterable[TensorInfo], metadata: Mapping[str, str]) ->
     raw += b" " * (-len(raw) % 8)
     if len(raw) > HEADER_LIMIT_BYTES:
         raise CheckpointError(
-            f"the new header would have {len(raw)} bytes, the format allows {HEADER_LIMIT_BYTES}"
+            f"the new header would have {len(raw)} bytes; the format allows {HEADER_LIMIT_BYTES}"
         )
     return struct.pack("<Q", len(raw)) + raw
 
 
 def parse_strict_json(text: str) -> Any:
     """
-    Return what `text` says in JSON.
+    Parse `text` as JSON.
 
     Raises:
-        ValueError: it is no JSON, repeats a key, nests too deep, or holds NaN or a lone surrogate.
+        ValueError: It is not JSON, repeats a key, nests too deep, or has NaN or a lone surrogate.
     """
     try:
         tree = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
         if "\\u" in text:
-            json.dumps(tree, ensure_ascii=False).encode()  # a lone surrogate cannot be encoded
+            json.dumps(tree, ensure_ascii=False).encode()  # raises for a lone surrogate
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     except UnicodeEncodeError:
-        raise ValueError("it holds half of a surrogate pair") from None
+        raise ValueError("it contains half of a surrogate pair") from None
     return tree
 
 
@@ -144,11 +145,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"it holds {word}, which is no JSON")
+    raise ValueError(f"it contains {word}, which is not JSON")
 
 
 def _read_raw(path: Path) -> tuple[bytes, int]:
-    """Return the JSON of a file, and how long the file is."""
+    """Return the JSON of a file's header, and the length of the file in bytes."""
     try:
         with path.open("rb") as file:
             file_bytes = file.seek(0, 2)
@@ -158,22 +159,22 @@ def _read_raw(path: Path) -> tuple[bytes, int]:
             raw = file.read(n_bytes) if n_bytes <= HEADER_LIMIT_BYTES else b""
     except OSError as error:
         raise CheckpointError(f"cannot read `{printable(path)}`: {error.strerror}") from error
-    what = f"`{printable(path)}` is no safetensors file: "
+    refusal = f"`{printable(path)}` is not a safetensors file: "
     if file_bytes < 8:
-        raise CheckpointError(f"{what}it has {file_bytes} bytes, the format needs at least 8")
+        raise CheckpointError(f"{refusal}it has {file_bytes} bytes, the format needs at least 8")
     if n_bytes > HEADER_LIMIT_BYTES:
         raise CheckpointError(
-            f"{what}its first 8 bytes ask for a header of {n_bytes} bytes, "
+            f"{refusal}its first 8 bytes announce a header of {n_bytes} bytes, "
             f"the format allows {HEADER_LIMIT_BYTES}",
             _hint(first),
         )
     if 8 + n_bytes > file_bytes:
         raise CheckpointError(
             f"`{printable(path)}` is cut short: "
-            f"its header takes {8 + n_bytes} bytes, the file has {file_bytes}"
+            f"its header needs {8 + n_bytes} bytes, the file has {file_bytes}"
         )
     if not raw.startswith(b"{"):
-        raise CheckpointError(f"{what}its header does not begin with `{{`")
+        raise CheckpointError(f"{refusal}its header does not begin with `{{`")
     return raw, file_bytes
 
 
@@ -181,37 +182,37 @@ def _hint(first: bytes) -> str | None:
     if first.startswith(b"version "):
         return "this is a git-lfs pointer; fetch the file itself with `git lfs pull`"
     if first.startswith((b"PK\x03\x04", b"\x80\x02")):
-        return "this is a pickle under another name; convert it to safetensors"
+        return "this is a pickle with another suffix; convert it to safetensors"
     return None
 
 
 def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
     n_values = raw.count(b",") + raw.count(b"[") + raw.count(b"{")
-    if n_values > _VALUES_LIMIT:
+    if n_values > _MAX_JSON_VALUES:
         raise CheckpointError(
-            f"header of `{printable(path)}`: about {n_values} values, at most {_VALUES_LIMIT} "
-            "are read"
+            f"header of `{printable(path)}` has about {n_values} values, loco reads at most "
+            f"{_MAX_JSON_VALUES}"
         )
     try:
         tree = parse_strict_json(raw.decode())
     except UnicodeDecodeError as error:
         raise CheckpointError(
-            f"header of `{printable(path)}`: byte {8 + error.start} is no UTF-8"
+            f"header of `{printable(path)}`: byte {8 + error.start} is not UTF-8"
         ) from error
     except ValueError as error:
         raise CheckpointError(
             f"header of `{printable(path)}` is damaged: {printable(error)}"
         ) from error
     if not isinstance(tree, dict):
-        raise CheckpointError(f"header of `{printable(path)}` is damaged: it is no JSON object")
+        raise CheckpointError(f"header of `{printable(path)}` is damaged: it is not a JSON object")
     return tree
 
 
 def _metadata(path: Path, metadata: object) -> dict[str, str]:
-    if metadata is None:  # `null` is no metadata, as the format's own reader has it
+    if metadata is None:  # the reader of the format accepts `null`, too
         return {}
     if not isinstance(metadata, dict):
-        raise CheckpointError(f"header of `{printable(path)}`: `__metadata__` is no object")
+        raise CheckpointError(f"header of `{printable(path)}`: `__metadata__` is not an object")
     for key, value in metadata.items():
         if not isinstance(value, str):
             raise CheckpointError(
@@ -224,37 +225,38 @@ def _metadata(path: Path, metadata: object) -> dict[str, str]:
 def _tensor(path: Path, name: str, entry: object) -> TensorInfo:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise CheckpointError(
-            f"{_where(path, name)} must have `dtype`, `shape` and `data_offsets`, and nothing else"
+            f"{_where(path, name)} must have exactly `dtype`, `shape` and `data_offsets`"
         )
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_BITS:
         raise CheckpointError(f"{_where(path, name)} has the unknown dtype `{printable(dtype)}`")
-    if not _are_sizes(shape) or len(shape) > _RANK_LIMIT:
+    if not _are_sizes(shape) or len(shape) > _MAX_DIMENSIONS:
         raise CheckpointError(
-            f"{_where(path, name)} has the shape {printable(shape, 60)}, which is no list of sizes"
+            f"{_where(path, name)} has the shape {printable(shape, 60)}, "
+            "which is not a list of sizes"
         )
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise CheckpointError(
-            f"{_where(path, name)} has the offsets {printable(offsets, 60)}, which are no "
-            "[begin, end]"
+            f"{_where(path, name)} has the offsets {printable(offsets, 60)}, "
+            "which are not [begin, end]"
         )
     n_bits = math.prod(shape) * ITEM_BITS[dtype]
     extent = offsets[1] - offsets[0]
     if n_bits != 8 * extent:
         raise CheckpointError(
-            f"{_where(path, name)} is {dtype} {shape}, which takes {-(-n_bits // 8)} bytes, "
-            f"its offsets give it {extent}"
+            f"{_where(path, name)} is {dtype} {shape}, which needs {-(-n_bits // 8)} bytes, "
+            f"its offsets span {extent}"
         )
     return TensorInfo(name, dtype, tuple(shape), offsets[0], offsets[1])
 
 
 def _where(path: Path, name: str) -> str:
-    # put into words only where it is needed: there are thousands of tensors
+    # formatted only on an error, because a header has thousands of tensors
     return f"header of `{printable(path)}`: tensor `{printable(name)}`"
 
 
 def _are_sizes(values: object) -> bool:
-    # bool is a subclass of int, and `true` is no size
+    # bool is a subclass of int, but `true` is not a size
     return isinstance(values, list) and all(type(v) is int and 0 <= v < _SIZE_LIMIT for v in values)
 
 
@@ -269,14 +271,14 @@ def _check_extents(path: Path, tensors: Iterable[TensorInfo], data_bytes: int) -
             )
         if tensor.begin > end:
             raise CheckpointError(
-                f"header of `{printable(path)}`: nothing owns the bytes {end} to {tensor.begin}, "
+                f"header of `{printable(path)}`: no tensor owns the bytes {end} to {tensor.begin}, "
                 f"before tensor `{printable(tensor.name)}`"
             )
         end, last = tensor.end, tensor.name
     if end > data_bytes:
         raise CheckpointError(
             f"`{printable(path)}` is cut short: "
-            f"its tensors take {end} bytes, the file holds {data_bytes}"
+            f"its tensors need {end} bytes, the file has {data_bytes}"
         )
     if end < data_bytes:
         raise CheckpointError(

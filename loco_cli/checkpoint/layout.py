@@ -1,8 +1,8 @@
 """
-Where each tensor of a checkpoint lives, recognised from headers alone.
+The layout of a checkpoint: the file and range of each tensor, recognised from headers alone.
 
 A checkpoint is a diffusers folder (with shards and variants), a network alone, or a single file in
-the original layout. What it is never depends on its name, and an unknown one is refused.
+the original layout. Recognition never depends on file names, and an unknown layout is refused.
 """
 
 import re
@@ -43,9 +43,9 @@ class Checkpoint:
     """
     A model on disk: `open_checkpoint(Path("sd15"))`.
 
-    `files` are its safetensors files, `entries` everything it consists of, `left_out` the weights
-    in other formats (pickles, flax) that no edited copy takes along. All paths are relative to
-    `root`, with `/`; a single file's `root` is the file itself and its path the file's name.
+    `files` are its safetensors files, and `entries` all of its files. `left_out` names weights in
+    other formats (pickles, Flax) that an edited copy leaves out. All paths are relative to `root`
+    and use `/`. For a single file, `root` is the file and its path is the file's name.
     """
 
     root: Path
@@ -58,20 +58,20 @@ class Checkpoint:
 
     @property
     def components(self) -> frozenset[str]:
-        """Return the components of which there are tensors: `unet`, `text_encoder`, `vae`, ..."""
+        """Return the components that have tensors: `unet`, `text_encoder`, `vae`, ..."""
         return frozenset(component for component, _ in self.slots_by_name)
 
     @property
     def network(self) -> str:
-        """Return the component that draws, whose layers are edited."""
+        """Return the denoising network, the component with the editable layers."""
         return self.family.network.component
 
     @property
     def carried(self) -> tuple[str, ...]:
         """
-        Return the paths of weights that a copy takes along and no edit reaches.
+        Return the paths of weights that an edited copy keeps but no edit changes.
 
-        They are in another format, or are a network or a text encoder in a folder of another name.
+        They have another format, or are a network or text encoder in a folder with an unknown name.
         """
         known = registry.catalog()
         others = {
@@ -92,7 +92,7 @@ class Checkpoint:
 
     @cached_property
     def d_text(self) -> int:
-        """Return the width of the text embeddings that keys and values read."""
+        """Return the width of the text embeddings that the key and value projections read."""
         return next(
             slots[0].shape[-1]
             for (component, name), slots in self.slots_by_name.items()
@@ -101,24 +101,26 @@ class Checkpoint:
 
     def header(self, file: str) -> Header:
         """Return the header of one of `files`."""
-        return next(found.header for found in self.files if found.path == file)
+        return next(candidate.header for candidate in self.files if candidate.path == file)
 
     def names(self, component: str) -> tuple[str, ...]:
         """Return the canonical names of a component's tensors, in the order of the files."""
         return tuple(name for owner, name in self.slots_by_name if owner == component)
 
     def holds(self, component: str, name: str) -> bool:
-        """Tell whether the checkpoint has a tensor."""
+        """Return True if the checkpoint has the tensor."""
         return (component, _canonical(component, name)) in self.slots_by_name
 
     def slots(self, component: str, name: str) -> tuple[TensorSlot, ...]:
         """
-        Return every place where a tensor lives: one for each variant, and the EMA copy.
+        Return every slot of a tensor: one for each variant, and its EMA copy.
 
-        `name` is as diffusers writes it; a text encoder's may lack its `text_model.`.
+        Args:
+            component: The component, such as `unet`.
+            name: The name in diffusers. A text encoder's `text_model.` is optional.
 
         Raises:
-            CheckpointError: the checkpoint has no such tensor.
+            CheckpointError: The checkpoint has no such tensor.
         """
         canonical = _canonical(component, name)
         found = self.slots_by_name.get((component, canonical), ())
@@ -137,7 +139,7 @@ class ComponentReader:
     """
     The tensors of one component: `ComponentReader(checkpoint, "unet").read("conv_in.weight")`.
 
-    Of several copies of a tensor the one with the most digits is read.
+    If a tensor has several copies, the most precise one is read.
     """
 
     checkpoint: Checkpoint
@@ -148,23 +150,31 @@ class ComponentReader:
         return read_tensor(self.slot(name)).float()
 
     def read_rows(self, name: str, rows: Sequence[int]) -> "Tensor":  # [n, d]
-        """Return some rows of a tensor [*, d] in float32; the others are not read."""
+        """Read the given rows of a tensor [*, d], in float32."""
         return read_rows(self.slot(name), rows).float()
 
     def slot(self, name: str) -> TensorSlot:
-        """Return where the tensor is that is read."""
+        """Return the slot of the most precise copy."""
         return finest(self.checkpoint.slots(self.component, name))
 
 
 def open_checkpoint(path: Path, *, with_pickles: bool = False) -> Checkpoint:
     """
-    Return the checkpoint at `path`; only headers and shard indexes are read.
+    Open the checkpoint at `path`; only headers and shard indexes are read.
 
-    With `with_pickles`, what is only to be looked at may be a pickle, or have parts that are.
+    Args:
+        path: A diffusers folder or a single file.
+        with_pickles: Accept pickles, for commands that only read the tensors.
+
+    Returns:
+        The checkpoint, with its family and the slots of all tensors.
 
     Raises:
-        RequestError: there is nothing at `path`.
-        CheckpointError: what is there is no model, is damaged, or cannot be edited.
+        RequestError: `path` does not exist.
+        CheckpointError: It is not a model, is damaged, or cannot be edited.
+
+    Example:
+        open_checkpoint(Path("sd15")).slots("unet", "conv_in.weight")
     """
     if not path.exists():
         raise RequestError(f"there is no file or folder `{printable(path)}`", MODEL_HINT)
@@ -227,37 +237,39 @@ def _check_rows(file: CheckpointFile, tensor: TensorInfo, rows: RowSlice) -> Non
         raise CheckpointError(
             f"tensor `{printable(tensor.name)}` of `{printable(file.source)}` is "
             f"{list(tensor.shape)}, "
-            "which is not q, k and v on top of each other"
+            "which is not q, k and v stacked on each other"
         )
 
 
 def _check_one_model(root: Path, slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
-    """Raise CheckpointError where the root of a folder holds models that nothing ties together."""
+    """Raise CheckpointError if the root of a folder holds several separate models."""
     inputs = [(network.component, network.input_tensor) for network in registry.catalog().networks]
     files = [slot.file for key in inputs for slot in slots.get(key, ())]
     if any("/" in file for file in files):
-        return  # of a diffusers folder, whose publisher put the same model beside it
-    stems = {_SHARD.sub("", file).partition(".")[0]: file for file in files}  # variants are one
+        return  # publishers of diffusers folders put the same model beside it, as single files
+    # variants of one model share a stem
+    stems = {_SHARD.sub("", file).partition(".")[0]: file for file in files}
     if len(stems) > 1:
         first, second, *_ = sorted(stems.values())
         raise CheckpointError(
             f"folder `{printable(root)}` holds {len(stems)} models, "
             f"among them `{printable(first)}` and `{printable(second)}`",
-            "give one of them",
+            "give the path of one of them",
         )
 
 
 def _check_dtypes(family: Family, slots: dict[tuple[str, str], tuple[TensorSlot, ...]]) -> None:
-    edited = (family.network.component, "text_encoder")  # with the EMA copy and the second encoder
+    # as prefixes, these match the EMA copy and further encoders as well
+    edited = (family.network.component, "text_encoder")
     for (component, _), copies in slots.items():
         for slot in copies:
             is_small = ITEM_BITS[slot.dtype] <= 8
             is_number = slot.name.endswith(".weight") or (is_small and slot.dtype.startswith("F"))
             is_edited = component.startswith(edited) and is_number
             if is_edited and slot.dtype not in _EDITABLE_DTYPES:
-                what = "is quantised" if is_small else "cannot be edited"
+                problem = "is quantised" if is_small else "cannot be edited"
                 raise CheckpointError(
-                    f"`{printable(slot.source)}` {what}: "
+                    f"`{printable(slot.source)}` {problem}: "
                     f"tensor `{printable(slot.tensor)}` is {slot.dtype}, "
                     f"loco edits {', '.join(_EDITABLE_DTYPES)}",
                     "give the float16 or float32 version of the model",
@@ -269,7 +281,7 @@ def _check_copies(family: Family, slots: dict[tuple[str, str], tuple[TensorSlot,
         if is_orphan_ema(component, name):
             raise CheckpointError(
                 f"`{printable(copies[0].source)}` has the averaged copy `{printable(name)}`, "
-                "and nothing that it is a copy of",
+                "but not the tensor itself",
                 "give the model without its EMA copy",
             )
         for slot in copies:

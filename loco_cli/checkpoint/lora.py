@@ -1,8 +1,8 @@
 """
-A LoRA file: changes of linear maps, each in two factors.
+A LoRA file: changes of linear maps, each as two factors.
 
-Every module has the same rank, padded with zeros, and alpha equal to it: of a file whose modules
-differ in it, diffusers applies one alpha to all.
+All modules have the same rank, padded with zeros, and alpha equals the rank. If the modules of a
+file have different alphas, diffusers applies one of them to all.
 """
 
 import hashlib
@@ -43,9 +43,9 @@ class LowRank:
 @dataclass(frozen=True)
 class LoraPart:
     """
-    Where a LoRA file holds the change of one tensor: `LoraPart("unet", "...to_k.weight", ...)`.
+    The slots of one tensor's change in a LoRA file: `LoraPart("unet", "...to_k.weight", ...)`.
 
-    Without `alpha` the change is the factors' product as it is.
+    Without `alpha`, the change is the product of the factors.
     """
 
     component: str
@@ -55,7 +55,7 @@ class LoraPart:
     alpha: TensorSlot | None
 
     def read(self) -> "Tensor":  # [d_out, d_in]
-        """Return the change in float64; a convolution's is flat."""
+        """Return the change in float64; the change of a convolution is flattened."""
         up, down = (read_tensor(slot).double().flatten(1) for slot in (self.up, self.down))
         scale = read_tensor(self.alpha).item() / len(down) if self.alpha else 1.0
         return scale * (up @ down)
@@ -63,14 +63,23 @@ class LoraPart:
 
 @dataclass(frozen=True)
 class Lora:
-    """A LoRA file that fits a base: `open_lora(Path("no-monet.safetensors"), base)`."""
+    """An open LoRA file that fits a base: `open_lora(Path("no-monet.safetensors"), base)`."""
 
     path: Path
     parts: tuple[LoraPart, ...]
 
 
 def lora_tensors(spelling: LoraSpelling, changes: Sequence[LowRank]) -> dict[str, "Tensor"]:
-    """Return the tensors of a LoRA by name, in the order of their names: float32, of one rank."""
+    """
+    Build the tensors of a LoRA file, in float32.
+
+    Args:
+        spelling: The tensor names of the family.
+        changes: The changed modules; `up` is [d_out, r] and `down` is [r, d_in].
+
+    Returns:
+        The tensors by name, sorted. All factors are padded to the largest rank.
+    """
     import torch
     from torch.nn.functional import pad
 
@@ -78,9 +87,10 @@ def lora_tensors(spelling: LoraSpelling, changes: Sequence[LowRank]) -> dict[str
     tensors = {}
     for change in (*changes, *_partners(spelling, changes)):
         name = spelling.name(change.component, change.module)
-        spare = rank - change.up.shape[1]
-        tensors[name + spelling.up] = pad(change.up.float(), (0, spare))  # [d_out, rank]
-        tensors[name + spelling.down] = pad(change.down.float(), (0, 0, 0, spare))  # [rank, d_in]
+        n_missing = rank - change.up.shape[1]
+        tensors[name + spelling.up] = pad(change.up.float(), (0, n_missing))  # [d_out, rank]
+        padded = pad(change.down.float(), (0, 0, 0, n_missing))  # [rank, d_in]
+        tensors[name + spelling.down] = padded
         if spelling.alpha:
             tensors[name + spelling.alpha] = torch.tensor(float(rank))
     return dict(sorted(tensors.items()))
@@ -90,10 +100,17 @@ def lora_metadata(
     spec: ModelSpec, *, rank: int, name: str, title: str, base: str
 ) -> dict[str, str]:
     """
-    Return what tells A1111, Forge and ComfyUI which model a LoRA is for.
+    Return the metadata by which A1111, Forge and ComfyUI recognise a LoRA.
 
-    `name` is what a prompt calls it by, `base` the model that it was made from. Of a family that no
-    such program runs there is nothing to tell.
+    Args:
+        spec: The model that the LoRA is for.
+        rank: The rank of all modules.
+        name: The name of the LoRA in a prompt.
+        title: The title that programs show.
+        base: The name of the base model.
+
+    Returns:
+        The metadata; empty if none of these programs runs the family.
     """
     spelling, is_v = spec.family.lora, spec.prediction == "v_prediction"
     if spelling.base_version is None:
@@ -108,7 +125,7 @@ def lora_metadata(
         "ss_sd_model_name": base,
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": f"{spec.architecture}/lora",
-        # whose names the modules have, as kohya's own files say it
+        # the library whose module names the file uses
         "modelspec.implementation": str(spelling.implementation),
         "modelspec.title": title,
         "modelspec.resolution": f"{spec.resolution}x{spec.resolution}",
@@ -120,7 +137,7 @@ def lora_metadata(
 def write_lora(
     file: BinaryIO, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str]
 ) -> None:
-    """Write the file; to kohya's and modelspec's keys, if there are any, their hashes are added."""
+    """Write a LoRA file; metadata of kohya and modelspec gets their hashes as well."""
     infos = tuple(_infos(tensors))
     file.write(render_header(infos, {**metadata, **_hashes(infos, tensors, metadata)}))
     for tensor in tensors.values():
@@ -128,17 +145,24 @@ def write_lora(
 
 
 def is_lora(path: Path) -> bool:
-    """Tell whether a file holds a LoRA and nothing else; raises CheckpointError."""
+    """Return True if all tensors of a file are those of a LoRA; raise as `read_header` does."""
     names = read_header(path).tensors
     return bool(names) and all(_split(name)[1] for name in names)
 
 
 def open_lora(path: Path, base: Checkpoint) -> Lora:
     """
-    Return what a LoRA file changes of `base`; only its header is read.
+    Open a LoRA file for `base`; only its header is read.
+
+    Args:
+        path: The LoRA file, with names of kohya or PEFT.
+        base: The checkpoint that the LoRA changes.
+
+    Returns:
+        The LoRA, with the slots of each changed tensor.
 
     Raises:
-        CheckpointError: a tensor belongs to no module of `base`, is missing, or does not fit.
+        CheckpointError: A tensor is missing, belongs to no module of `base`, or does not fit it.
     """
     header, spelling = read_header(path), base.family.lora
     known = {
@@ -153,8 +177,8 @@ def open_lora(path: Path, base: Checkpoint) -> Lora:
         stem, end = _split(tensor)
         if stem not in known or not end:
             raise CheckpointError(
-                f"LoRA `{printable(path)}` does not fit `{printable(base.root)}`: "
-                f"tensor `{printable(tensor)}` belongs to none of its modules",
+                f"LoRA `{printable(path)}` does not fit `{printable(base.root)}`, "
+                f"which has no module for tensor `{printable(tensor)}`",
                 "give the base that it was made from",
             )
         found.setdefault(stem, {})[_ROLES[end]] = _slot(path, header, tensor, *known[stem])
@@ -163,7 +187,7 @@ def open_lora(path: Path, base: Checkpoint) -> Lora:
 
 
 def _partners(spelling: LoraSpelling, changes: Sequence[LowRank]) -> Iterator[LowRank]:
-    """Yield changes of nothing for the modules that must stand beside a changed one."""
+    """Yield zero changes for modules that programs expect beside a changed one."""
     written = {(change.component, change.module) for change in changes}
     for change in changes:
         for module in spelling.partners(change.component, change.module):
@@ -189,9 +213,9 @@ def _hashes(
     infos: Sequence[TensorInfo], tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str]
 ) -> dict[str, str]:
     """
-    Return the hash of the data as modelspec and kohya spell it, and the one that came before.
+    Return the hashes of modelspec and kohya, and kohya's legacy hash.
 
-    That was of 64 KiB, 1 MiB into the file as it would be with kohya's keys alone.
+    The legacy hash covers 64 KiB at 1 MiB into a file that has only kohya's metadata.
     """
     own = {key: value for key, value in metadata.items() if key.startswith("ss_")}
     if not own:
@@ -211,7 +235,7 @@ def _hashes(
 
 
 def _split(tensor: str) -> tuple[str, str]:
-    """Return a tensor's module and what follows it; the latter is empty where it is no LoRA's."""
+    """Split a tensor name into module and role suffix; the suffix is empty if it is not a LoRA."""
     end = next((end for end in _ROLES if tensor.endswith(end)), "")
     return tensor.removesuffix(end), end
 
@@ -227,7 +251,7 @@ def _part(
 ) -> LoraPart:
     where = f"LoRA `{printable(path)}`: the change of `{printable(name)}`"
     if not {"up", "down"} <= slots.keys():
-        raise CheckpointError(f"{where} lacks one of its two factors")
+        raise CheckpointError(f"{where} has only one of its two factors")
     up, down = slots["up"].shape, slots["down"].shape
     d_out, *d_in = base.slots(component, name)[0].canonical_shape
     change = (up[0], math.prod(down[1:])) if up and down else ()

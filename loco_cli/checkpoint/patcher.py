@@ -1,9 +1,9 @@
 """
-A file with some of its byte ranges replaced, in one streaming pass that hashes on the way.
+Replacement of byte ranges in a file, in one streaming pass that also hashes.
 
-An edit keeps shapes and dtypes, so an edited checkpoint is its base with a few ranges replaced;
-the header, where it is stamped, is one more range, and the only one whose length may change.
-Undoing is that pass from the output back, and verifying is the same with nothing written.
+An edit keeps shapes and dtypes, so an edited checkpoint is its base with a few replaced ranges. A
+stamped header is one more range, the only one whose length may change. Undo applies the same pass
+to the output. Verification applies it without writing.
 """
 
 import hashlib
@@ -17,15 +17,15 @@ from typing import BinaryIO
 
 from loco_cli.errors import CheckpointError, printable
 
-# each chunk waits for the interpreter a few times, 5 ms each while other threads compute in it
+# long, because each chunk waits for the interpreter lock: up to 5 ms if other threads compute
 CHUNK_BYTES = 16 << 20
-_N_BUFFERS = 3  # enough for reading to run ahead of hashing
-_WRITE_BYTES = 256 << 10  # the page cache takes longer writes more slowly
+_N_BUFFERS = 3  # lets reading run ahead of hashing
+_WRITE_BYTES = 256 << 10  # longer writes into the page cache are slower
 
 
 @dataclass(frozen=True)
 class FileRange:
-    """Bytes that stay on disk until they are needed: `FileRange(Path("a.safetensors"), 8, 256)`."""
+    """A range of bytes in a file: `FileRange(Path("a.safetensors"), 8, 256)`."""
 
     source: Path
     begin: int
@@ -40,7 +40,7 @@ Content = bytes | FileRange
 
 @dataclass(frozen=True)
 class Patch:
-    """What replaces the bytes from `begin` up to `end` of a file: `Patch(8, 12, b"abcd")`."""
+    """New content for the bytes from `begin` up to `end` of a file: `Patch(8, 12, b"abcd")`."""
 
     begin: int
     end: int
@@ -49,7 +49,7 @@ class Patch:
 
 @dataclass(frozen=True)
 class Digest:
-    """Length and SHA-256 of some bytes: `Digest(3, "ba7816bf...")`."""
+    """The length and SHA-256 of some content: `Digest(3, "ba7816bf...")`."""
 
     n_bytes: int
     sha256: str
@@ -57,35 +57,43 @@ class Digest:
 
 def write_patched(source: Path, sink: BinaryIO, patches: Sequence[Patch]) -> Digest:
     """
-    Write `source` with its patches to `sink` and return the digest of what was written.
+    Write `source` with `patches` to `sink`.
+
+    Args:
+        source: The file to read.
+        sink: A file that is open for writing.
+        patches: Replacements of disjoint ranges, in any order.
+
+    Returns:
+        The digest of the written bytes.
 
     Raises:
-        CheckpointError: the source cannot be read, or ends before it should.
+        CheckpointError: The source cannot be read, or became shorter.
     """
-    with _Hash(_is_long(source)) as made:
-        _run(source, sink, patches, (None, made))
-        return made.digest()
+    with _Hash(_is_long(source)) as written:
+        _run(source, sink, patches, (None, written))
+        return written.digest()
 
 
 def hash_patched(source: Path, patches: Sequence[Patch]) -> tuple[Digest, Digest]:
-    """Return the digests of `source` and of what its patches make of it, from one reading."""
+    """Return the digests of `source` without and with its patches, in one pass."""
     if not patches:
         digest = hash_file(source)
         return digest, digest
-    with _Hash(_is_long(source)) as read, _Hash(_is_long(source)) as made:
-        _run(source, None, patches, (read, made))
-        return read.digest(), made.digest()
+    with _Hash(_is_long(source)) as read, _Hash(_is_long(source)) as patched:
+        _run(source, None, patches, (read, patched))
+        return read.digest(), patched.digest()
 
 
 def hash_file(path: Path, stop: Event | None = None) -> Digest:
-    """Return the digest of a file; raises CancelledError when `stop` is set meanwhile."""
+    """Return the digest of a file; raise CancelledError once `stop` is set."""
     with _Hash(_is_long(path)) as read:
         _run(path, None, (), (read, None), stop)
         return read.digest()
 
 
 def hash_content(content: Content) -> str:
-    """Return the SHA-256 of bytes, wherever they are."""
+    """Return the SHA-256 of content in memory or on disk."""
     sha256 = hashlib.sha256()
     for chunk in iter_content(content):
         sha256.update(chunk)
@@ -94,10 +102,10 @@ def hash_content(content: Content) -> str:
 
 def iter_content(content: Content) -> Iterator[bytes]:
     """
-    Yield bytes chunk by chunk, from memory or from disk.
+    Yield content in chunks, from memory or from disk.
 
     Raises:
-        CheckpointError: the file ends inside the range.
+        CheckpointError: The file ends inside the range.
     """
     if isinstance(content, bytes):
         if content:
@@ -115,12 +123,12 @@ def iter_content(content: Content) -> Iterator[bytes]:
 
 
 def unreadable(path: Path, error: OSError) -> CheckpointError:
-    """Return the error for a file that the system cannot read."""
+    """Return the error for an unreadable file."""
     return CheckpointError(f"cannot read `{printable(path)}`: {error.strerror}")
 
 
 def cut_short(path: Path) -> CheckpointError:
-    """Return the error for a file that ends before it should."""
+    """Return the error for a file that became shorter."""
     return CheckpointError(f"`{printable(path)}` became shorter while it was read")
 
 
@@ -139,7 +147,7 @@ def _run(
         for patch in ordered:
             if not position <= patch.begin <= patch.end <= n_bytes:
                 raise CheckpointError(
-                    f"patches of `{printable(source)}` overlap or lie beyond its end"
+                    f"patches of `{printable(source)}` overlap or extend beyond its end"
                 )
             one_pass.keep(patch.begin - position)
             one_pass.drop(patch.end - patch.begin)
@@ -163,7 +171,7 @@ def _is_long(path: Path) -> bool:
 
 
 class _Hash:
-    """SHA-256 in a thread of its own: hashlib lets go of the interpreter, so reading goes on."""
+    """A SHA-256 in its own thread; hashlib releases the interpreter lock, so reading continues."""
 
     def __init__(self, is_threaded: bool) -> None:
         self._sha256 = hashlib.sha256()
@@ -191,24 +199,24 @@ class _Hash:
 
 
 class _Pass:
-    """The source on its way to the sink, in a few buffers, each reused when its hashes are done."""
+    """One pass from source to sink, through buffers that are reused once they are hashed."""
 
     def __init__(
         self,
         file: BinaryIO,
         sink: BinaryIO | None,
-        hashes: tuple[_Hash | None, _Hash | None],  # of what is read, of what comes of it
+        hashes: tuple[_Hash | None, _Hash | None],  # of the source, of the patched file
         buffer_bytes: int,
         stop: Event | None,
     ) -> None:
         self._file, self._sink, self._stop = file, sink, stop
-        self._read, self._made = hashes
+        self._read, self._patched = hashes
         self._ring = [(bytearray(buffer_bytes), list["Future[None]"]()) for _ in range(_N_BUFFERS)]
         self._turn = 0
 
     def keep(self, n_bytes: int) -> None:
         for chunk, loans in self._chunks(n_bytes):
-            for sha256 in (self._read, self._made):
+            for sha256 in (self._read, self._patched):
                 loans += sha256.update(chunk) if sha256 else []
             self._write(chunk)
 
@@ -221,10 +229,10 @@ class _Pass:
 
     def add(self, content: Content) -> None:
         for chunk in iter_content(content):
-            loans = self._made.update(chunk) if self._made else []
+            loans = self._patched.update(chunk) if self._patched else []
             self._write(chunk)
             for loan in loans:
-                loan.result()  # or chunks would pile up in memory
+                loan.result()  # chunks would pile up in memory otherwise
 
     def _chunks(self, n_bytes: int) -> Iterator[tuple[memoryview, list["Future[None]"]]]:
         while n_bytes:

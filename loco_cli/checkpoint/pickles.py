@@ -1,10 +1,10 @@
 """
-Where the tensors of a pickle lie, found without running any of it: to be compared, never edited.
+The tensors of a pickle, located without running it, for comparison only.
 
-`torch.save` writes a zip: `NAME/data.pkl` puts tensors together from storages, and each storage is
-a member `NAME/data/KEY`, not compressed, so that its bytes can be read where they are. What the
-pickle names is looked at before `torch.load(weights_only=True)` reads it, onto the device `meta`:
-that admits more names than tensors need, and some of those take any memory they are told to.
+`torch.save` writes a zip. `NAME/data.pkl` assembles tensors from storages, and each storage is an
+uncompressed member `NAME/data/KEY`, so its bytes can be read in place. The names in the pickle are
+checked before `torch.load(weights_only=True)` loads it onto the device `meta`: torch accepts more
+names than tensors need, and some of them allocate any amount of memory.
 """
 
 import pickle
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PICKLE_HINT = (
-    "convert it to safetensors first: `torch.load` with `weights_only=True` runs none of it, "
-    "and `safetensors.torch.save_file` writes what it reads"
+    "convert it to safetensors first: load it with `torch.load(..., weights_only=True)`, which "
+    "runs no code, and save the tensors with `safetensors.torch.save_file`"
 )
 _DTYPES = {
     "float64": "F64",
@@ -41,19 +41,26 @@ _DTYPES = {
 _NAMES = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch \w+Storage"
 )
-_NAMED_LATER = ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "INST")  # none of which `torch.save` writes
+# opcodes that build names at run time; `torch.save` writes none of them
+_DYNAMIC_NAME_OPCODES = ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "INST")
 _LOCAL_HEADER_BYTES = 30
-# what `zipfile` raises: RuntimeError for a member under a password, the others for damage
-_NO_ZIP = (BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error)
+# `zipfile` raises RuntimeError for an encrypted member, and the others for damage
+_ZIP_ERRORS = (BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error)
 
 
 def read_pickle(path: Path) -> Header:
     """
-    Return what `read_header` would of the same tensors, of a pickle's `state_dict` if it has one.
+    Locate the tensors of a pickle, or of its `state_dict` if it has one.
+
+    Args:
+        path: A file of `torch.save`.
+
+    Returns:
+        The header that a safetensors file of these tensors would have, with the offsets in `path`.
 
     Raises:
-        CheckpointError: the file is no zip of `torch.save`, names anything but tensors, is damaged,
-            or holds tensors whose numbers do not follow one another.
+        CheckpointError: The file is not a zip of `torch.save`, names objects other than tensors, is
+            damaged, or has a tensor that is not contiguous.
     """
     try:
         with path.open("rb") as file, ZipFile(file) as archive:
@@ -61,28 +68,27 @@ def read_pickle(path: Path) -> Header:
             _check_pickle(path, archive)
     except OSError as error:
         raise CheckpointError(f"cannot read `{printable(path)}`: {error.strerror}") from error
-    except _NO_ZIP as error:
-        raise _no_zip(path) from error
-    infos = {name: _info(path, name, one, ends) for name, one in _load(path).items()}
+    except _ZIP_ERRORS as error:
+        raise _not_a_zip(path) from error
+    infos = {name: _info(path, name, tensor, ends) for name, tensor in _load(path).items()}
     return Header(infos, {}, data_start=0, file_bytes=path.stat().st_size)
 
 
 def _check_pickle(path: Path, archive: ZipFile) -> None:
-    """Raise CheckpointError where the pickle is too long, damaged, or names more than tensors."""
-    found = [one for one in archive.infolist() if one.filename.endswith("/data.pkl")]
-    if len(found) != 1:
-        raise _no_zip(path)
-    if found[0].file_size > HEADER_LIMIT_BYTES:
+    """Raise CheckpointError if the pickle is too long, damaged, or names more than tensors."""
+    pickles = [member for member in archive.infolist() if member.filename.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise _not_a_zip(path)
+    if pickles[0].file_size > HEADER_LIMIT_BYTES:
         raise CheckpointError(
-            f"the pickle in `{printable(path)}` has {found[0].file_size} bytes, "
-            f"at most {HEADER_LIMIT_BYTES} are read"
+            f"the pickle in `{printable(path)}` has {pickles[0].file_size} bytes, "
+            f"loco reads at most {HEADER_LIMIT_BYTES}"
         )
     try:
-        for code, argument, _ in pickletools.genops(archive.read(found[0])):
-            if code.name in _NAMED_LATER:
+        for code, argument, _ in pickletools.genops(archive.read(pickles[0])):
+            if code.name in _DYNAMIC_NAME_OPCODES:
                 raise CheckpointError(
-                    f"pickle `{printable(path)}` puts names together while it runs: "
-                    "nothing of it is read",
+                    f"pickle `{printable(path)}` builds names at run time, so it is not loaded",
                     PICKLE_HINT,
                 )
             if code.name == "GLOBAL" and not _NAMES.fullmatch(str(argument)):
@@ -92,33 +98,33 @@ def _check_pickle(path: Path, archive: ZipFile) -> None:
 
 
 def _members(path: Path, file: BinaryIO, archive: ZipFile) -> list[tuple[int, int]]:
-    """Return where the bytes of each member begin, and how many they are."""
-    found = []
+    """Return the offset and the size of each member's content."""
+    members = []
     for member in archive.infolist():
         if member.compress_type != ZIP_STORED:
             raise CheckpointError(
                 f"`{printable(member.filename)}` in `{printable(path)}` is compressed", PICKLE_HINT
             )
-        found.append((_begin(file, member), member.file_size))
-    return found
+        members.append((_begin(file, member), member.file_size))
+    return members
 
 
 def _begin(file: BinaryIO, member: ZipInfo) -> int:
-    """Return where the bytes of a member begin: behind its own header, of whatever length."""
+    """Return the offset of a member's content, after its header of variable length."""
     file.seek(member.header_offset)
     n_name, n_extra = struct.unpack("<26xHH", file.read(_LOCAL_HEADER_BYTES))
     return member.header_offset + _LOCAL_HEADER_BYTES + int(n_name) + int(n_extra)
 
 
 def _load(path: Path) -> "dict[str, Tensor]":
-    """Return the tensors by name, without their numbers."""
-    import torch  # which nothing but a pickle needs to be compared
+    """Return the tensors by name, without their values."""
+    import torch  # a comparison of safetensors files does not need it
 
     try:
         tree = torch.load(path, map_location="meta", weights_only=True)
     except MemoryError:
         raise
-    except Exception as error:  # a reader of programs raises anything where they are nonsense
+    except Exception as error:  # a damaged pickle can raise any class
         named = re.search(r"GLOBAL (\S+)", str(error))
         if isinstance(error, pickle.UnpicklingError) and named:
             _refuse(path, named[1])
@@ -137,14 +143,14 @@ def _info(path: Path, name: str, tensor: "Tensor", ends: dict[int, int]) -> Tens
     where = f"tensor `{printable(name)}` of `{printable(path)}`"
     shape, kind = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
     if kind not in _DTYPES:
-        raise CheckpointError(f"{where} has numbers of kind `{kind}`, which `diff` cannot compare")
+        raise CheckpointError(f"{where} has the dtype `{kind}`, which `diff` cannot compare")
     if not tensor.is_contiguous():
         raise CheckpointError(
-            f"{where} is {list(shape)} in steps of {list(tensor.stride())}: "
-            "its numbers do not follow one another",
+            f"{where} is not contiguous: its shape is {list(shape)}, "
+            f"its strides are {list(tensor.stride())}",
             PICKLE_HINT,
         )
-    # where torch has left out a storage's numbers it says where they are
+    # torch sets this offset on storages that it does not load
     start = getattr(tensor.untyped_storage(), "_checkpoint_offset", None)
     if start not in ends:
         raise _damaged(path)
@@ -152,16 +158,15 @@ def _info(path: Path, name: str, tensor: "Tensor", ends: dict[int, int]) -> Tens
     n_bytes = prod(shape) * tensor.element_size()
     if begin + n_bytes > ends[start]:
         raise CheckpointError(
-            f"{where} takes {n_bytes} bytes from byte {begin}, which its storage does not have"
+            f"{where} needs {n_bytes} bytes from byte {begin}, which its storage does not have"
         )
     return TensorInfo(name, _DTYPES[kind], shape, begin, begin + n_bytes)
 
 
 def _refuse(path: Path, name: str) -> NoReturn:
     raise CheckpointError(
-        f"pickle `{printable(path)}` names `{printable(name)}`, which is no tensor and may "
-        "run code: "
-        "nothing of it is read",
+        f"pickle `{printable(path)}` names `{printable(name)}`, which is not a tensor and can "
+        "run code, so it is not loaded",
         PICKLE_HINT,
     )
 
@@ -170,7 +175,7 @@ def _damaged(path: Path) -> CheckpointError:
     return CheckpointError(f"the pickle in `{printable(path)}` is damaged")
 
 
-def _no_zip(path: Path) -> CheckpointError:
+def _not_a_zip(path: Path) -> CheckpointError:
     return CheckpointError(
-        f"`{printable(path)}` is no zip of tensors, which `torch.save` writes", PICKLE_HINT
+        f"`{printable(path)}` is not a zip of tensors as `torch.save` writes it", PICKLE_HINT
     )

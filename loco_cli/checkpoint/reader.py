@@ -1,4 +1,4 @@
-"""One tensor: the bytes of a file that hold it, read into memory and written back."""
+"""A tensor in a file: its slot, and conversions between its bytes and numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,9 +48,9 @@ class TensorSlot:
     `TensorSlot("unet", "conv_in.weight", file="a.safetensors",
     tensor="model.diffusion_model.input_blocks.0.0.weight", dtype="F16", shape=(8, 4, 3, 3), ...)`.
 
-    `begin` and `end` count bytes from the start of `source`. Where q, k and v are fused they span
-    some of the rows of `tensor`, and `shape` is that of these; `is_transposed` tells that the bytes
-    are the transpose of the canonical tensor, whose shape is `canonical_shape`.
+    `begin` and `end` count bytes from the start of `source`. If q, k and v are fused, the slot
+    spans its rows of `tensor`, and `shape` is the shape of these rows. If `is_transposed`, the
+    bytes are the transpose of the canonical tensor, whose shape is `canonical_shape`.
     """
 
     component: str
@@ -66,7 +66,7 @@ class TensorSlot:
 
     @property
     def key(self) -> str:
-        """Return `file:tensor`, the name by which manifest and undo file know it."""
+        """Return `file:tensor`, the key of the tensor in manifest and undo file."""
         return f"{self.file}:{self.tensor}"
 
     @property
@@ -79,7 +79,7 @@ _FLOAT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
 
 def finest(slots: Sequence[TensorSlot]) -> TensorSlot:
-    """Return the copy of a tensor with the most digits; of equals the first."""
+    """Return the most precise copy of a tensor, the first one among equals."""
     return max(slots, key=lambda slot: _FLOAT_BYTES.get(slot.dtype, 0))
 
 
@@ -89,24 +89,29 @@ def read_range(source: Path, begin: int, end: int) -> bytearray:
     try:
         with source.open("rb") as file:
             file.seek(begin)
-            n_bytes = file.readinto(content)  # no second copy of a large tensor
+            n_bytes = file.readinto(content)  # avoids a second copy of a large tensor
     except OSError as error:
         raise CheckpointError(f"cannot read `{printable(source)}`: {error.strerror}") from error
     if n_bytes != end - begin:
         raise CheckpointError(
-            f"`{printable(source)}` is cut short: bytes {begin} to {end} were asked for, "
-            f"{n_bytes} of {end - begin} are there"
+            f"`{printable(source)}` is cut short: of the {end - begin} bytes {begin} to {end}, "
+            f"it has {n_bytes}"
         )
     return content
 
 
 def read_bytes(slot: TensorSlot) -> bytearray:
-    """Return a tensor as its file has it."""
+    """Return the bytes of a tensor in its file."""
     return read_range(slot.source, slot.begin, slot.end)
 
 
 def read_tensor(slot: TensorSlot) -> "torch.Tensor":
-    """Return a tensor in its own dtype and canonical shape."""
+    """
+    Read a tensor in its own dtype and canonical shape.
+
+    Raises:
+        CheckpointError: The file cannot be read, or torch has no such dtype.
+    """
     import torch
 
     if slot.dtype not in _TORCH_DTYPES:
@@ -121,14 +126,14 @@ def read_tensor(slot: TensorSlot) -> "torch.Tensor":
 
 
 def read_rows(slot: TensorSlot, rows: Sequence[int]) -> "torch.Tensor":
-    """Return some rows [n, d] of a tensor [*, d] in its own dtype; the others are not read."""
+    """Read the given rows [n, d] of a tensor [*, d], in its own dtype."""
     import torch
 
     n_rows, n_bytes = slot.shape[0], (slot.end - slot.begin) // max(1, slot.shape[0])
     if slot.is_transposed or slot.dtype not in _TORCH_DTYPES or not 0 <= max(rows) < n_rows:
         raise CheckpointError(
-            f"tensor `{printable(slot.key)}` is {slot.dtype} {list(slot.shape)}, "
-            f"of which row {max(rows)} cannot be read"
+            f"cannot read row {max(rows)} of tensor `{printable(slot.key)}`, "
+            f"which is {slot.dtype} {list(slot.shape)}"
         )
     content = bytearray().join(
         read_range(slot.source, slot.begin + row * n_bytes, slot.begin + (row + 1) * n_bytes)
@@ -140,36 +145,36 @@ def read_rows(slot: TensorSlot, rows: Sequence[int]) -> "torch.Tensor":
 
 def tensor_bytes(tensor: "torch.Tensor", slot: TensorSlot) -> bytes:
     """
-    Return `tensor` as the bytes that replace `slot`: rounded once to its dtype, in its layout.
+    Return the bytes of `tensor` in the layout of `slot`, rounded once to its dtype.
 
     Raises:
-        EditError: the shape is another, or a value is not finite in the slot's dtype.
+        EditError: The shapes differ, or a value is not finite in the slot's dtype.
     """
     import torch
 
     if tuple(tensor.shape) != slot.canonical_shape:
         raise EditError(
             f"edited tensor `{printable(slot.name)}` is {list(tensor.shape)}, "
-            f"its place in `{printable(slot.file)}` is {list(slot.canonical_shape)}"
+            f"the original in `{printable(slot.file)}` is {list(slot.canonical_shape)}"
         )
     stored = tensor.detach().cpu().to(getattr(torch, _TORCH_DTYPES[slot.dtype]))
     if not bool(torch.isfinite(stored).all()):
-        raise EditError(f"edited tensor `{printable(slot.name)}` holds NaN or Inf as {slot.dtype}")
+        raise EditError(f"edited tensor `{printable(slot.name)}` has NaN or Inf in {slot.dtype}")
     stored = stored.T if slot.is_transposed else stored
     content: bytes = stored.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
     return content
 
 
 def has_numbers(slot: TensorSlot) -> bool:
-    """Tell whether numpy has numbers for a tensor's dtype: it has none for fp8 and fp4."""
+    """Return True if `read_array` can read the dtype of a slot."""
     return slot.dtype == "BF16" or slot.dtype in _NUMPY_DTYPES
 
 
 def read_array(slot: TensorSlot) -> "np.ndarray | None":
     """
-    Return a tensor as numpy has it, without torch; bfloat16 becomes float32, exactly.
+    Read a tensor with numpy alone; bfloat16 becomes float32, which is exact.
 
-    None stands for a dtype that numpy has no numbers for (fp8, fp4).
+    Return None for a dtype that numpy lacks (fp8, fp4).
     """
     import numpy as np
 

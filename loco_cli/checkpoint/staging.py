@@ -1,12 +1,11 @@
 """
-Files that appear under their final names only when they are whole.
+Atomic writes: files appear under their final names only once they are complete.
 
-Everything is written into a hidden folder beside its place, on the same disk, flushed, and then
-renamed. Whatever goes wrong, Ctrl-C included, that folder goes, and what was there before stays.
-Ctrl-C while files are renamed comes too late: what is begun in `defer_sigint` is ended. A program
-that is killed leaves the folder behind; as long as it lives it holds a lock on it, so that the next
-one knows which of them to remove. Locks are those of `flock`: nothing is written for them, and
-where a system has none there are none.
+Files are written into a hidden folder beside the output, on the same disk, flushed, and then
+renamed. After any failure, Ctrl-C included, the folder is removed and the old output stays.
+`defer_sigint` ignores Ctrl-C once renaming has begun. A killed program leaves its folder behind.
+A running program holds a lock on its folder, so the next one knows which folders to remove. Locks
+use `flock`, which writes no files. Windows has none: there, killed programs leave folders for good.
 """
 
 import os
@@ -26,12 +25,12 @@ from typing import Any, BinaryIO
 
 from loco_cli.errors import MachineError, format_size, printable
 
-_PATIENCE_SECONDS = 30.0  # for others to rename a few files
+_LOCK_TIMEOUT_SECONDS = 30.0  # another program needs far less to rename a few files
 _SPARE_BYTES = 16 << 20  # slack for directories, file-system journal and the report
 
 
 class _Finish:
-    """Whether renaming has begun, after which Ctrl-C is not heard."""
+    """The state of a write; after `has_begun`, renaming runs to its end despite Ctrl-C."""
 
     def __init__(self) -> None:
         self.has_begun = False
@@ -43,34 +42,41 @@ _finish: ContextVar[_Finish | None] = ContextVar("_finish", default=None)
 @contextmanager
 def defer_sigint() -> Iterator[None]:
     """
-    Let what is done inside be ended from the first renaming on, past a Ctrl-C that comes too late.
+    Ignore Ctrl-C in this block once renaming has begun.
 
-    All files that belong together are then there, and the command can say so. Before that Ctrl-C
-    is what it always is; so it is outside of the main thread, where Python hears none.
+    All files of an output then appear, and the command reports success. Before the first rename,
+    Ctrl-C works as usual. Outside of the main thread this does nothing, as Python delivers no
+    signals there.
     """
-    heard: Any = signal.getsignal(signal.SIGINT)
+    handler: Any = signal.getsignal(signal.SIGINT)
     is_main = threading.current_thread() is threading.main_thread()
-    if _finish.get() or not is_main or not callable(heard):
+    if _finish.get() or not is_main or not callable(handler):
         yield
         return
     finish = _Finish()
     token = _finish.set(finish)
-    signal.signal(signal.SIGINT, lambda *caught: None if finish.has_begun else heard(*caught))
+    signal.signal(signal.SIGINT, lambda *caught: None if finish.has_begun else handler(*caught))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, heard)
+        signal.signal(signal.SIGINT, handler)
         _finish.reset(token)
 
 
 @contextmanager
 def staging(output: Path) -> Iterator[Path]:
     """
-    Give an empty folder beside `output`, and remove it at the end.
+    Create an empty folder beside `output`, and remove it at the end of the block.
+
+    Args:
+        output: The final path of the file or folder to write.
+
+    Yields:
+        The empty folder, on the same disk as `output`.
 
     Raises:
-        MachineError: the folder cannot be made, or writing fails (a full disk, a file system
-            that is read-only).
+        MachineError: The folder cannot be created, or an OSError is raised in the block (a full
+            disk, a read-only file system).
     """
     with write_errors(output), staged_folder(output) as folder:
         yield folder
@@ -89,7 +95,7 @@ def write_errors(output: Path) -> Iterator[None]:
 
 @contextmanager
 def staged_folder(output: Path) -> Iterator[Path]:
-    """Give an empty folder as `staging` does, for work that has other errors too."""
+    """Create an empty folder as `staging` does, but pass on every OSError of the block."""
     with write_errors(output):
         _remove_orphans(output)
     with ExitStack() as stack:
@@ -101,10 +107,10 @@ def staged_folder(output: Path) -> Iterator[Path]:
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
     """
-    Let one program at a time look at what is in `folder` and rename files there.
+    Hold the lock that lets one program at a time check and rename files in `folder`.
 
     Raises:
-        MachineError: another has not finished within half a minute.
+        MachineError: Another program has held the lock for half a minute.
     """
     try:
         lock = _await_lock(folder)
@@ -118,18 +124,18 @@ def folder_lock(folder: Path) -> Iterator[None]:
 
 
 def left_behind(output: Path) -> tuple[Path, ...]:
-    """Return the staging folders beside `output`, the newest first: of killed programs, or not."""
+    """Return the staging folders beside `output`, of killed and running programs, newest first."""
     named = re.compile(re.escape(_prefix(output)) + r"[0-9a-f]{8}\.partial")
     try:
-        found = [path for path in output.parent.iterdir() if named.fullmatch(path.name)]
-        return tuple(sorted(found, key=lambda path: -path.lstat().st_mtime_ns))
-    except OSError:  # one may end while we look
+        folders = [path for path in output.parent.iterdir() if named.fullmatch(path.name)]
+        return tuple(sorted(folders, key=lambda path: -path.lstat().st_mtime_ns))
+    except OSError:  # a running program may remove its folder during the search
         return ()
 
 
 @contextmanager
 def new_file(path: Path, *, is_synced: bool = True) -> Iterator[BinaryIO]:
-    """Open a file that does not exist yet, make its folders, and flush it to disk at the end."""
+    """Create a file and its folders, open it, and flush it to disk at the end of the block."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as file:
         yield file
@@ -139,15 +145,15 @@ def new_file(path: Path, *, is_synced: bool = True) -> Iterator[BinaryIO]:
 
 
 def sync_file(path: Path) -> None:
-    """Flush a file that was written through another handle to disk."""
+    """Flush a file to disk that was written through another handle."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 
 def check_writable(folder: Path) -> None:
-    """Raise MachineError where no file can be made in `folder`; nothing is seen of the attempt."""
+    """Raise MachineError if no file can be created in `folder`; the check leaves no trace."""
     try:
-        # permissions alone do not tell: a file system may be read-only, and root may do anything
+        # permissions are not enough: the file system may be read-only, and root ignores them
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -158,18 +164,18 @@ def check_writable(folder: Path) -> None:
 
 
 def check_space(folder: Path, n_bytes: int) -> None:
-    """Raise MachineError where the disk of `folder` has no room for `n_bytes`."""
+    """Raise MachineError if the disk of `folder` lacks space for `n_bytes`."""
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < n_bytes + _SPARE_BYTES:
         raise MachineError(
             f"the disk of `{printable(folder)}` is too full: "
-            f"{format_size(n_bytes + _SPARE_BYTES)} are needed, "
-            f"{format_size(free_bytes)} are free"
+            f"{format_size(n_bytes + _SPARE_BYTES)} needed, "
+            f"{format_size(free_bytes)} free"
         )
 
 
 def put_folder(staged: Path, output: Path) -> None:
-    """Rename a staged folder to `output`; a folder that was there is gone only after that."""
+    """Rename a staged folder to `output`, and only then remove the old folder."""
     for folder, _, _ in os.walk(staged):
         _sync_folder(Path(folder))
     _put({staged: output}, staged.parent / "old", ())
@@ -177,19 +183,31 @@ def put_folder(staged: Path, output: Path) -> None:
 
 def put_files(finals: Mapping[Path, Path], stale: tuple[Path, ...] = ()) -> None:
     """
-    Rename staged files to their final names, in order, and take away the files named `stale`.
+    Rename staged files to their final names, in order.
 
-    What is there already goes in the opposite order. If a step fails, the steps before it are
-    taken back.
+    Existing files are first moved away, in the opposite order. If a step fails, the steps before it
+    are reverted.
+
+    Args:
+        finals: The staged files, each with its final path in the same folder.
+        stale: Further files of the old output to remove.
     """
     _put(finals, next(iter(finals)).parent.parent / "old", stale)
 
 
 def write_folder(folder: Path, contents: Mapping[str, str | bytes]) -> tuple[Path, ...]:
     """
-    Write the named files into `folder`, which is made if it is not there; return their paths.
+    Write files into `folder`, which is created if it is missing; all of them appear, or none.
 
-    All of them appear, or none does. Raises MachineError where they cannot be written.
+    Args:
+        folder: The folder to write.
+        contents: The content of each file by its name.
+
+    Returns:
+        The paths of the files.
+
+    Raises:
+        MachineError: A file cannot be written.
     """
     with defer_sigint(), staging(folder) as staged:
         for name, content in contents.items():
@@ -202,7 +220,7 @@ def write_folder(folder: Path, contents: Mapping[str, str | bytes]) -> tuple[Pat
 
 
 def write_new(path: Path, content: str | bytes) -> None:
-    """Write a file, in place of one that may be there; raises MachineError."""
+    """Write a file, or replace it; raise MachineError if that fails."""
     with defer_sigint(), staging(path) as staged:
         _write(staged / path.name, content)
         put_files({staged / path.name: path})
@@ -210,9 +228,9 @@ def write_new(path: Path, content: str | bytes) -> None:
 
 def replace_file(path: Path, content: bytes, *, is_private: bool = False) -> None:
     """
-    Write a small file that nobody sees half of; raises OSError, and what was there stays.
+    Replace a small file atomically; on an OSError the old file stays.
 
-    It is not flushed to disk, as a file of `write_new` is. A private one only its owner can read.
+    Unlike `write_new`, it does not flush the file to disk. Only the owner can read a private file.
     """
     partial = path.with_name(f".{path.name[:80]}.{token_hex(4)}.partial")
     mode = 0o600 if is_private else 0o666
@@ -227,10 +245,16 @@ def replace_file(path: Path, content: bytes, *, is_private: bool = False) -> Non
 @contextmanager
 def written_on_success(path: Path | None, content: str | bytes) -> Iterator[None]:
     """
-    Write a file that gets its name when all that is done meanwhile has succeeded; None is no file.
+    Write a file that appears under its name only if the block succeeds.
 
-    Ctrl-C comes too late when files that are written meanwhile are being given their names.
-    Raises MachineError where it cannot be written.
+    Ctrl-C is ignored once files of the block are being renamed.
+
+    Args:
+        path: The file to write; None writes no file.
+        content: The content of the file.
+
+    Raises:
+        MachineError: The file cannot be written.
     """
     if path is None:
         with defer_sigint():
@@ -248,11 +272,11 @@ def _put(finals: Mapping[Path, Path], attic: Path, stale: tuple[Path, ...]) -> N
     attic.mkdir()
     finish = _finish.get() or _Finish()
     had_begun, finish.has_begun = finish.has_begun, True
-    done: list[tuple[Path, Path]] = []  # (where it was, where it is now)
+    done: list[tuple[Path, Path]] = []  # (old path, new path)
     try:
         old = (path for path in (*reversed([*finals.values()]), *stale) if os.path.lexists(path))
         for before, now in (*((path, attic / path.name) for path in old), *finals.items()):
-            done.append((before, now))  # first: an interrupt in between is taken back too
+            done.append((before, now))  # before the rename, so that an interrupt in between counts
             before.rename(now)
     except BaseException:
         for before, now in reversed(done):
@@ -278,16 +302,16 @@ def _enter_new_folder(output: Path, stack: ExitStack) -> Path:
         try:
             (folder / "new").mkdir()
             return folder / "new"
-        except FileNotFoundError:  # another program took it for an orphan before it was locked
+        except FileNotFoundError:  # another program removed it as an orphan before it was locked
             continue
 
 
 def _remove_orphans(output: Path) -> None:
-    """Remove what killed programs left, but for files that were to be replaced and were not yet."""
+    """Remove the folders of killed programs, except those that hold the only copy of an output."""
     for folder in left_behind(output):
         try:
             lock = _lock_folder(folder)
-        except BlockingIOError:  # it lives
+        except BlockingIOError:  # its program is running
             continue
         if lock is None:
             continue
@@ -301,13 +325,13 @@ def _remove_orphans(output: Path) -> None:
 def _remove(folder: Path) -> None:
     try:
         shutil.rmtree(folder, ignore_errors=True)
-    except KeyboardInterrupt:  # begun is done, or half of a model stays behind hidden
+    except KeyboardInterrupt:  # finish, because half a model would stay behind in a hidden folder
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # folders cannot be opened there
+    if os.name == "nt":  # Windows cannot open folders
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -317,8 +341,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _await_lock(folder: Path) -> int | None:
-    """Return a lock as `_lock_folder` does, and wait for half a minute where another has it."""
-    until = time.monotonic() + _PATIENCE_SECONDS
+    """Return a lock as `_lock_folder` does, after a wait of up to half a minute."""
+    until = time.monotonic() + _LOCK_TIMEOUT_SECONDS
     while True:
         try:
             return _lock_folder(folder)
@@ -330,9 +354,10 @@ def _await_lock(folder: Path) -> int | None:
 
 def _lock_folder(folder: Path) -> int | None:
     """
-    Return a handle that locks `folder` until it is closed, None where the system has no locks.
+    Return a handle that locks `folder` until it is closed; None if the system has no locks.
 
-    Raises BlockingIOError where another program holds the lock.
+    Raises:
+        BlockingIOError: Another program holds the lock.
     """
     if sys.platform == "win32":
         return None

@@ -1,10 +1,10 @@
 """
-The undo file: everything of the base that its edited copy does not hold.
+The undo file: the bytes of the base that its edited copy lacks.
 
-It is a safetensors file. `FILE:TENSOR` is a tensor as the base had it; `FILE:__header__` the bytes
-before the data of a base file, its 8 bytes of length included; `FILE:__file__` a whole file of the
-base whose name the output needs for one of its own. The metadata lists the base's files with
-their hashes, so that undoing can be proven.
+It is a safetensors file. `FILE:TENSOR` is a tensor of the base. `FILE:__header__` has the bytes
+before the data of a base file, including the 8 length bytes. `FILE:__file__` is a whole file of the
+base whose name the output uses for a file of its own. The metadata lists the files of the base with
+their hashes, so undo can prove its result.
 """
 
 import json
@@ -31,7 +31,7 @@ _SCHEMA = "loco.undo/1"
 
 @dataclass(frozen=True)
 class Original:
-    """What one place of the base held: `Original("a.safetensors", "bias", "F16", (8,), b"...")`."""
+    """A piece of the base: `Original("a.safetensors", "bias", "F16", (8,), b"...")`."""
 
     file: str
     tensor: str
@@ -41,29 +41,33 @@ class Original:
 
     @classmethod
     def raw(cls, file: str, tensor: str, content: Content) -> "Original":
-        """Return bytes that are no tensor: a header or a whole file."""
+        """Return an original of raw bytes: a header or a whole file."""
         return cls(file, tensor, "U8", (len(content),), content)
 
 
 @dataclass(frozen=True)
 class Undo:
-    """An undo file that was opened: `read_undo(Path("out/loco-undo.safetensors"))`."""
+    """An open undo file: `read_undo(Path("out/loco-undo.safetensors"))`."""
 
     path: Path
     header: Header
     base: Base
 
     def whole_file(self, file: str) -> FileRange | None:
-        """Return a base file that is kept here as a whole, or None."""
+        """Return the range of a whole base file, or None if this undo file lacks it."""
         key = f"{file}:{FILE_TENSOR}"
         return self.range(key) if key in self.header.tensors else None
 
     def patches(self, file: str, output: Header) -> tuple[Patch, ...]:
         """
-        Return what turns a file of the output, whose header is `output`, into the base's.
+        Return the patches that restore a file of the base.
+
+        Args:
+            file: The path of the file.
+            output: The header of the edited file.
 
         Raises:
-            CheckpointError: a tensor is missing in the output, or is of another dtype or shape.
+            CheckpointError: The output lacks a tensor, or has another dtype or shape of it.
         """
         patches = []
         for key in self.tensors(file):
@@ -74,14 +78,14 @@ class Undo:
             theirs = output.tensors.get(name)
             if theirs is None or (theirs.dtype, theirs.shape) != (mine.dtype, mine.shape):
                 raise CheckpointError(
-                    f"`{printable(self.path)}` does not fit: `{printable(key)}` is "
-                    f"{mine.dtype} {list(mine.shape)} in it, and {_described(theirs)} in the output"
+                    f"`{printable(self.path)}` does not fit the output: `{printable(key)}` is "
+                    f"{mine.dtype} {list(mine.shape)} there, and {_described(theirs)} in the output"
                 )
             patches.append(Patch(*output.span(name), self.range(key)))
         return tuple(patches)
 
     def tensors(self, file: str) -> tuple[str, ...]:
-        """Return the keys that belong to one file of the base."""
+        """Return the keys of one base file."""
         files = {record.path for record in self.base.files if record.path.startswith(f"{file}:")}
         return tuple(
             key
@@ -91,18 +95,25 @@ class Undo:
         )
 
     def edited_keys(self) -> set[str]:
-        """Return the keys of all tensors, raw bytes excepted."""
+        """Return the keys of all tensors, without headers and whole files."""
         raw = (f":{HEADER_TENSOR}", f":{FILE_TENSOR}")
         return {key for key in self.header.tensors if not key.endswith(raw)}
 
     def range(self, key: str) -> FileRange:
-        """Return where the undo file keeps what is under `key`."""
+        """Return the range of a key's content in the undo file."""
         return FileRange(self.path, *self.header.span(key))
 
 
 def write_undo(sink: BinaryIO, originals: Sequence[Original], base: Base) -> None:
-    """Write the undo file of a base: tensors in the order given, raw bytes behind them."""
-    # raw bytes have odd lengths, and what follows them would be misaligned
+    """
+    Write an undo file: the tensors in the given order, followed by raw bytes.
+
+    Args:
+        sink: A file that is open for writing.
+        originals: The originals of all changed files.
+        base: The record of the base, with the hashes of its files.
+    """
+    # raw bytes may have odd lengths, which would misalign tensors after them
     ordered = sorted(originals, key=lambda original: original.dtype == "U8")
     tensors, begin = [], 0
     for original in ordered:
@@ -119,14 +130,14 @@ def write_undo(sink: BinaryIO, originals: Sequence[Original], base: Base) -> Non
 
 def read_undo(path: Path) -> Undo:
     """
-    Return the undo file at `path`; only its header is read.
+    Open the undo file at `path`; only its header is read.
 
     Raises:
-        CheckpointError: it is no undo file, or damaged.
+        CheckpointError: It is not an undo file, or is damaged.
     """
     header = read_header(path)
     if header.metadata.get("loco.schema") != _SCHEMA:
-        raise CheckpointError(f"`{printable(path)}` is no undo file of `loco`")
+        raise CheckpointError(f"`{printable(path)}` is not an undo file of `loco`")
     try:
         base = Base.model_validate(parse_strict_json(header.metadata.get("loco.base", "")))
     except ValueError as error:

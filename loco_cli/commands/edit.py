@@ -155,4 +155,4 @@ def _check_places(edit: ModelEdit, options: EditOptions, paths: OutputPaths) -> 
             f"`{printable(paths.root)}`",
             f"choose another `--save-recipe`; the output has its recipe in `{paths.recipe.name}`",
         )
-    check_file(saved, base, force=options.force, what="recipe")
+    check_file(saved, base, force=options.force, role="recipe")

@@ -1,1 +1,1 @@
-"""From a solved edit to files: all of it or nothing, and never over what is read."""
+"""The files of an edit: complete or absent, and never in place of the base."""

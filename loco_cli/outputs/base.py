@@ -1,4 +1,4 @@
-"""The base in a manifest: its files, and the edit that made it, if one did."""
+"""The base in a manifest: its files, and its parent if it is an edit itself."""
 
 from collections.abc import Mapping
 from hashlib import sha256
@@ -13,7 +13,16 @@ from loco_cli.outputs.paths import FoundManifest, OutputPaths, read_manifest
 
 
 def base_record(base: Checkpoint, digests: Mapping[str, Digest]) -> Base:
-    """Return the record of a base from each file's digest; raises as `_parent_of` does."""
+    """
+    Return the record of a base for a manifest.
+
+    Args:
+        base: The checkpoint that was edited.
+        digests: The digest of each of its files, by path.
+
+    Raises:
+        CheckpointError: A weight file differs from the manifest of the base.
+    """
     return Base(
         files=file_records(digests),
         parent=_parent_of(base, digests),
@@ -24,20 +33,19 @@ def base_record(base: Checkpoint, digests: Mapping[str, Digest]) -> Base:
 
 
 def file_records(digests: Mapping[str, Digest]) -> tuple[FileRecord, ...]:
-    """Return the records of files whose digests are given by path, in the order of their paths."""
+    """Return the records of files from their digests by path, sorted by path."""
     return tuple(
-        FileRecord(path=path, bytes=one.n_bytes, sha256=one.sha256)
-        for path, one in sorted(digests.items())
+        FileRecord(path=path, bytes=digest.n_bytes, sha256=digest.sha256)
+        for path, digest in sorted(digests.items())
     )
 
 
 def _parent_of(base: Checkpoint, digests: Mapping[str, Digest]) -> Parent | None:
     """
-    Return the edit that made the base: by its manifest, or by the stamp alone if that is all.
+    Return the edit that made the base, from its manifest, or from its stamp if it has no manifest.
 
     Raises:
-        CheckpointError: the base has a manifest, but one of its weight files, whose digests are
-            given by path, is not the one that the manifest lists.
+        CheckpointError: A weight file differs from the manifest of the base.
     """
     stamps = {
         file.header.metadata[STAMP_KEY] for file in base.files if STAMP_KEY in file.header.metadata
@@ -61,20 +69,20 @@ def _check_unchanged(base: Checkpoint, found: FoundManifest, digests: Mapping[st
         if written.get(file.source, digests[file.path].sha256) != digests[file.path].sha256:
             raise CheckpointError(
                 f"`{printable(base.root)}` has changed since its manifest was written: "
-                f"`{printable(file.path)}` is not the file that it lists",
-                f"`loco verify {printable(base.root)}` says what has changed; "
-                f"without `{printable(found.path.name)}` it is a base like any other",
+                f"`{printable(file.path)}` differs from it",
+                f"run `loco verify {printable(base.root)}` to list the changes; "
+                f"remove `{printable(found.path.name)}` to use the model as it is",
             )
 
 
 def is_base(manifest: Manifest, other: Checkpoint) -> bool | None:
     """
-    True if the weights of `other` are those that a manifest was written for, file by file.
+    Return True if the weight files of `other` are the base of a manifest.
 
-    None where they lie in other files, so that nothing can be said.
+    Return None if `other` has other files, which leaves the question open.
     """
     listed = {file.path: file for file in manifest.base.files}
-    if not other.is_folder and len(listed) == 1:  # a single file goes by whatever name
+    if not other.is_folder and len(listed) == 1:  # the name of a single file does not matter
         listed = dict(zip([other.files[0].path], listed.values(), strict=True))
     if any(file.path not in listed for file in other.files):
         return None
@@ -85,25 +93,27 @@ def is_base(manifest: Manifest, other: Checkpoint) -> bool | None:
 
 def check_made_from(lora: Path, base: Checkpoint) -> None:
     """
-    Raise RequestError where the manifest beside a LoRA lists other tensors than the base has.
+    Check the tensors of a base against the manifest beside a LoRA.
 
-    A LoRA without manifest, and a base in another layout than the one it was made from, pass: the
-    names and shapes of its tensors have to be enough.
+    A LoRA without a manifest passes, and so does a base in another layout: names and shapes of the
+    tensors must suffice then.
+
+    Raises:
+        RequestError: The manifest lists other tensors than the base has.
     """
     found = read_manifest(lora)
     if found is None:
         return
-    of_name = {name: file for file in base.files for name in file.header.tensors}
+    by_name = {name: file for file in base.files for name in file.header.tensors}
     for tensor in found.manifest.tensors:
-        file = of_name.get(tensor.name)
+        file = by_name.get(tensor.name)
         if file is None or (base.is_folder and file.path != tensor.file):
             continue
         content = read_range(file.source, *file.header.span(tensor.name))
         if sha256(content).hexdigest() != tensor.sha256_before:
             raise RequestError(
                 f"LoRA `{printable(lora)}` was made from another base: tensor "
-                f"`{printable(tensor.name)}` "
-                f"of `{printable(base.root)}` is not the one that its manifest lists",
+                f"`{printable(tensor.name)}` of `{printable(base.root)}` differs from its manifest",
                 "give the base that it was made from with `--base`; "
-                f"without `{printable(found.path.name)}` any base that it fits is taken",
+                f"remove `{printable(found.path.name)}` to apply it to any base that it fits",
             )

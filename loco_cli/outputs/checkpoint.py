@@ -1,9 +1,9 @@
 """
-Write an edited copy of a checkpoint, its undo file and its manifest: all of it or nothing.
+The edited copy of a checkpoint, with its undo file and manifest, written atomically.
 
-The base is copied and hashed while the edit is still being solved, and each new weight goes into
-the place that the copy left open for it. What remains is to stamp the edited files with the digest
-of the manifest, which holds the base's hashes, and to hash what came of it.
+The base is copied and hashed while the edit is still being solved. The copy skips the edited
+ranges, and each new weight is written into its range. At the end, the edited files are stamped with
+the digest of the manifest, which covers the hashes of the base, and are hashed.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +36,7 @@ _MakeManifest = Callable[[Base, tuple[TensorRecord, ...]], Manifest]
 
 @dataclass(frozen=True)
 class EditResult:
-    """An output that is whole: where it is, and its manifest."""
+    """A complete output: its paths and its manifest."""
 
     paths: OutputPaths
     manifest: Manifest
@@ -47,40 +47,49 @@ def edited_copy(
     base: Checkpoint,
     final: OutputPaths,
     slots: tuple[TensorSlot, ...],
-    what: str | None,
+    title: str | None,
     *,
     force: bool = False,
 ) -> Iterator["_EditedCopy"]:
     """
-    Begin to copy `base` to where its output will be, with `slots` left open.
+    Start a copy of `base` in the background, without the content of `slots`.
 
-    Every byte outside of the slots is the base's, but for the stamp in the headers of their files,
-    which says in words `what` was done; with None there is no stamp.
-    Nothing appears under its final name before all of it is whole and on disk, and the manifest
-    comes last. On any failure, Ctrl-C included, or if the copy is never finished, nothing is left
-    behind and what was there before stays.
+    All bytes outside of the slots equal the base, except for the stamp in the headers. Files appear
+    under their final names only once all of them are complete and on disk; the manifest comes last.
+    After any failure, Ctrl-C included, or without `finish`, no new file remains and the old output
+    stays.
+
+    Args:
+        base: The checkpoint to copy.
+        final: The paths of the output.
+        slots: The tensors to replace.
+        title: The title of the edit for the stamp; None writes no stamp.
+        force: Replace an existing output.
+
+    Yields:
+        The copy: `put` each slot, then call `finish`.
 
     Raises:
-        OutputExists: something has appeared there since `check_output`.
-        MachineError: the disk fills meanwhile.
-        CheckpointError: the base cannot be read, or changed since it was opened.
+        OutputExists: A file has appeared there since `check_output`.
+        MachineError: The disk is full.
+        CheckpointError: The base cannot be read, or changed since it was opened.
     """
     with staged_folder(final.root) as folder, Background() as background:
         staged = OutputPaths.of(folder / final.root.name, base.is_folder)
         with write_errors(final.root):
-            edits = plan_edits(base, slots, what)
+            edits = plan_edits(base, slots, title)
             copy = _EditedCopy(base, edits, (staged, final), background, force=force)
         yield copy
 
 
 class _EditedCopy:
-    """An output on its way, in its staging folder: `put` every slot, then `finish`."""
+    """A copy in its staging folder: `put` every slot, then `finish`."""
 
     def __init__(
         self,
         base: Checkpoint,
         edits: tuple[FileEdit, ...],
-        places: tuple[OutputPaths, OutputPaths],  # where it is staged, where it will be
+        places: tuple[OutputPaths, OutputPaths],  # staged, final
         background: Background,
         *,
         force: bool,
@@ -95,16 +104,22 @@ class _EditedCopy:
 
     def put(self, slot: TensorSlot, content: bytes, edit: TensorEdit) -> None:
         """
-        Fill the place of a slot, and keep how far its tensor moves for the manifest.
+        Write the new content of a slot.
+
+        Args:
+            slot: One of the slots of the copy.
+            content: The new bytes.
+            edit: The figures of the tensor for the manifest.
 
         Raises:
-            EditError: the content is not as long as the slot.
-            MachineError, CheckpointError: the copy has failed meanwhile.
+            EditError: The content is not as long as the slot.
+            MachineError: The copy cannot be written.
+            CheckpointError: The base cannot be read.
         """
         if len(content) != slot.end - slot.begin:
             raise EditError(
-                f"the patch of `{printable(slot.key)}` has {len(content)} bytes, "
-                f"its place has {slot.end - slot.begin}"
+                f"the new content of `{printable(slot.key)}` has {len(content)} bytes, "
+                f"the tensor has {slot.end - slot.begin}"
             )
         with write_errors(self._final.root):
             self._background.raise_failure()
@@ -120,16 +135,21 @@ class _EditedCopy:
         make_pages: Callable[[Manifest], Mapping[str, str | bytes]],
     ) -> EditResult:
         """
-        Write all that belongs to the output, give it its final names, and return what it is.
+        Write the remaining files, and rename all files to their final names.
 
-        `make_manifest` is called once, with base and tensors, and lists exactly these; the output's
-        files are filled in afterwards. `make_pages` is called with it, and returns what lies beside
-        the weights by role: "recipe", "report", and "card", which only a folder has.
+        Args:
+            make_manifest: Builds the manifest from base and tensors, which it must list unchanged.
+                It is called once; the files of the output are added afterwards.
+            make_pages: Renders the files beside the weights from the manifest, by role: "recipe",
+                "report", and for a folder "card".
+
+        Returns:
+            The paths of the output and its manifest.
 
         Raises:
-            EditError: no tensor has changed.
-            MachineError: something could not be written.
-            CheckpointError: the base cannot be read, has changed since the copy began, or since
+            EditError: No tensor has changed.
+            MachineError: A file cannot be written.
+            CheckpointError: The base cannot be read, or has changed since the copy began or since
                 its own manifest was written.
         """
         assert not self._open
@@ -147,66 +167,66 @@ class _EditedCopy:
         return EditResult(self._final, manifest)
 
     def _file_copies(self) -> Iterator[FileCopy]:
-        """Yield every file to copy; a base's file whose name the output needs is only hashed."""
-        ours = {path.name for path in self._staged.beside} if self._base.is_folder else set()
+        """Yield the files to copy; a base file with the name of an output file is only hashed."""
+        new_names = {path.name for path in self._staged.beside} if self._base.is_folder else set()
         for entry in self._base.entries:
-            if entry.path in ours:
+            if entry.path in new_names:
                 yield FileCopy(entry)
             elif entry.path not in self._base.left_out:
                 yield FileCopy(entry, self._target(entry.path), self._edits.get(entry.path))
 
     def _tensors(self) -> tuple[TensorRecord, ...]:
-        """Return the record of every tensor that has changed; raises EditError where none has."""
-        found = [
+        """Return the records of all changed tensors; raise EditError if there are none."""
+        futures = [
             self._background.start(
                 edit.record, self._moved[edit.file.path, name], self._target(edit.file.path)
             )
             for edit in self._edits.values()
             for name in edit.tensors
         ]
-        tensors = tuple(one.result() for one in found)
-        changed = tuple(one for one in tensors if one.sha256_before != one.sha256_after)
+        tensors = tuple(future.result() for future in futures)
+        changed = tuple(t for t in tensors if t.sha256_before != t.sha256_after)
         if not changed:
             raise EditError(
-                f"the edit changes nothing: all of its {len(tensors)} tensors keep their bytes",
+                f"the edit changes nothing: the bytes of all {len(tensors)} tensors stay the same",
                 "lower `--ridge`",
             )
         return changed
 
     def _write(self, manifest: Manifest, pages: Mapping[str, str | bytes]) -> Output:
-        """Write what depends on the base's hashes, hash all that is new, and return the records."""
+        """Stamp the edited files, write all others but the manifest, and return their records."""
         digest = manifest.digest()
-        background, made = self._background, dict[Path, Future[Digest]]()
+        background, hashing = self._background, dict[Path, Future[Digest]]()
         for edit in self._edits.values():
             target = self._target(edit.file.path)
             edit.stamp(target, digest)
-            made[target] = background.start(hash_file, target, background.stop)
-            background.flush(target)  # the disk writes while we hash
-        made[self._staged.undo] = background.start(self._write_undo, manifest)
+            hashing[target] = background.start(hash_file, target, background.stop)
+            background.flush(target)  # the disk writes during the hashing
+        hashing[self._staged.undo] = background.start(self._write_undo, manifest)
         for role, content in pages.items():
             path = getattr(self._staged, role)
-            made[path] = background.start(_write_small, path, content)
+            hashing[path] = background.start(_write_small, path, content)
         background.finish()
-        digests = {path: one.result() for path, one in made.items()}
+        digests = {path: future.result() for path, future in hashing.items()}
         for copy in self._copies:
             if copy.target and not copy.edit:
                 digests[copy.target] = self._copying.digests()[copy.entry.path]
         home = self._staged.home
-        by_name = {path.relative_to(home).as_posix(): one for path, one in digests.items()}
-        is_stamped = all(edit.what is not None for edit in self._edits.values())
+        by_name = {path.relative_to(home).as_posix(): found for path, found in digests.items()}
+        is_stamped = all(edit.title is not None for edit in self._edits.values())
         return Output(files=file_records(by_name), stamped=is_stamped)
 
     def _write_undo(self, manifest: Manifest) -> Digest:
-        kept = [
+        replaced = [
             Original.raw(
                 copy.entry.path, FILE_TENSOR, FileRange(copy.entry.source, 0, copy.entry.n_bytes)
             )
             for copy in self._copies
             if not copy.target
         ]
-        edited = [one for edit in self._edits.values() for one in edit.originals(manifest.tensors)]
+        edited = [o for edit in self._edits.values() for o in edit.originals(manifest.tensors)]
         with new_file(self._staged.undo) as file:
-            write_undo(file, (*kept, *edited), manifest.base)
+            write_undo(file, (*replaced, *edited), manifest.base)
         return hash_file(self._staged.undo, self._background.stop)
 
     def _target(self, path: str) -> Path:
@@ -215,9 +235,15 @@ class _EditedCopy:
 
 def put_in_place(staged: OutputPaths, final: OutputPaths, *, force: bool) -> None:
     """
-    Give a staged output its final names, the weights after all but the manifest, which is last.
+    Rename a staged output to its final names: first the other files, then weights, then manifest.
 
-    Raises OutputExists where something has appeared there since `check_output`.
+    Args:
+        staged: The paths of the complete output in its staging folder.
+        final: The final paths.
+        force: Replace an existing output.
+
+    Raises:
+        OutputExists: A file has appeared there since `check_output`.
     """
     with folder_lock(final.root.parent):
         check_free(final.places, is_folder=final.is_folder, force=force)

@@ -1,9 +1,8 @@
 """
-A base on its way into a staged output, in the background, while its edit is still being solved.
+The copy of a base in the background, while the edit is still being solved.
 
-Which ranges will be replaced is known before what they become: the copy leaves them open. Every
-file of the base is hashed on the way, and where the output keeps all of its bytes that one hash
-serves for both.
+The edited ranges are known before their content, so the copy skips them. Every file of the base is
+hashed, and the hash of an unedited file also holds for the output.
 """
 
 import os
@@ -24,15 +23,15 @@ from loco_cli.errors import CheckpointError, printable
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_N_THREADS = min(4, os.cpu_count() or 1)  # one reads, hashes or writes at the speed of a disk
+_N_THREADS = min(4, os.cpu_count() or 1)  # four threads keep a fast disk busy
 
 
 class Background:
     """
-    A few threads that copy and hash, and one that flushes files to disk as they are finished.
+    Threads that copy and hash, and one thread that flushes finished files to disk.
 
-    Left by an error, Ctrl-C included, it sets `stop`, which the work looks at between two chunks,
-    and waits until nothing is touched any more.
+    On exit, also after an error or Ctrl-C, it sets `stop`, which the work checks between chunks,
+    and waits for all threads to end.
     """
 
     def __init__(self) -> None:
@@ -50,23 +49,23 @@ class Background:
             threads.shutdown(cancel_futures=True)
 
     def start(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "Future[_T]":
-        """Begin some work and return its future."""
+        """Start work in a thread, and return its future."""
         future = self._workers.submit(work, *args, **kwargs)
         self._futures.append(future)
         return future
 
     def flush(self, path: Path, after: Future | None = None) -> None:
-        """Have a file flushed to disk, when the work `after` is done."""
+        """Flush a file to disk in the background, once the work `after` is done."""
         self._futures.append(self._flusher.submit(_flush, path, after))
 
     def raise_failure(self) -> None:
-        """Raise what went wrong so far, if anything did."""
+        """Raise the error of the first failed work, if any has failed yet."""
         for future in self._futures:
             if future.done():
                 future.result()
 
     def finish(self) -> None:
-        """Wait until all is done; raise as soon as something goes wrong."""
+        """Wait for all work; raise as soon as any of it fails."""
         wait(self._futures, return_when=FIRST_EXCEPTION)
         self.raise_failure()
 
@@ -76,7 +75,7 @@ class FileCopy:
     """
     One file of a base: `FileCopy(entry, Path("staged/unet/config.json"))`.
 
-    Without a target it is only hashed; the ranges that `edit` will replace are left open.
+    A file without a target is only hashed. The copy skips the ranges that `edit` replaces.
     """
 
     entry: Entry
@@ -86,11 +85,15 @@ class FileCopy:
 
 class BaseCopy:
     """
-    A base that is being copied; every target is there from the start.
+    The running copy of a base; all targets exist from the start.
+
+    Args:
+        copies: The files of the base.
+        background: The threads that copy and hash.
 
     Raises:
-        CheckpointError: a file has changed since the base was opened.
-        OSError: a target cannot be made.
+        CheckpointError: A file has changed since the base was opened.
+        OSError: A target cannot be created.
     """
 
     def __init__(self, copies: tuple[FileCopy, ...], background: Background) -> None:
@@ -107,13 +110,13 @@ class BaseCopy:
                 background.flush(copy.target, after=self._written[-1])
 
     def digests(self) -> dict[str, Digest]:
-        """Wait for the end, and return the digest of every file of the base, by its path."""
+        """Wait for the copy, and return the digests of all files of the base by path."""
         for work in self._written:
             work.result()
         return {path: work.result() for path, work in self._digests.items()}
 
     def check_unchanged(self) -> None:
-        """Raise CheckpointError where a file of the base was written to since the copy began."""
+        """Raise CheckpointError if a file of the base has changed since the copy began."""
         for entry, identity in self._identities.items():
             if _identity(entry.source) != identity:
                 raise CheckpointError(f"`{printable(entry.source)}` changed while it was read")
@@ -127,7 +130,7 @@ def _check_as_opened(copy: FileCopy) -> None:
 
 
 def _share(copy: FileCopy) -> bool:
-    """Make the target, and return whether it holds all of the base's bytes already."""
+    """Create the target; return True if it shares the blocks of the base and is complete."""
     assert copy.target
     edit = copy.edit
     head, begin = (edit.head, edit.file.header.data_start) if edit else (b"", 0)
@@ -148,8 +151,8 @@ def _fill(copy: FileCopy, is_shared: bool, stop: Event) -> None:
 
 
 def _identity(path: Path) -> tuple[int, ...]:
-    found = path.stat()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _flush(path: Path, after: Future | None) -> None:

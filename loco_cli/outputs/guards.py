@@ -1,4 +1,4 @@
-"""Checks of places to write: nothing that is read is overwritten, nothing else unasked."""
+"""Checks that keep an output from overwriting its sources, or other files without `--force`."""
 
 import os
 from collections.abc import Iterable
@@ -9,44 +9,64 @@ from loco_cli.checkpoint.layout import Checkpoint
 from loco_cli.checkpoint.staging import check_writable
 from loco_cli.errors import OutputExists, RequestError, printable
 
-_Written = Literal["output", "recipe"]
-_OPTIONS: dict[_Written, str] = {"output": "--output", "recipe": "--save-recipe"}
+_Role = Literal["output", "recipe"]
+_OPTIONS: dict[_Role, str] = {"output": "--output", "recipe": "--save-recipe"}
 
 
 def sources_of(base: Checkpoint) -> tuple[Path, ...]:
-    """Return the sources of a checkpoint: its root, and all that its links lead to."""
+    """Return the sources of a checkpoint: its root, its files, and the targets of its links."""
     folders = [entry.source.parent for entry in base.entries] if base.is_folder else []
     return tuple(dict.fromkeys((base.root, *folders, *(entry.source for entry in base.entries))))
 
 
 def check_outside_sources(
-    sources: Iterable[Path], place: Path, what: _Written = "output", *, is_folder: bool = False
+    sources: Iterable[Path], place: Path, role: _Role = "output", *, is_folder: bool = False
 ) -> None:
     """
-    Raise OutputExists where a file is to be written that is a source, or lies inside of one.
+    Check that a path to write is not a source and not inside one.
 
-    With `is_folder` the place is replaced with all that is in it, so it may hold no source either.
+    Args:
+        sources: The files and folders that are read.
+        place: The path to write.
+        role: The role of the path, for the message.
+        is_folder: The path is replaced as a folder, so it must not contain a source either.
+
+    Raises:
+        OutputExists: The path is a source, is inside one, or contains one.
     """
-    # the name itself is given to the new file, even where it is a link that leads elsewhere
+    # a rename replaces a link itself, not the file that it leads to
     places = (place.resolve(), place.parent.resolve() / place.name)
     for source in sources:
         real = source.resolve()
         if real in places:
-            is_what = "is"
+            relation = "is"
         elif real.is_dir() and any(there.is_relative_to(real) for there in places):
-            is_what = "lies inside"
+            relation = "is inside"
         elif is_folder and any(real.is_relative_to(there) for there in places):
-            is_what = "contains"
+            relation = "contains"
         else:
             continue
         raise OutputExists(
-            f"the {what} `{printable(place)}` {is_what} `{printable(source)}`, which is only read",
-            f"choose another `{_OPTIONS[what]}`",
+            f"the {role} `{printable(place)}` {relation} `{printable(source)}`, which is only read",
+            f"choose another `{_OPTIONS[role]}`",
         )
 
 
 def check_folder(folder: Path, names: tuple[str, ...], read: Checkpoint, *, force: bool) -> None:
-    """Raise where the named files cannot be written into `folder`, or what is read is there."""
+    """
+    Check that files can be written into a folder; nothing is written.
+
+    Args:
+        folder: The folder, which is created later if it is missing.
+        names: The names of the files.
+        read: The checkpoint that is read.
+        force: Existing files may be replaced.
+
+    Raises:
+        OutputExists: A file exists, or is part of `read`.
+        RequestError: The folder that would contain `folder` does not exist.
+        MachineError: The folder cannot be written.
+    """
     for place in (folder, *(folder / name for name in names)):
         check_outside_sources(sources_of(read), place)
     if folder.exists() and not folder.is_dir():
@@ -62,9 +82,9 @@ def check_folder(folder: Path, names: tuple[str, ...], read: Checkpoint, *, forc
     _check_writable(folder if folder.exists() else folder.parent)
 
 
-def check_file(path: Path, read: Checkpoint, *, force: bool, what: _Written = "output") -> None:
-    """Raise where a file cannot be written, or what is read is there; nothing is touched."""
-    check_outside_sources(sources_of(read), path, what)
+def check_file(path: Path, read: Checkpoint, *, force: bool, role: _Role = "output") -> None:
+    """Check that a file can be written, and raise as `check_folder` does; nothing is written."""
+    check_outside_sources(sources_of(read), path, role)
     if path.is_dir():
         raise OutputExists(f"`{printable(path)}` is a folder, not a file")
     if os.path.lexists(path) and not force:

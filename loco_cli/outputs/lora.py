@@ -1,8 +1,8 @@
 """
-Write a solved edit as a LoRA: the base is read and hashed, and left as it is.
+An edit as a LoRA file; the base is only read and hashed.
 
-The manifest lists what the LoRA moves. The hash after the edit is that of the base's tensor with
-the LoRA merged into it at strength 1: their sum, rounded once to the tensor's dtype.
+The manifest lists the tensors that the LoRA changes. The hash after the edit is the hash of the
+merged tensor at strength 1: base plus change, rounded once to the tensor's dtype.
 """
 
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ from loco_cli.outputs.paths import EditOptions, OutputPaths
 
 @dataclass(frozen=True)
 class _Adapter:
-    """A solved edit as factors: what the LoRA holds, and every tensor of the base that it moves."""
+    """A solved edit as factors, with the records of the base tensors that they change."""
 
     changes: tuple[LowRank, ...]
     tensors: tuple[TensorRecord, ...]
@@ -58,10 +58,19 @@ def edited_lora(
     edit: ModelEdit, options: EditOptions, final: OutputPaths
 ) -> Iterator["_EditedLora"]:
     """
-    Begin a LoRA: the base is hashed while the edit is being solved.
+    Start to hash the base of a LoRA in the background.
+
+    Args:
+        edit: The edit that will be solved.
+        options: The options of the output.
+        final: The paths of the output.
+
+    Yields:
+        The LoRA: call `finish` with the solved edit.
 
     Raises:
-        MachineError, CheckpointError: the base cannot be read.
+        MachineError: The base cannot be read.
+        CheckpointError: The base has changed since it was opened.
     """
     with Background() as background:
         with write_errors(final.root):
@@ -71,7 +80,7 @@ def edited_lora(
 
 @dataclass(frozen=True)
 class _EditedLora:
-    """A LoRA on its way, of which nothing is written yet."""
+    """A LoRA that is not written yet."""
 
     edit: ModelEdit
     options: EditOptions
@@ -80,13 +89,20 @@ class _EditedLora:
 
     def finish(self, solved: SolvedEdit, events: Events) -> EditResult:
         """
-        Return a solved edit as a LoRA, written whole: the file, its recipe, its manifest.
+        Write the LoRA, its recipe and its manifest.
+
+        Args:
+            solved: The solved edit.
+            events: Receives the preview of the edit before it is written.
+
+        Returns:
+            The paths of the output and its manifest.
 
         Raises:
-            EditError: the edit changes nothing, or more than the base's dtypes can hold.
-            OutputExists: something has appeared there since `check_output`.
-            MachineError: the disk is too full, or a file cannot be written.
-            CheckpointError: the base has changed since the hashing began, or since its own
+            EditError: The edit changes nothing, or exceeds the range of the base's dtypes.
+            OutputExists: A file has appeared there since `check_output`.
+            MachineError: The disk is too full, or a file cannot be written.
+            CheckpointError: The base has changed since the hashing began, or since its own
                 manifest was written.
         """
         edit, final, options = self.edit, self.final, self.options
@@ -116,14 +132,15 @@ class _EditedLora:
 
 def _adapt(located: LocatedModel, solved: SolvedEdit) -> _Adapter:
     """
-    Return the factors of a solved edit, float32, and what they make of the base's tensors.
+    Return the float32 factors of a solved edit, and the records of the changed base tensors.
 
-    Raises EditError where they make nothing of them, or what is not finite.
+    Raises:
+        EditError: The factors change nothing, or a merged tensor is not finite.
     """
     changes: list[LowRank] = []
     moved: list[tuple[TensorRecord, TensorEdit]] = []
     for change in solved.changes:
-        # programs load no EMA copy, and a LoRA moves whichever variant they do load
+        # programs load no EMA copy, but any variant; the LoRA applies to the one they load
         copies = located.checkpoint.slots(change.component, change.name)
         slots = [slot for slot in copies if slot.component == change.component]
         _, left, right = read_change(finest(slots), change.update)
@@ -137,7 +154,7 @@ def _adapt(located: LocatedModel, solved: SolvedEdit) -> _Adapter:
     tensors = tuple(record for record, _ in moved)
     if not any(record.sha256_before != record.sha256_after for record in tensors):
         raise EditError(
-            f"the edit changes nothing: all of its {len(tensors)} tensors keep their values",
+            f"the edit changes nothing: the values of all {len(tensors)} tensors stay the same",
             "lower `--ridge`",
         )
     return _Adapter(tuple(changes), tensors, tuple(edit for _, edit in moved))
@@ -150,13 +167,13 @@ def _moved(
     solved: tuple[Tensor, Tensor],
     stored: tuple[Tensor, Tensor],
 ) -> tuple[TensorRecord, TensorEdit]:
-    """Return the record and the change of a tensor to which two factors are added, as stored."""
+    """Return the record and the figures of a tensor after the merge of the stored factors."""
     left, right = (factor.double() for factor in stored)
     weight, change, wanted = read_tensor(slot).double(), left @ right, solved[0] @ solved[1]
     header = base.header(slot.file)
     begin, end = header.span(slot.tensor)
     before = read_range(slot.source, begin, end)
-    after = bytearray(before)  # the slot may be a third of a fused tensor
+    after = bytearray(before)  # the slot may be one third of a fused tensor
     after[slot.begin - begin : slot.end - begin] = tensor_bytes(weight + change, slot)
     size = weight.norm().item()
     edit = TensorEdit(
@@ -183,7 +200,7 @@ def _moved(
 
 
 def _begin_hashing(base: Checkpoint, background: Background) -> BaseCopy:
-    """Hash every file of the base while factors are made of the edit; none is copied."""
+    """Start to hash every file of the base; none is copied."""
     entries = (entry for entry in base.entries if entry.path not in base.left_out)
     return BaseCopy(tuple(map(FileCopy, entries)), background)
 

@@ -30,7 +30,15 @@ from loco_cli.report.html import render_edit_report
 
 
 class ManifestBuilder:
-    """Builds the manifest, the card and the report of an edit that is being written."""
+    """
+    A builder of the manifest, report and model card of an edit.
+
+    Args:
+        edit: The planned edit.
+        options: The options of the output.
+        solved: The solved edit.
+        tensors: The figures of every edited tensor.
+    """
 
     def __init__(
         self,
@@ -43,7 +51,7 @@ class ManifestBuilder:
         self.started = time.monotonic()
 
     def manifest(self, base: Base, tensors: tuple[TensorRecord, ...]) -> Manifest:
-        """Return the manifest from what only the writer knows: the hashes before and after."""
+        """Return the manifest, given the records of the base and of all changed tensors."""
         located, recipe, options = self.edit.located, self.edit.recipe, self.options
         found = [run.localization for run in self.edit.localizations]
         return Manifest(
@@ -59,7 +67,7 @@ class ManifestBuilder:
                 texts=located.borrowed_from,
             ),
             base=base,
-            # how long a search took is under `seconds`: the stamp is the same whatever the machine
+            # the time of a search is in `seconds` only, so that the stamp does not depend on it
             localizations=tuple({**one.to_json(), "seconds": 0.0} for one in found),
             preserve=tuple(name for _, name in self.solved.preserved),
             edits=self.solved.records,
@@ -79,7 +87,7 @@ class ManifestBuilder:
 
     @property
     def preview(self) -> EditPreview:
-        """The edit before it is written."""
+        """The figures of the edit before it is written."""
         return EditPreview(
             edits=self.solved.records,
             drift=self.drift,
@@ -89,11 +97,11 @@ class ManifestBuilder:
 
     @property
     def drift(self) -> Drift | None:
-        """The drift of the prompts that the edit is to leave alone."""
+        """The drift of unrelated prompts."""
         return self.solved.changes[0].probe.mean([edit.drifts for edit in self.tensors])
 
     def pages(self, manifest: Manifest) -> dict[str, str | bytes]:
-        """Return the files beside the weights by role: recipe, report, and a folder's card."""
+        """Return the files beside the weights by role: recipe, report, and the card of a folder."""
         located, recipe = self.edit.located, self.edit.recipe
         pages: dict[str, str | bytes] = {"recipe": recipe.text, "report": self._report(manifest)}
         if located.checkpoint.is_folder:
@@ -131,6 +139,6 @@ def _environment() -> Environment:
         torch=version("torch"),
         diffusers=version("diffusers"),
         transformers=version("transformers"),
-        device="cpu",  # encoder and solve; pictures may have been made elsewhere
+        device="cpu",  # of encoder and solve; a search may use another device
         dtype="float32",
     )

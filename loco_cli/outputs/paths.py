@@ -1,4 +1,4 @@
-"""The names of everything in an output, and what must hold before one is written."""
+"""The paths of an output, and the checks before it is written."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from loco_cli.recipe.record import Recipe
 
 _MANIFEST_LIMIT_BYTES = 64 << 20
 _SUFFIX = ".safetensors"
-_WRITTEN = "give the folder or the file that `loco edit` wrote"
+_OUTPUT_HINT = "give the folder or the file that `loco edit` wrote"
 _FOLDER_NAMES = {
     "manifest": "loco-manifest.json",
     "recipe": "loco-recipe.yaml",
@@ -37,9 +37,9 @@ _FILE_SUFFIXES = {
 @dataclass(frozen=True)
 class OutputPaths:
     """
-    The names of an output: `OutputPaths.of(Path("edited"), is_folder=True).manifest`.
+    The paths of an output: `OutputPaths.of(Path("edited"), is_folder=True).manifest`.
 
-    `root` is the folder, or the weights' own file; `card` is None for a file.
+    `root` is the folder, or the file of weights. `card` is None for a file.
     """
 
     root: Path
@@ -53,15 +53,19 @@ class OutputPaths:
     @classmethod
     def of(cls, output: Path, is_folder: bool) -> "OutputPaths":
         """
-        Return the names of an output; a file's may be given with or without its `.safetensors`.
+        Return the paths of an output.
+
+        Args:
+            output: The folder, or the file with or without `.safetensors`.
+            is_folder: The output is a folder.
 
         Raises:
-            RequestError: a folder is to be written under the name of a file.
+            RequestError: The output is a folder, but has the name of a file.
         """
         if is_folder:
             if output.name.endswith(_SUFFIX) and not output.is_dir():
                 raise RequestError(
-                    f"the output `{printable(output)}` is a folder, as the base is: "
+                    f"the output `{printable(output)}` is a folder like the base, so "
                     f"its name cannot end in `{_SUFFIX}`"
                 )
             paths = {role: output / name for role, name in _FOLDER_NAMES.items()}
@@ -77,7 +81,7 @@ class OutputPaths:
 
     @property
     def beside(self) -> tuple[Path, ...]:
-        """Everything but the weights; the manifest, which comes last, is last."""
+        """All files except the weights; the manifest comes last, because it is renamed last."""
         return (
             self.recipe,
             self.undo,
@@ -88,18 +92,19 @@ class OutputPaths:
 
     @property
     def places(self) -> tuple[Path, ...]:
-        """The places that the output takes: the folder, or every file."""
+        """The paths that the output occupies: the folder, or every file."""
         return (self.root,) if self.is_folder else (self.root, *self.beside)
 
     def now(self, recorded: str) -> Path:
         """
-        Return where a file is that the manifest lists.
+        Return the current path of a file that the manifest lists.
 
-        A file output may be renamed with all that lies beside it, so only the ending counts there.
+        A file output may be renamed together with the files beside it, so only the suffix counts.
         """
         if self.is_folder:
             return self.root / recorded
-        endings = {**_FILE_SUFFIXES, "root": _SUFFIX}  # `.undo.safetensors` before `.safetensors`
+        # `root` comes last, because `.undo.safetensors` ends in `.safetensors`
+        endings = {**_FILE_SUFFIXES, "root": _SUFFIX}
         role = next((role for role, end in endings.items() if recorded.endswith(end)), "root")
         return Path(getattr(self, role))
 
@@ -114,10 +119,10 @@ class EditOptions:
     command: tuple[str, ...] = ()
     save_recipe: Path | None = None
     form: Literal["checkpoint", "lora"] = "checkpoint"
-    created: str | None = None  # ISO 8601 in UTC; the clock's if None
+    created: str | None = None  # ISO 8601 in UTC; None means now
 
     def paths(self, located: LocatedModel, recipe: Recipe) -> OutputPaths:
-        """Return the names of everything that will be written, default output included."""
+        """Return the paths of the output; the default is `./<model>-<recipe>`."""
         output = self.output or _default_output(located.name, recipe.name)
         is_folder = located.checkpoint.is_folder and self.form == "checkpoint"
         return OutputPaths.of(output, is_folder)
@@ -125,7 +130,7 @@ class EditOptions:
 
 @dataclass(frozen=True)
 class FoundManifest:
-    """A manifest that was read, and the digest that the stamps must hold."""
+    """A manifest from disk, with the digest that the stamps must have."""
 
     path: Path
     manifest: Manifest
@@ -133,12 +138,12 @@ class FoundManifest:
 
 
 def _default_output(model: str, recipe: str) -> Path:
-    """Return `./<model>-<recipe>`, of each the last part of its path or id, without a suffix."""
+    """Return `./<model>-<recipe>`, from the last part of each path or id without suffix."""
     return Path(f"{_plain(model)}-{_plain(recipe)}")
 
 
 def check_output(base: Checkpoint, paths: OutputPaths, *, needed_bytes: int, force: bool) -> None:
-    """Raise where `paths` cannot become the output of an edit of `base`, as `check_places` does."""
+    """Check that an edit of `base` can be written to `paths`, and raise as `check_places` does."""
     check_places(
         sources_of(base),
         paths.places,
@@ -157,13 +162,20 @@ def check_places(
     force: bool,
 ) -> None:
     """
-    Raise where a folder, or some files of one folder, cannot be written; nothing is touched.
+    Check that a folder, or several files of one folder, can be written; nothing is written.
+
+    Args:
+        sources: The files and folders that are read.
+        places: The folder, or all files, to write.
+        is_folder: The output is a folder.
+        needed_bytes: The size of the output.
+        force: Replace an existing output of `loco`.
 
     Raises:
-        OutputExists: something is there, and `force` is not given or it is not ours to replace;
-            or a place is one of the sources, lies inside it or around it.
-        RequestError: the folder that they go into does not exist.
-        MachineError: that folder cannot be written to, or its disk is too full.
+        OutputExists: A path exists without `force`, has files that `loco` did not write, or is,
+            contains or is inside a source.
+        RequestError: The parent folder does not exist.
+        MachineError: The parent folder cannot be written, or its disk is too full.
     """
     parent = places[0].parent
     if not parent.is_dir():
@@ -178,7 +190,7 @@ def check_places(
 
 
 def check_free(places: tuple[Path, ...], *, is_folder: bool, force: bool) -> None:
-    """Raise OutputExists where something is in a place, and cannot or must not be replaced."""
+    """Raise OutputExists if a path exists and cannot or must not be replaced."""
     for place in places:
         if not os.path.lexists(place):
             continue
@@ -188,24 +200,30 @@ def check_free(places: tuple[Path, ...], *, is_folder: bool, force: bool) -> Non
                 "choose another `--output`, or overwrite it with `--force`",
             )
         if place.is_dir() != is_folder:
-            is_what = "a folder, not a file" if place.is_dir() else "a file, not a folder"
-            raise OutputExists(f"`{printable(place)}` is {is_what}", "choose another `--output`")
+            kind = "a folder, not a file" if place.is_dir() else "a file, not a folder"
+            raise OutputExists(f"`{printable(place)}` is {kind}", "choose another `--output`")
         if is_folder:
             _check_ours(place)
 
 
 def needed_bytes(base: Checkpoint, edited_bytes: int) -> int:
-    """Return the size of an edited copy of `base`, with `edited_bytes` in the undo file as well."""
-    kept = (entry.n_bytes for entry in base.entries if entry.path not in base.left_out)
-    return sum(kept) + edited_bytes
+    """Return the size of an edited copy of `base` with its undo file, which has `edited_bytes`."""
+    copied = (entry.n_bytes for entry in base.entries if entry.path not in base.left_out)
+    return sum(copied) + edited_bytes
 
 
 def read_manifest(output: Path) -> FoundManifest | None:
     """
-    Return the manifest of an output folder or file, or None where there is none.
+    Read the manifest of an output.
+
+    Args:
+        output: The folder or file.
+
+    Returns:
+        The manifest with its digest, or None if the output has none.
 
     Raises:
-        VerificationError: there is one, but it is damaged.
+        VerificationError: The manifest is damaged.
     """
     paths = OutputPaths.of(output, output.is_dir())
     path = (
@@ -219,7 +237,7 @@ def read_manifest(output: Path) -> FoundManifest | None:
         if path.stat().st_size > _MANIFEST_LIMIT_BYTES:
             raise VerificationError(
                 f"manifest `{printable(path)}` has {path.stat().st_size} bytes, "
-                f"at most {_MANIFEST_LIMIT_BYTES} are read"
+                f"loco reads at most {_MANIFEST_LIMIT_BYTES}"
             )
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -227,39 +245,37 @@ def read_manifest(output: Path) -> FoundManifest | None:
             f"cannot read manifest `{printable(path)}`: {error.strerror}"
         ) from error
     except UnicodeDecodeError as error:
-        raise VerificationError(f"manifest `{printable(path)}` is no UTF-8") from error
+        raise VerificationError(f"manifest `{printable(path)}` is not UTF-8") from error
     manifest, digest = Manifest.parse(text, printable(path))
     return FoundManifest(path, manifest, digest)
 
 
 def existing_output(output: Path) -> OutputPaths:
     """
-    Return the names of an output that is there; a file's suffix may be left out, as in `edit`.
+    Return the paths of an existing output; the suffix of a file is optional, as in `edit`.
 
     Raises:
-        RequestError: there is nothing of that name.
+        RequestError: The output does not exist.
     """
     paths = OutputPaths.of(output, output.is_dir())
     if not paths.root.exists():
         old = _interrupted_output(output) or _interrupted_output(paths.root)
-        hint = (
-            f"a program that was killed while it replaced it has left `{printable(old)}`"
-            if old
-            else _WRITTEN
-        )
+        hint = f"a killed program has left it in `{printable(old)}`" if old else _OUTPUT_HINT
         if output.exists():
-            raise RequestError(f"`{printable(output)}` is no folder or `.safetensors` file", hint)
+            raise RequestError(
+                f"`{printable(output)}` is neither a folder nor a `.safetensors` file", hint
+            )
         raise RequestError(f"there is no output `{printable(output)}`", hint)
     return paths
 
 
 def require_manifest(output: Path) -> FoundManifest:
-    """Return the manifest of an output, which must have one."""
+    """Read the manifest of an output; raise VerificationError if it has none."""
     found = read_manifest(output)
     if found is None:
         raise VerificationError(
             f"`{printable(output)}` has no manifest",
-            "only what `loco edit` wrote has one; it lies in the folder, or beside the file",
+            "`loco edit` writes it into the folder, or beside the file",
         )
     return found
 
@@ -271,35 +287,34 @@ def _plain(name: str) -> str:
 
 
 def _check_ours(folder: Path) -> None:
-    """Refuse to replace a folder with anything in it that `loco` did not write."""
+    """Raise OutputExists if a folder has a file that `loco` did not write."""
     files = {entry.path for entry in list_files(folder)}
     found = read_manifest(folder)
     if found:
         files -= {record.path for record in found.manifest.output.files} | {found.path.name}
     if files:
         raise OutputExists(
-            f"`{printable(folder)}` holds `{printable(min(files))}`, which `loco` did not "
-            "write there",
+            f"`{printable(folder)}` contains `{printable(min(files))}`, which `loco` did not write",
             "choose another `--output`, or remove the folder yourself",
         )
 
 
 def _interrupted_manifest(root: Path, manifest: Path) -> Path | None:
     """
-    Return the manifest of the weights `root` that did not get its name, None where there is none.
+    Return the manifest that an interrupted program left in its staging folder, or None.
 
-    Files cannot be renamed together, and a manifest is the last of an output's to be, as it is the
-    first of those that are taken away. A folder is renamed with all that is in it.
+    A manifest is the first file that is moved away and the last that is renamed, so weights may be
+    in place without it. A folder is renamed as a whole and cannot lack it.
     """
     for folder in () if root.is_dir() else left_behind(root):
         for side in (folder / "new", folder / "old"):
-            found = side / manifest.name
-            if found.is_file() and not (side / root.name).exists():
-                return found
+            candidate = side / manifest.name
+            if candidate.is_file() and not (side / root.name).exists():
+                return candidate
     return None
 
 
 def _interrupted_output(output: Path) -> Path | None:
-    """Return the place of an output that was to be replaced, None where there is none."""
+    """Return the path of an old output that an interrupted program moved away, or None."""
     places = (folder / "old" / output.name for folder in left_behind(output))
     return next((place for place in places if place.exists()), None)

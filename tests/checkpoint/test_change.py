@@ -1,4 +1,4 @@
-"""The size and the rank of a change, seen through the rounding of the dtype that stores it."""
+"""The size and rank of a change despite rounding noise."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from loco_cli.checkpoint.change import Change, measure
 
 
 def edited(rng, shape, rank, relative, dtype):
-    """Return a random weight and the same with a change of this rank and size, both rounded."""
+    """Return a random weight before and after a change of this rank and size, both rounded."""
     before = (rng.standard_normal(shape) * 0.03).astype(dtype)
     change = rng.standard_normal((shape[0], rank)) @ rng.standard_normal((rank, shape[1]))
     change *= relative * np.linalg.norm(before.astype(float)) / np.linalg.norm(change)
@@ -22,7 +22,7 @@ def edited(rng, shape, rank, relative, dtype):
 @pytest.mark.parametrize("relative", [0.1, 0.01])
 def test_rounding_adds_no_rank(shape, rank, dtype, name, relative):
     """
-    A low-rank change keeps its rank though rounding has made every singular value positive.
+    A low-rank change keeps its rank, although rounding makes every singular value positive.
     """
     before, after = edited(np.random.default_rng(rank), shape, rank, relative, dtype)
 
@@ -33,9 +33,9 @@ def test_rounding_adds_no_rank(shape, rank, dtype, name, relative):
 
 
 @pytest.mark.parametrize("shape", [(300, 280), (140, 600)])
-def test_a_change_of_full_rank_is_one(shape):
+def test_measures_full_rank(shape):
     """
-    A matrix that is wholly replaced has full rank, beyond what a sketch can tell.
+    A fully replaced matrix has full rank, which a sketch cannot measure.
     """
     rng = np.random.default_rng(0)
     before, after = (rng.standard_normal(shape).astype(np.float32) for _ in range(2))
@@ -43,9 +43,9 @@ def test_a_change_of_full_rank_is_one(shape):
     assert measure([(before, after)], "F32").rank == min(shape)
 
 
-def test_rows_that_stayed_add_no_noise():
+def test_unchanged_rows_add_no_noise():
     """
-    A small change beside large weights keeps its rank: only what moved was rounded.
+    A small change beside large unchanged rows keeps its rank.
     """
     before, after = edited(np.random.default_rng(0), (64, 48), 3, 0.1, np.float16)
     large = np.full((64, 48), 1000, np.float16)
@@ -55,9 +55,9 @@ def test_rows_that_stayed_add_no_noise():
     assert change.rank == 3
 
 
-def test_blocks_make_no_difference():
+def test_block_size_does_not_matter():
     """
-    However a tensor is cut into blocks of rows, its change is the same.
+    The change does not depend on the split into row blocks.
     """
     before, after = edited(np.random.default_rng(1), (60, 50), 5, 0.1, np.float16)
 
@@ -70,7 +70,7 @@ def test_blocks_make_no_difference():
 
 def test_the_smallest_change_has_rank_one():
     """
-    A single element moved by a single step is a change of rank one, below the noise as it is.
+    One element that moves by one step has rank one, although it is below the noise.
     """
     before = np.ones((8, 8), np.float16)
     after = before.copy()
@@ -83,7 +83,7 @@ def test_the_smallest_change_has_rank_one():
 
 def test_a_vector_has_no_rank():
     """
-    Rank is for matrices; a weight of zeros has no relative change.
+    A vector has no rank, and a zero weight has no relative change.
     """
     change = measure([(np.zeros(4, np.float32), np.ones(4, np.float32))], "F32")
 
@@ -91,9 +91,9 @@ def test_a_vector_has_no_rank():
 
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf, 1e38])
-def test_what_is_not_finite_has_no_figures(odd):
+def test_a_change_that_is_not_finite_has_only_a_share(odd):
     """
-    NaN, Inf and what overflows leave the share of elements alone.
+    After NaN, Inf or an overflow only the share of changed elements is known.
     """
     before = np.ones((4, 4), np.float32)
     after = before * np.float32(odd)

@@ -1,4 +1,4 @@
-"""Copies that the system makes: shared blocks, or ranges of bytes."""
+"""Copies by the operating system: shared blocks and byte ranges."""
 
 import os
 from concurrent.futures import CancelledError
@@ -12,9 +12,9 @@ from loco_cli.errors import CheckpointError
 
 @pytest.mark.parametrize("begin", [0, 104, BLOCK_BYTES, BLOCK_BYTES + 8])
 @pytest.mark.parametrize("n_blocks", [-1, 0, 1, 2])
-def test_gives_all_of_the_copy_or_nothing(begin, n_blocks, tmp_path):
+def test_shares_everything_or_writes_nothing(begin, n_blocks, tmp_path):
     """
-    Where the file system shares blocks the copy is the head and the rest; elsewhere it is empty.
+    The copy is head plus rest if the file system shares blocks, and empty otherwise.
     """
     source, head = tmp_path / "source", os.urandom(max(0, begin + n_blocks * BLOCK_BYTES))
     source.write_bytes(os.urandom(3 * BLOCK_BYTES + 5))
@@ -28,7 +28,7 @@ def test_gives_all_of_the_copy_or_nothing(begin, n_blocks, tmp_path):
 
 def test_shares_whole_blocks_only(tmp_path):
     """
-    What would move by part of a block, or is shorter than one, is left to a copy.
+    A shift by part of a block, a file without a whole block, or a missing file is not shared.
     """
     (tmp_path / "source").write_bytes(bytes(BLOCK_BYTES))
 
@@ -39,9 +39,9 @@ def test_shares_whole_blocks_only(tmp_path):
 
 
 @pytest.mark.parametrize("shift", [0, 3, -2])
-def test_copies_ranges_and_leaves_what_is_between_them(shift, tmp_path):
+def test_copies_ranges_only(shift, tmp_path):
     """
-    Each range arrives, moved; bytes of the copy that no range covers stay as they are.
+    Each range is moved by the shift, and bytes between the ranges stay unchanged.
     """
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(b"0123456789")
@@ -55,23 +55,23 @@ def test_copies_ranges_and_leaves_what_is_between_them(shift, tmp_path):
     assert target.read_bytes() == expected
 
 
-def test_copies_where_the_kernel_cannot(tmp_path):
+def test_copies_without_the_kernel(tmp_path):
     """
-    From a file system of another kind the bytes come by hand, however many.
+    If the kernel refuses the copy, Python copies all bytes.
     """
     content = os.urandom(700_001)
     source = tmp_path / "source"
     source.write_bytes(content)
 
-    with (tmp_path / "appended").open("ab+") as sink:  # which the kernel refuses to copy to
+    with (tmp_path / "appended").open("ab+") as sink:  # the kernel refuses to copy into it
         copy_ranges(source, sink, [(1, 700_001)], -1, Event())
 
     assert (tmp_path / "appended").read_bytes() == content[1:]
 
 
-def test_tells_why_a_range_cannot_be_copied(tmp_path):
+def test_reports_why_a_range_cannot_be_copied(tmp_path):
     """
-    A source that is gone or too short is an error with a sentence; a stop is obeyed.
+    A missing or short source is a CheckpointError, and `stop` cancels the copy.
     """
     (tmp_path / "short").write_bytes(b"abc")
     stop = Event()

@@ -1,4 +1,4 @@
-"""LoRA files: their names, their numbers as diffusers applies them, and what they say of them."""
+"""LoRA files: names, numbers as diffusers applies them, and metadata."""
 
 import hashlib
 import io
@@ -28,7 +28,7 @@ from tests.families.small import small_model
 
 ATTN2 = "transformer_blocks.0.attn2.to_k"
 SELF_ATTN = "text_model.encoder.layers.0.self_attn"
-# parts of each small model that an edit may reach beside the UNet
+# text encoders of each small model, which an edit may change as well
 ENCODERS = {
     "sd15": ("text_encoder",),
     "sd21": ("text_encoder",),
@@ -81,7 +81,7 @@ def made(request, tmp_path_factory):
 @pytest.mark.filterwarnings("ignore:.*")  # diffusers and peft say what they do not need
 def test_base_and_lora_are_the_edited_model(made):
     """
-    Through `load_lora_weights` every map becomes `W + up down`, and nothing else moves.
+    `load_lora_weights` turns each changed map into `W + up down`, and changes no other.
     """
     model, folder, changes, path = made
     pipe = load_folder(folder, model)
@@ -110,9 +110,9 @@ def states(pipe, part):
     return {f"text_model.{name}" if is_bare else name: value for name, value in state.items()}
 
 
-def test_what_was_written_is_read_again(made):
+def test_reads_what_it_wrote(made):
     """
-    `open_lora` finds every change under the base's own name, and its numbers.
+    `open_lora` finds every change with its numbers under the name in the base.
     """
     _, folder, changes, path = made
 
@@ -209,16 +209,16 @@ def test_every_module_has_one_rank(made):
         ),
     ],
 )
-def test_modules_have_the_names_that_programs_read(family, component, module, name):
+def test_modules_have_the_names_of_other_programs(family, component, module, name):
     """
-    Kohya's names, with SDXL's UNet as its original file spells it; PEFT's for IF.
+    Modules have the names of kohya, with original names for the UNet of SDXL, and of PEFT for IF.
     """
     assert registry.family(family).lora.name(component, module) == name
 
 
-def test_original_names_are_those_that_checkpoints_have():
+def test_original_names_of_a_lora_are_those_of_checkpoints():
     """
-    Every layer of SDXL goes to the original layout and comes back.
+    Every layer of SDXL is renamed to the original layout and back.
     """
     spec = registry.get("sdxl")
     names = [name for layer in spec.layers for name in layer.tensor_names()]
@@ -228,9 +228,9 @@ def test_original_names_are_those_that_checkpoints_have():
     assert [place.name for place in single_file_aliases(original)] == names
 
 
-def test_an_open_clip_attention_is_written_whole():
+def test_an_open_clip_attention_is_complete():
     """
-    A1111 ignores an OpenCLIP attention of which a projection is missing: it is written as nothing.
+    Missing projections are written as zeros, as A1111 ignores an incomplete OpenCLIP attention.
     """
     change = LowRank("text_encoder", f"{SELF_ATTN}.out_proj", random(8, 2), random(2, 8))
 
@@ -266,7 +266,7 @@ def test_an_open_clip_attention_is_written_whole():
         ),
     ],
 )
-def test_metadata_files_it_under_its_model(model, said):
+def test_metadata_names_the_model(model, said):
     """
     A1111 asks whether the version begins with `sdxl_` and whether `ss_v2` is `True`; Forge and
     ComfyUI read modelspec.
@@ -281,18 +281,18 @@ def test_metadata_files_it_under_its_model(model, said):
     assert "lora_adapter_metadata" not in metadata  # diffusers refuses it beside alphas
 
 
-def test_a_lora_of_if_says_nothing():
+def test_a_lora_of_if_has_no_metadata():
     """
-    None of the programs that read these keys runs IF.
+    A LoRA of IF has no such metadata, as no program that reads it runs IF.
     """
     said = lora_metadata(registry.get("deepfloyd"), rank=4, name="out", title="t", base="m")
 
     assert said == {}
 
 
-def test_hashes_are_kohyas(tmp_path):
+def test_hashes_are_those_of_kohya(tmp_path):
     """
-    The hash is that of the tensors alone, and the old one that of 64 KiB after the first MiB.
+    The hash covers the tensors alone, and the legacy hash covers 64 KiB after the first MiB.
     """
     changes = [LowRank("unet", f"mid_block.attentions.0.{ATTN2}", random(900, 300), random(300, 9))]
     tensors = lora_tensors(registry.family("sd1").lora, changes)
@@ -313,9 +313,9 @@ def test_hashes_are_kohyas(tmp_path):
     assert metadata["loco.version"] == "1"
 
 
-def test_the_header_is_as_programs_read_it(tmp_path):
+def test_the_header_begins_with_its_metadata(tmp_path):
     """
-    A1111 wants the metadata behind the first two bytes; without any there is none.
+    The metadata comes first, because A1111 looks for it there; without any there is no key.
     """
     change = LowRank("unet", "a", random(2, 1), random(1, 2))
     tensors = lora_tensors(registry.family("if").lora, [change])
@@ -327,41 +327,32 @@ def test_the_header_is_as_programs_read_it(tmp_path):
     assert read_header(without).metadata == {}
 
 
-@pytest.mark.parametrize(
-    ("name", "up", "down", "message"),
-    [
-        ("lora_unet_conv_out_of_place", 8, 64, "belongs to none of its modules"),
-        ("lora_unet_input_blocks_1_1_proj_in", 8, 64, "belongs to none of its modules"),
-        (
-            f"unet.down_blocks.0.attentions.0.{ATTN2}",
-            9,
-            64,
-            "the tensor of the model is [8, 64]",
-        ),
-        (f"unet.down_blocks.0.attentions.0.{ATTN2}", None, 64, "lacks one of its two factors"),
-    ],
-    ids=["no module", "names of SDXL", "another shape", "half"],
-)
-def test_a_lora_that_does_not_fit_is_refused(tmp_path, name, up, down, message):
+def test_refuses_a_lora_that_does_not_fit(tmp_path, golden):
     """
-    What belongs to another model is said, with both shapes where they differ.
+    An unknown module, a module of SDXL, another shape and a missing factor are refused.
     """
-    base = write_folder(tmp_path / "base", small_model("sd15"), torch.float16)
-    tensors = {f"{name}.lora_down.weight": random(2, down)}
-    if up:
-        tensors[f"{name}.lora_up.weight"] = random(up, 2)
-    save_file(tensors, tmp_path / "lora.safetensors")
+    base = open_checkpoint(write_folder(tmp_path / "base", small_model("sd15"), torch.float16))
+    known = f"unet.down_blocks.0.attentions.0.{ATTN2}"
+    path = tmp_path / "lora.safetensors"
+    for name, d_out in (
+        ("lora_unet_conv_out_of_place", 8),
+        ("lora_unet_input_blocks_1_1_proj_in", 8),
+        (known, 9),
+        (known, None),
+    ):
+        tensors = {f"{name}.lora_down.weight": random(2, 64)}
+        if d_out:
+            tensors[f"{name}.lora_up.weight"] = random(d_out, 2)
+        save_file(tensors, path)
 
-    with pytest.raises(CheckpointError) as error:
-        open_lora(tmp_path / "lora.safetensors", open_checkpoint(base))
-
-    assert message in error.value.message
-    assert is_lora(tmp_path / "lora.safetensors")
+        with golden.raises(CheckpointError, path.name):
+            open_lora(path, base)
+        assert is_lora(path)
 
 
-def test_a_convolution_and_a_scale_are_read(tmp_path):
+def test_reads_convolutions_and_alpha(tmp_path):
     """
-    A LoRA of other hands may move convolutions, and scale by alpha over rank.
+    A foreign LoRA may change convolutions, and is scaled by alpha over rank.
     """
     model = small_model("sd15")
     base = write_folder(tmp_path / "base", model, torch.float16)
@@ -377,9 +368,9 @@ def test_a_convolution_and_a_scale_are_read(tmp_path):
     torch.testing.assert_close(part.read().reshape(8, 4, 3, 3), wanted, rtol=0, atol=1e-6)
 
 
-def test_a_model_is_no_lora(tmp_path):
+def test_a_model_is_not_a_lora(tmp_path):
     """
-    Only a file of nothing but factors and alphas is one.
+    A LoRA has factors and alphas only.
     """
     save_file({"conv_in.weight": random(2, 2)}, tmp_path / "a.safetensors")
 

@@ -1,4 +1,4 @@
-"""Small files, written whole or not at all."""
+"""Atomic writes of small files."""
 
 import signal
 
@@ -12,9 +12,9 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_folder_is_made(tmp_path):
+def test_creates_a_folder(tmp_path):
     """
-    The folder appears with all its files, and nothing beside it.
+    The folder appears with all its files and no others.
     """
     paths = write_folder(tmp_path / "found", {"a.json": "{}", "b.png": b"\x89PNG"})
 
@@ -26,7 +26,7 @@ def test_a_folder_is_made(tmp_path):
 
 def test_other_files_of_a_folder_stay(tmp_path):
     """
-    In a folder that is there, files of the same name are replaced and others left alone.
+    In an existing folder, files of the same name are replaced and others stay.
     """
     (tmp_path / "a.json").write_text("old")
     (tmp_path / "notes.txt").write_text("mine")
@@ -39,7 +39,7 @@ def test_other_files_of_a_folder_stay(tmp_path):
 
 def test_all_files_appear_or_none(tmp_path):
     """
-    Where one file cannot be written nothing is left behind.
+    If one file cannot be written, none appears.
     """
     with pytest.raises(TypeError):
         write_folder(tmp_path / "found", {"a.json": "{}", "b.png": 3})
@@ -47,9 +47,9 @@ def test_all_files_appear_or_none(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_file_is_written(tmp_path):
+def test_replaces_a_file(tmp_path):
     """
-    A file takes the place of one that was there.
+    A new file replaces an existing one.
     """
     (tmp_path / "r.yaml").write_text("old")
 
@@ -59,19 +59,19 @@ def test_a_file_is_written(tmp_path):
     assert names(tmp_path) == ["r.yaml"]
 
 
-def test_a_place_below_a_file_is_one_sentence(tmp_path):
+def test_refuses_a_path_below_a_file(tmp_path):
     """
-    What cannot be written says so, with its path.
+    A file that cannot be written is a MachineError.
     """
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(MachineError, match=r"cannot write `.*file/r.yaml`: "):
+    with pytest.raises(MachineError, match=r"r\.yaml"):
         write_new(tmp_path / "file" / "r.yaml", "loco: 1\n")
 
 
-def test_a_promised_file_comes_with_what_it_was_promised_with(tmp_path):
+def test_a_file_appears_only_on_success(tmp_path):
     """
-    The file has its name when the rest has succeeded, and is gone when that fails.
+    The file appears under its name after the block succeeds, and not after a failure.
     """
     with written_on_success(tmp_path / "r.yaml", "loco: 1\n"):
         assert not (tmp_path / "r.yaml").exists()
@@ -85,17 +85,17 @@ def test_a_promised_file_comes_with_what_it_was_promised_with(tmp_path):
 
 
 @pytest.fixture
-def hears_interrupts():
-    """Python's own answer to Ctrl-C, which a shell turns off for background commands."""
+def default_interrupts():
+    """Restore Python's handler of Ctrl-C, which shells disable for background commands."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("hears_interrupts")
-def test_an_interrupt_between_two_that_belong_together_comes_too_late(tmp_path):
+@pytest.mark.usefixtures("default_interrupts")
+def test_an_interrupt_during_renaming_is_ignored(tmp_path):
     """
-    Ctrl-C before the first file has its name leaves none, after it all; then it is heard again.
+    Ctrl-C before the first rename leaves no files, and after it all of them; later it works again.
     """
 
     def interrupted(name, *, is_late):
@@ -113,14 +113,14 @@ def test_an_interrupt_between_two_that_belong_together_comes_too_late(tmp_path):
         signal.raise_signal(signal.SIGINT)
 
 
-def test_a_promise_that_cannot_be_kept_is_refused_first(tmp_path):
+def test_refuses_an_unwritable_file_first(tmp_path):
     """
-    What cannot be written is told before anything else is done.
+    A file that cannot be written is refused before the block runs.
     """
     done = []
 
     with (
-        pytest.raises(MachineError, match=r"cannot write `.*file/r.yaml`: "),
+        pytest.raises(MachineError, match=r"r\.yaml"),
         written_on_success(tmp_path / "file" / "r.yaml", "loco: 1\n"),
     ):
         done.append("the rest")

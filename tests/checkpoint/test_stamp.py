@@ -1,4 +1,4 @@
-"""What an edited file says of itself."""
+"""The stamp in the header of an edited file."""
 
 from pathlib import Path
 
@@ -14,14 +14,14 @@ TENSORS = {"w": TensorInfo("w", "U8", (5,), 0, 5)}
 STAMP = {"loco.version": __version__, "loco.manifest": "ab" * 32}
 
 
-def edit_of(metadata, data_start=64, what="Remove snoopy"):
-    """Return the edit of a file with this metadata, which replaces nothing."""
+def edit_of(metadata, data_start=64, title="Remove snoopy"):
+    """Return an edit without slots of a file with this metadata."""
     header = Header(TENSORS, metadata, data_start, data_start + 5)
-    return FileEdit(CheckpointFile("w", Path("w"), header), (), what)
+    return FileEdit(CheckpointFile("w", Path("w"), header), (), title)
 
 
 def stamped(edit, folder):
-    """Return what comes before the data of an edited file, raw and parsed."""
+    """Return the header of an edited file, raw and parsed."""
     target = folder / "w"
     target.write_bytes(edit.head)
     edit.stamp(target, "ab" * 32)
@@ -47,9 +47,9 @@ def stamped(edit, folder):
         ({"loco.manifest": "cd" * 32, "loco.version": "0"}, {}),
     ],
 )
-def test_keeps_what_is_still_true(before, after, tmp_path):
+def test_keeps_valid_metadata(before, after, tmp_path):
     """
-    Metadata is kept, titles say what was done, and what holds of the base alone is gone.
+    Titles name the edit, metadata of the base alone is dropped, and other metadata is kept.
     """
     assert stamped(edit_of(before), tmp_path)[1].metadata == {**after, **STAMP}
 
@@ -57,7 +57,7 @@ def test_keeps_what_is_still_true(before, after, tmp_path):
 @pytest.mark.parametrize("data_start", [8, 64, 1000, 4096, 70_000])
 def test_moves_the_data_by_whole_blocks(data_start, tmp_path):
     """
-    Tensors keep their order and places, and the data its alignment to blocks.
+    Tensors keep order and offsets, and the data moves by whole blocks.
     """
     raw, header = stamped(edit_of({"format": "pt"}, data_start), tmp_path)
 
@@ -68,7 +68,7 @@ def test_moves_the_data_by_whole_blocks(data_start, tmp_path):
 
 def test_has_one_length_for_every_digest(tmp_path):
     """
-    The place of the stamp is known before the digest is.
+    The length of the header does not depend on the digest.
     """
     edit = edit_of({"modelspec.title": "SD"})
 

@@ -74,14 +74,14 @@ FILES = {
     "cut short": (cut, "is cut short"),
     "a shape that lies": (
         lambda path: with_header(path, enlarged),
-        "is F16 [8, 13], which takes 208 bytes, its offsets give it 192",
+        "is F16 [8, 13], which needs 208 bytes, its offsets span 192",
     ),
     "tensors that overlap": (lambda path: with_header(path, moved(-96)), "overlap"),
-    "a tensor beyond the end": (lambda path: with_header(path, moved(10**9)), "nothing owns"),
-    "text": (as_text, "is no safetensors file"),
+    "a tensor beyond the end": (lambda path: with_header(path, moved(10**9)), "no tensor owns"),
+    "text": (as_text, "is not a safetensors file"),
     "a LoRA": (as_lora, "is a LoRA, not a model"),
     "a VAE": (as_vae, "is a VAE, not a model"),
-    "a pickle under another name": (as_pickle, "is no safetensors file"),
+    "a pickle under another name": (as_pickle, "is not a safetensors file"),
     "fp8": (
         lambda path: with_header(path, quantised),
         f"is quantised: tensor `{K_ORIGINAL}` is F8_E4M3, loco edits F32, F16, BF16",
@@ -90,7 +90,7 @@ FILES = {
 INDEXES = {
     "outside": ("../../secret.safetensors", "leaves its folder"),
     "absolute": ("/etc/passwd", "leaves its folder"),
-    "not there": ("gone.safetensors", "which is not there"),
+    "not there": ("gone.safetensors", "which does not exist"),
 }
 COMMANDS = {
     "edit": ["edit", "van gogh style", "--layers", "8", "--quiet", "--output", "out", "--model"],
@@ -162,7 +162,7 @@ def test_a_pickle_is_no_base(here, command):
     """
     as_pickle(here / "model.ckpt")
 
-    refused(here, command, "model.ckpt", "`model.ckpt` is a pickle, which may run code when it is")
+    refused(here, command, "model.ckpt", "`model.ckpt` is a pickle, which can run code when it is")
 
 
 def test_an_output_that_was_changed_is_no_base(here, edited):
@@ -174,7 +174,7 @@ def test_an_output_that_was_changed_is_no_base(here, edited):
     content[-1] ^= 1
     unet.write_bytes(content)
 
-    refused(here, "edit", "./mine", f"has changed since its manifest was written: `{UNET}` is not")
+    refused(here, "edit", "./mine", f"has changed since its manifest was written: `{UNET}` differs")
 
 
 def test_a_model_over_its_own_base(here):

@@ -337,7 +337,7 @@ REQUESTS = {
     ),
     "an output that is not ours": (
         [*EDIT, "--output", "folder", "--force"],
-        "`folder` holds `notes.txt`, which `loco` did not write there",
+        "`folder` contains `notes.txt`, which `loco` did not write",
         "choose another `--output`, or remove the folder yourself",
     ),
     "an output that is a file": (
@@ -347,7 +347,7 @@ REQUESTS = {
     ),
     "an output inside the base": (
         [*EDIT, "--model", "small", "--output", "small/edited"],
-        "the output `small/edited` lies inside `small`, which is only read",
+        "the output `small/edited` is inside `small`, which is only read",
         "choose another `--output`",
     ),
     "an output that is the base": (
@@ -357,7 +357,7 @@ REQUESTS = {
     ),
     "pictures inside the base": (
         ["generate", "a cat", "--model", "small", "--output", "small/cat.png"],
-        "the output `small/cat.png` lies inside `small`, which is only read",
+        "the output `small/cat.png` is inside `small`, which is only read",
         "choose another `--output`",
     ),
     "an evaluation inside the base": (
@@ -367,17 +367,17 @@ REQUESTS = {
     ),
     "an evaluation inside the edited model": (
         ["evaluate", "remove_style", "--edited", "small", "--output", "small/judged"],
-        "the output `small/judged` lies inside `small`, which is only read",
+        "the output `small/judged` is inside `small`, which is only read",
         "choose another `--output`",
     ),
     "a recipe saved inside the base": (
         [*EDIT, "--model", "small", "--save-recipe", "small/r.yaml", "--force"],
-        "the recipe `small/r.yaml` lies inside `small`, which is only read",
+        "the recipe `small/r.yaml` is inside `small`, which is only read",
         "choose another `--save-recipe`",
     ),
     "an output named like a file": (
         [*EDIT, "--output", "out.safetensors"],
-        "the output `out.safetensors` is a folder, as the base is: "
+        "the output `out.safetensors` is a folder like the base, so "
         "its name cannot end in `.safetensors`",
         None,
     ),
@@ -450,7 +450,7 @@ REQUESTS = {
     "nothing to undo": (["undo", "nothing"], "there is no output `nothing`", WRITTEN),
     "no model to verify": (
         ["verify", "notes.txt"],
-        "`notes.txt` is no folder or `.safetensors` file",
+        "`notes.txt` is neither a folder nor a `.safetensors` file",
         WRITTEN,
     ),
     "nothing to compare": (
@@ -497,19 +497,19 @@ LATER = {
 FILES = {
     "a folder that is no model": (
         [*EDIT, "--model", "./folder"],
-        "folder `folder` is no model: no `.safetensors` file is in it",
+        "folder `folder` is not a model: it has no `.safetensors` file",
         "give a diffusers folder or a single `.safetensors` file",
     ),
     "a file that is no model": (
         [*EDIT, "--model", "./notes.txt"],
-        "`notes.txt` is no safetensors file: it has 4 bytes, the format needs at least 8",
+        "`notes.txt` is not a safetensors file: it has 4 bytes, the format needs at least 8",
         None,
     ),
     "a pickle": (
         [*EDIT, "--model", "model.ckpt"],
-        "`model.ckpt` is a pickle, which may run code when it is read",
-        "convert it to safetensors first: `torch.load` with `weights_only=True` runs none of it, "
-        "and `safetensors.torch.save_file` writes what it reads",
+        "`model.ckpt` is a pickle, which can run code when it is loaded",
+        "convert it to safetensors first: load it with `torch.load(..., weights_only=True)`, which "
+        "runs no code, and save the tensors with `safetensors.torch.save_file`",
     ),
     "a scorer that is none": (
         ["localize", "van gogh style", "--scorer", "folder"],
@@ -532,7 +532,7 @@ FILES = {
     "an output that was never one": (
         ["verify", "small"],
         "`small` has no manifest",
-        "only what `loco edit` wrote has one; it lies in the folder, or beside the file",
+        "`loco edit` writes it into the folder, or beside the file",
     ),
     "an output that cannot be undone": (
         ["undo", "small"],
@@ -541,7 +541,7 @@ FILES = {
     ),
     "an edit without effect": (
         [*EDIT, "--ridge", "1e12"],
-        "the edit changes nothing: all of its 4 tensors keep their bytes",
+        "the edit changes nothing: the bytes of all 4 tensors stay the same",
         "lower `--ridge`",
     ),
 }
@@ -637,7 +637,7 @@ WEIGHTS = "small/unet/diffusion_pytorch_model.safetensors"
     ("damage", "said"),
     [
         (lambda content: content[:-100], "is cut short"),
-        (lambda content: content[:5], "is no safetensors file"),
+        (lambda content: content[:5], "is not a safetensors file"),
         (lambda content: b"\xff" * 8 + content[8:], "header"),
         (lambda content: content[:8] + b"[" + content[9:], "header"),
         (lambda content: content + b"\0", "byte"),

@@ -26,8 +26,8 @@ ENCODER = Path("small/text_encoder/model.safetensors")
 INDEX = UNET.with_name(f"{UNET.name}.index.json")
 MODEL_HINT = "give a diffusers folder or a single `.safetensors` file"
 PICKLE_HINT = (
-    "convert it to safetensors first: `torch.load` with `weights_only=True` runs none of it, "
-    "and `safetensors.torch.save_file` writes what it reads"
+    "convert it to safetensors first: load it with `torch.load(..., weights_only=True)`, which "
+    "runs no code, and save the tensors with `safetensors.torch.save_file`"
 )
 BROKEN_OFF = "Expecting value: line 1 column 6 (char 5)"  # after `{"a":`
 EDIT_SMALL = ["edit", "van gogh style", "--layers", "8", "--model", "./small"]
@@ -145,7 +145,7 @@ FILES = {
     "a header of millions of values": (
         header(b'{"a":[' + b"0," * 4_000_000 + b"0]}"),
         ["models", "show", "./bad.safetensors"],
-        "header of `bad.safetensors`: about 4000002 values, at most 1000000 are read",
+        "header of `bad.safetensors` has about 4000002 values, loco reads at most 1000000",
         None,
     ),
     "a header that breaks off": (
@@ -206,7 +206,7 @@ FILES = {
     "a UNet in a pickle": (
         lambda: UNET.rename(UNET.with_suffix(".bin")),
         EDIT_SMALL,
-        "`small` has its UNet in a pickle only, which may run code when it is read",
+        "`small` has its UNet only as a pickle, which can run code when it is loaded",
         PICKLE_HINT,
     ),
     "variants that are two models": (
@@ -225,13 +225,13 @@ FILES = {
     "an index without end": (
         sparse(INDEX, 100_000_001),
         EDIT_SMALL,
-        f"index `{INDEX}` has 100000001 bytes, at most 100000000 are read",
+        f"index `{INDEX}` has 100000001 bytes, loco reads at most 100000000",
         None,
     ),
     "a name that is a path elsewhere": (
         text("small/a\\b", "mine"),
         EDIT_SMALL,
-        "`small/a\\\\b` has a name that other systems read as another folder",
+        "`small/a\\\\b` has a name that is a different path on Windows",
         "rename it",
     ),
     "a text encoder without its words": (
@@ -243,7 +243,7 @@ FILES = {
     "an undo file that is none": (
         lambda: save_file({"a": np.ones(1)}, "edited/loco-undo.safetensors"),
         ["undo", "edited", "--output", "restored"],
-        "`edited/loco-undo.safetensors` is no undo file of `loco`",
+        "`edited/loco-undo.safetensors` is not an undo file of `loco`",
         None,
     ),
     "an undo file of more files than one": (
@@ -255,7 +255,7 @@ FILES = {
     "a manifest without end": (
         sparse(Path("edited/loco-manifest.json"), (64 << 20) + 1),
         ["undo", "edited", "--output", "restored"],
-        "manifest `edited/loco-manifest.json` has 67108865 bytes, at most 67108864 are read",
+        "manifest `edited/loco-manifest.json` has 67108865 bytes, loco reads at most 67108864",
         None,
     ),
     "a manifest that breaks off": (
@@ -273,7 +273,7 @@ FILES = {
     "a manifest that is no text": (
         text("edited/loco-manifest.json", b"\xff"),
         ["undo", "edited", "--output", "restored"],
-        "manifest `edited/loco-manifest.json` is no UTF-8",
+        "manifest `edited/loco-manifest.json` is not UTF-8",
         None,
     ),
     "a recipe over a folder": (
@@ -294,9 +294,9 @@ REQUESTS = {
     "a LoRA of another base": (
         lora_of_another_base,
         ["evaluate", "van gogh style", "--base", "tiny-plain", "--edited", "lora.safetensors"],
-        "is not the one that its manifest lists",
-        "give the base that it was made from with `--base`; without `lora.loco.json` any base "
-        "that it fits is taken",
+        "differs from its manifest",
+        "give the base that it was made from with `--base`; remove `lora.loco.json` to "
+        "apply it to any base that it fits",
     ),
     "a slot of another name": (
         lambda: None,
@@ -388,7 +388,7 @@ def test_a_name_that_is_no_text(here):
     def prepare():
         os.close(os.open(b"small/\xff", os.O_CREAT | os.O_WRONLY))
 
-    refused(here, prepare, EDIT_SMALL, 1, "` is no UTF-8", None)
+    refused(here, prepare, EDIT_SMALL, 1, "` is not UTF-8", None)
 
 
 def test_a_time_that_is_none(here, monkeypatch):

@@ -194,6 +194,6 @@ def test_a_linked_folder_belongs_to_the_base(tiny, tmp_path):
     base = locate(str(tmp_path / "base")).checkpoint
 
     for place in ("base/unet/r.yaml", "elsewhere/r.yaml"):
-        with pytest.raises(OutputExists, match="lies inside"):
+        with pytest.raises(OutputExists, match="is inside"):
             check_file(tmp_path / place, base, force=True)
     check_file(tmp_path / "r.yaml", base, force=True)

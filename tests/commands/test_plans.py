@@ -213,5 +213,5 @@ def test_a_localization_goes_apart_from_its_model(tiny, method):
     """
     recipe = recipe_of(rest=f"localize: {{method: {method}}}\n")
 
-    with pytest.raises(OutputExists, match=r"lies inside `.*`, which is only read"):
+    with pytest.raises(OutputExists, match=r"is inside `.*`, which is only read"):
         localize.plan(recipe, LocalizeOptions(tiny.path / "found", force=True)).document()

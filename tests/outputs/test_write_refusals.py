@@ -1,4 +1,4 @@
-"""Edits that cannot be written, and places where none may go: what was there before stays."""
+"""Failures and refusals of a write, which keep all existing files."""
 
 import shutil
 from contextlib import contextmanager
@@ -38,7 +38,7 @@ def listing(folder):
 
 @contextmanager
 def room_for(n_bytes):
-    """Have the system refuse to make any file longer than this."""
+    """Limit the size of every file that this process writes."""
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
@@ -48,14 +48,14 @@ def room_for(n_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_an_edit_without_effect_is_an_error(base, tmp_path):
+def test_refuses_an_edit_without_effect(base, tmp_path, golden):
     """
-    Patches that hold what is there already are no edit, and nothing is written.
+    An edit that changes no byte is an error, and nothing is written.
     """
     checkpoint = open_checkpoint(base)
     patches = {slot: read_bytes(slot) for slot in checkpoint.slots("unet", K)}
 
-    with pytest.raises(EditError, match="changes nothing: all of its 1 tensors keep their bytes"):
+    with golden.raises(EditError):
         write_patches(checkpoint, tmp_path / "out", patches)
 
     assert listing(tmp_path) == ["base"]
@@ -63,7 +63,7 @@ def test_an_edit_without_effect_is_an_error(base, tmp_path):
 
 def test_a_tensor_without_effect_is_not_listed(base, tmp_path):
     """
-    Of two patches only the one that changes something is in the manifest.
+    The manifest lists only tensors whose bytes changed.
     """
     checkpoint = open_checkpoint(base)
     (same,), (other,) = checkpoint.slots("unet", NAMES[0]), checkpoint.slots("unet", NAMES[1])
@@ -76,9 +76,9 @@ def test_a_tensor_without_effect_is_not_listed(base, tmp_path):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MachineError("x")])
-def test_an_interruption_leaves_nothing(error, base, tmp_path):
+def test_an_interruption_leaves_no_files(error, base, tmp_path):
     """
-    Ctrl-C while the manifest is made, with all weights written, leaves the folder as it was.
+    A failure or Ctrl-C after all weights are written leaves the folder unchanged.
     """
     checkpoint = open_checkpoint(base)
     patches = {slot: patch_of(slot) for slot in checkpoint.slots("unet", K)}
@@ -92,9 +92,9 @@ def test_an_interruption_leaves_nothing(error, base, tmp_path):
     assert listing(tmp_path) == ["base"]
 
 
-def test_a_copy_that_is_not_finished_leaves_nothing(base, tmp_path):
+def test_an_unfinished_copy_leaves_no_files(base, tmp_path):
     """
-    Whatever goes wrong while the edit is solved, with the copy on its way, leaves no trace.
+    A failure during the solve, while the base is copied, leaves no files.
     """
     checkpoint = open_checkpoint(base)
 
@@ -112,31 +112,31 @@ def test_a_copy_that_is_not_finished_leaves_nothing(base, tmp_path):
     assert listing(tmp_path) == ["base"]
 
 
-@pytest.mark.parametrize("share", [0.02, 0.5, 0.999])
-def test_a_disk_that_fills_up_leaves_what_was_there(share, base_file, tmp_path):
+@pytest.mark.linux  # file size limits and their error message
+def test_a_full_disk_keeps_the_old_output(base_file, tmp_path, golden):
     """
-    A write that fails halfway is one sentence, nothing of it stays, and an old output does.
+    A write that fails at any point is a MachineError, and only the old output remains.
     """
     old = edit(base_file, tmp_path / "out", names=NAMES[:1]).paths
     before = {name: (tmp_path / name).read_bytes() for name in listing(tmp_path)}
+    for share in (0.02, 0.5, 0.999):
+        with (
+            golden.raises(MachineError, "out.safetensors"),
+            room_for(int(share * base_file.stat().st_size)),
+        ):
+            edit(base_file, old.root, force=True)
 
-    with (
-        room_for(int(share * base_file.stat().st_size)),
-        pytest.raises(MachineError, match=r"^cannot write `.*out\.safetensors`: File too large$"),
-    ):
-        edit(base_file, old.root, force=True)
-
-    assert {name: (tmp_path / name).read_bytes() for name in listing(tmp_path)} == before
+        assert {name: (tmp_path / name).read_bytes() for name in listing(tmp_path)} == before
 
 
-def test_a_patch_of_another_size_is_refused(base, tmp_path):
+def test_refuses_content_of_another_size(base, tmp_path, golden):
     """
-    A new tensor is as long as the one that it replaces.
+    New content must be as long as the tensor that it replaces.
     """
     checkpoint = open_checkpoint(base)
     (slot,) = checkpoint.slots("unet", K)
 
-    with pytest.raises(EditError, match=r"to_k\.weight` has 3 bytes, its place has 192"):
+    with golden.raises(EditError, "3 bytes", "192"):
         write_patches(checkpoint, tmp_path / "out", {slot: b"abc"})
 
 
@@ -147,9 +147,9 @@ def flip_last_byte(path):
 
 
 @pytest.mark.parametrize("file", ["model_index.json", "unet/diffusion_pytorch_model.safetensors"])
-def test_a_base_that_changes_meanwhile_is_refused(file, base, tmp_path):
+def test_refuses_a_base_that_changes_during_the_copy(file, base, tmp_path, golden):
     """
-    A file that is written to after its hash was taken would make the manifest a lie.
+    A base file that changes after it was hashed is refused, as its manifest would be wrong.
     """
     checkpoint = open_checkpoint(base)
     patches = {slot: patch_of(slot) for slot in checkpoint.slots("unet", K)}
@@ -158,22 +158,22 @@ def test_a_base_that_changes_meanwhile_is_refused(file, base, tmp_path):
         flip_last_byte(base / file)
         return manifest_of(checkpoint, *facts)
 
-    with pytest.raises(CheckpointError, match="changed while it was read"):
+    with golden.raises(CheckpointError, file.rpartition("/")[2]):
         write_patches(checkpoint, tmp_path / "out", patches, change)
 
     assert listing(tmp_path) == ["base"]
 
 
-def test_a_base_that_is_no_longer_what_was_opened_is_refused(base, tmp_path):
+def test_refuses_a_base_that_changed_after_it_was_opened(base, tmp_path, golden):
     """
-    Tensors would be looked for in the wrong places of a file that was exchanged.
+    A base file whose header changed is refused, as its tensors may have moved.
     """
     checkpoint = open_checkpoint(base)
     path = base / "unet" / "diffusion_pytorch_model.safetensors"
     path.write_bytes(path.read_bytes().replace(b"conv_in.bias", b"bias.conv_in"))
 
     with (
-        pytest.raises(CheckpointError, match="changed since it was opened"),
+        golden.raises(CheckpointError, "diffusion_pytorch_model.safetensors"),
         edited_copy(
             checkpoint,
             OutputPaths.of(tmp_path / "out", is_folder=True),
@@ -187,39 +187,38 @@ def test_a_base_that_is_no_longer_what_was_opened_is_refused(base, tmp_path):
 
 
 @pytest.mark.parametrize("is_file", [True, False])
-def test_a_base_that_its_manifest_belies_is_refused(is_file, base, base_file, tmp_path):
+def test_refuses_a_base_that_differs_from_its_manifest(is_file, base, base_file, tmp_path, golden):
     """
-    An output that was changed after it was written is no base, unless its manifest goes.
+    An output that was changed later is a base only without its manifest.
     """
     first = edit(base_file if is_file else base, tmp_path / "first", names=NAMES[:2]).paths
     flip_last_byte(
         first.root if is_file else first.root / "vae/diffusion_pytorch_model.safetensors"
     )
 
-    with pytest.raises(CheckpointError, match="changed since its manifest was written") as told:
+    with golden.raises(CheckpointError, first.manifest.name):
         edit(first.root, tmp_path / "second")
 
-    assert first.manifest.name in told.value.hint
     assert not any("second" in name for name in listing(tmp_path))
     first.manifest.unlink()
     assert edit(first.root, tmp_path / "second").manifest.base.parent
 
 
-def test_an_edit_beside_the_manifest_of_another_is_refused(base_file, tmp_path):
+def test_refuses_an_edit_beside_the_manifest_of_another(base_file, tmp_path, golden):
     """
-    A stamp of its own does not excuse a file from the manifest that it lies beside.
+    A file must fit the manifest beside it, even if it has a stamp of its own.
     """
     first = edit(base_file, tmp_path / "first", names=NAMES[:2]).paths
     second = edit(base_file, tmp_path / "second", names=NAMES[2:]).paths
     shutil.copy(second.root, first.root)
 
-    with pytest.raises(CheckpointError, match="changed since its manifest was written"):
+    with golden.raises(CheckpointError, first.manifest.name):
         edit(first.root, tmp_path / "third")
 
 
-def test_an_unstamped_edit_of_an_edit_has_its_manifest_for_parent(base_file, tmp_path):
+def test_the_parent_is_the_manifest_rather_than_the_stamp(base_file, tmp_path):
     """
-    The stamp that it has is the one of its own base, and its manifest is nearer.
+    An unstamped edit of an edit has the stamp of its base, so its manifest decides.
     """
     first = edit(base_file, tmp_path / "first", names=NAMES[:2])
     second = edit(first.paths.root, tmp_path / "second", names=NAMES[2:], stamp=False)
@@ -229,47 +228,27 @@ def test_an_unstamped_edit_of_an_edit_has_its_manifest_for_parent(base_file, tmp
     assert third.manifest.base.parent.manifest == second.manifest.digest()
 
 
-@pytest.mark.parametrize("place", ["base", "base/out", "base/unet/out"])
-def test_refuses_an_output_in_its_base(place, base, tmp_path):
+def test_refuses_an_output_at_its_base(base, base_file, tmp_path, golden):
     """
-    The base itself and any place inside it are no output, not even with force.
+    An output must not be the base, inside it or around it, even with force.
     """
-    before = tree_bytes(base)
+    before = tree_bytes(base), base_file.read_bytes()
+    places = {base: ("base", "base/out", "base/unet/out", ""), base_file: ("base.safetensors",)}
+    for source, names in places.items():
+        for name in names:
+            with golden.raises(OutputExists, name):
+                edit(source, tmp_path / name, force=True)
 
-    with pytest.raises(OutputExists, match="which is only read"):
-        edit(base, tmp_path / place, force=True)
-
-    assert tree_bytes(base) == before
+    assert (tree_bytes(base), base_file.read_bytes()) == before
 
 
-def test_refuses_an_output_around_its_base(base, tmp_path):
+def test_replaces_an_existing_output_only_with_force(base, base_file, tmp_path, golden):
     """
-    A folder that contains the base is not replaced.
-    """
-    with pytest.raises(OutputExists, match="contains"):
-        edit(base, tmp_path, force=True)
-
-
-@pytest.mark.parametrize("output", ["base", "base.safetensors"])
-def test_refuses_to_write_over_a_base_file(output, base_file, tmp_path):
-    """
-    A file base is no output either, with or without its suffix.
-    """
-    before = base_file.read_bytes()
-
-    with pytest.raises(OutputExists, match="which is only read"):
-        edit(base_file, tmp_path / output, force=True)
-
-    assert base_file.read_bytes() == before
-
-
-def test_refuses_what_exists_and_replaces_it_with_force(base, base_file, tmp_path):
-    """
-    An output that is there is refused, and replaced as a whole with force.
+    An existing output is refused, and replaced as a whole with force.
     """
     for start, output in ((base, tmp_path / "out"), (base_file, tmp_path / "out2")):
         first = edit(start, output, names=NAMES[:1])
-        with pytest.raises(OutputExists, match="exists"):
+        with golden.raises(OutputExists, output.name):
             edit(start, output)
         second = edit(start, output, force=True)
         assert first.manifest.tensors != second.manifest.tensors
@@ -277,9 +256,9 @@ def test_refuses_what_exists_and_replaces_it_with_force(base, base_file, tmp_pat
 
 
 @pytest.mark.parametrize("is_file", [True, False])
-def test_refuses_what_has_come_meanwhile(is_file, base, base_file, tmp_path):
+def test_refuses_an_output_that_appeared_during_the_edit(is_file, base, base_file, tmp_path):
     """
-    What another edit wrote while this one was solved stays, and is no longer asked for first.
+    An output that another program wrote during the solve stays.
     """
     checkpoint = open_checkpoint(base_file if is_file else base)
     patches = {slot: patch_of(slot) for slot in checkpoint.slots("unet", K)}
@@ -289,37 +268,37 @@ def test_refuses_what_has_come_meanwhile(is_file, base, base_file, tmp_path):
         written.append(edit(checkpoint.root, tmp_path / "out"))
         return manifest_of(checkpoint, *facts)
 
-    with pytest.raises(OutputExists, match="exists"):
+    with pytest.raises(OutputExists):
         write_patches(checkpoint, tmp_path / "out", patches, meanwhile)
 
     assert verify.run(written[0].paths.root).ok
     assert not [name for name in listing(tmp_path) if name.endswith(".partial")]
 
 
-def test_refuses_to_replace_a_folder_that_is_not_ours(base, tmp_path):
+def test_force_keeps_foreign_files(base, tmp_path, golden):
     """
-    Force does not throw away what `loco` did not write.
+    Force does not replace a folder with a file that `loco` did not write.
     """
     edit(base, tmp_path / "out")
     (tmp_path / "out" / "thesis.docx").write_text("three years")
 
-    with pytest.raises(OutputExists, match=r"holds `thesis\.docx`, which `loco` did not write"):
+    with golden.raises(OutputExists, "thesis.docx"):
         edit(base, tmp_path / "out", force=True)
 
     assert (tmp_path / "out" / "thesis.docx").read_text() == "three years"
 
 
-def test_refuses_a_folder_that_is_not_there(base, tmp_path):
+def test_refuses_a_missing_parent_folder(base, tmp_path, golden):
     """
-    The folder for the output must exist.
+    The parent folder of the output must exist.
     """
-    with pytest.raises(RequestError, match="there is no folder"):
+    with golden.raises(RequestError, "nowhere"):
         edit(base, tmp_path / "nowhere" / "out")
 
 
-def test_refuses_a_file_name_for_a_folder(base, tmp_path):
+def test_refuses_a_file_name_for_a_folder(base, tmp_path, golden):
     """
-    A folder base gives a folder, and its name must not promise a file.
+    The output of a folder is a folder, whose name must not end in `.safetensors`.
     """
-    with pytest.raises(RequestError, match="is a folder, as the base is"):
+    with golden.raises(RequestError, "out.safetensors"):
         edit(base, tmp_path / "out.safetensors")
