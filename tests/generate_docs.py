@@ -1,11 +1,11 @@
 """
-The parts of the manual that are made from the code, written into its pages.
+The generated parts of the manual.
 
-    python -m tests.generate_docs            # rewrite what is out of date
-    python -m tests.generate_docs --check    # say what is, and exit with 1
+    python -m tests.generate_docs            # update the pages
+    python -m tests.generate_docs --check    # list outdated pages, and exit with 1 if there are any
 
-A part stands between `<!-- generated: NAME -->` and `<!-- end -->`. Its text comes from the
-descriptions of a recipe's keys, the help of the commands, the catalog or the known models.
+Each part is between `<!-- generated: NAME -->` and `<!-- end -->`. The sources are the descriptions
+of the recipe keys, the help of the commands, the catalog and the known models.
 """
 
 import re
@@ -22,7 +22,8 @@ from loco_cli.recipe.load import recipe_schema
 from tests.pages import MANUAL
 
 _PART = re.compile(r"(?P<begin><!-- generated: (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)", re.S)
-_SECTIONS = {  # of a recipe, by the definition that the schema has of each
+# each section of a recipe, with the name of its definition in the schema
+_SECTIONS = {
     "": "",
     "edits": "EditEntry",
     "localize": "LocalizeSettings",
@@ -32,14 +33,14 @@ _SECTIONS = {  # of a recipe, by the definition that the schema has of each
 
 
 def updated(text: str) -> str:
-    """Return a page with every generated part as the code now has it."""
+    """Return a page with all generated parts updated."""
     return _PART.sub(
         lambda part: f"{part['begin']}{PARTS[part['name']]().rstrip()}\n{part['end']}", text
     )
 
 
 def recipe_keys() -> str:
-    """Return a table of keys for each section of a recipe."""
+    """Return a table of the keys in each section of a recipe."""
     schema = recipe_schema()
     lines: list[str] = []
     for section, definition in _SECTIONS.items():
@@ -61,12 +62,12 @@ def recipe_keys() -> str:
 
 
 def command_pages() -> str:
-    """Return a section for each command: usage, help, arguments and options."""
+    """Return a section for each command, with its usage, help, arguments and options."""
     return "\n".join(line for name, command in _commands() for line in _command(name, command))
 
 
 def recipe_catalog() -> str:
-    """Return a table of the recipes that ship."""
+    """Return a table of the shipped recipes."""
     shipped = [one for one in list_recipes() if one.origin == "shipped"]
     rows = [
         _row(f"`{one.name}`", ", ".join(one.kinds), f"`{one.model}`", one.title or "")
@@ -76,7 +77,7 @@ def recipe_catalog() -> str:
 
 
 def known_models() -> str:
-    """Return a table of the models that have an alias."""
+    """Return a table of the models with an alias."""
     rows = [
         _row(f"`{spec.name}`", spec.title, f"`{spec.family.name}`", str(spec.n_layers), _hub(spec))
         for spec in map(registry.get, registry.names())
@@ -129,7 +130,7 @@ def _option(param: Any) -> str:
 
 
 def _choices(param: Any) -> tuple[str, ...]:
-    if hasattr(param, "type"):  # versions of Typer differ in where it is
+    if hasattr(param, "type"):  # newer versions of Typer have no `type`
         return tuple(map(str, param.type.choices))
     return get_args(param.type_descriptor.annotation)
 
@@ -196,7 +197,7 @@ def _fenced(code: str) -> list[str]:
 
 
 def main() -> None:
-    """Rewrite the pages, or with `--check` only say which are out of date."""
+    """Update the pages, or with `--check` only list the outdated ones."""
     pages = {page: page.read_text("utf-8") for page in MANUAL}
     stale = {page: updated(text) for page, text in pages.items() if updated(text) != text}
     is_check = "--check" in sys.argv

@@ -1,1 +1,1 @@
-"""The door: one file per command, each of which parses, calls one workflow and shows the result."""
+"""The command line: one file per command, which parses, calls one command room and prints."""

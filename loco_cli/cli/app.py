@@ -1,4 +1,4 @@
-"""The Typer app, its commands, and the one error handler."""
+"""The Typer app: its commands, and the only error handler."""
 
 import os
 import sys
@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 
 
 class LocoGroup(CommandGroup):
-    """The command line: gives every command a Terminal, and turns errors into sentences."""
+    """The command line, which gives each command a `Terminal` and prints errors as sentences."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run a command line and exit with its code."""
+        """Run a command line, then exit with its exit code."""
         terminal = Terminal(launched_team(os.environ))
         with _only_first_process_prints(terminal.team):
             try:
-                kwargs |= {"obj": terminal, "standalone_mode": False}  # alone Typer prints errors
+                # in standalone mode Typer would print errors itself
+                kwargs |= {"obj": terminal, "standalone_mode": False}
                 sys.exit(super().main(*args, **kwargs))
             except LocoError as error:
                 failure = error
@@ -45,7 +46,7 @@ class LocoGroup(CommandGroup):
                 failure = MachineError(
                     f"`{error.filename}`: {reason}" if error.filename else reason
                 )
-            except Exception as error:  # the door: whatever gets here is a bug
+            except Exception as error:  # any other exception is a bug or a usage error of Typer
                 if is_help(error):
                     sys.exit(RequestError.exit_code)
                 refused = usage_error(error)
@@ -60,7 +61,7 @@ class LocoGroup(CommandGroup):
 app = typer.Typer(
     name="loco",
     cls=LocoGroup,
-    help="Find where a text-to-image model keeps a concept, and edit it in closed form.",
+    help="Find where a text-to-image model stores a concept, and edit it in closed form.",
     epilog="Example: loco recipes list",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -83,12 +84,12 @@ def loco(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """Find where a text-to-image model keeps a concept, and edit it in closed form."""
+    """Find where a text-to-image model stores a concept, and edit it in closed form."""
     if ctx.invoked_subcommand != "localize":
         ctx.obj.team.require_single_process(f"`loco {ctx.invoked_subcommand}`")
 
 
-# one line per command, in the order of --help
+# `loco --help` lists the commands in this order
 app.command(cls=Command)(localize)
 app.command(cls=Command)(edit)
 app.command(cls=Command)(diff)
@@ -104,7 +105,7 @@ app.add_typer(cache.app, name="cache")
 
 @contextmanager
 def _only_first_process_prints(team: "Team") -> Iterator[None]:
-    """While open, of several processes one is heard."""
+    """Discard the output of every process except the first while the context is open."""
     if team.is_first:
         yield
         return
@@ -113,7 +114,7 @@ def _only_first_process_prints(team: "Team") -> Iterator[None]:
 
 
 def main() -> None:
-    """Run `loco` with the arguments of this process."""
-    # threads of torch that wait for one another would keep the cores from those that copy and hash
+    """Run `loco` with the command line of this process."""
+    # idle torch threads would otherwise spin and slow down the threads that copy and hash
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()

@@ -1,4 +1,4 @@
-"""`loco cache`: finished runs of localizations, and how much room they take."""
+"""`loco cache`: the cached localization runs."""
 
 import typer
 
@@ -6,7 +6,9 @@ from loco_cli.cli.console import Terminal, plain
 from loco_cli.cli.options import Debug, Json, Quiet
 from loco_cli.cli.usage import Command, CommandGroup
 
-app = typer.Typer(cls=CommandGroup, help="Finished localization runs.", no_args_is_help=True)
+app = typer.Typer(
+    cls=CommandGroup, help="Show or clear cached localization runs.", no_args_is_help=True
+)
 
 
 @app.command("show", cls=Command)
@@ -14,14 +16,14 @@ def show_cache(
     ctx: typer.Context, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:
     """
-    Say how many runs are kept, and where.
+    Show how many localization runs are cached, and where.
 
     Example: loco cache show
     """
-    from loco_cli.localizing import cache as kept
+    from loco_cli.localizing import cache
 
     terminal: Terminal = ctx.obj
-    size = kept.measure()
+    size = cache.measure()
     terminal.show(size.to_json(), plain(size.summary()))
 
 
@@ -30,12 +32,14 @@ def clear_cache(
     ctx: typer.Context, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:
     """
-    Remove every run that is kept; localizations begin anew.
+    Delete all cached localization runs.
+
+    The next localization starts from scratch.
 
     Example: loco cache clear
     """
-    from loco_cli.localizing import cache as kept
+    from loco_cli.localizing import cache
 
     terminal: Terminal = ctx.obj
-    size = kept.clear()
+    size = cache.clear()
     terminal.show(size.to_json(), plain(f"removed {size.summary()}"))

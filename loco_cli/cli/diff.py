@@ -1,4 +1,4 @@
-"""`loco diff`: what differs between two checkpoints."""
+"""`loco diff`: the differences between two checkpoints."""
 
 import os
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +22,7 @@ def diff(
         typer.Argument(
             metavar="A",
             autocompletion=o.model_names,
-            help="A model, the base.",
+            help="The base model.",
             show_default=False,
         ),
     ],
@@ -31,7 +31,7 @@ def diff(
         typer.Argument(
             metavar="B",
             autocompletion=o.model_names,
-            help="A model, the edited one.",
+            help="The edited model.",
             show_default=False,
         ),
     ],
@@ -40,23 +40,23 @@ def diff(
     debug: o.Debug = False,
 ) -> None:
     """
-    Say what differs between two checkpoints, tensor by tensor. Exits with 1 if anything does.
+    Compare two checkpoints tensor by tensor. Exits with 1 if any tensor differs.
 
-    The rank is that of what stands out of the rounding of the file's dtype;
-    `loco edit` tells that of the change before it was rounded.
+    The rank counts only changes larger than the rounding error of the file's
+    dtype. `loco edit` reports the rank before rounding.
 
     Example: loco diff tiny edited
     """
     from loco_cli.cli.listener import reporting
-    from loco_cli.commands import diff as workflow
+    from loco_cli.commands import diff as command
     from loco_cli.models.locate import find_model_path
 
-    # each of our threads measures a tensor; those of OpenBLAS would only be in their way
+    # each of our own threads measures a tensor, and threads of OpenBLAS would compete with them
     os.putenv("OPENBLAS_NUM_THREADS", "1")
     terminal: Terminal = ctx.obj
     paths = find_model_path(a).path, find_model_path(b).path
     with reporting(terminal) as events:
-        found = workflow.run(*paths, events)
+        found = command.run(*paths, events)
     tables = () if found.is_same else (_tensors_table(found),)
     terminal.show(found.to_json(), *tables, *map(plain, _in_words(found)))
     raise typer.Exit(0 if found.is_same else 1)
@@ -64,7 +64,7 @@ def diff(
 
 def _tensors_table(found: "Diff") -> "Table":
     shown = table("status", "|Δ|/|W|", "max |Δ|", "rank", "share", "tensor")
-    shown.columns[-1].overflow = "fold"  # a name that is cut cannot be copied
+    shown.columns[-1].overflow = "fold"  # wraps long names, so that they can be copied
     for tensors in found.by_block():
         shown.add_row(*("",) * 5, plain(_block(tensors[0])))
         for tensor in tensors:
@@ -85,7 +85,7 @@ def _block(tensor: "TensorDelta") -> str:
 
 
 def _share(value: float | None) -> str:
-    # a single element is not nothing
+    # a small share would otherwise be printed as 0%
     return "<1%" if value and value < 0.01 else _number(value, ".0%")
 
 
@@ -119,13 +119,13 @@ def _verdict(found: "Diff") -> list[str]:
     if not verdict.found:
         return []
     if verdict.matches:
-        return ["the changed tensors are exactly those of the manifest"]
+        return ["the changed tensors are exactly those in the manifest"]
     if verdict.is_base is False:
         edit, other = (found.b, found.a) if verdict.side == "b" else (found.a, found.b)
         return [
-            f"`{other.name}` is not the base that the manifest of `{edit.name}` was written for, "
-            "so it does not say what should differ between the two"
+            f"`{other.name}` is not the base of `{edit.name}`, so the manifest does not list "
+            "the tensors that should differ between the two"
         ]
-    lines = ["the changed tensors are not those of the manifest"]
-    lines += [f"unexpected: {name}" for name in verdict.unexpected]
-    return lines + [f"listed, but unchanged: {name}" for name in verdict.missing]
+    lines = ["the changed tensors are not those in the manifest"]
+    lines += [f"changed but not listed: {name}" for name in verdict.unexpected]
+    return lines + [f"listed but unchanged: {name}" for name in verdict.missing]

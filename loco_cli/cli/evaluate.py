@@ -1,4 +1,4 @@
-"""`loco evaluate`: before and after, counted."""
+"""`loco evaluate`: measure an edit on images from before and after it."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -6,8 +6,16 @@ import typer
 from rich.console import RenderableType
 
 from loco_cli.cli import options as o
-from loco_cli.cli import request as g
 from loco_cli.cli.console import Terminal, plain, table
+from loco_cli.cli.request import (
+    LayerOptions,
+    MachineOptions,
+    OutputOptions,
+    SamplingOptions,
+    command_line,
+    recipe_of,
+    spread,
+)
 from loco_cli.errors import RequestError
 
 if TYPE_CHECKING:
@@ -16,14 +24,14 @@ if TYPE_CHECKING:
     from loco_cli.evaluation import Evaluation, ForgetRow, KeepRow
 
 
-@g.spread
+@spread
 def evaluate(
     ctx: typer.Context,
     recipe: o.RecipeArgument,
-    where: g.Where,
-    running: g.Running,
-    computing: g.Computing,
-    result: g.Result,
+    layers: LayerOptions,
+    sampling: SamplingOptions,
+    machine: MachineOptions,
+    result: OutputOptions,
     base: Annotated[
         str | None,
         typer.Option(
@@ -39,7 +47,7 @@ def evaluate(
         typer.Option(
             "--edited",
             metavar="PATH",
-            help="The edited checkpoint; left out, the edit is made in memory.",
+            help="The edited checkpoint or LoRA. Without it, the edit is made in memory.",
         ),
     ] = None,
     model: o.Model = None,
@@ -48,25 +56,30 @@ def evaluate(
         typer.Option(
             "--fail-under",
             metavar="LIMITS",
-            help="Exit with 1 under these, as in forgotten=0.9,became=0.9,kept=0.95.",
+            help="Exit with 1 if a figure is lower, e.g. forgotten=0.9,became=0.9,kept=0.95.",
         ),
     ] = None,
 ) -> None:
     """
-    Generate before and after an edit, and count what was forgotten, what it became, what was kept.
+    Generate images before and after an edit, and measure its effect.
 
-    Prompts and seeds are none that chose the layers or the edit.
+    It reports how often the concept was forgotten, how often it became the
+    target, and how often other concepts were kept. No prompt or seed of the
+    evaluation was used to choose the layers or the strength.
 
     Example: loco evaluate remove_style --edited edited --fail-under kept=0.9
     """
     if base and model and base != model:
-        raise RequestError("`--base` and `--model` both say what was edited", "give one of them")
-    asked = g.recipe_of(
+        raise RequestError(
+            f"`--base {base}` and `--model {model}` name two different base models",
+            "pass only one of them",
+        )
+    requested = recipe_of(
         recipe,
         model=base or model,
-        settings=running.settings,
-        **where.overrides(),
-        **running.overrides("evaluate"),
+        settings=sampling.settings,
+        **layers.overrides(),
+        **sampling.overrides("evaluate"),
     )
     terminal: Terminal = ctx.obj
     from loco_cli.cli.listener import reporting, show_plan
@@ -75,21 +88,21 @@ def evaluate(
     from loco_cli.report.sentences import figures_sentence, strength_words
 
     limits = {} if fail_under is None else parse_limits(fail_under)
-    options = command.EvaluateOptions(edited, result.output, limits, result.force, g.command_line())
-    plan = command.plan(asked, options)
+    options = command.EvaluateOptions(edited, result.output, limits, result.force, command_line())
+    plan = command.plan(requested, options)
     if result.dry_run:
         show_plan(terminal, plan.document())
         return
     with reporting(terminal) as events:
-        evaluated = command.run(plan, computing.machine(running), events)
+        evaluated = command.run(plan, machine.run_options(sampling), events)
     if evaluated.strength:
-        terminal.tell(plain(strength_words(evaluated.strength)))
+        terminal.note(strength_words(evaluated.strength))
     terminal.warn(*evaluated.warnings)
     document = evaluated.evaluation
     figures = plain(figures_sentence(document))
     terminal.show(document.to_json(), _rows_table(document), figures)
     if evaluated.files:
-        terminal.say(f"wrote {', '.join(map(str, evaluated.files))}")
+        terminal.note(f"wrote {', '.join(map(str, evaluated.files))}")
     evaluated.raise_failures()
 
 

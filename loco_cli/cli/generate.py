@@ -1,4 +1,4 @@
-"""`loco generate`: a picture, or a row of them."""
+"""`loco generate`: images of prompts."""
 
 import io
 from typing import TYPE_CHECKING, Annotated
@@ -9,33 +9,35 @@ from rich.style import Style
 from rich.text import Text
 
 from loco_cli.cli import options as o
-from loco_cli.cli import request as g
 from loco_cli.cli.console import Terminal, plain
+from loco_cli.cli.request import MachineOptions, OutputOptions, spread
 
 if TYPE_CHECKING:
     from loco_cli.commands.generate import Generated
 
-COLUMNS = 48  # characters that a picture takes in a terminal
+_IMAGE_COLUMNS = 48  # width of an image in a terminal, in characters
 
 
-@g.spread
+@spread
 def generate(
     ctx: typer.Context,
     prompt: Annotated[
         list[str],
-        typer.Argument(metavar="PROMPT...", help="What to draw; one row each.", show_default=False),
+        typer.Argument(
+            metavar="PROMPT...", help="Each prompt gives one row of images.", show_default=False
+        ),
     ],
-    computing: g.Computing,
-    result: g.Result,
+    machine: MachineOptions,
+    result: OutputOptions,
     model: o.Model = "tiny",
     seeds: o.Seeds = 1,
     steps: o.Steps = None,
     guidance: o.Guidance = None,
 ) -> None:
     """
-    Make a picture of a prompt, or a row of them with `--seeds`.
+    Generate an image of each prompt, or a row of images with `--seeds`.
 
-    Without `--output` it is drawn into the terminal.
+    Without `--output`, the images are drawn in the terminal.
 
     Example: loco generate "a cat in the style of monet" --seeds 4 -o cats.png
     """
@@ -57,23 +59,25 @@ def generate(
         show_plan(terminal, plan.document())
         return
     with reporting(terminal) as events:
-        made = command.run(plan, computing.machine(), events)
+        made = command.run(plan, machine.run_options(), events)
     terminal.show(made.to_json(), *([] if made.path else map(_drawn, made.pictures)))
     if made.path:
-        terminal.say(f"wrote {made.path}")
+        terminal.note(f"wrote {made.path}")
 
 
 def _drawn(picture: "Generated") -> Text:
-    """Return a picture as half blocks, two pixels a character."""
+    """Return an image drawn with half blocks, two pixels per character."""
     from PIL import Image
 
     image = Image.open(io.BytesIO(picture.png)).convert("RGB")
-    pixels = image.resize((COLUMNS, COLUMNS), Image.Resampling.BOX).tobytes()
+    size = (_IMAGE_COLUMNS, _IMAGE_COLUMNS)
+    pixels = image.resize(size, Image.Resampling.BOX).tobytes()
     colors = [Color.from_rgb(*pixels[at : at + 3]) for at in range(0, len(pixels), 3)]
     drawn = Text()
-    for y in range(0, COLUMNS, 2):
-        for x in range(COLUMNS):
-            top, bottom = colors[y * COLUMNS + x], colors[(y + 1) * COLUMNS + x]
+    for y in range(0, _IMAGE_COLUMNS, 2):
+        for x in range(_IMAGE_COLUMNS):
+            top = colors[y * _IMAGE_COLUMNS + x]
+            bottom = colors[(y + 1) * _IMAGE_COLUMNS + x]
             drawn.append("▀", Style(color=top, bgcolor=bottom))
         drawn.append("\n")
     return drawn.append(plain(f"{picture.prompt}, seed {picture.seed}"))

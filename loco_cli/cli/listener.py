@@ -1,4 +1,4 @@
-"""The reports of a command on stderr: bars on a terminal, plain lines elsewhere."""
+"""The reports of a command on stderr: progress bars on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,27 +13,27 @@ from loco_cli.localization import Localization
 from loco_cli.plan import Plan
 from loco_cli.report.sentences import plan_lines, preview_sentences, preview_warnings
 
-SECONDS_BETWEEN_LINES = 3.0  # of one stage, at least
-N_RANGES = 5  # of those that were tried, as many as are worth showing before an edit
+MIN_SECONDS_BETWEEN_LINES = 3.0  # for two lines of one stage, to keep log files short
+_N_BEST_RANGES = 5  # layer ranges shown before an edit; lower ranks rarely matter
 
 
 class TerminalListener:
-    """The listener of a terminal; `show` draws how far a stage is."""
+    """A listener that prints to a terminal; `show_progress` draws the progress of a stage."""
 
-    def __init__(self, terminal: Terminal, show: Callable[[Progress], None]) -> None:
-        self._terminal, self._show = terminal, show
+    def __init__(self, terminal: Terminal, show_progress: Callable[[Progress], None]) -> None:
+        self._terminal, self._show_progress = terminal, show_progress
 
     def progress(self, progress: Progress) -> None:
-        """Show how far a stage is."""
-        self._show(progress)
+        """Show the progress of a stage."""
+        self._show_progress(progress)
 
     def localized(self, found: Localization) -> None:
-        """Show the best of the layers that were tried."""
-        self._terminal.tell(heading(found), scores_table(found, N_RANGES))
+        """Show the best layer ranges of a search."""
+        self._terminal.note(heading(found), scores_table(found, _N_BEST_RANGES))
 
     def previewed(self, preview: EditPreview) -> None:
-        """Show what is known of an edit before it is written."""
-        self._terminal.tell(*map(plain, preview_sentences(preview)))
+        """Show the figures and warnings of an edit before it is written."""
+        self._terminal.note(*preview_sentences(preview))
         self._terminal.warn(*preview_warnings(preview))
 
     def warned(self, sentence: str) -> None:
@@ -42,76 +42,96 @@ class TerminalListener:
 
 
 def show_plan(terminal: Terminal, plan: Plan) -> None:
-    """Show what a command would do."""
+    """Print the plan of a command to stdout."""
     terminal.show(plan.to_json(), *map(plain, plan_lines(plan)))
 
 
 @contextmanager
 def reporting(terminal: Terminal) -> Iterator[Events]:
-    """Give the events of a command, shown on a terminal; its bars go when the command ends."""
+    """
+    Yield the events of a command, which are printed to a terminal as they arrive.
+
+    Progress is drawn as bars if stderr is a terminal, and as `ProgressLines` otherwise. The bars
+    disappear when the context closes. With `--quiet`, progress is discarded.
+
+    Args:
+        terminal: The terminal of the command.
+
+    Example:
+        with reporting(terminal) as events:
+            result = command.run(plan, machine, events)
+    """
     if terminal.is_quiet:
         yield Events(TerminalListener(terminal, lambda progress: None))
     elif not terminal.err.is_interactive or terminal.err.is_dumb_terminal:
-        yield Events(TerminalListener(terminal, Lines(terminal.say)))
+        yield Events(TerminalListener(terminal, ProgressLines(terminal.note)))
     else:
         with _bars(terminal.err) as draw:
             yield Events(TerminalListener(terminal, draw))
 
 
-class Lines:
+class ProgressLines:
     """
-    A callback that says when a stage begins and ends, and on its way what time is left.
+    A progress callback that writes plain lines.
 
-    In between there is a line for a tenth of it, every few seconds at most. A stage that begins
-    anew is said again where that is not at once.
+    Each stage gets a first and a last line. Between them it gets at most one line per tenth of its
+    length, and at most one every `MIN_SECONDS_BETWEEN_LINES`, with the remaining time. A stage that
+    restarts at once gets no new first line.
+
+    Args:
+        write: Receives each line.
+        clock: Returns the time in seconds.
     """
 
     def __init__(
-        self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+        self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._say, self._clock = say, clock
-        self._rounds: dict[str, _Round] = {}
+        self._write, self._clock = write, clock
+        self._stages: dict[str, _Stage] = {}
 
     def __call__(self, progress: Progress) -> None:
-        """Say how far a stage is, if it is time to."""
-        now, before = self._clock(), self._rounds.get(progress.stage)
-        if before is None or progress.done < before.done or progress.total != before.total:
-            is_told = before is None or now - before.said_at >= SECONDS_BETWEEN_LINES
-            said_at = now if is_told or before is None else before.said_at
-            self._rounds[progress.stage] = _Round(progress, now, said_at, is_told)
-            if is_told:
-                self._say(_words(progress))
+        """Write a line about a stage if one is due."""
+        now, stage = self._clock(), self._stages.get(progress.stage)
+        if stage is None or progress.done < stage.done or progress.total != stage.total:
+            is_shown = stage is None or now - stage.last_line_at >= MIN_SECONDS_BETWEEN_LINES
+            last_line_at = now if is_shown or stage is None else stage.last_line_at
+            self._stages[progress.stage] = _Stage(progress, now, last_line_at, is_shown)
+            if is_shown:
+                self._write(_progress_text(progress))
             return
-        is_last = before.done < progress.done == progress.total
+        is_last = stage.done < progress.done == progress.total
         is_due = (
-            now - before.said_at >= SECONDS_BETWEEN_LINES
-            and before.tenth_of(progress) > before.tenth
+            now - stage.last_line_at >= MIN_SECONDS_BETWEEN_LINES
+            and stage.tenths_of(progress) > stage.tenths
         )
-        before.done = progress.done
-        if is_due or (is_last and before.is_told):
-            before.said_at, before.tenth = now, before.tenth_of(progress)
-            left = "" if is_last else f", about {_time_words(before.left(now))} left"
-            self._say(f"{_words(progress)}{left}")
+        stage.done = progress.done
+        if is_due or (is_last and stage.is_shown):
+            stage.last_line_at, stage.tenths = now, stage.tenths_of(progress)
+            remaining = stage.remaining_seconds(now)
+            left = "" if is_last else f", about {_duration_text(remaining)} left"
+            self._write(f"{_progress_text(progress)}{left}")
 
 
-class _Round:
-    """How far a stage was, when it began, and when that was last said."""
+class _Stage:
+    """One pass through a stage: its progress, its start, and the time of its last line."""
 
-    def __init__(self, first: Progress, now: float, said_at: float, is_told: bool) -> None:
-        self.begun_at, self.said_at, self.is_told = now, said_at, is_told
-        self.n_before, self.done, self.total = first.done, first.done, first.total
-        self.tenth = self.tenth_of(first)
+    def __init__(
+        self, first: Progress, started_at: float, last_line_at: float, is_shown: bool
+    ) -> None:
+        self.started_at, self.last_line_at, self.is_shown = started_at, last_line_at, is_shown
+        self.n_done_at_start, self.done, self.total = first.done, first.done, first.total
+        self.tenths = self.tenths_of(first)
 
-    def tenth_of(self, progress: Progress) -> int:
+    def tenths_of(self, progress: Progress) -> int:
         return 10 * progress.done // progress.total if progress.total > 0 else 10
 
-    def left(self, now: float) -> float:
-        """Return the seconds that are left at the pace so far."""
-        each = (now - self.begun_at) / (self.done - self.n_before)
-        return each * (self.total - self.done)
+    def remaining_seconds(self, now: float) -> float:
+        """Return the remaining seconds at the average speed so far."""
+        seconds_each = (now - self.started_at) / (self.done - self.n_done_at_start)
+        return seconds_each * (self.total - self.done)
 
 
-def _time_words(seconds: float) -> str:
+def _duration_text(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -120,7 +140,7 @@ def _time_words(seconds: float) -> str:
 
 @contextmanager
 def _bars(console: Console) -> Iterator[Callable[[Progress], None]]:
-    """Yield a callback that draws one bar per stage, with the time that is left."""
+    """Yield a callback that draws one bar per stage, with the remaining time."""
     from rich import progress as rich_progress
 
     columns = (
@@ -143,6 +163,6 @@ def _bars(console: Console) -> Iterator[Callable[[Progress], None]]:
         yield draw
 
 
-def _words(progress: Progress) -> str:
-    """Return how far a stage is: `sampling 3/48 steps`."""
+def _progress_text(progress: Progress) -> str:
+    """Return the progress of a stage as text: `sampling 3/48 steps`."""
     return f"{progress.stage} {progress.done}/{progress.total} {progress.unit}".rstrip()

@@ -6,25 +6,36 @@ from typing import Annotated, Literal
 import typer
 
 from loco_cli.cli import options as o
-from loco_cli.cli import request as g
 from loco_cli.cli.console import Terminal
+from loco_cli.cli.request import (
+    ConceptOptions,
+    LayerOptions,
+    MachineOptions,
+    OutputOptions,
+    SamplingOptions,
+    command_line,
+    recipe_of,
+    spread,
+)
 from loco_cli.cli.results import localize_parts
 from loco_cli.methods import LOCALIZE_METHODS, LOCOGEN, LocalizeMethodName, join_choices
 
 
-@g.spread
+@spread
 def localize(
     ctx: typer.Context,
     concept: o.ConceptArgument,
-    asked: g.Concept,
-    where: g.Where,
-    running: g.Running,
-    computing: g.Computing,
-    result: g.Result,
+    concept_options: ConceptOptions,
+    layers: LayerOptions,
+    sampling: SamplingOptions,
+    machine: MachineOptions,
+    result: OutputOptions,
     prompt: Annotated[
         list[str] | None,
         typer.Option(
-            "--prompt", metavar="TEMPLATE", help="A source prompt with {subject}; repeatable."
+            "--prompt",
+            metavar="TEMPLATE",
+            help="A source prompt with {subject}. Repeatable.",
         ),
     ] = None,
     target: Annotated[
@@ -32,7 +43,7 @@ def localize(
         typer.Option(
             "--target",
             metavar="TEMPLATE",
-            help="A target prompt with {to}; one, or as many as --prompt.",
+            help="A target prompt with {to}: one for all, or one for each --prompt.",
         ),
     ] = None,
     method: Annotated[
@@ -40,7 +51,7 @@ def localize(
         typer.Option(
             "--method",
             metavar="METHOD",
-            help=f"How a layer is tried: {join_choices(LOCALIZE_METHODS)}.",
+            help=f"The localization method: {join_choices(LOCALIZE_METHODS)}.",
             show_default=LOCOGEN.name,
         ),
     ] = None,
@@ -49,7 +60,7 @@ def localize(
         typer.Option(
             "--search",
             metavar="SEARCH",
-            help="fast: rank cheaply and try the likely; exhaustive: try all.",
+            help="fast tests only promising layer ranges. exhaustive tests every range.",
             show_default="fast",
         ),
     ] = None,
@@ -58,7 +69,7 @@ def localize(
         typer.Option(
             "--width",
             metavar="auto|N",
-            help="Layers in a range; auto: the narrowest that is enough.",
+            help="Layers in a range. auto picks the narrowest range that has enough effect.",
             show_default="auto",
         ),
     ] = None,
@@ -67,7 +78,7 @@ def localize(
         typer.Option(
             "--window",
             metavar="FORM",
-            help="contiguous: a range of layers; set: the fewest that are enough.",
+            help="contiguous finds a range of layers. set finds the smallest set of layers.",
             show_default="contiguous",
         ),
     ] = None,
@@ -76,7 +87,7 @@ def localize(
         bool | None,
         typer.Option(
             "--pooled",
-            help="Swap the pooled prompt of SDXL and IF as well, which no layer reads.",
+            help="Also swap the pooled embedding of SDXL and IF, which bypasses the layers.",
             show_default=False,
         ),
     ] = None,
@@ -85,7 +96,7 @@ def localize(
         typer.Option(
             "--component",
             metavar="NAME",
-            help="Where causal tracing restores states: unet or text-encoder.",
+            help="The component in which causal tracing restores states: unet or text-encoder.",
             show_default="text-encoder",
         ),
     ] = None,
@@ -95,7 +106,7 @@ def localize(
             "--noise",
             metavar="F",
             min=0.0,
-            help="Causal tracing's noise, in standard deviations of the word embeddings.",
+            help="Noise of causal tracing, in standard deviations of the token embeddings.",
             show_default="3",
         ),
     ] = None,
@@ -103,24 +114,23 @@ def localize(
     """
     Find the layers that hold a concept.
 
-    Every range of cross-attention layers is given the target prompt in turn; the
-    range after whose swap the picture fits the source prompt least holds the
-    concept.
+    loco feeds the target prompt to one range of cross-attention layers at a
+    time. The range that removes most of the concept from the images holds it.
 
-    With --method causal-trace the subject's words are blurred by noise instead,
-    and one state of the model at a time is restored from the clean run: what
-    brings the concept back carries it.
+    With --method causal-trace, loco adds noise to the subject's tokens and
+    restores one state of the model at a time from the clean run. The states that
+    bring the concept back hold it.
 
     Example: loco localize "van gogh style" --output found
     """
-    recipe = g.recipe_of(
+    recipe = recipe_of(
         concept,
-        model=asked.model,
-        to=asked.to,
-        kind=asked.kind,
+        model=concept_options.model,
+        to=concept_options.to,
+        kind=concept_options.kind,
         prompts=prompt,
         targets=target,
-        settings=running.settings,
+        settings=sampling.settings,
         localize_method=method,
         localize_search=search,
         localize_width=_width(width),
@@ -128,27 +138,27 @@ def localize(
         localize_pooled=pooled,
         localize_component=component,
         localize_noise=noise,
-        **running.overrides("localize"),
+        **sampling.overrides("localize"),
     )
     terminal: Terminal = ctx.obj
     from loco_cli.cli.listener import reporting, show_plan
     from loco_cli.commands import localize as command
     from loco_cli.report.sentences import cost_words
 
-    asked_for = (where.named(), neurons, computing.batch_size)
-    options = command.LocalizeOptions(result.output, result.force, g.command_line(), *asked_for)
+    own_settings = (layers.named(), neurons, machine.batch_size)
+    options = command.LocalizeOptions(result.output, result.force, command_line(), *own_settings)
     plan = command.plan(recipe, options)
     if result.dry_run:
         show_plan(terminal, plan.document())
         return
     if plan.finds_states and plan.localize:
-        terminal.say(f"tracing takes at most {cost_words(plan.localize)}")
-    machine = replace(computing.machine(running), team=terminal.team)
+        terminal.note(f"tracing takes at most {cost_words(plan.localize)}")
+    run_options = replace(machine.run_options(sampling), team=terminal.team)
     with reporting(terminal) as events:
-        found = command.run(plan, machine, events)
+        found = command.run(plan, run_options, events)
     terminal.show(found.to_json(), *localize_parts(found, recipe.localize.required_effect))
     if found.files:
-        terminal.say(f"wrote {', '.join(map(str, found.files))}")
+        terminal.note(f"wrote {', '.join(map(str, found.files))}")
 
 
 def _width(text: str | None) -> int | str | None:

@@ -1,4 +1,4 @@
-"""`loco models`: known models, whether they are on this machine, and their layers."""
+"""`loco models`: the known models and their layers."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     cls=CommandGroup,
-    help="Known models, and whether they are on this machine.",
+    help="List the known models, or describe one of them.",
     no_args_is_help=True,
 )
 
@@ -25,15 +25,15 @@ def list_models(
     ctx: typer.Context, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:
     """
-    List the known models.
+    List the known models, and show which of them are on this machine.
 
     Example: loco models list
     """
-    from loco_cli.commands import models as workflow
+    from loco_cli.commands import models as command
 
     terminal: Terminal = ctx.obj
-    models = workflow.list_models()
-    terminal.show(workflow.models_document(models), _models_table(models))
+    models = command.list_models()
+    terminal.show(command.models_document(models), _models_table(models))
 
 
 @app.command("show", cls=Command)
@@ -44,7 +44,7 @@ def show_model(
         typer.Argument(
             metavar="NAME",
             autocompletion=model_names,
-            help="An alias, or the path of a folder or file.",
+            help="An alias, or the path of a folder or a file.",
             show_default=False,
         ),
     ],
@@ -53,18 +53,18 @@ def show_model(
     debug: Debug = False,
 ) -> None:
     """
-    Print what is known of a model, and its layers in the order in which they run.
+    Describe a model and list its layers in execution order.
 
     Example: loco models show tiny
     """
-    from loco_cli.commands import models as workflow
+    from loco_cli.commands import models as command
 
     terminal: Terminal = ctx.obj
-    model = workflow.show_model(name)
-    layers = _layers_table(workflow.layer_table(model.spec))
-    text = workflow.context_in_words(model.spec.context)
-    lines = _description(model, text, workflow.projections_in_words(model.spec))
-    terminal.show(workflow.model_document(model), *lines, layers)
+    model = command.show_model(name)
+    layers = _layers_table(command.layer_table(model.spec))
+    text = command.context_in_words(model.spec.context)
+    lines = _description(model, text, command.projections_in_words(model.spec))
+    terminal.show(command.model_document(model), *lines, layers)
 
 
 def _models_table(models: "tuple[KnownModel, ...]") -> Table:
@@ -83,7 +83,7 @@ def _description(model: "KnownModel", text: str, projections: str) -> list[Text]
         "name": model.name,
         "title": spec.title,
         "family": spec.family.name,
-        "from": spec.hub_id or ("ships with loco" if spec.is_shipped else "here alone"),
+        "from": spec.hub_id or ("ships with loco" if spec.is_shipped else "local files"),
         "licence": spec.licence or "unknown",
         "here": "yes" if model.is_here else "no",
         "text": text,
@@ -94,7 +94,7 @@ def _description(model: "KnownModel", text: str, projections: str) -> list[Text]
         "published": ", ".join(ranges) or "none",
     }
     lines = [Text.assemble((f"{key:<11}", "bold"), plain(value)) for key, value in facts.items()]
-    return [*lines, *(plain(f"not reached by an edit: {one}") for one in spec.unreachable)]
+    return [*lines, *(plain(f"not edited: {one}") for one in spec.unreachable)]
 
 
 def _layers_table(rows: "tuple[LayerRow, ...]") -> Table:

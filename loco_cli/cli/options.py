@@ -1,7 +1,7 @@
 """
-The options that mean the same wherever they occur, and the arguments that commands share.
+Options and arguments that several commands share, with one meaning in all of them.
 
-`Json`, `Quiet` and `Debug` tell the terminal themselves, before the command runs.
+The callbacks of `Json`, `Quiet` and `Debug` set the flags of the terminal before the command runs.
 """
 
 from collections.abc import Callable
@@ -14,37 +14,38 @@ from loco_cli.concept import ConceptKind
 from loco_cli.methods import EDIT_METHODS, LOCOEDIT, EditMethodName, join_choices
 from loco_cli.protocol.seeds import MAX_SEEDS
 
-_WHAT = "What"
-_HOW = "How"
-_MACHINE = "RunOptions"
+# titles of the panels in `--help`
+_RECIPE = "Model and recipe"
+_SAMPLING = "Layers and images"
+_MACHINE = "Machine"
 _OUTPUT = "Output"
 
 
-def _tell(flag: str) -> Callable[[typer.Context, bool], bool]:
-    def tell(ctx: typer.Context, value: bool) -> bool:
-        setattr(ctx.obj, flag, value)
+def _terminal_flag(name: str) -> Callable[[typer.Context, bool], bool]:
+    def set_flag(ctx: typer.Context, value: bool) -> bool:
+        setattr(ctx.obj, name, value)
         return value
 
-    return tell
+    return set_flag
 
 
 def _batch_size(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise typer.BadParameter(f"`{text}` is not `auto` or a number from 1")
+        raise typer.BadParameter(f"`{text}` is neither `auto` nor a positive whole number")
     return int(text)
 
 
 def recipe_names(incomplete: str) -> list[str]:
-    """Return the names of the catalog that begin so, for the shell to complete."""
+    """Return the catalog names that start with `incomplete`, for shell completion."""
     from loco_cli.recipe.catalog import entries
 
     return [entry.name for entry in entries() if entry.name.startswith(incomplete)]
 
 
 def model_names(incomplete: str) -> list[str]:
-    """Return the aliases that begin so, for the shell to complete."""
+    """Return the model aliases that start with `incomplete`, for shell completion."""
     from loco_cli.families import registry
 
     return [name for name in registry.names() if name.startswith(incomplete)]
@@ -55,7 +56,7 @@ RecipeArgument = Annotated[
     typer.Argument(
         metavar="RECIPE",
         autocompletion=recipe_names,
-        help="A recipe file, a name of the catalog, or a concept in words.",
+        help='A recipe file, a catalog name, or a concept as text ("van gogh style").',
         show_default=False,
     ),
 ]
@@ -64,7 +65,7 @@ ConceptArgument = Annotated[
     typer.Argument(
         metavar="CONCEPT",
         autocompletion=recipe_names,
-        help='A concept in words ("van gogh style"), a recipe file, or a name of the catalog.',
+        help='A concept as text ("van gogh style"), a recipe file, or a catalog name.',
         show_default=False,
     ),
 ]
@@ -76,20 +77,25 @@ Model = Annotated[
         autocompletion=model_names,
         help="An alias, a diffusers folder, a .safetensors file or a hub id.",
         show_default="the recipe's, else tiny",
-        rich_help_panel=_WHAT,
+        rich_help_panel=_RECIPE,
     ),
 ]
 To = Annotated[
     str | None,
-    typer.Option("--to", metavar="TEXT", help="What it becomes.", rich_help_panel=_WHAT),
+    typer.Option(
+        "--to",
+        metavar="TEXT",
+        help="The replacement for the concept, e.g. painting.",
+        rich_help_panel=_RECIPE,
+    ),
 ]
 Kind = Annotated[
     ConceptKind | None,
     typer.Option(
         "--kind",
         metavar="KIND",
-        help="style, object or fact; the whole text is then its subject.",
-        rich_help_panel=_WHAT,
+        help="style, object or fact. The whole text is then the subject.",
+        rich_help_panel=_RECIPE,
     ),
 ]
 Set = Annotated[
@@ -97,8 +103,8 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Override one key of the recipe, as in edit.ridge=0.1; repeatable.",
-        rich_help_panel=_WHAT,
+        help="Override one key of the recipe, e.g. edit.ridge=0.1. Repeatable.",
+        rich_help_panel=_RECIPE,
     ),
 ]
 LayerRange = Annotated[
@@ -107,8 +113,8 @@ LayerRange = Annotated[
         "--layer-range",
         metavar="A B",
         min=0,
-        help="Half-open range of layers: 8 10 is layers 8 and 9.",
-        rich_help_panel=_HOW,
+        help="A half-open range of layers: 8 10 means layers 8 and 9.",
+        rich_help_panel=_SAMPLING,
     ),
 ]
 Layers = Annotated[
@@ -116,8 +122,8 @@ Layers = Annotated[
     typer.Option(
         "--layers",
         metavar="LIST",
-        help='A set of layers, ends included, as in "1-3,10,11".',
-        rich_help_panel=_HOW,
+        help='A set of layers, with inclusive ranges, e.g. "1-3,10,11".',
+        rich_help_panel=_SAMPLING,
     ),
 ]
 EditMethod = Annotated[
@@ -125,14 +131,16 @@ EditMethod = Annotated[
     typer.Option(
         "--method",
         metavar="METHOD",
-        help=f"How the weights are solved for: {join_choices(EDIT_METHODS)}.",
+        help=f"The editing method: {join_choices(EDIT_METHODS)}.",
         show_default=LOCOEDIT.name,
     ),
 ]
 RidgePrice = Annotated[
     str | None,
     typer.Option(
-        "--ridge", metavar="VALUE", help="auto, a number, or like 0.01x of the keys' scale."
+        "--ridge",
+        metavar="VALUE",
+        help="auto, a number, or a multiple of the keys' scale such as 0.01x.",
     ),
 ]
 Neurons = Annotated[
@@ -141,7 +149,7 @@ Neurons = Annotated[
         "--neurons",
         metavar="N",
         min=1,
-        help="Channels of each projection that `neurons` holds.",
+        help="Channels per projection, for the method `neurons`.",
         show_default="three quarters",
     ),
 ]
@@ -152,40 +160,40 @@ Seeds = Annotated[
         metavar="N",
         min=1,
         max=MAX_SEEDS,
-        help="Images per prompt.",
-        rich_help_panel=_HOW,
+        help="Number of seeds. Each seed gives one image per prompt.",
+        rich_help_panel=_SAMPLING,
     ),
 ]
 Steps = Annotated[
     int | None,
-    typer.Option("--steps", metavar="N", min=1, help="Sampler steps.", rich_help_panel=_HOW),
+    typer.Option("--steps", metavar="N", min=1, help="Sampler steps.", rich_help_panel=_SAMPLING),
 ]
 Guidance = Annotated[
     float | None,
-    typer.Option("--guidance", metavar="F", min=0.0, help="Guidance scale.", rich_help_panel=_HOW),
+    typer.Option(
+        "--guidance", metavar="F", min=0.0, help="Guidance scale.", rich_help_panel=_SAMPLING
+    ),
 ]
 Scorer = Annotated[
     str | None,
     typer.Option(
         "--scorer",
         metavar="NAME|PATH",
-        help="The CLIP model that scores images.",
+        help="The CLIP model that scores the images.",
         show_default="the model's",
-        rich_help_panel=_HOW,
+        rich_help_panel=_SAMPLING,
     ),
 ]
 NoCache = Annotated[
     bool,
-    typer.Option(
-        "--no-cache", help="Look for layers anew, even where it was done.", rich_help_panel=_HOW
-    ),
+    typer.Option("--no-cache", help="Ignore cached localization runs.", rich_help_panel=_SAMPLING),
 ]
 Device = Annotated[
     Literal["auto", "cpu", "cuda", "mps"],
     typer.Option(
         "--device",
         metavar="DEVICE",
-        help="Where to compute: auto, cpu, cuda or mps.",
+        help="The device: auto, cpu, cuda or mps.",
         rich_help_panel=_MACHINE,
     ),
 ]
@@ -194,7 +202,7 @@ Dtype = Annotated[
     typer.Option(
         "--dtype",
         metavar="DTYPE",
-        help="The precision of sampling: auto, float32, float16 or bfloat16.",
+        help="The dtype for image generation: auto, float32, float16 or bfloat16.",
         rich_help_panel=_MACHINE,
     ),
 ]
@@ -204,24 +212,26 @@ BatchSize = Annotated[
         "--batch-size",
         metavar="auto|N",
         parser=_batch_size,
-        help="Images at a time.",
+        help="Images per batch.",
         show_default="auto",
         rich_help_panel=_MACHINE,
     ),
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="PATH", help="Where to write.", rich_help_panel=_OUTPUT),
+    typer.Option(
+        "--output", "-o", metavar="PATH", help="Write to this path.", rich_help_panel=_OUTPUT
+    ),
 ]
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Overwrite an output that exists.", rich_help_panel=_OUTPUT),
+    typer.Option("--force", help="Overwrite existing output.", rich_help_panel=_OUTPUT),
 ]
 DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Everything but the work and the writing: print the plan.",
+        help="Print the plan and exit.",
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -229,8 +239,8 @@ Json = Annotated[
     bool,
     typer.Option(
         "--json",
-        callback=_tell("as_json"),
-        help="Print one JSON document on stdout.",
+        callback=_terminal_flag("as_json"),
+        help="Print the result as one JSON document.",
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -239,8 +249,8 @@ Quiet = Annotated[
     typer.Option(
         "--quiet",
         "-q",
-        callback=_tell("is_quiet"),
-        help="Say nothing on stderr but errors.",
+        callback=_terminal_flag("is_quiet"),
+        help="Print only the result and errors.",
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -248,9 +258,9 @@ Debug = Annotated[
     bool,
     typer.Option(
         "--debug",
-        callback=_tell("is_debug"),
+        callback=_terminal_flag("is_debug"),
         envvar="LOCO_DEBUG",
-        help="Print the traceback of an error.",
+        help="Print a traceback with each error.",
         rich_help_panel=_OUTPUT,
     ),
 ]

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from loco_cli.commands.recipes import ListedRecipe
 
 app = typer.Typer(
-    cls=CommandGroup, help="The catalog: shipped recipes and your own.", no_args_is_help=True
+    cls=CommandGroup,
+    help="List, show, create and check recipes: those that ship and your own.",
+    no_args_is_help=True,
 )
 
 _Name = Annotated[
@@ -30,7 +32,7 @@ _Name = Annotated[
     typer.Argument(
         metavar="NAME",
         autocompletion=recipe_names,
-        help="A name of the catalog.",
+        help="A catalog name.",
         show_default=False,
     ),
 ]
@@ -41,15 +43,15 @@ def list_recipes(
     ctx: typer.Context, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:
     """
-    List the catalog.
+    List the recipes of the catalog.
 
     Example: loco recipes list
     """
-    from loco_cli.commands import recipes as workflow
+    from loco_cli.commands import recipes as command
 
     terminal: Terminal = ctx.obj
-    listed = workflow.list_recipes()
-    terminal.show(workflow.recipes_document(listed), _catalog_table(listed))
+    listed = command.list_recipes()
+    terminal.show(command.recipes_document(listed), _catalog_table(listed))
 
 
 @app.command("show", cls=Command)
@@ -61,22 +63,22 @@ def show_recipe(
     debug: Debug = False,
 ) -> None:
     """
-    Print a recipe of the catalog, as it is written.
+    Print the file of a recipe in the catalog.
 
     Example: loco recipes show remove_style > my_style.yaml
     """
-    from loco_cli.commands import recipes as workflow
+    from loco_cli.commands import recipes as command
 
     terminal: Terminal = ctx.obj
-    recipe = workflow.show_recipe(name)
-    terminal.show_text(workflow.recipe_document(recipe), recipe.text)
+    recipe = command.show_recipe(name)
+    terminal.show_text(command.recipe_document(recipe), recipe.text)
 
 
 @app.command("new", cls=Command)
 def new_recipe(
     ctx: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="What to call it.", show_default=False)
+        str, typer.Argument(metavar="NAME", help="The name of the new recipe.", show_default=False)
     ],
     output: Output = None,
     force: Force = False,
@@ -85,14 +87,14 @@ def new_recipe(
     debug: Debug = False,
 ) -> None:
     """
-    Write a commented recipe to start from, to your catalog or to --output.
+    Create a commented recipe in your catalog, or at --output.
 
     Example: loco recipes new remove_monet
     """
-    from loco_cli.commands import recipes as workflow
+    from loco_cli.commands import recipes as command
 
     terminal: Terminal = ctx.obj
-    path = workflow.new_recipe(name, output, force=force)
+    path = command.new_recipe(name, output, force=force)
     terminal.show({"schema": "loco.recipe-file/1", "path": path.name}, plain(path))
 
 
@@ -106,16 +108,16 @@ def check_recipe(
     debug: Debug = False,
 ) -> None:
     """
-    Say whether a recipe is sound, and print it with its defaults filled in.
+    Check a recipe, and print it with all defaults.
 
     Example: loco recipes check remove_style --set subject=monet
     """
-    from loco_cli.commands import recipes as workflow
+    from loco_cli.commands import recipes as command
     from loco_cli.recipe.load import render_recipe
 
     terminal: Terminal = ctx.obj
-    checked = workflow.check_recipe(recipe, settings or ())
-    terminal.show_text(workflow.recipe_document(checked), render_recipe(checked))
+    checked = command.check_recipe(recipe, settings or ())
+    terminal.show_text(command.recipe_document(checked), render_recipe(checked))
 
 
 @app.command("schema", cls=Command)
@@ -123,7 +125,7 @@ def show_schema(
     ctx: typer.Context, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:
     """
-    Print the JSON schema of a recipe, for editors that check YAML.
+    Print the JSON schema of recipes, for editors that validate YAML.
 
     Example: loco recipes schema > recipe.schema.json
     """
@@ -135,7 +137,8 @@ def show_schema(
 
 def _catalog_table(listed: "tuple[ListedRecipe, ...]") -> Table:
     found = table("name", "kinds", "model", "title")
-    found.columns[0].no_wrap, found.columns[0].overflow = True, "fold"  # to be copied
+    # names stay on one line, so that they can be copied
+    found.columns[0].no_wrap, found.columns[0].overflow = True, "fold"
     found.columns[0].min_width = max((len(one.name) + 2 for one in listed), default=0)
     for one in listed:
         style = "red" if one.problem else ""

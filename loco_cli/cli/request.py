@@ -1,11 +1,4 @@
-"""
-The request of a command line: options that several commands take together, and its recipe.
-
-    @spread
-    def generate(ctx: typer.Context, computing: Computing, result: Result) -> None:
-
-On the command line the fields of a group stand in the place of its argument.
-"""
+"""Groups of options that several commands share, and the recipe that a command line describes."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -27,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Concept:
-    """What is found or edited, beside the argument that names it."""
+class ConceptOptions:
+    """Options that complete the concept or recipe of the argument."""
 
     model: o.Model = None
     to: o.To = None
@@ -36,24 +29,24 @@ class Concept:
 
 
 @dataclass(frozen=True)
-class Where:
-    """Layers that are named instead of found."""
+class LayerOptions:
+    """Options that name the layers, so that no search is needed."""
 
     layer_range: o.LayerRange = None
     layers: o.Layers = None
 
     def overrides(self) -> dict[str, Any]:
-        """Return what goes over the recipe; raises RequestError where both are given."""
+        """Return the recipe overrides; raises RequestError if both options are given."""
         if self.layers is None:
             return {"edit_layer_range": self.layer_range}
         if self.layer_range is not None:
             raise RequestError(
-                "`--layers` and `--layer-range` say the same thing", "give one of them"
+                "`--layers` and `--layer-range` exclude each other", "pass only one of them"
             )
         return {"edit_layers": LayerSet.parse(self.layers)}
 
     def named(self) -> Sequence[int] | None:
-        """Return the layers, None where none are named; raises RequestError where both are."""
+        """Return the named layers, if any; raises RequestError if both options are given."""
         overrides = self.overrides()
         if self.layer_range is None:
             return overrides.get("edit_layers")
@@ -61,27 +54,27 @@ class Where:
         if stop <= start:
             raise RequestError(
                 f"layer range [{start}, {stop}] is empty",
-                "a range is half-open: `8 10` means layers 8 and 9",
+                "the range is half-open: `8 10` means layers 8 and 9",
             )
         return range(start, stop)
 
 
 @dataclass(frozen=True)
-class Solving:
-    """How the weights are solved for."""
+class SolverOptions:
+    """Options of the editing method."""
 
     method: o.EditMethod = None
     ridge: o.RidgePrice = None
     neurons: o.Neurons = None
 
     def overrides(self) -> dict[str, Any]:
-        """Return what goes over the recipe."""
+        """Return the recipe overrides."""
         return {f"edit_{field.name}": getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True)
-class Running:
-    """How a recipe is run otherwise than it says: its pictures, their scorer, any other key."""
+class SamplingOptions:
+    """Options for the generated images, their scorer, their cache, and any other recipe key."""
 
     seeds: o.Seeds = None
     steps: o.Steps = None
@@ -91,31 +84,36 @@ class Running:
     no_cache: o.NoCache = False
 
     def overrides(self, section: str) -> dict[str, Any]:
-        """Return what goes over a section of the recipe: `{"localize_seeds": 4, ...}`."""
+        """Return the overrides of a recipe section: `{"localize_seeds": 4, ...}`."""
         names = ("seeds", "steps", "guidance")
         return {f"{section}_{name}": getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
-class Computing:
-    """What the work is done on."""
+class MachineOptions:
+    """Options for the device and its memory."""
 
     device: o.Device = "auto"
     dtype: o.Dtype = "auto"
     batch_size: o.BatchSize = None
 
-    def machine(self, running: Running | None = None) -> "RunOptions":
-        """Return the machine that the options describe; this imports torch."""
+    def run_options(self, sampling: SamplingOptions | None = None) -> "RunOptions":
+        """Return these options as `RunOptions`, with scorer and cache; this imports torch."""
         from loco_cli.models.session import RunOptions
 
-        how = running or Running()
-        batch_size = self.batch_size or "auto"
-        return RunOptions(self.device, self.dtype, batch_size, how.scorer, not how.no_cache)
+        sampling = sampling or SamplingOptions()
+        return RunOptions(
+            self.device,
+            self.dtype,
+            self.batch_size or "auto",
+            sampling.scorer,
+            not sampling.no_cache,
+        )
 
 
 @dataclass(frozen=True)
-class Result:
-    """Where the result goes, and how it is told; the last three have told the terminal already."""
+class OutputOptions:
+    """Options of the output; the last three take effect in their callbacks."""
 
     output: o.Output = None
     force: o.Force = False
@@ -126,7 +124,20 @@ class Result:
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that takes the fields of its groups as options of its own."""
+    """
+    Return a command for Typer whose option groups are replaced by their fields.
+
+    Args:
+        command: A function with parameters that are annotated with option groups.
+
+    Returns:
+        The function with one keyword parameter for each option, in the place of its group.
+
+    Example:
+        @spread
+        def generate(ctx: typer.Context, machine: MachineOptions, output: OutputOptions) -> None:
+            ...
+    """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type[Any]] = {
         name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)
@@ -142,7 +153,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     for name, parameter in signature(command).parameters.items():
         own = _options_of(groups[name]) if name in groups else [parameter]
         parameters += [one.replace(kind=Parameter.KEYWORD_ONLY) for one in own]
-    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined] # Typer's way in
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined] # Typer reads it
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     return run
 
@@ -167,11 +178,24 @@ def recipe_of(
     **options: object,
 ) -> "Recipe":
     """
-    Return the recipe of an argument, with every option and `--set` laid over it.
+    Return the recipe that an argument names, overridden by options and `--set`.
 
-    `options` are named after recipe keys, `localize_seeds=4` for `localize.seeds`; None is unset.
+    Args:
+        argument: A recipe file, a catalog name, or a concept as text.
+        model: The value of `--model`.
+        to: The target of a concept given as text.
+        kind: The kind of a concept given as text.
+        prompts: Templates of the source prompts.
+        targets: Templates of the target prompts.
+        settings: The values of `--set`.
+        options: Other overrides. `localize_seeds=4` sets `localize.seeds`, and None sets nothing.
+
+    Raises:
+        RecipeError: The recipe cannot be read, or an override does not fit it.
+        UnknownName: No recipe has this name.
+        ConceptError: The text is not a valid concept.
     """
-    from loco_cli.recipe.catalog import read_recipe  # a third of a second, not for `--help`
+    from loco_cli.recipe.catalog import read_recipe  # takes 0.3 s, which `--help` cannot spare
     from loco_cli.recipe.load import Override
 
     given = {
@@ -193,23 +217,25 @@ def recipe_of(
 
 
 def build_time(epoch: int | None) -> str | None:
-    """Return the time that `SOURCE_DATE_EPOCH` fixes, so that outputs repeat byte for byte."""
+    """Return the build time of `SOURCE_DATE_EPOCH`, which makes outputs reproducible."""
     if epoch is None:
         return None
     try:
         time = datetime.fromtimestamp(epoch, timezone.utc)
     except (ValueError, OverflowError, OSError) as error:
-        raise RequestError(f"`SOURCE_DATE_EPOCH` is `{epoch}`, which is no time") from error
+        raise RequestError(
+            f"`SOURCE_DATE_EPOCH` is `{epoch}`, which is outside the range of dates"
+        ) from error
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def command_line() -> tuple[str, ...]:
-    """Return the command as it was typed, home folder and absolute paths shortened to names."""
-    return ("loco", *map(_without_place, sys.argv[1:]))
+    """Return the command line with absolute paths and the home folder reduced to file names."""
+    return ("loco", *map(_without_folder, sys.argv[1:]))
 
 
-def _without_place(word: str) -> str:
+def _without_folder(word: str) -> str:
     option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
     home = str(Path.home())
-    is_place = Path(value).is_absolute() or (home != "/" and home in value)
-    return f"{option}{equals}{Path(value).name if is_place else value}"
+    has_folder = Path(value).is_absolute() or (home != "/" and home in value)
+    return f"{option}{equals}{Path(value).name if has_folder else value}"

@@ -1,4 +1,4 @@
-"""Localizations and traces as tables, with a bar for each effect."""
+"""Tables of localizations and traces, with a bar for each effect."""
 
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from loco_cli.localization import Localization, Neuron, Neurons
     from loco_cli.trace import Trace
 
-_BAR_WIDTH = 24
-_TRACE_BAR_WIDTH = 14
-_N_STATES = 12
+_BAR_COLUMNS = 24
+_TRACE_BAR_COLUMNS = 14  # the table of states has more columns
+_N_BEST_STATES = 12  # states shown of a trace
 
 
 def localize_parts(found: "LocalizeResult", wanted: float | None) -> "Iterator[Text | Table]":
-    """Yield all that a terminal shows of a result, where layers should have the effect `wanted`."""
+    """Yield the tables and sentences of a result, given the `wanted` effect of its layers."""
     from loco_cli.report.localization import localization_sentences
     from loco_cli.report.trace import trace_sentences
 
@@ -35,7 +35,7 @@ def localize_parts(found: "LocalizeResult", wanted: float | None) -> "Iterator[T
 
 
 def heading(found: "Localization") -> Text:
-    """Return a line that says what was looked for, and with how much."""
+    """Return a line with concept, model, and the numbers of prompts, seeds and steps."""
     concept = found.concept
     return plain(
         f"{concept.kind} `{concept.subject}` in {found.model.name}: "
@@ -45,7 +45,7 @@ def heading(found: "Localization") -> Text:
 
 
 def scores_table(found: "Localization", n_best: int | None = None) -> Table:
-    """Return every range in the order of its layers, or the `n_best` from the best on."""
+    """Return a table of all layer ranges in layer order, or of the `n_best` by rank."""
     shown = table("layers", "score", "± stderr", "effect", "")
     chosen = found.layer_set
     for score in found.scores if n_best is None else found.ranked()[:n_best]:
@@ -62,7 +62,7 @@ def scores_table(found: "Localization", n_best: int | None = None) -> Table:
 
 
 def _neurons_table(found: "Neurons", n_best: int = 8) -> Table:
-    """Return the strongest channels of each projection."""
+    """Return a table of the strongest channels of each projection."""
     shown = table("neurons", "z", "channels of largest |z|")
     by_path: dict[str, list[Neuron]] = {}
     for one in found.channels:
@@ -79,7 +79,7 @@ def _neurons_table(found: "Neurons", n_best: int = 8) -> Table:
 
 
 def _trace_heading(found: "Trace") -> Text:
-    """Return a line that says what was traced, and with how much."""
+    """Return a line with concept, model, the size of the trace, and its reference scores."""
     concept = found.concept
     return plain(
         f"{concept.kind} `{concept.subject}` in {found.model.name}, {found.component}: "
@@ -90,33 +90,34 @@ def _trace_heading(found: "Trace") -> Text:
 
 
 def _states_table(found: "Trace") -> Table:
-    """Return the states that restore most, with the share of what the noise takes as a bar."""
+    """Return a table of the best states, with the restored share as a bar."""
     shown = table("state", "token", "score", "± stderr", "effect", "± stderr", "")
     has_several = len({one.component for one in found.scores}) > 1
-    for rank, one in enumerate(found.ranked()[:_N_STATES]):
+    for rank, one in enumerate(found.ranked()[:_N_BEST_STATES]):
         share = min(max(found.share(one) or 0.0, 0.0), 1.0)
-        where = f"{one.component} " if has_several else ""
+        component = f"{one.component} " if has_several else ""
+        color = "bright_black" if rank else "dark_orange"
         shown.add_row(
-            plain(f"{where}{one.kind} {one.index}"),
+            plain(f"{component}{one.kind} {one.index}"),
             plain(one.token or ""),
             f"{one.score:.3f}",
             f"{one.stderr:.3f}",
             f"{one.indirect_effect:+.3f}",
             f"{one.indirect_effect_stderr:.3f}",
-            Text("█" * round(share * _TRACE_BAR_WIDTH), "bright_black" if rank else "dark_orange"),
+            Text("█" * round(share * _TRACE_BAR_COLUMNS), color),
             style="" if rank else "bold",
         )
     return shown
 
 
 def _as_option(layers: "Sequence[int]") -> str:
-    """Return a set of layers as `--layers` takes it."""
-    from loco_cli.report.sentences import layer_span  # records, a tenth of a second of `--help`
+    """Return a set of layers in the form that `--layers` accepts."""
+    from loco_cli.report.sentences import layer_span  # would slow `--help` down by 0.1 s
 
     return layer_span(layers).replace("–", "-").replace(" ", "")
 
 
 def _bar(effect: float, is_chosen: bool) -> Text:
-    filled = round(min(max(effect, 0.0), 1.0) * _BAR_WIDTH)
+    filled = round(min(max(effect, 0.0), 1.0) * _BAR_COLUMNS)
     bar = Text("█" * filled, "dark_orange" if is_chosen else "bright_black")
     return bar.append(" ◀ chosen" if is_chosen else "", "bold")

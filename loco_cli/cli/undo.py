@@ -1,4 +1,4 @@
-"""`loco undo`: restore the base, byte for byte."""
+"""`loco undo`: restore the base of an edited checkpoint, byte for byte."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ from loco_cli.cli.console import Terminal, plain
 def undo(
     ctx: typer.Context,
     output: Annotated[
-        Path, typer.Argument(metavar="OUTPUT", help="What `loco edit` wrote.", show_default=False)
+        Path, typer.Argument(metavar="OUTPUT", help="An output of `loco edit`.", show_default=False)
     ],
     destination: o.Output = None,
     force: o.Force = False,
@@ -21,14 +21,14 @@ def undo(
     debug: o.Debug = False,
 ) -> None:
     """
-    Restore the base of an output, byte for byte, proven by its hashes.
+    Restore the base of an edited checkpoint, byte for byte, and check its hashes.
 
     Example: loco undo edited --output base
     """
-    from loco_cli.commands import undo as workflow
+    from loco_cli.commands import undo as command
 
     terminal: Terminal = ctx.obj
-    restored = workflow.run(output, destination, force=force)
-    lines = [f"restored {restored.restored}: {len(restored.files)} files, every hash is the base's"]
-    lines += [f"not restored, since the output never had it: {name}" for name in restored.left_out]
+    restored = command.run(output, destination, force=force)
+    lines = [f"restored {restored.restored}: {len(restored.files)} files, all hashes match"]
+    lines += [f"not restored, because the edit left it out: {name}" for name in restored.left_out]
     terminal.show(restored.to_json(), *map(plain, lines))

@@ -1,8 +1,8 @@
 """
-How a command line is explained: its help at a glance, and what it refuses as a sentence.
+Help and usage errors in the style of `loco`.
 
-Typer says of a flag that it takes a `<bool>`, sets an argument in braces, and tells what is wrong
-in a box of its own; here a wrong option reads like every other error.
+By default Typer shows a `<bool>` for each flag and braces around arguments, and prints usage errors
+in a box. Here flags take no value, and a usage error is printed like any other error.
 """
 
 import re
@@ -13,68 +13,69 @@ from typer.core import TyperCommand, TyperGroup
 
 from loco_cli.errors import RequestError
 
-_SAID = (  # of values, as pydantic words it
+# pydantic's sentence about a value, and ours after the name of the option
+_VALUE_ERRORS = (
     (r"^input should be a valid integer.*", "takes whole numbers"),
     (r"^input should be a valid number.*", "takes a number"),
-    (r"^input should be greater than or equal to (\S+)$", r"takes at least \1"),
-    (r"^input should be less than or equal to (\S+)$", r"takes at most \1"),
+    (r"^input should be greater than or equal to (\S+)$", r"must be at least \1"),
+    (r"^input should be less than or equal to (\S+)$", r"must be at most \1"),
 )
-_UNKNOWN = re.compile(r"no such command `(.*?)`")
-_MEANT = re.compile(r"Did you mean (`.*?`)")
-_EXTRA = re.compile(r"got unexpected extra arguments?(?:\(s\))? \((.*)\)$")
+_UNKNOWN_COMMAND = re.compile(r"no such command `(.*?)`")
+_SUGGESTION = re.compile(r"Did you mean (`.*?`)")
+_EXTRA_ARGUMENT = re.compile(r"got unexpected extra arguments?(?:\(s\))? \((.*)\)$")
 
 
 class Command(TyperCommand):
-    """A command whose help says no more of an option than what it takes."""
+    """A command whose help shows no value type for flags and no braces around arguments."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the options; a flag takes nothing."""
+        """Return the parameters, with no value type for flags."""
         return _without_flag_types(super().get_params(ctx))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the words of the usage line; an argument stands bare."""
+        """Return the words of the usage line, without braces around arguments."""
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
 
 
 class CommandGroup(TyperGroup):
-    """Commands under one name, with the help of a `Command`."""
+    """A group of commands with the same style of help as a `Command`."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the options; a flag takes nothing."""
+        """Return the parameters, with no value type for flags."""
         return _without_flag_types(super().get_params(ctx))
 
 
 def is_help(error: Exception) -> bool:
-    """Whether Typer has shown the help of a command that was given no arguments."""
+    """Return True if Typer has just printed the help of a command without arguments."""
     return type(error).__name__ == "NoArgsIsHelpError"
 
 
 def usage_error(error: Any) -> RequestError | None:
-    """Return what Typer refuses as our own error, None where an error is none of Typer's."""
-    if not hasattr(error, "format_message"):  # Typer exports the children of its error alone
+    """Return a usage error of Typer as a `RequestError`, or None for any other exception."""
+    if not hasattr(error, "format_message"):  # Typer does not export the base class of its errors
         return None
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "loco"
-    way_out = f"`{path} --help` lists what it takes" if context else None
+    help_hint = f"`{path} --help` lists the arguments and options" if context else None
     kind, param = type(error).__name__, getattr(error, "param", None)
     if kind == "NoSuchOption":
         near = get_close_matches(error.option_name, error.possibilities or (), n=1, cutoff=0.7)
-        hint = f"did you mean `{near[0]}`?" if near else way_out
-        return RequestError(f"there is no option `{error.option_name}`", hint)
+        hint = f"did you mean `{near[0]}`?" if near else help_hint
+        return RequestError(f"unknown option `{error.option_name}`", hint)
     if kind == "MissingParameter" and param is not None:
-        return RequestError(f"`{_name_of(param)}` is missing", way_out)
-    said = _as_we_write(error.message)
+        return RequestError(f"`{_name_of(param)}` is missing", help_hint)
+    message = _restyled(error.message)
     if param is not None:
-        return RequestError(f"`{_name_of(param)}` {_of_value(said)}", way_out)
-    unknown, meant = _UNKNOWN.match(said), _MEANT.search(said)
+        return RequestError(f"`{_name_of(param)}` {_value_error(message)}", help_hint)
+    unknown, suggestion = _UNKNOWN_COMMAND.match(message), _SUGGESTION.search(message)
     if unknown:
-        hint = f"did you mean {meant[1]}?" if meant else way_out
-        return RequestError(f"there is no command `{unknown[1]}`", hint)
-    extra = _EXTRA.match(said)
+        hint = f"did you mean {suggestion[1]}?" if suggestion else help_hint
+        return RequestError(f"unknown command `{unknown[1]}`", hint)
+    extra = _EXTRA_ARGUMENT.match(message)
     if extra:
-        hint = 'text of several words stands in quotes, as in "van gogh style"'
-        return RequestError(f"`{path}` takes no more arguments: `{extra[1]}`", hint)
-    return RequestError(said, way_out)
+        hint = 'put quotes around text of several words: "van gogh style"'
+        return RequestError(f"`{path}` got an unexpected argument: `{extra[1]}`", hint)
+    return RequestError(message, help_hint)
 
 
 def _name_of(param: Any) -> str:
@@ -82,15 +83,15 @@ def _name_of(param: Any) -> str:
     return str(max(param.opts, key=len) if is_option else param.metavar or param.name)
 
 
-def _of_value(said: str) -> str:
-    for pattern, words in _SAID:
-        if re.match(pattern, said):
-            return re.sub(pattern, words, said)
-    return f"is wrong: {said}"
+def _value_error(message: str) -> str:
+    for pattern, words in _VALUE_ERRORS:
+        if re.match(pattern, message):
+            return re.sub(pattern, words, message)
+    return f"is not valid: {message}"
 
 
-def _as_we_write(text: str) -> str:
-    """Return a sentence of Typer's in lower case, with backticks and without a full stop."""
+def _restyled(text: str) -> str:
+    """Return a sentence of Typer in lower case, with backticks and without a full stop."""
     bare = text.removeprefix("Value error, ").rstrip(".").replace("'", "`")
     return bare[:1].lower() + bare[1:]
 

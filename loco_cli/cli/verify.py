@@ -1,4 +1,4 @@
-"""`loco verify`: hold an output against its manifest."""
+"""`loco verify`: check an output of `loco edit` against its manifest."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,21 +12,23 @@ from loco_cli.cli.console import Terminal, plain
 def verify(
     ctx: typer.Context,
     output: Annotated[
-        Path, typer.Argument(metavar="OUTPUT", help="What `loco edit` wrote.", show_default=False)
+        Path, typer.Argument(metavar="OUTPUT", help="An output of `loco edit`.", show_default=False)
     ],
     as_json: o.Json = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
     """
-    Hold an output against its manifest: its hashes, and that what undoes it gives the base.
+    Check an output against its manifest: all hashes, and that undo restores the base.
+
+    Exits with 1 if a check fails.
 
     Example: loco verify edited
     """
-    from loco_cli.commands import verify as workflow
+    from loco_cli.commands import verify as command
 
     terminal: Terminal = ctx.obj
-    found = workflow.run(output)
-    sentences = found.failures or (f"`{output}` holds: its hashes are those of the manifest",)
+    found = command.run(output)
+    sentences = found.failures or (f"`{output}` is intact: all hashes match the manifest",)
     terminal.show(found.to_json(), *map(plain, sentences))
     raise typer.Exit(0 if found.ok else 1)

@@ -1,1 +1,5 @@
-"""One file per verb: `plan()` checks a request and prices it, `run()` carries the plan out."""
+"""
+The commands, one file each.
+
+`plan()` checks a request and estimates its cost, `run()` executes the plan.
+"""

@@ -1,4 +1,4 @@
-"""Say what differs between two checkpoints, and whether a manifest accounts for it."""
+"""`loco diff`: compare two checkpoints, and check the differences against a manifest."""
 
 from pathlib import Path
 
@@ -15,14 +15,19 @@ from loco_cli.outputs.paths import read_manifest
 
 def run(a: Path, b: Path, events: Events = SILENT_EVENTS) -> Diff:
     """
-    Return what differs from `a` to `b`, tensor by tensor; either may be a pickle.
+    Return the differences from `a` to `b`, tensor by tensor.
 
-    A manifest of `b`, or else of `a`, is held against the tensors that changed.
+    If `b` or `a` has a manifest, its list of tensors is compared with the changed ones.
+
+    Args:
+        a: The base: a folder, a safetensors file or a pickle.
+        b: The edited checkpoint, in any of these forms.
+        events: Receives the progress.
 
     Raises:
-        RequestError: there is nothing at one of the paths.
-        CheckpointError: one of them is no checkpoint, or is damaged.
-        VerificationError: a manifest is there, but damaged.
+        RequestError: One of the paths does not exist.
+        CheckpointError: One of the paths is not a checkpoint, or is damaged.
+        VerificationError: A manifest is damaged.
     """
     left, right = (open_checkpoint(path, with_pickles=True) for path in (a, b))
     n_by_status: dict[str, int] = {}
@@ -80,7 +85,11 @@ def _delta(compared: Compared, family: Family) -> TensorDelta:
 
 
 def _verdict(a: Checkpoint, b: Checkpoint, different: list[Compared]) -> Verdict:
-    """Return what the manifests say: of two that of `b`, if it is not `a` alone that fits."""
+    """
+    Return the comparison with a manifest.
+
+    If both sides have one, that of `b` is used, unless only that of `a` fits.
+    """
     verdicts = []
     for side, checkpoint, other in (("b", b, a), ("a", a, b)):
         found = read_manifest(checkpoint.root)
@@ -102,14 +111,14 @@ def _verdict(a: Checkpoint, b: Checkpoint, different: list[Compared]) -> Verdict
 
 
 def _listed(manifest: Manifest, is_folder: bool) -> set[str]:
-    # a single file goes by whatever name, so its tensors' names are enough
+    # a single file may have been renamed, so tensor names without the file name are compared
     return {tensor.key if is_folder else tensor.name for tensor in manifest.tensors}
 
 
 def _changed(
     side: str, checkpoint: Checkpoint, different: list[Compared], *, with_lone: bool
 ) -> set[str]:
-    """Return the changed tensors by their names on one side; lone ones only within one layout."""
+    """Return the names of the changed tensors on one side, with or without unpaired tensors."""
     changed = set()
     for compared in different:
         a, b = compared.pair.a, compared.pair.b

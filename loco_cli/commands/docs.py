@@ -1,4 +1,4 @@
-"""The pages of the manual, which are Markdown files of the package."""
+"""`loco docs`: the pages of the manual, Markdown files in the package."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from loco_cli.errors import UnknownName
 
 _FOLDER = Path(__file__).parents[1] / "docs"
 _SUFFIX = ".md"
-_ORDER = (  # in which they are read; pages that it does not name come last, by name
+_READING_ORDER = (  # other pages follow in alphabetical order
     "tutorial",
     "recipes",
     "how-it-works",
@@ -23,7 +23,11 @@ _ORDER = (  # in which they are read; pages that it does not name come last, by 
 
 @dataclass(frozen=True)
 class Page:
-    """A page: `find_page("limits")`; `title` and `summary` are its first two lines of text."""
+    """
+    A page of the manual: `find_page("limits")`.
+
+    Its first two lines of text are `title` and `summary`.
+    """
 
     name: str
     title: str
@@ -43,32 +47,32 @@ class Page:
 
 def list_pages() -> tuple[Page, ...]:
     """Return every page, in reading order."""
-    paths = sorted(_FOLDER.glob(f"*{_SUFFIX}"), key=lambda path: (_place(path.stem), path.stem))
+    paths = sorted(_FOLDER.glob(f"*{_SUFFIX}"), key=lambda path: (_position(path.stem), path.stem))
     return tuple(_read(path) for path in paths)
 
 
 def find_page(name: str) -> Page:
     """
-    Return the page of a name, with or without `.md`.
+    Return the page called `name`, with or without `.md`.
 
     Raises:
-        UnknownName: there is no such page; the hint lists those that there are.
+        UnknownName: No page has this name; the hint lists all pages.
     """
     pages = {page.name: page for page in list_pages()}
     wanted = name.removesuffix(_SUFFIX)
     if wanted not in pages:
-        raise UnknownName(f"there is no page `{name}`", f"choose one of {', '.join(pages)}")
+        raise UnknownName(f"unknown page `{name}`", f"choose one of {', '.join(pages)}")
     return pages[wanted]
 
 
 def pages_document(pages: Sequence[Page]) -> dict[str, Any]:
-    """Return `loco.pages/1`: every page without its text."""
+    """Return the pages, without their text, as `loco.pages/1`."""
     listed = [{"name": one.name, "title": one.title, "summary": one.summary} for one in pages]
     return {"schema": "loco.pages/1", "pages": listed}
 
 
-def _place(name: str) -> int:
-    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
+def _position(name: str) -> int:
+    return _READING_ORDER.index(name) if name in _READING_ORDER else len(_READING_ORDER)
 
 
 def _read(path: Path) -> Page:

@@ -1,4 +1,4 @@
-"""`loco edit`: find layers or take those named, solve, write, and report what was done."""
+"""`loco edit`: find the layers, solve for new weights, and write them with a manifest."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class EditPlan:
     """
-    An edit that was checked: what to solve, where to write it, and what finding the rest costs.
+    A checked edit, its output, and the cost of its searches.
 
-    `localize` and `strength` are the pictures that find layers and strength, at most; None where
-    the recipe names these.
+    `localize` and `strength` are upper bounds on the images that find the layers and the strength.
+    Each is None if the recipe sets its value.
     """
 
     edit: ModelEdit
@@ -42,7 +42,7 @@ class EditPlan:
     strength: PlannedRuns | None
 
     def document(self) -> Plan:
-        """Return the plan as `--dry-run` prints it."""
+        """Return the plan that `--dry-run` prints."""
         located, recipe = self.edit.located, self.edit.recipe
         is_copy = self.options.form == "checkpoint"
         return Plan(
@@ -57,7 +57,7 @@ class EditPlan:
             tensors=tuple(name for _, name in self.edit.tensors),
             form=self.options.form,
             output=relative_path(self.paths.root),
-            # how long the factors of a LoRA are is known when the edit is solved
+            # the size of a LoRA depends on ranks, which are only known after the solve
             output_bytes=needed_bytes(located.checkpoint, 0) if is_copy else None,
             limits=unreached_parts(located, recipe),
             texts=located.borrowed_from,
@@ -65,16 +65,31 @@ class EditPlan:
 
 
 def plan(recipe: Recipe, options: EditOptions) -> EditPlan:
-    """Return what an edit will do; raises where it cannot be made and written as asked."""
+    """
+    Return the plan of an edit, after all checks that need no model in memory.
+
+    Args:
+        recipe: The concepts to edit, the model and the settings.
+        options: The form and the paths of the output.
+
+    Raises:
+        RequestError: The recipe does not fit the model, a subject is cut off, or the output exists.
+        CheckpointError: The model is damaged or cannot be edited.
+        ModelUnavailable: The model is not on this machine and cannot be downloaded.
+        MachineError: The disk has too little space for the output.
+
+    Example:
+        result = run(plan(recipe, EditOptions(Path("edited"))), RunOptions(device="cpu"))
+    """
     located = locate(recipe.model)
     if recipe.edit.hold == "inference":
         raise RequestError(
-            "neurons are to be held at inference, and an edit is one of weights",
-            "use `loco evaluate`, or `--set edit.hold=weights`",
+            "`edit.hold` is `inference`, but `loco edit` can only change weights",
+            "use `loco evaluate`, or pass `--set edit.hold=weights`",
         )
     edit = plan_model_edit(located, recipe)
     paths = options.paths(located, recipe)
-    _check_places(edit, options, paths)
+    _check_destinations(edit, options, paths)
     pairs = [pair for entry in recipe.edits for pair in entry.edit_pairs]
     if edit.layers_of is None:
         pairs += [pair for entry in recipe.edits for pair in entry.localize_pairs]
@@ -83,11 +98,24 @@ def plan(recipe: Recipe, options: EditOptions) -> EditPlan:
 
 
 def run(plan: EditPlan, machine: RunOptions, events: Events = SILENT_EVENTS) -> "EditResult":
-    """Return the written edit; nothing appears under its final name before all of it is whole."""
+    """
+    Execute the plan of an edit and return the written output.
+
+    No file appears under its final name until all files are complete.
+
+    Args:
+        plan: A checked edit.
+        machine: Device, dtype, batch size, scorer and cache of the searches.
+        events: Receives progress, findings and warnings.
+
+    Raises:
+        EditError: The edit changes nothing, or its weights are not finite.
+        MachineError: The output cannot be written, or the device runs out of memory.
+    """
     recipe, options = plan.edit.recipe, plan.options
     edit = choose_layers_and_strength(plan.edit, machine, events)
     write = _write_lora if options.form == "lora" else _write_copy
-    # what the command line set has to be said by the file, which is run without it
+    # the saved recipe must include the overrides of the command line
     is_rendered = options.save_recipe and recipe.overrides
     text = render_recipe(recipe) if is_rendered else recipe.text
     with written_on_success(options.save_recipe, text):
@@ -103,16 +131,17 @@ def run(plan: EditPlan, machine: RunOptions, events: Events = SILENT_EVENTS) -> 
 
 
 def _write_copy(edit: ModelEdit, plan: EditPlan, events: Events) -> "EditResult":
-    """Return an edited copy; the base is copied and hashed while the edit is being solved."""
+    """Write an edited copy; the base is copied and hashed while the edit is solved."""
     from loco_cli.checkpoint.reader import tensor_bytes
     from loco_cli.editing.deltas import iter_new_weights
     from loco_cli.outputs.checkpoint import edited_copy
     from loco_cli.outputs.manifest import ManifestBuilder
 
     options, located = plan.options, edit.located
-    what = edit.title if options.stamp else None
-    with edited_copy(located.checkpoint, plan.paths, edit.slots, what, force=options.force) as copy:
-        solved, tensors = _solved(edit, events), []
+    title = edit.title if options.stamp else None
+    slots, force = edit.slots, options.force
+    with edited_copy(located.checkpoint, plan.paths, slots, title, force=force) as copy:
+        solved, tensors = _solve(edit, events), []
         for slot, stored, tensor in iter_new_weights(located, solved):
             copy.put(slot, tensor_bytes(stored, slot), tensor)
             tensors.append(tensor)
@@ -122,15 +151,15 @@ def _write_copy(edit: ModelEdit, plan: EditPlan, events: Events) -> "EditResult"
 
 
 def _write_lora(edit: ModelEdit, plan: EditPlan, events: Events) -> "EditResult":
-    """Return the edit as a LoRA; the base is hashed while the edit is being solved."""
+    """Write the edit as a LoRA; the base is hashed while the edit is solved."""
     from loco_cli.outputs.lora import edited_lora
 
     with edited_lora(edit, plan.options, plan.paths) as lora:
-        return lora.finish(_solved(edit, events), events)
+        return lora.finish(_solve(edit, events), events)
 
 
-def _solved(edit: ModelEdit, events: Events) -> "SolvedEdit":
-    from loco_cli.models.encoders import encoder_of  # torch lives behind this line
+def _solve(edit: ModelEdit, events: Events) -> "SolvedEdit":
+    from loco_cli.models.encoders import encoder_of  # imports torch
 
     events.progress("solving", 0, 1)
     solved = solve(edit.located, edit.solved_recipe, edit.layers_of or (), encoder_of(edit.located))
@@ -139,20 +168,19 @@ def _solved(edit: ModelEdit, events: Events) -> "SolvedEdit":
     return solved
 
 
-def _check_places(edit: ModelEdit, options: EditOptions, paths: OutputPaths) -> None:
-    """Raise where output or recipe cannot be written, or would be where something is read."""
-    base, saved, room = edit.located.checkpoint, options.save_recipe, 0
+def _check_destinations(edit: ModelEdit, options: EditOptions, paths: OutputPaths) -> None:
+    """Raise if the output or the saved recipe cannot be written, or would overwrite an input."""
+    base, saved, n_bytes = edit.located.checkpoint, options.save_recipe, 0
     if options.form == "checkpoint":
-        room = needed_bytes(base, sum(slot.end - slot.begin for slot in edit.slots))
-    check_output(base, paths, needed_bytes=room, force=options.force)
+        n_bytes = needed_bytes(base, sum(slot.end - slot.begin for slot in edit.slots))
+    check_output(base, paths, needed_bytes=n_bytes, force=options.force)
     if saved is None:
         return
-    place, root = saved.resolve(), paths.root.resolve()
+    target, root = saved.resolve(), paths.root.resolve()
     beside = () if paths.is_folder else (path.resolve() for path in paths.beside)
-    if place == root or root in place.parents or place in beside:
+    if target == root or root in target.parents or target in beside:
         raise RequestError(
-            f"the recipe to save, `{printable(saved)}`, lies in the output "
-            f"`{printable(paths.root)}`",
-            f"choose another `--save-recipe`; the output has its recipe in `{paths.recipe.name}`",
+            f"`--save-recipe {printable(saved)}` is inside the output `{printable(paths.root)}`",
+            f"choose another path; the output already has the recipe in `{paths.recipe.name}`",
         )
     check_file(saved, base, force=options.force, role="recipe")

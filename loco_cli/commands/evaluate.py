@@ -1,4 +1,4 @@
-"""`loco evaluate`: judge an edit that was written, or one made in memory and thrown away."""
+"""`loco evaluate`: measure the effect of an edit, from a file or made in memory."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -39,9 +39,10 @@ FILES = ("evaluation.json", "sheet.png", "report.html")
 @dataclass(frozen=True)
 class EvaluateOptions:
     """
-    What to evaluate and where to write it: `EvaluateOptions(edited="edited", output=Path("out"))`.
+    The edit to evaluate and the output: `EvaluateOptions(edited="edited", output=Path("out"))`.
 
-    Without `edited` the recipe's edit is made in memory. `limits` are what figures must reach.
+    Without `edited`, the edit of the recipe is made in memory. `limits` maps each figure to its
+    required minimum.
     """
 
     edited: str | None = None
@@ -54,10 +55,10 @@ class EvaluateOptions:
 @dataclass(frozen=True)
 class EvaluatePlan:
     """
-    An evaluation that was checked: the base, and the edited model that is held against it.
+    A checked evaluation: the base, and the edited model to compare with it.
 
-    `edited` is a checkpoint, a LoRA, or an edit to make in memory; `localize` and `strength` are
-    the pictures that find the layers and the strength of the latter, at most.
+    `edited` is a checkpoint, a LoRA, or an edit to make in memory. For an edit in memory,
+    `localize` and `strength` are upper bounds on the images that find its layers and its strength.
     """
 
     located: LocatedModel
@@ -68,7 +69,7 @@ class EvaluatePlan:
     strength: PlannedRuns | None = None
 
     def document(self) -> Plan:
-        """Return the plan as `--dry-run` prints it."""
+        """Return the plan that `--dry-run` prints."""
         located, settings = self.located, self.recipe.evaluate
         n_pictures = 2 * len(questions(located.spec, self.recipe)) * settings.seeds
         sampling = located.spec.sampling(settings.steps, settings.guidance)
@@ -89,9 +90,9 @@ class EvaluatePlan:
 @dataclass(frozen=True)
 class EvaluateResult:
     """
-    An evaluation, the files written, the limits that it fails, and doubts about the edit.
+    An evaluation, its files, the limits that it fails, and warnings about the edit.
 
-    `strength` is that of an edit that was made in memory, where pictures chose it.
+    `strength` is set if the edit was made in memory and images chose its strength.
     """
 
     evaluation: Evaluation
@@ -101,20 +102,32 @@ class EvaluateResult:
     strength: Strength | None = None
 
     def raise_failures(self) -> None:
-        """Raise CheckFailed where a figure is under its limit, or none could be counted."""
+        """Raise CheckFailed if a figure is below its limit or undefined."""
         if self.failures:
             raise CheckFailed("; ".join(self.failures))
 
 
 def plan(recipe: Recipe, options: EvaluateOptions = EvaluateOptions()) -> EvaluatePlan:
-    """Return what an evaluation will do; raises where nothing can be evaluated."""
+    """
+    Return the plan of an evaluation, after all checks that need no model in memory.
+
+    Args:
+        recipe: The concepts, the base model and the settings.
+        options: The edited model, the output and the limits.
+
+    Raises:
+        RequestError: The edited model does not fit the base, a subject is cut off, or the output
+            exists.
+        CheckpointError: One of the models is damaged.
+        ModelUnavailable: A model is not on this machine and cannot be downloaded.
+    """
     located = locate(recipe.model)
     check_steps(recipe.evaluate.steps)
     if options.output:
         check_folder(options.output, FILES, located.checkpoint, force=options.force)
     pairs = [pair for entry in recipe.edits for pair in entry.edit_pairs]
     if options.edited is not None:
-        edited = _edited(located, options.edited, options)
+        edited = _open_edited(located, options.edited, options)
         check_subjects(located, pairs)
         return EvaluatePlan(located, recipe, options, edited)
     edit = plan_model_edit(located, recipe)
@@ -127,12 +140,18 @@ def plan(recipe: Recipe, options: EvaluateOptions = EvaluateOptions()) -> Evalua
 
 def run(plan: EvaluatePlan, machine: RunOptions, events: Events = SILENT_EVENTS) -> EvaluateResult:
     """
-    Return the evaluation of an edit against its base, with the files that were written.
+    Execute the plan of an evaluation: generate images before and after the edit, and judge them.
 
-    Nothing is raised for a figure that is too low: that is for `raise_failures`, after the figures
-    were shown.
+    Args:
+        plan: A checked evaluation.
+        machine: Device, dtype, batch size, scorer and cache.
+        events: Receives progress, findings and warnings.
+
+    Returns:
+        The evaluation and its files. A figure below its limit raises nothing here, so that all
+        figures can be shown first; call `raise_failures` afterwards.
     """
-    from loco_cli.evaluating.judge import evaluate  # torch lives behind this line
+    from loco_cli.evaluating.judge import evaluate  # imports torch
 
     located, recipe, options = plan.located, plan.recipe, plan.options
     strength: Strength | None = None
@@ -140,7 +159,7 @@ def run(plan: EvaluatePlan, machine: RunOptions, events: Events = SILENT_EVENTS)
     if isinstance(plan.edited, ModelEdit):
         edit = choose_layers_and_strength(plan.edited, machine, events)
         strength = edit.strength
-        judged = evaluate(located, recipe, _made(edit), machine, events)
+        judged = evaluate(located, recipe, _solve_in_memory(edit), machine, events)
         warnings = (*caveats(located, recipe), *strength_warnings(strength))
     else:
         judged = evaluate(located, recipe, plan.edited, machine, events)
@@ -152,7 +171,7 @@ def run(plan: EvaluatePlan, machine: RunOptions, events: Events = SILENT_EVENTS)
 def _write_pages(
     options: EvaluateOptions, recipe: Recipe, judged: "EvaluationRun", strength: Strength | None
 ) -> tuple[Path, ...]:
-    """Write document, sheet and report, and return their paths."""
+    """Write the JSON document, the image sheet and the report, and return their paths."""
     from loco_cli.report.html import render_evaluation_report
     from loco_cli.report.sheet import render_evaluation_sheet
 
@@ -174,8 +193,8 @@ def _write_pages(
     return write_folder(options.output, dict(zip(FILES, pages, strict=True)))
 
 
-def _edited(base: LocatedModel, edited: str, options: EvaluateOptions) -> LocatedModel | Lora:
-    """Return the checkpoint or LoRA that is named; raise where it is no edit of the base."""
+def _open_edited(base: LocatedModel, edited: str, options: EvaluateOptions) -> LocatedModel | Lora:
+    """Return the checkpoint or LoRA at `edited`; raise if it cannot be an edit of the base."""
     file = Path(edited)
     if file.suffix == ".safetensors" and file.is_file() and is_lora(file):
         lora = open_lora(file, base.checkpoint)
@@ -186,14 +205,14 @@ def _edited(base: LocatedModel, edited: str, options: EvaluateOptions) -> Locate
         check_folder(options.output, FILES, other.checkpoint, force=options.force)
     if (other.spec.layers, other.spec.d_text) != (base.spec.layers, base.spec.d_text):
         raise RequestError(
-            f"`{edited}` is no edit of `{base.name}`: their layers have other shapes",
-            "give the base that it was made from with `--base`",
+            f"`{edited}` is not an edit of `{base.name}`: the shapes of their layers differ",
+            "pass the base that it was made from with `--base`",
         )
     return other
 
 
-def _made(edit: ModelEdit) -> "SolvedEdit | tuple[FixChannels, ...]":
-    """Return an edit in memory, or the channels that it holds at inference."""
+def _solve_in_memory(edit: ModelEdit) -> "SolvedEdit | tuple[FixChannels, ...]":
+    """Solve an edit without writing it, or return the channels that it holds at inference."""
     from loco_cli.editing.neurons import rank_neurons
     from loco_cli.models.encoders import encoder_of
 
@@ -206,7 +225,7 @@ def _made(edit: ModelEdit) -> "SolvedEdit | tuple[FixChannels, ...]":
 
 
 def _manifest_of(edited: str | None) -> Manifest | None:
-    """Return the manifest that an edit lies with, None where there is none that can be read."""
+    """Return the manifest of an edited model, or None if it has no readable manifest."""
     with suppress(VerificationError):
         found = read_manifest(Path(edited)) if edited and Path(edited).exists() else None
         return found.manifest if found else None
@@ -218,5 +237,5 @@ def _failures(evaluation: Evaluation, limits: Mapping[str, float]) -> tuple[str,
     failures = evaluation.below(limits)
     if unknown and not failures:
         names = ", ".join(f"`{name}`" for name in unknown)
-        return (f"the base gets nothing right that {names} could be counted over",)
+        return (f"{names} cannot be measured: the judge recognises no image of the base",)
     return failures

@@ -1,4 +1,4 @@
-"""`loco generate`: pictures of prompts, one row each, one picture a seed."""
+"""`loco generate`: generate images, a row for each prompt and an image for each seed."""
 
 import math
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from loco_cli.report.sheet import Cell, Row, render_sheet
 
 @dataclass(frozen=True)
 class GenerateOptions:
-    """What to draw and where to: `GenerateOptions(("a cat",), seeds=(0, 1), model="tiny")`."""
+    """Prompts, seeds and settings: `GenerateOptions(("a cat",), seeds=(0, 1), model="tiny")`."""
 
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -31,7 +31,7 @@ class GenerateOptions:
 
 @dataclass(frozen=True)
 class GeneratePlan:
-    """Pictures that were checked: their model, and their sampling with its defaults filled in."""
+    """A checked request for images, with the default steps and guidance of its model."""
 
     located: LocatedModel
     options: GenerateOptions
@@ -39,12 +39,12 @@ class GeneratePlan:
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """A run for every prompt and seed, prompts first."""
+        """A run for each prompt and seed: all seeds of the first prompt, then of the next."""
         options = self.options
         return tuple(Run(prompt, seed) for prompt in options.prompts for seed in options.seeds)
 
     def document(self) -> Plan:
-        """Return the plan as `--dry-run` prints it."""
+        """Return the plan that `--dry-run` prints."""
         located, output = self.located, self.options.output
         return Plan(
             command="generate",
@@ -59,7 +59,7 @@ class GeneratePlan:
 
 @dataclass(frozen=True)
 class Generated:
-    """A picture that was made: its prompt, its seed, its PNG."""
+    """A generated image: its prompt, its seed, its PNG file."""
 
     prompt: str
     seed: int
@@ -68,14 +68,14 @@ class Generated:
 
 @dataclass(frozen=True)
 class GenerateResult:
-    """The pictures that were made, and the file they were written to, if any."""
+    """The generated images, and the path of their PNG file if they were written."""
 
     model: str
     pictures: tuple[Generated, ...]
     path: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return what was made as `loco.generated/1`."""
+        """Return the result, without its images, as `loco.generated/1`."""
         return {
             "schema": "loco.generated/1",
             "model": self.model,
@@ -85,13 +85,25 @@ class GenerateResult:
 
 
 def plan(options: GenerateOptions) -> GeneratePlan:
-    """Return what pictures will be made; raises where they cannot be made or written as asked."""
+    """
+    Return the plan of a request for images, after all checks that need no model in memory.
+
+    Args:
+        options: Prompts, seeds, model, settings and output.
+
+    Raises:
+        RequestError: A setting is invalid, or the output is not a `.png` file or exists.
+        ModelUnavailable: The model is not on this machine and cannot be downloaded.
+    """
     check_steps(options.steps)
     output = options.output
     if options.guidance is not None and not math.isfinite(options.guidance):
-        raise RequestError(f"guidance `{options.guidance}` is no finite number")
+        raise RequestError(f"guidance must be a finite number, not `{options.guidance}`")
     if output and output.suffix.lower() != ".png":
-        raise RequestError(f"the output `{output}` is no `.png`, which pictures are written as")
+        raise RequestError(
+            f"cannot write images to `{output}`: only `.png` files are supported",
+            f"pass `--output {output.with_suffix('.png')}`",
+        )
     located = locate(options.model)
     if output:
         check_file(output, located.checkpoint, force=options.force)
@@ -100,7 +112,14 @@ def plan(options: GenerateOptions) -> GeneratePlan:
 
 
 def run(plan: GeneratePlan, machine: RunOptions, events: Events = SILENT_EVENTS) -> GenerateResult:
-    """Return a picture for every prompt and seed, prompts first; with an output, in one PNG."""
+    """
+    Execute the plan: generate an image for each prompt and seed, and write them to one PNG file.
+
+    Args:
+        plan: A checked request.
+        machine: Device, dtype and batch size.
+        events: Receives the progress.
+    """
     from loco_cli.sampling.sample import choose_batch_size, count_unet_calls, sample, to_png
 
     pipeline = load_model(plan.located, machine, events)
@@ -120,12 +139,12 @@ def run(plan: GeneratePlan, machine: RunOptions, events: Events = SILENT_EVENTS)
     output = plan.options.output
     made = GenerateResult(plan.located.name, pictures, output)
     if output:
-        write_new(output, _as_file(made, len(plan.options.seeds)))
+        write_new(output, _render_png(made, len(plan.options.seeds)))
     return made
 
 
-def _as_file(made: GenerateResult, n_seeds: int) -> bytes:
-    """Return one picture as it is, several as a sheet with a row for each prompt."""
+def _render_png(made: GenerateResult, n_seeds: int) -> bytes:
+    """Return a PNG file: a single image unchanged, or a sheet with one row per prompt."""
     if len(made.pictures) == 1:
         return made.pictures[0].png
     rows = [

@@ -1,4 +1,4 @@
-"""`loco localize`: find layers, neurons or states of every concept, and write down the result."""
+"""`loco localize`: find the layers, neurons or states that hold each concept."""
 
 import json
 from collections.abc import Sequence
@@ -30,10 +30,10 @@ FILES = ("localization.json", "sheet.png", "report.html")
 @dataclass(frozen=True)
 class LocalizeOptions:
     """
-    How to localize and where to write: `LocalizeOptions(Path("found"), layers=(8, 9))`.
+    The output and the command's own settings: `LocalizeOptions(Path("found"), layers=(8, 9))`.
 
-    `layers` are scored and none are looked for; a range of layers may be a `range`. `neurons` is
-    how many channels a list of neurons holds. `batch_size` is that of the runs, None if unknown.
+    If `layers` is set, these layers are scored and no search takes place; it may be a `range`.
+    `neurons` is the number of channels per projection. `batch_size` is None if it is not known yet.
     """
 
     output: Path | None = None
@@ -47,10 +47,10 @@ class LocalizeOptions:
 @dataclass(frozen=True)
 class LocalizePlan:
     """
-    A localization that was checked: the recipe with the command's own neurons, layers if named.
+    A checked localization: the recipe with the settings of the command, and any given layers.
 
-    `localize` are the pictures of the search and `pictures` those made in what is found, at most;
-    None where no such pictures are made.
+    `localize` is an upper bound on the images of the search, `pictures` on the images generated
+    afterwards. Each is None if there are no such images.
     """
 
     located: LocatedModel
@@ -62,11 +62,11 @@ class LocalizePlan:
 
     @property
     def finds_states(self) -> bool:
-        """Whether the result is a trace, which names states, and no localization."""
+        """True if the result is a trace of states, and not a localization of layers."""
         return LOCALIZE_METHODS[self.recipe.localize.method].finds == "states"
 
     def document(self) -> Plan:
-        """Return the plan as `--dry-run` prints it."""
+        """Return the plan that `--dry-run` prints."""
         located, entries = self.located, self.recipe.edits
         layers_of = self.layers_of or (None,) * len(entries)
         return Plan(
@@ -89,14 +89,14 @@ class LocalizePlan:
 
 @dataclass(frozen=True)
 class LocalizeResult:
-    """The localizations of a recipe, or its traces, and the files that were written."""
+    """The localizations or traces of a recipe, and the paths of the written files."""
 
     localizations: tuple[Localization, ...] = ()
     traces: tuple[Trace, ...] = ()
     files: tuple[Path, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the document: that of the only concept, or of all."""
+        """Return the document of the only concept, or one document of all concepts."""
         found = self.localizations or self.traces
         if len(found) == 1:
             return found[0].to_json()
@@ -106,7 +106,18 @@ class LocalizeResult:
 
 
 def plan(recipe: Recipe, options: LocalizeOptions = LocalizeOptions()) -> LocalizePlan:
-    """Return what a localization will do; raises where it cannot be made and written as asked."""
+    """
+    Return the plan of a localization, after all checks that need no model in memory.
+
+    Args:
+        recipe: The concepts, the model and the settings.
+        options: The output and the command's own settings.
+
+    Raises:
+        RequestError: A setting does not fit the model, a subject is cut off, or the output exists.
+        CheckpointError: The model is damaged.
+        ModelUnavailable: The model is not on this machine and cannot be downloaded.
+    """
     located, method = locate(recipe.model), module_of(recipe.localize)
     recipe, layers_of = apply_layer_options(located, recipe, options.layers, options.neurons)
     method.check(located, recipe, layers_of)
@@ -119,7 +130,18 @@ def plan(recipe: Recipe, options: LocalizeOptions = LocalizeOptions()) -> Locali
 
 
 def run(plan: LocalizePlan, machine: RunOptions, events: Events = SILENT_EVENTS) -> LocalizeResult:
-    """Return what was found of every concept; with an output, write it with sheet and report."""
+    """
+    Execute the plan of a localization, and write the result if the plan has an output.
+
+    Args:
+        plan: A checked localization.
+        machine: Device, dtype, batch size, scorer, cache and the team of processes.
+        events: Receives progress and findings.
+
+    Raises:
+        RequestError: The method cannot be shared between several processes.
+        MachineError: The output cannot be written, or the device runs out of memory.
+    """
     finds, team = LOCALIZE_METHODS[plan.recipe.localize.method].finds, machine.team
     if finds != "layers":
         team.require_single_process("causal tracing" if finds == "states" else "the neuron search")

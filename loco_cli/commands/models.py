@@ -1,4 +1,4 @@
-"""What is known of the models, and which of them are on this machine."""
+"""`loco models`: the known models, their layers, and their presence on this machine."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,9 @@ from loco_cli.models.user_models import known_model, known_models
 @dataclass(frozen=True)
 class KnownModel:
     """
-    A model, and whether its weights are on this machine: nothing is fetched to find out.
+    A model, and whether its weights are on this machine.
 
-    `name` is its alias, or the last part of the path it was given by.
+    `name` is its alias or the last part of its path. `is_here` is found without the network.
     """
 
     name: str
@@ -38,7 +38,7 @@ class KnownModel:
 
 @dataclass(frozen=True)
 class LayerRow:
-    """A line of the layer table: `LayerRow(8, "up_blocks.1...attn2", "OUT04", 640)`."""
+    """A row of the layer table: `LayerRow(8, "up_blocks.1...attn2", "OUT04", 640)`."""
 
     layer: int
     module_path: str
@@ -53,9 +53,11 @@ def list_models() -> tuple[KnownModel, ...]:
 
 def show_model(model: str) -> KnownModel:
     """
-    Return one model: of an alias what is known, of a folder or file what its headers say.
+    Return the model of an alias, or the model that the headers of a folder or file describe.
 
-    Raises UnknownName, and CheckpointError where a path holds no model.
+    Raises:
+        UnknownName: `model` is neither an alias nor a path.
+        CheckpointError: The path is not a model.
     """
     if model not in registry.names() and is_path(model):
         located = locate(model, with_pickles=True)
@@ -67,31 +69,31 @@ def show_model(model: str) -> KnownModel:
 
 
 def layer_table(spec: ModelSpec) -> tuple[LayerRow, ...]:
-    """Return the layers in execution order, each with its block and the width of its K and V."""
+    """Return the layers in execution order, each with its block and the width of K and V."""
     return tuple(_layer_row(layer, spec.family) for layer in spec.layers)
 
 
 def context_in_words(context: Context) -> str:
-    """Return where keys and values have the text from: "text_encoder (clip, last)"."""
+    """Return the source of the context of keys and values: "text_encoder (clip, last)"."""
     words = " + ".join(f"{one.component} ({one.kind}, {one.states})" for one in context.encoders)
     norm = (context.norm_cross.name,) if context.norm_cross else ()
     return " → ".join([words, *(one.name for one in context.shared), *norm])
 
 
 def projections_in_words(spec: ModelSpec) -> str:
-    """Return what an edit changes in every layer: "to_k, to_v"."""
+    """Return the projections that an edit changes in each layer: "to_k, to_v"."""
     projections = spec.layers[0].projections
     names = ", ".join(projection.name for projection in projections)
-    return f"{names}, whose biases stay" if projections[0].has_bias else names
+    return f"{names} (without biases)" if projections[0].has_bias else names
 
 
 def models_document(models: tuple[KnownModel, ...]) -> dict[str, Any]:
-    """Return `loco.models/1`."""
+    """Return the models as `loco.models/1`."""
     return {"schema": "loco.models/1", "models": [model.to_json() for model in models]}
 
 
 def model_document(model: KnownModel) -> dict[str, Any]:
-    """Return `loco.model/1`: one model with its layers."""
+    """Return one model with its layers as `loco.model/1`."""
     spec = model.spec
     return {
         "schema": "loco.model/1",

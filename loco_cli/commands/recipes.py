@@ -1,4 +1,4 @@
-"""The catalog at work: what it holds, whether a recipe is sound, and a first file to start from."""
+"""`loco recipes`: list, show, create and check the recipes of the catalog."""
 
 import re
 import shlex
@@ -20,9 +20,9 @@ _NAME = re.compile(r"[A-Za-z0-9][\w-]*")
 @dataclass(frozen=True)
 class ListedRecipe:
     """
-    A line of the catalog: `ListedRecipe("remove_style", "shipped", "Remove ...", ("style",))`.
+    A row of the catalog: `ListedRecipe("remove_style", "shipped", "Remove ...", ("style",))`.
 
-    A recipe that does not load carries its problem instead.
+    If a recipe does not load, `problem` holds the message of the error.
     """
 
     name: str
@@ -47,55 +47,67 @@ class ListedRecipe:
 
 
 def list_recipes() -> tuple[ListedRecipe, ...]:
-    """Return the catalog; a broken recipe of the user's does not hide the others."""
+    """Return all recipes of the catalog, including those that do not load."""
     return tuple(_listed(entry) for entry in catalog.entries())
 
 
 def show_recipe(name: str) -> "Recipe":
-    """Return the recipe of a catalog name; raises UnknownName or RecipeError."""
+    """Return the recipe called `name` in the catalog; raises UnknownName or RecipeError."""
     return catalog.find(name).load()
 
 
 def check_recipe(argument: str, settings: Sequence[str] = ()) -> "Recipe":
-    """Return a recipe with `--set` settings resolved; raises what is wrong with it."""
+    """Return a recipe with its `--set` overrides; raises RequestError if it is invalid."""
     from loco_cli.recipe.load import Override
 
     return catalog.read_recipe(argument, overrides=[Override.parse(text) for text in settings])
 
 
 def new_recipe(name: str, output: Path | None = None, *, force: bool = False) -> Path:
-    """Write a commented recipe to the user's catalog or to `output`, and return its path."""
+    """
+    Write a commented recipe to start from, and return its path.
+
+    Args:
+        name: The name of the recipe: letters, digits, `_` and `-`.
+        output: The path to write to. Without it, the recipe goes to the user's catalog.
+        force: Overwrite an existing file.
+
+    Raises:
+        RequestError: The name is invalid, or the folder of `output` does not exist.
+        OutputExists: The name is taken, or the file exists.
+        MachineError: The file cannot be written.
+    """
     if not _NAME.fullmatch(name):
         raise RequestError(
-            f"`{name}` is no name for a recipe",
-            "use letters, digits, `_` and `-`, as in `remove_monet`",
+            f"`{name}` is not a valid recipe name",
+            "use letters, digits, `_` and `-`, e.g. `remove_monet`",
         )
     path = output or catalog.user_folder() / f"{name}.yaml"
     taken = next((entry for entry in catalog.entries() if entry.name == name), None)
     if output is None and taken and not force:
         raise OutputExists(
-            f"recipe `{name}` is in the catalog ({taken.origin})",
+            f"the catalog already has a recipe `{name}` ({taken.origin})",
             "choose another name, or pass `--force`",
         )
     if path.exists() and not force:
-        raise OutputExists(f"`{path}` exists", "pass `--force` to overwrite it")
+        raise OutputExists(f"`{path}` already exists", "pass `--force` to overwrite it")
     if output is None:
         path.parent.mkdir(parents=True, exist_ok=True)
     elif not path.parent.is_dir():
-        raise RequestError(f"there is no folder `{path.parent}` to write into", "create it first")
+        raise RequestError(f"the folder `{path.parent}` does not exist", "create it first")
     from loco_cli.recipe.load import render_starter
 
-    _write_whole(path, render_starter(name, shlex.quote(str(output)) if output else name))
+    _write_file(path, render_starter(name, shlex.quote(str(output)) if output else name))
     return path
 
 
 def recipes_document(recipes: Sequence[ListedRecipe]) -> dict[str, Any]:
-    """Return `loco.recipes/1`."""
+    """Return the catalog as `loco.recipes/1`."""
     return {"schema": "loco.recipes/1", "recipes": [recipe.to_json() for recipe in recipes]}
 
 
 def recipe_document(recipe: "Recipe") -> dict[str, Any]:
-    """Return `loco.recipe/1`: the text verbatim, and what it says with defaults and overrides."""
+    """Return a recipe as `loco.recipe/1`: its text, and its values with defaults and overrides."""
     return {
         "schema": "loco.recipe/1",
         "name": recipe.name,
@@ -106,19 +118,20 @@ def recipe_document(recipe: "Recipe") -> dict[str, Any]:
     }
 
 
-def _write_whole(path: Path, text: str) -> None:
+def _write_file(path: Path, text: str) -> None:
     from loco_cli.checkpoint.staging import replace_file
 
     try:
         replace_file(path, text.encode())
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
-        raise MachineError(f"`{path}` cannot be written: {reason}") from None
+        raise MachineError(f"cannot write `{path}`: {reason}") from None
 
 
 def _listed(entry: CatalogEntry) -> ListedRecipe:
-    """Return the line of an entry; a shipped recipe is sound, and its keys are enough."""
+    """Return the row of a catalog entry."""
     try:
+        # shipped recipes are valid, so they need no full load
         found = entry.read().values if entry.origin == "shipped" else entry.load().document()
     except LocoError as error:
         return ListedRecipe(entry.name, entry.origin, problem=error.message)

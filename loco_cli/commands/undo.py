@@ -1,4 +1,4 @@
-"""Bring a base back from its edited copy, byte for byte, proven by hash before it appears."""
+"""`loco undo`: restore a base from its edited copy, byte for byte."""
 
 import os
 from pathlib import Path
@@ -29,35 +29,40 @@ _SUFFIX = ".safetensors"
 
 def run(output: Path, destination: Path | None = None, *, force: bool = False) -> Restoration:
     """
-    Restore the base of `output` at `destination` and return what was restored.
+    Restore the base of an edited checkpoint.
 
-    Without a destination it goes beside the output: under the base's own name if that is free, else
-    as `<output>-undone`. Nothing appears there before every hash is the base's.
+    The base appears at its destination only after all its hashes match.
+
+    Args:
+        output: The edited checkpoint, a folder or a file.
+        destination: The path of the restored base. Without it, the base is written beside the
+            output: under its own name if that is free, otherwise as `<output>-undone`.
+        force: Overwrite an existing destination.
 
     Raises:
-        RequestError: there is nothing at `output`, it is a LoRA, or there is no place to write to.
-        OutputExists: the destination exists, or lies inside the output.
-        CheckpointError: the undo file or the output is damaged.
-        VerificationError: there is no undo file, or what would be restored is not the base.
+        RequestError: `output` does not exist or is a LoRA, or the destination cannot be written.
+        OutputExists: The destination exists, or is inside the output.
+        CheckpointError: The undo file or the output is damaged.
+        VerificationError: There is no undo file, or the hashes of the result do not match.
     """
     paths = existing_output(output)
     undo = _open_undo(paths)
-    place = _place(paths, undo, destination)
+    target = _target_path(paths, undo, destination)
     n_bytes = sum(record.bytes for record in undo.base.files)
     check_places(
-        (paths.root,), (place,), is_folder=paths.is_folder, needed_bytes=n_bytes, force=force
+        (paths.root,), (target,), is_folder=paths.is_folder, needed_bytes=n_bytes, force=force
     )
-    with defer_sigint(), staging(place) as staged:
+    with defer_sigint(), staging(target) as staged:
         for record in undo.base.files:
-            _restore(paths, undo, record, staged / place.name)
-        with folder_lock(place.parent):
-            check_free((place,), is_folder=paths.is_folder, force=force)
+            _restore(paths, undo, record, staged / target.name)
+        with folder_lock(target.parent):
+            check_free((target,), is_folder=paths.is_folder, force=force)
             if paths.is_folder:
-                put_folder(staged / place.name, place)
+                put_folder(staged / target.name, target)
             else:
-                put_files({staged / place.name: place})
+                put_files({staged / target.name: target})
     return Restoration(
-        restored=os.path.relpath(place),
+        restored=os.path.relpath(target),
         files=undo.base.files,
         left_out=undo.base.left_out,
     )
@@ -67,28 +72,28 @@ def _open_undo(paths: OutputPaths) -> Undo:
     found = read_manifest(paths.root)
     if found and found.manifest.output.kind == "lora":
         raise RequestError(
-            f"`{printable(paths.root)}` is a LoRA: its base was never changed, there is "
+            f"`{printable(paths.root)}` is a LoRA: it did not change its base, so there is "
             "nothing to undo"
         )
     if not paths.undo.is_file():
         raise VerificationError(
             f"`{printable(paths.root)}` has no undo file `{printable(paths.undo.name)}`",
-            "only what `loco edit` wrote has one; it lies in the folder, or beside the file",
+            "`loco edit` writes it into the output folder, or beside an output file",
         )
     undo = read_undo(paths.undo)
     if not paths.is_folder and len(undo.base.files) != 1:
         raise CheckpointError(
-            f"`{printable(paths.undo)}` lists {len(undo.base.files)} files for a base that is "
-            "one file"
+            f"`{printable(paths.undo)}` lists {len(undo.base.files)} files, but the base is one "
+            "file"
         )
     return undo
 
 
-def _place(paths: OutputPaths, undo: Undo, destination: Path | None) -> Path:
+def _target_path(paths: OutputPaths, undo: Undo, destination: Path | None) -> Path:
     suffix = "" if paths.is_folder or not undo.base.name.endswith(_SUFFIX) else _SUFFIX
     if destination:
         return destination.with_name(destination.name.removesuffix(suffix) + suffix)
-    # the name is as the undo file has it, but never a path
+    # the undo file could be malicious, so folders in the name are dropped
     named = paths.root.with_name(Path(undo.base.name).name)
     if not os.path.lexists(named):
         return named
@@ -109,7 +114,7 @@ def _restore(paths: OutputPaths, undo: Undo, record: FileRecord, staged: Path) -
     made = hash_file(target) if kept else made
     if made != Digest(record.bytes, record.sha256):
         raise VerificationError(
-            f"undoing `{printable(paths.root)}` does not give back the base's "
-            f"`{printable(record.path)}`",
-            f"`loco verify {printable(paths.root)}` says what has changed",
+            f"cannot restore `{printable(record.path)}`: the hash of the result is not that of "
+            "the base",
+            f"`loco verify {printable(paths.root)}` lists the changes",
         )

@@ -1,5 +1,7 @@
 """Conversion between tensors and bytes, in every editable dtype."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -32,6 +34,14 @@ def test_reads_the_same_numbers_without_torch(slot):
     numpy and torch read the same numbers, bfloat16 included.
     """
     assert np.array_equal(read_array(slot), read_tensor(slot).float().numpy())
+
+
+def test_dtype_without_numbers(slot):
+    """
+    A tensor is refused by name if torch lacks its dtype.
+    """
+    with pytest.raises(CheckpointError, match=r"is F4, which cannot be read as numbers"):
+        read_tensor(replace(slot, dtype="F4"))
 
 
 def test_refuses_tensors_that_do_not_fit(slot):

@@ -1,4 +1,4 @@
-"""`loco cache` through the door."""
+"""`loco cache` on the command line."""
 
 import json
 
@@ -8,9 +8,9 @@ from loco_cli.cli.app import app
 from loco_cli.localizing.cache import CachedRun, RunCache, _runs_folder
 
 
-def test_runs_are_counted_and_cleared():
+def test_show_and_clear():
     """
-    `show` says how much is kept and where, `clear` what it removed.
+    `show` counts the cached runs, and `clear` deletes them.
     """
     RunCache(_runs_folder(), "model").store_run(CachedRun(0.5), "a")
 

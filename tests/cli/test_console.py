@@ -1,10 +1,12 @@
+"""The terminal: escapes, errors, progress and JSON."""
+
 import io
 
 import pytest
 from rich.console import Console
 
 from loco_cli.cli.console import Terminal, plain, safe
-from loco_cli.cli.listener import Lines, reporting
+from loco_cli.cli.listener import ProgressLines, reporting
 from loco_cli.errors import RecipeError
 from loco_cli.events import Progress
 from loco_cli.sampling.processes import Team
@@ -12,13 +14,13 @@ from loco_cli.sampling.processes import Team
 
 @pytest.fixture
 def terminal():
-    """A terminal whose two streams are text."""
+    """A terminal that writes to two strings."""
     made = Terminal(Team())
     made.out.file, made.err.file = io.StringIO(), io.StringIO()
     return made
 
 
-def said(terminal):
+def stderr_of(terminal):
     return terminal.err.file.getvalue()
 
 
@@ -35,21 +37,21 @@ def said(terminal):
         ("[red]x[/red]", "[red]x[/red]"),
     ],
 )
-def test_escapes_what_a_terminal_might_obey(text, expected):
+def test_escapes(text, expected):
     """
-    Control, direction and surrogate characters become escapes; letters and markup stay.
+    Control, direction and surrogate characters are escaped; letters and markup are not.
     """
     assert safe(text) == expected
     assert plain(text).plain == expected
 
 
-def test_an_error_is_one_line_and_a_hint(terminal):
+def test_error(terminal):
     """
-    An error is its sentence, a blank line and the way out, on stderr and unwrapped.
+    An error is one unwrapped line on stderr, a blank line, and a hint.
     """
     terminal.fail(RecipeError("recipe `\x1b[2J`: " + "unknown key " * 12, "did you mean `x`?"))
 
-    error, blank, hint = said(terminal).splitlines()
+    error, blank, hint = stderr_of(terminal).splitlines()
     assert error.startswith("error: recipe `\\x1b[2J`: unknown key")
     assert blank == ""
     assert hint == "hint: did you mean `x`?"
@@ -72,82 +74,82 @@ def test_an_error_is_one_line_and_a_hint(terminal):
         (120, ["sampling 0/100", "sampling 10/100, about 3 h 0 min left"]),
     ],
 )
-def test_plain_progress_says_what_time_is_left(seconds, expected):
+def test_progress_lines(seconds, expected):
     """
-    A quick stage is two lines; a long one is told by tenths, some seconds apart, with an estimate.
+    A quick stage has two lines; a slow one has a line per tenth with the remaining time.
     """
-    said, times = [], iter(range(101))
-    lines = Lines(said.append, clock=lambda: seconds * next(times))
+    written, times = [], iter(range(101))
+    lines = ProgressLines(written.append, clock=lambda: seconds * next(times))
 
     for done in range(101):
         lines(Progress("sampling", done, 100))
 
-    assert said[: len(expected)] == expected
-    assert said[-1] == "sampling 100/100"
-    assert len(said) <= 11
+    assert written[: len(expected)] == expected
+    assert written[-1] == "sampling 100/100"
+    assert len(written) <= 11
 
 
-def test_plain_progress_says_a_stage_again_that_begins_again():
+def test_restarted_stage():
     """
-    Rounds of one stage are told apart from a few seconds on; quick ones are not told one by one.
+    A stage that restarts has a new first line, unless it restarts at once.
     """
-    said, now = [], [0.0]
-    lines = Lines(said.append, clock=lambda: now[0])
+    written, now = [], [0.0]
+    lines = ProgressLines(written.append, clock=lambda: now[0])
 
     for start, total in ((0.0, 2), (1.0, 2), (9.0, 5)):
         now[0] = start
         for done in range(total + 1):
             lines(Progress("localizing", done, total))
 
-    assert said == ["localizing 0/2", "localizing 2/2", "localizing 0/5", "localizing 5/5"]
+    assert written == ["localizing 0/2", "localizing 2/2", "localizing 0/5", "localizing 5/5"]
 
 
-def test_plain_progress_says_stages_one_after_the_other(terminal):
+def test_several_stages(terminal):
     """
-    Without a terminal each stage says that it begins and that it has ended.
+    Without a terminal, each stage has a first and a last line.
     """
     with reporting(terminal) as events:
         for stage, unit in (("loading", ""), ("generating", "steps")):
             for done in range(2):
                 events.progress(stage, done, 1, unit)
 
-    assert said(terminal).splitlines() == [
+    assert stderr_of(terminal).splitlines() == [
         *("loading 0/1", "loading 1/1"),
         *("generating 0/1 steps", "generating 1/1 steps"),
     ]
 
 
-def test_quiet_leaves_only_errors(terminal):
+def test_quiet(terminal):
     """
-    With `--quiet` progress, words and warnings are silent; errors are not.
+    With `--quiet`, only errors are printed.
     """
     terminal.is_quiet = True
 
-    terminal.say("loading")
+    terminal.note("loading")
     terminal.warn("slow")
     with reporting(terminal) as events:
         events.progress("sampling", 1, 2)
     terminal.fail(RecipeError("no such recipe"))
 
-    assert said(terminal) == "error: no such recipe\n"
+    assert stderr_of(terminal) == "error: no such recipe\n"
 
 
-def test_a_terminal_gets_bars(terminal):
+def test_bars(terminal):
     """
-    On a terminal a stage is drawn as a bar with its count.
+    On a terminal, a stage is a bar with its count.
     """
     terminal.err = Console(file=io.StringIO(), force_terminal=True, width=80)
 
     with reporting(terminal) as events:
         events.progress("sampling\x1b", 3, 48, "steps")
 
-    assert "sampling\\x1b" in said(terminal)
-    assert "3/48\x1b[0m steps" in said(terminal)
+    assert "sampling\\x1b" in stderr_of(terminal)
+    assert "3/48\x1b[0m steps" in stderr_of(terminal)
 
 
-def test_json_is_one_document_and_holds_no_nan(terminal):
+def test_json(terminal):
     """
-    With `--json` the result is the document alone; NaN is never written.
+    With `--json`, stdout has only the document, which cannot contain NaN.
     """
     terminal.as_json = True
 

@@ -1,4 +1,4 @@
-"""`loco edit`, as it is typed."""
+"""`loco edit` on the command line."""
 
 import json
 import os
@@ -6,46 +6,29 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-from typer.testing import CliRunner
-
-from loco_cli.cli.app import app
 from loco_cli.recipe.load import load_recipe
 
-BESIDE = ("loco.json", "loco.yaml")  # a LoRA
 
-
-def edit(*arguments):
-    return CliRunner().invoke(app, ["edit", *arguments])
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_words_are_enough(here):
+def test_concept_as_text(loco, here):
     """
-    A concept in words, its layers and nothing else: a folder named after model and concept.
+    A concept and its layers are enough; the output is named after model and concept.
     """
-    result = edit("van gogh style", "--layer-range", "8", "10")
+    result = loco("edit", "van gogh style", "--layer-range", "8", "10")
 
     assert result.exit_code == 0, result.stderr
     assert "style `van gogh` → `painting` in layers 8 and 9: " in result.stderr
-    assert "unrelated prompts by " in result.stderr
     assert "up_blocks.1.attentions.1.transformer_blocks.0.attn2.to_k.weight" in result.stdout
-    assert "wrote tiny-van-gogh-style, its manifest loco-manifest.json, its undo file " in (
-        result.stderr
-    )
+    last = result.stderr.splitlines()[-1]
+    assert "tiny-van-gogh-style" in last
+    assert "loco-undo.safetensors" in last
     assert [path.name for path in here.iterdir()] == ["tiny-van-gogh-style"]
 
 
-def test_json_is_the_manifest(here):
+def test_json(loco, here):
     """
-    With `--json` stdout is the manifest that was written, and nothing else.
+    With `--json`, stdout has only the manifest, as it was written.
     """
-    result = edit("remove_style", "--layers", "8,9", "-o", "out", "--json", "--quiet")
+    result = loco("edit", "remove_style", "--layers", "8,9", "-o", "out", "--json", "--quiet")
 
     assert result.exit_code == 0, result.stderr
     assert result.stderr == ""
@@ -54,9 +37,9 @@ def test_json_is_the_manifest(here):
     assert document["recipe"]["overrides"] == {"edit.layers": [8, 9]}
 
 
-def test_the_command_in_the_manifest_names_no_place(here, monkeypatch):
+def test_command_in_the_manifest(loco, here, monkeypatch):
     """
-    Absolute paths are shortened to their names, behind `=` as well, and every option stays.
+    The manifest has the command line, with absolute paths reduced to file names.
     """
     out = str(here / "out")
     words = [
@@ -67,20 +50,21 @@ def test_the_command_in_the_manifest_names_no_place(here, monkeypatch):
         "--save-recipe",
         f"{out}.yaml",
     ]
-    # the manifest has the command as the shell gave it, which a runner in this process does not set
+    # the manifest takes the command from `sys.argv`, which the runner does not set
     monkeypatch.setattr("sys.argv", ["loco", *words])
 
-    assert edit(*words[1:]).exit_code == 0
+    assert loco("edit", *words[1:]).exit_code == 0
 
     command = json.loads((here / "out" / "loco-manifest.json").read_text())["command"]
     assert command == ["loco", *words[:3], "--output=out", "--save-recipe", "out.yaml"]
 
 
-def test_options_reach_the_edit(here):
+def test_options(loco, here):
     """
-    `--to`, `--ridge`, `--set`, `--no-stamp` and `--save-recipe` do what they say.
+    `--to`, `--ridge`, `--set`, `--no-stamp` and `--save-recipe` take effect.
     """
-    result = edit(
+    result = loco(
+        "edit",
         *("snoopy", "--to", "a cat", "--layers", "1-2,10", "--ridge", "0.5", "--output", "out"),
         *("--set", "edit.tokens=last-subject", "--set", "preserve=none", "--no-stamp"),
         *("--save-recipe", "saved.yaml", "--json"),
@@ -99,35 +83,37 @@ def test_options_reach_the_edit(here):
     assert saved.preserve == "none"
 
 
-def test_a_lora_is_a_file_of_its_own(here):
+def test_lora(loco, here):
     """
-    With `--as lora` the change alone is written, and nothing is there to undo.
+    With `--as lora`, only the change is written, without an undo file.
     """
-    result = edit("van gogh style", "--layers", "8", "--as", "lora", "--json")
+    result = loco("edit", "van gogh style", "--layers", "8", "--as", "lora", "--json")
 
     assert result.exit_code == 0, result.stderr
     names = {path.name for path in here.iterdir()}
-    assert names == {f"tiny-van-gogh-style.{end}" for end in ("safetensors", *BESIDE)}
+    endings = ("safetensors", "loco.json", "loco.yaml")
+    assert names == {f"tiny-van-gogh-style.{ending}" for ending in endings}
     assert json.loads(result.stdout)["output"]["kind"] == "lora"
-    assert "and its manifest tiny-van-gogh-style.loco.json; the base stays" in result.stderr
+    assert "tiny-van-gogh-style.loco.json" in result.stderr.splitlines()[-1]
 
 
-def test_the_time_of_a_build_is_fixed(here, monkeypatch):
+def test_build_time(loco, here, monkeypatch):
     """
-    `SOURCE_DATE_EPOCH` is the time in the manifest.
+    `SOURCE_DATE_EPOCH` sets the time in the manifest.
     """
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
 
-    result = edit("van gogh style", "--layers", "8", "--output", "out", "--json")
+    result = loco("edit", "van gogh style", "--layers", "8", "--output", "out", "--json")
 
     assert json.loads(result.stdout)["created"] == "1970-01-01T00:00:00Z"
 
 
-def test_the_price_of_finding_layers_is_told_first(here):
+def test_edit_with_a_search(loco, here):
     """
-    Without layers the command says what finding them takes, finds them, and edits there.
+    Without layers, the command prints the cost of the search, finds layers, and edits them.
     """
-    result = edit(
+    result = loco(
+        "edit",
         *(
             "van gogh style",
             "--set",
@@ -141,24 +127,25 @@ def test_the_price_of_finding_layers_is_told_first(here):
 
     assert result.exit_code == 0, result.stderr
     first, *rest = result.stderr.splitlines()
-    assert first == "first finding the layers: at most 2 pictures, 4 UNet evaluations"
-    told = [line.split() for line in rest[rest.index("localizing van gogh 2/2 steps") + 1 :]]
-    assert told[0][:5] == ["style", "`van", "gogh`", "in", "tiny:"]
-    assert told[1] == ["layers", "score", "±", "stderr", "effect"]
-    assert told[2][:2] == ["[0,", "16]"]
-    assert told[2][-2:] == ["◀", "chosen"]
-    assert told[3] == ["solving", "0/1"]
+    assert "2 " in first
+    assert "4 UNet evaluations" in first
+    table = [line.split() for line in rest[rest.index("localizing van gogh 2/2 steps") + 1 :]]
+    assert table[0][:5] == ["style", "`van", "gogh`", "in", "tiny:"]
+    assert table[1] == ["layers", "score", "±", "stderr", "effect"]
+    assert table[2][:2] == ["[0,", "16]"]
+    assert table[2][-2:] == ["◀", "chosen"]
+    assert table[3] == ["solving", "0/1"]
     document = json.loads(result.stdout)
     assert document["localizations"][0]["layer_range"] == [0, 16]
     assert document["edits"][0]["layer_range"] == [0, 16]
 
 
-def test_a_dry_run_writes_nothing(here):
+def test_dry_run(loco, here):
     """
-    `--dry-run` shows tensors and output, with `--json` as a document.
+    `--dry-run` prints the plan as text or JSON, and writes nothing.
     """
-    words = edit("remove_style", "--layers", "8", "--dry-run", "--save-recipe", "r.yaml")
-    document = edit("remove_style", "--layers", "8", "--dry-run", "--json")
+    words = loco("edit", "remove_style", "--layers", "8", "--dry-run", "--save-recipe", "r.yaml")
+    document = loco("edit", "remove_style", "--layers", "8", "--dry-run", "--json")
 
     assert words.exit_code == document.exit_code == 0
     assert "change up_blocks.1.attentions.1.transformer_blocks.0.attn2.to_v.weight" in words.stdout
@@ -169,27 +156,25 @@ def test_a_dry_run_writes_nothing(here):
     assert list(here.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+def test_plan_without_torch():
+    """
+    Dry runs and `loco diff` import neither torch nor diffusers.
+    """
+    lines = [
         ["edit", "remove_style", "--dry-run"],
         ["localize", "van gogh style", "--dry-run"],
         ["evaluate", "update_fact", "--dry-run"],
         ["generate", "a cat", "--dry-run"],
         ["diff", "tiny", "tiny"],
-    ],
-)
-def test_a_plan_needs_no_torch(arguments):
-    """
-    A dry run reads headers, and imports neither torch nor diffusers.
-    """
+    ]
     code = f"""
 import sys
 from loco_cli.cli.app import app
-try:
-    app({arguments!r})
-except SystemExit as stop:
-    assert not stop.code, stop.code
+for line in {lines!r}:
+    try:
+        app(line)
+    except SystemExit as stop:
+        assert not stop.code, line
 print([name for name in ("torch", "diffusers", "transformers") if name in sys.modules])
 """
 
@@ -202,13 +187,13 @@ print([name for name in ("torch", "diffusers", "transformers") if name in sys.mo
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_force_replaces_an_edit(here):
+def test_force(loco, here):
     """
-    An output of `loco` is replaced with `--force`, and only then.
+    An existing output is replaced only with `--force`.
     """
-    first = edit("van gogh style", "--layers", "8", "--output", "out")
-    refused = edit("van gogh style", "--layers", "9", "--output", "out")
-    second = edit("van gogh style", "--layers", "9", "--output", "out", "--force", "--json")
+    first = loco("edit", "van gogh style", "--layers", "8", "--output", "out")
+    refused = loco("edit", "van gogh style", "--layers", "9", "--output", "out")
+    second = loco("edit", "van gogh style", "--layers", "9", "--output", "out", "--force", "--json")
 
     assert (first.exit_code, refused.exit_code, second.exit_code) == (0, 2, 0)
     names = [tensor["name"] for tensor in json.loads(second.stdout)["tensors"]]

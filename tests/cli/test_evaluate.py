@@ -1,15 +1,8 @@
-"""`loco evaluate`, as it is typed."""
+"""`loco evaluate` on the command line."""
 
 import json
 
 import pytest
-from typer.testing import CliRunner
-
-from loco_cli.cli.app import app
-
-
-def evaluate(*arguments):
-    return CliRunner().invoke(app, ["evaluate", *arguments])
 
 
 @pytest.fixture(autouse=True)
@@ -24,13 +17,13 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_figures_come_before_a_failure(here):
+def test_failed_limit(loco, here):
     """
-    A limit that is missed ends with 1, after table, figures and files.
+    A figure below its limit exits with 1, after the table, the figures and the files.
     """
-    result = evaluate("fact.yaml", "--output", "found", "--fail-under", "became=1,kept=1")
+    result = loco("evaluate", "fact.yaml", "--output", "found", "--fail-under", "became=1,kept=1")
 
-    # at one step no picture is what it should be
+    # after one step, no image shows its prompt
     assert result.exit_code == 1
     assert "a drawing of the british monarch" in result.stdout
     assert "harmonic mean" in result.stdout.splitlines()[-1]
@@ -43,11 +36,11 @@ def test_figures_come_before_a_failure(here):
     ]
 
 
-def test_json_is_the_evaluation():
+def test_json(loco):
     """
-    With `--json` stdout is the document, whatever the exit code.
+    With `--json`, stdout has only the document, whatever the exit code.
     """
-    result = evaluate("fact.yaml", "--json", "--quiet", "--set", "evaluate.steps=2")
+    result = loco("evaluate", "fact.yaml", "--json", "--quiet", "--set", "evaluate.steps=2")
 
     document = json.loads(result.stdout)
     assert document["schema"] == "loco.evaluation/1"
@@ -56,11 +49,12 @@ def test_json_is_the_evaluation():
     assert result.exit_code == (0 if is_counted else 1)
 
 
-def test_a_fact_in_words_says_what_it_goes_to():
+def test_fact_as_text(loco):
     """
-    `--set to=...` is enough for a fact in words, where there is no `--to`.
+    `--set to=...` sets the target of a fact given as text.
     """
-    result = evaluate(
+    result = loco(
+        "evaluate",
         *("the british monarch fact", "--set", "to=king charles", "--layers", "6,7"),
         *("--dry-run", "--json"),
     )
@@ -69,11 +63,11 @@ def test_a_fact_in_words_says_what_it_goes_to():
     assert json.loads(result.stdout)["edits"][0]["to"] == "king charles"
 
 
-def test_a_dry_run_prints_the_plan(here):
+def test_dry_run(loco, here):
     """
-    `--dry-run` counts the pictures of both models, and makes none.
+    `--dry-run` counts the images of both models, and makes none.
     """
-    result = evaluate("fact.yaml", "--dry-run", "--json")
+    result = loco("evaluate", "fact.yaml", "--dry-run", "--json")
 
     plan = json.loads(result.stdout)
     assert plan["pictures"]["n_pictures"] % 2 == 0

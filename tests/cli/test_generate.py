@@ -1,28 +1,13 @@
-"""`loco generate`, as it is typed."""
+"""`loco generate` on the command line."""
 
 import json
 
-import pytest
-from typer.testing import CliRunner
 
-from loco_cli.cli.app import app
-
-
-def generate(*arguments):
-    return CliRunner().invoke(app, ["generate", *arguments])
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_a_picture_is_drawn_into_the_terminal(here):
+def test_image_in_the_terminal(loco, here):
     """
-    Without `--output` the picture is half blocks, 24 lines of them, and its prompt below.
+    Without `--output`, the image is drawn as 24 lines of half blocks above its prompt.
     """
-    result = generate("a cat", "--steps", "1")
+    result = loco("generate", "a cat", "--steps", "1")
 
     assert result.exit_code == 0, result.stderr
     *blocks, last = result.stdout.splitlines()
@@ -32,12 +17,13 @@ def test_a_picture_is_drawn_into_the_terminal(here):
     assert list(here.iterdir()) == []
 
 
-def test_pictures_are_written(here):
+def test_output(loco, here):
     """
-    With `--output` there is one PNG, stdout is empty, and the document names the file.
+    With `--output`, one PNG is written, stdout is empty, and the document names the file.
     """
-    words = generate("a cat", "--steps", "1", "--output", "cat.png")
-    document = generate("a cat", "a dog", "--seeds", "2", "--steps", "1", "-o", "all.png", "--json")
+    words = loco("generate", "a cat", "--steps", "1", "--output", "cat.png")
+    options = ("--seeds", "2", "--steps", "1", "-o", "all.png", "--json")
+    document = loco("generate", "a cat", "a dog", *options)
 
     assert words.exit_code == document.exit_code == 0
     assert words.stdout == ""
@@ -49,11 +35,11 @@ def test_pictures_are_written(here):
     assert (here / "all.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_dry_run_prints_the_price(here):
+def test_dry_run(loco, golden, here):
     """
-    `--dry-run` makes nothing.
+    `--dry-run` prints the cost and generates nothing.
     """
-    result = generate("a cat", "--seeds", "3", "--steps", "5", "--dry-run")
+    result = loco("generate", "a cat", "--seeds", "3", "--steps", "5", "--dry-run")
 
-    assert "make pictures: 3 pictures, 30 UNet evaluations" in result.stdout
+    golden(result.stdout.splitlines()[-1])
     assert list(here.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The help of every command at 80 columns, and what a shell completes."""
+"""The help of every command at 80 columns, and shell completion."""
 
 import inspect
 
@@ -22,7 +22,7 @@ def commands():
 
 
 def completed(typed, monkeypatch):
-    """Return what a shell is offered for the last word typed."""
+    """Return the completions of the last word of a command line."""
     monkeypatch.setenv("_LOCO_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", typed)
     monkeypatch.setenv("COMP_CWORD", str(len(typed.split(" ")) - 1))
@@ -31,31 +31,29 @@ def completed(typed, monkeypatch):
     return result.stdout.split()
 
 
-@pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_help_fits_a_terminal(words, monkeypatch):
+def test_help_fits_80_columns(loco, monkeypatch):
     """
-    Nothing is wider than 80 columns or cut, arguments stand bare, and flags take nothing.
+    No help is wider than 80 columns or truncated, or has braces or the type of a flag.
     """
     monkeypatch.setenv("COLUMNS", "80")
 
-    shown = CliRunner().invoke(app, [*words, "--help"], prog_name="loco").stdout
+    for words in commands():
+        shown = loco(*words, "--help").stdout
+        usage = next(line for line in shown.splitlines() if "Usage:" in line)
+        assert max(map(len, shown.splitlines())) <= 80, words
+        assert "<bool>" not in shown, words
+        assert "…" not in shown, words
+        assert "{" not in usage, words
 
-    lines = shown.splitlines()
-    usage = next(line for line in lines if "Usage:" in line)
-    assert max(map(len, lines)) <= 80
-    assert "<bool>" not in shown
-    assert "…" not in shown
-    assert "{" not in usage
 
-
-@pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_prose_flows_at_80_columns(words):
+def test_paragraphs_of_help_fit_80_columns():
     """
-    What stands below the first paragraph keeps its line ends, so that no line may be too long.
+    Typer keeps the line breaks of all paragraphs but the first, so these lines must be short.
     """
-    _, *more = inspect.cleandoc(commands()[words].help).split("\n\n")
-
-    assert all(len(line) <= 78 for text in more for line in text.splitlines())
+    for words, command in commands().items():
+        _, *more = inspect.cleandoc(command.help).split("\n\n")
+        lines = [line for text in more for line in text.splitlines()]
+        assert [line for line in lines if len(line) > 78] == [], words
 
 
 @pytest.mark.parametrize(
@@ -75,19 +73,19 @@ def test_prose_flows_at_80_columns(words):
         ("loco evaluate x --base tiny-", ["tiny-plain"]),
     ],
 )
-def test_a_shell_completes(typed, offered, monkeypatch):
+def test_shell_completion(typed, offered, monkeypatch):
     """
-    Commands, options, choices, names of the catalog and aliases of models are completed.
+    The shell completes commands, options, choices, recipe names and model aliases.
     """
     assert completed(typed, monkeypatch) == offered
 
 
-def test_names_of_recipes_can_be_copied(monkeypatch):
+def test_recipe_names_are_not_truncated(loco, monkeypatch):
     """
-    The list of recipes cuts no name, however narrow the terminal.
+    The list of recipes shows every name in full on a terminal of 80 columns.
     """
     monkeypatch.setenv("COLUMNS", "80")
 
-    shown = CliRunner().invoke(app, ["recipes", "list"]).stdout
+    shown = loco("recipes", "list").stdout
 
     assert {entry.name for entry in entries()} <= set(shown.split())

@@ -1,22 +1,16 @@
+"""`loco recipes` on the command line."""
+
 import json
 
-import pytest
-from typer.testing import CliRunner
-
-from loco_cli.cli.app import app
 from loco_cli.recipe.catalog import entries, user_folder
 from loco_cli.recipe.load import load_recipe, recipe_schema
 
 
-def loco(*arguments):
-    return CliRunner().invoke(app, ["recipes", *arguments])
-
-
-def test_list_shows_what_ships():
+def test_list(loco):
     """
-    The list has a line per recipe with its name, kinds and model, within 80 columns.
+    The list has the name, kinds and model of each recipe, within 80 columns.
     """
-    result = loco("list")
+    result = loco("recipes", "list")
 
     assert result.exit_code == 0
     assert "remove_style" in result.stdout
@@ -24,11 +18,11 @@ def test_list_shows_what_ships():
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
-def test_list_as_json_is_one_document():
+def test_list_as_json(loco):
     """
-    `loco.recipes/1` names each recipe, its kinds, model, tags and origin.
+    `loco.recipes/1` has the kinds, model, tags and origin of each recipe.
     """
-    document = json.loads(loco("list", "--json").stdout)
+    document = json.loads(loco("recipes", "list", "--json").stdout)
 
     assert document["schema"] == "loco.recipes/1"
     entry = next(one for one in document["recipes"] if one["name"] == "many_edits")
@@ -36,11 +30,13 @@ def test_list_as_json_is_one_document():
     assert (entry["model"], entry["origin"], entry["problem"]) == ("tiny", "shipped", None)
 
 
-def test_list_says_what_recipes_are():
+def test_list_of_shipped_recipes(loco):
     """
-    A shipped recipe, of which a list reads the keys alone, is listed as its record has it.
+    A shipped recipe, read without validation, is listed like its validated record.
     """
-    listed = {one["name"]: one for one in json.loads(loco("list", "--json").stdout)["recipes"]}
+    listed = {
+        one["name"]: one for one in json.loads(loco("recipes", "list", "--json").stdout)["recipes"]
+    }
 
     assert listed.keys() == {entry.name for entry in entries()}
     for entry in entries():
@@ -50,14 +46,15 @@ def test_list_says_what_recipes_are():
         assert line["kinds"] == list(dict.fromkeys(edit.kind for edit in recipe.edits))
 
 
-def test_a_broken_recipe_does_not_hide_the_others():
+def test_broken_recipe(loco):
     """
-    A recipe of the user's that does not load is listed with what is wrong, escaped.
+    A recipe that does not load is listed with its problem, escaped.
     """
     user_folder().mkdir(parents=True)
     (user_folder() / "broken.yaml").write_text('loco: 1\n"\\e[2J": 1\nedits: []\n')
 
-    listed, document = loco("list"), json.loads(loco("list", "--json").stdout)
+    listed = loco("recipes", "list")
+    document = json.loads(loco("recipes", "list", "--json").stdout)
 
     assert listed.exit_code == 0
     assert "\x1b" not in listed.stdout
@@ -67,42 +64,45 @@ def test_a_broken_recipe_does_not_hide_the_others():
     assert len(document["recipes"]) > 1
 
 
-def test_show_prints_the_file():
+def test_show(loco):
     """
-    `show` prints a recipe byte for byte, so that it can be redirected into a new one.
+    `show` prints the recipe byte for byte.
     """
-    result = loco("show", "remove_style")
+    result = loco("recipes", "show", "remove_style")
 
     assert load_recipe(result.stdout, "copy.yaml").text == result.stdout
-    assert result.stdout == json.loads(loco("show", "remove_style", "--json").stdout)["text"]
+    assert (
+        result.stdout
+        == json.loads(loco("recipes", "show", "remove_style", "--json").stdout)["text"]
+    )
 
 
-def test_show_needs_a_name_of_the_catalog():
+def test_show_unknown_name(refused):
     """
-    An unknown name ends with 2 and the name that was probably meant.
+    An unknown name exits with 2, with a similar name in the hint.
     """
-    result = loco("show", "remove_stile")
+    names = ["remove_stile", "remove_style"]
 
-    assert result.exit_code == 2
-    assert "hint: did you mean `remove_style`?" in result.stderr
+    refused("recipes", "show", "remove_stile", exit_code=2, names=names)
 
 
-def test_check_prints_what_a_recipe_comes_to():
+def test_check(loco):
     """
-    `check` prints the recipe with overrides and defaults written out, which is a recipe again.
+    `check` prints a valid recipe with all overrides and defaults.
     """
-    result = loco("check", "remove_style", "--set", "subject=monet", "--set", "edit.ridge=0.1x")
+    settings = ("--set", "subject=monet", "--set", "edit.ridge=0.1x")
+    result = loco("recipes", "check", "remove_style", *settings)
 
     checked = load_recipe(result.stdout, "checked.yaml")
     assert checked.concepts[0].subject == "monet"
     assert str(checked.edit.ridge) == "0.1x"
 
 
-def test_check_as_json_keeps_text_and_overrides():
+def test_check_as_json(loco):
     """
-    `loco.recipe/1` holds the text as it is written beside what it comes to.
+    `loco.recipe/1` has the text of the recipe, its overrides and its values.
     """
-    result = loco("check", "remove_style", "--set", "subject=monet", "--json")
+    result = loco("recipes", "check", "remove_style", "--set", "subject=monet", "--json")
 
     document = json.loads(result.stdout)
     assert document["overrides"] == {"subject": "monet"}
@@ -110,91 +110,78 @@ def test_check_as_json_keeps_text_and_overrides():
     assert document["recipe"]["edits"][0]["subject"] == "monet"
 
 
-def test_check_says_what_is_wrong(tmp_path):
+def test_check_with_a_typo(refused, tmp_path):
     """
-    A typo in a key ends with 2, with file, line, key and the way out.
+    A typo in a key exits with 2, with file, line, key and hint.
     """
     path = tmp_path / "mine.yaml"
     path.write_text("loco: 1\nedits: [{kind: style, subject: monet}]\nedit: {rigde: 1}\n")
 
-    result = loco("check", str(path))
-
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    assert result.stderr == (
-        f"error: recipe `{path}:3`: unknown key `edit.rigde`\n\nhint: did you mean `edit.ridge`?\n"
-    )
+    refused("recipes", "check", path, exit_code=2, names=[f"{path}:3", "edit.rigde"])
 
 
-def test_new_writes_a_recipe_that_is_found_by_name():
+def test_new(loco):
     """
-    `new` writes to the user's catalog, prints the path, and the recipe is sound.
+    `new` writes a valid recipe to the user's catalog, and prints its path.
     """
-    result = loco("new", "remove_monet")
+    result = loco("recipes", "new", "remove_monet")
 
     assert result.stdout.strip() == str(user_folder() / "remove_monet.yaml")
-    assert loco("check", "remove_monet").exit_code == 0
+    assert loco("recipes", "check", "remove_monet").exit_code == 0
 
 
-def test_new_takes_a_path(tmp_path):
+def test_new_with_output(loco, tmp_path):
     """
-    With `--output` the recipe goes there, and its name is free.
+    With `--output`, the recipe goes there, and its name may be taken.
     """
     path = tmp_path / "x.yaml"
 
-    assert loco("new", "remove_style", "--output", str(path)).exit_code == 0
+    assert loco("recipes", "new", "remove_style", "--output", str(path)).exit_code == 0
     assert path.read_text().startswith("# remove_style:")
 
 
-def test_new_says_how_to_run_what_it_wrote(tmp_path):
+def test_comments_of_a_new_recipe(loco, tmp_path):
     """
-    The commands in the comments find the file: by its name in the catalog, else by its path.
+    Commands in the comments name the recipe, or its path outside the catalog.
     """
     path = tmp_path / "my recipe.yaml"
-    loco("new", "mine")
-    loco("new", "yours", "--output", str(path))
+    loco("recipes", "new", "mine")
+    loco("recipes", "new", "yours", "--output", str(path))
 
     in_catalog, elsewhere = (p.read_text() for p in (user_folder() / "mine.yaml", path))
     assert "# Run it:    loco edit mine\n" in in_catalog
     assert f"# Run it:    loco edit '{path}'\n" in elsewhere
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        (["remove_style"], 2, "recipe `remove_style` is in the catalog (shipped)"),
-        (["../x"], 2, "`../x` is no name for a recipe"),
-        (["x", "--output", "{tmp}/taken.yaml"], 2, "exists"),
-        (["x", "--output", "{tmp}/no/x.yaml"], 2, "/no` to write into"),
-        (["x", "--output", "{tmp}/taken.yaml/x.yaml"], 2, "/taken.yaml` to write into"),
-    ],
-)
-def test_new_overwrites_nothing(arguments, code, message, tmp_path):
+def test_new_refusals(refused, here):
     """
-    A name or path that is taken, is no name, or cannot be written is refused.
+    A taken or invalid name, an existing file and a missing folder are refused.
     """
-    (tmp_path / "taken.yaml").write_text("mine")
+    (here / "taken.yaml").write_text("mine")
 
-    result = loco("new", *(one.replace("{tmp}", str(tmp_path)) for one in arguments))
+    for words, name in (
+        (["remove_style"], "remove_style"),
+        (["../x"], "../x"),
+        (["x", "--output", "taken.yaml"], "taken.yaml"),
+        (["x", "--output", "no/x.yaml"], "no"),
+        (["x", "--output", "taken.yaml/x.yaml"], "taken.yaml"),
+    ):
+        refused("recipes", "new", *words, exit_code=2, names=[f"`{name}`"])
 
-    assert result.exit_code == code
-    assert message in result.stderr
-    assert (tmp_path / "taken.yaml").read_text() == "mine"
 
-
-def test_new_overwrites_when_forced(tmp_path):
+def test_new_with_force(loco, tmp_path):
     """
-    `--force` replaces a file that exists.
+    `--force` replaces an existing file.
     """
     path = tmp_path / "taken.yaml"
     path.write_text("mine")
 
-    assert loco("new", "x", "--output", str(path), "--force").exit_code == 0
+    assert loco("recipes", "new", "x", "--output", str(path), "--force").exit_code == 0
     assert path.read_text() != "mine"
 
 
-def test_schema_is_the_schema():
+def test_schema(loco):
     """
-    `schema` prints the JSON schema and nothing else.
+    `schema` prints only the JSON schema.
     """
-    assert json.loads(loco("schema").stdout) == json.loads(json.dumps(recipe_schema()))
+    assert json.loads(loco("recipes", "schema").stdout) == json.loads(json.dumps(recipe_schema()))

@@ -1,14 +1,14 @@
-"""Options in groups, on the command line and in a command."""
+"""Groups of options, on the command line and in a command."""
 
 from typing import Annotated
 
 import typer
 from typer.testing import CliRunner
 
-from loco_cli.cli import request as g
 from loco_cli.cli.console import Terminal
 from loco_cli.cli.evaluate import evaluate
 from loco_cli.cli.generate import generate
+from loco_cli.cli.request import LayerOptions, MachineOptions, OutputOptions, spread
 from loco_cli.sampling.processes import Team
 
 
@@ -18,18 +18,18 @@ def run(command, *arguments):
     return CliRunner().invoke(app, arguments, obj=Terminal(Team()), catch_exceptions=False)
 
 
-def test_a_command_is_given_its_groups():
+def test_groups_of_options():
     """
-    The fields of a group are options of the command, which sees them as one record.
+    The fields of a group are options on the command line, and one record in the command.
     """
     seen = []
 
-    @g.spread
+    @spread
     def draw(
         ctx: typer.Context,
         prompt: Annotated[str, typer.Argument()],
-        computing: g.Computing,
-        result: g.Result,
+        computing: MachineOptions,
+        result: OutputOptions,
         much: Annotated[int, typer.Option("--much")] = 3,
     ) -> None:
         """Draw."""
@@ -40,21 +40,21 @@ def test_a_command_is_given_its_groups():
     assert done.exit_code == 0, done.output
     ((prompt, computing, result, much),) = seen
     assert (prompt, much) == ("a cat", 4)
-    assert computing == g.Computing(device="cpu")
-    assert result == g.Result(force=True)
+    assert computing == MachineOptions(device="cpu")
+    assert result == OutputOptions(force=True)
 
 
-def test_layers_are_named_in_one_way():
+def test_named_layers():
     """
-    A set of layers is read into numbers; both ways at once are refused.
+    Layers are parsed from a list or a range.
     """
-    assert g.Where(layers="1-3,10").overrides()["edit_layers"] == (1, 2, 3, 10)
-    assert g.Where(layer_range=(8, 10)).overrides()["edit_layer_range"] == (8, 10)
+    assert LayerOptions(layers="1-3,10").overrides()["edit_layers"] == (1, 2, 3, 10)
+    assert LayerOptions(layer_range=(8, 10)).overrides()["edit_layer_range"] == (8, 10)
 
 
-def test_help_names_every_option_of_a_group():
+def test_help_of_groups():
     """
-    Commands with a group have all of its options, each once.
+    The help of a command has each option of its groups once.
     """
     for command, options in ((generate, ["--dtype"]), (evaluate, ["--layers", "--scorer"])):
         words = run(command, "--help").output.split()

@@ -1,11 +1,9 @@
-"""The recipes that ship, at work: those of `tiny` are run, in layers that are named for speed."""
+"""The shipped recipes; those for `tiny` are run, in given layers for speed."""
 
 import json
 
 import pytest
-from typer.testing import CliRunner
 
-from loco_cli.cli.app import app
 from loco_cli.families import registry
 from loco_cli.recipe.catalog import entries
 
@@ -15,13 +13,13 @@ KINDS = ("style", "object", "fact")
 
 
 def known_to(model, kind):
-    """Return every name under which a model knows things of a kind."""
+    """Return all names of the concepts of a kind that a model knows."""
     return {name for names in registry.get(model).known_concepts[kind] for name in names}
 
 
-def test_there_is_one_for_every_use():
+def test_variety_of_recipes():
     """
-    Styles, objects and facts each stand alone and in company, and some recipes mix the kinds.
+    Each kind has recipes for one and for several concepts, and a recipe mixes all kinds.
     """
     kinds = [[edit.kind for edit in recipe.edits] for recipe in RECIPES.values()]
 
@@ -32,39 +30,37 @@ def test_there_is_one_for_every_use():
     assert any(set(one) == set(KINDS) for one in kinds)
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_says_its_limit(name):
+def test_limits_in_recipes():
     """
-    The comment that opens a recipe says what it does not do.
+    The comment at the start of a recipe names its limits.
     """
-    head = RECIPES[name].text.partition("loco: 1")[0]
+    for name, recipe in RECIPES.items():
+        comment = recipe.text.partition("loco: 1")[0]
+        assert "\n# Limit" in comment, name
+        assert all(line.startswith("# ") for line in comment.splitlines()), name
 
-    assert "\n# Limit" in head
-    assert all(line.startswith("# ") for line in head.splitlines())
+
+def test_concepts_of_tiny():
+    """
+    Recipes for `tiny` use only concepts that it knows, so that they can be evaluated.
+    """
+    for name in OF_TINY:
+        for edit in RECIPES[name].edits:
+            known = known_to("tiny", edit.kind)
+            assert edit.subject in known, name
+            assert edit.to in {*known, "painting", ""}, name
 
 
 @pytest.mark.parametrize("name", OF_TINY)
-def test_a_recipe_of_tiny_names_what_tiny_knows(name):
+def test_recipe_of_tiny(loco, here, name):
     """
-    Subjects and what they go to are things of the drawn world, so that the recipe can be judged.
+    Each recipe for `tiny` gives an edit that passes `loco verify`.
     """
-    for edit in RECIPES[name].edits:
-        known = known_to("tiny", edit.kind)
-        assert edit.subject in known
-        assert edit.to in {*known, "painting", ""}
-
-
-@pytest.mark.parametrize("name", OF_TINY)
-def test_a_recipe_of_tiny_runs(name, tmp_path, monkeypatch):
-    """
-    It edits `tiny`, and what it wrote holds against its manifest.
-    """
-    monkeypatch.chdir(tmp_path)
     is_of_unet = RECIPES[name].edit.method != "diffquickfix"
-    where = ["--layer-range", "8", "10"] if is_of_unet else []
+    layers = ["--layer-range", "8", "10"] if is_of_unet else []
 
-    edited = CliRunner().invoke(app, ["edit", name, *where, "--output", "out", "--json"])
-    verified = CliRunner().invoke(app, ["verify", "out"])
+    edited = loco("edit", name, *layers, "--output", "out", "--json")
+    verified = loco("verify", "out")
 
     assert edited.exit_code == 0, edited.stderr
     assert verified.exit_code == 0, verified.stderr

@@ -1,27 +1,13 @@
-"""`loco undo`, as it is typed."""
+"""`loco undo` on the command line."""
 
 import json
 
-import pytest
-from typer.testing import CliRunner
-
-from loco_cli.cli.app import app
 from tests.checkpoints import tree_bytes
 
 
-def loco(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_a_folder_is_restored(here, tiny):
+def test_folder(loco, here, tiny):
     """
-    The base comes back under its own name, byte for byte, and the command says where.
+    The base is restored under its own name, byte for byte.
     """
     assert loco("edit", "van gogh style", "--layers", "8", "--output", "out").exit_code == 0
 
@@ -32,9 +18,9 @@ def test_a_folder_is_restored(here, tiny):
     assert tree_bytes(here / "tiny") == tree_bytes(tiny.path)
 
 
-def test_a_file_is_restored(here, tiny_file):
+def test_file(loco, here, tiny_file):
     """
-    A single file comes back as a file, also from an edit of several concepts.
+    A single file is restored as a file, also after an edit of several concepts.
     """
     (here / "two.yaml").write_text(
         "loco: 1\n"

@@ -1,21 +1,14 @@
-"""`loco verify`, `loco diff` and `loco undo` on an edit that was just made."""
+"""`loco verify` on the command line."""
 
 import json
 import shutil
 
 import pytest
-from typer.testing import CliRunner
-
-from loco_cli.cli.app import app
-
-
-def loco(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
 def broken(edited, tmp_path):
-    """The same with one byte of a tensor flipped."""
+    """A copy of the edit with a flipped bit in a tensor."""
     output = shutil.copytree(edited, tmp_path / "broken")
     weights = output / "unet" / "diffusion_pytorch_model.safetensors"
     content = bytearray(weights.read_bytes())
@@ -24,31 +17,31 @@ def broken(edited, tmp_path):
     return output
 
 
-def test_an_edit_holds(edited):
+def test_intact_output(loco, edited):
     """
-    What was written holds: a sentence on stdout, and exit code 0.
+    An intact output gives one sentence and exit code 0.
     """
     result = loco("verify", edited)
 
     assert result.exit_code == 0
-    assert result.stdout == (f"`{edited}` holds: its hashes are those of the manifest\n")
+    assert result.stdout == (f"`{edited}` is intact: all hashes match the manifest\n")
 
 
-def test_a_flipped_byte_is_told(broken):
+def test_altered_output(loco, broken):
     """
-    One byte more or less is exit code 1, and the file is named.
+    A flipped bit gives the name of its file and exit code 1.
     """
     result = loco("verify", broken)
 
     assert result.exit_code == 1
-    assert "`unet/diffusion_pytorch_model.safetensors` is not the file that was written" in (
+    assert "`unet/diffusion_pytorch_model.safetensors` was altered after the edit" in (
         result.stdout
     )
 
 
-def test_a_verification_is_a_document(edited, broken):
+def test_json(loco, edited, broken):
     """
-    `loco.verification/1` says whether it holds, and what fails.
+    `loco.verification/1` has the verdict and the failures.
     """
     good, bad = loco("verify", edited, "--json"), loco("verify", broken, "--json")
 

@@ -1,4 +1,4 @@
-"""What differs between two checkpoints, in whatever layouts they come."""
+"""`loco diff`: differences between checkpoints of all layouts."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ def weights():
 
 
 def changed(weights, name, step):
-    """Return the weights with one UNet tensor moved."""
+    """Return the weights with a step added to one UNet tensor."""
     return tuple(
         Weight(w.original, w.component, w.name, w.value + step) if w.name == name else w
         for w in weights
@@ -28,9 +28,9 @@ def changed(weights, name, step):
 
 
 @pytest.mark.parametrize("layout", ["folder", "file"])
-def test_a_copy_is_the_same(layout, weights, tmp_path):
+def test_copies(layout, weights, tmp_path):
     """
-    Two copies of one checkpoint have nothing that differs.
+    Two copies of a checkpoint have no difference.
     """
     write = write_folder if layout == "folder" else write_single_file
     a, b = (write(tmp_path / f"{name}.safetensors", weights) for name in "ab")
@@ -42,9 +42,9 @@ def test_a_copy_is_the_same(layout, weights, tmp_path):
     assert diff.manifest.found is False
 
 
-def test_a_folder_and_a_file_of_one_model_are_the_same(weights, tmp_path):
+def test_folder_and_file(weights, tmp_path):
     """
-    Layouts are matched by canonical names: only the buffers of the original layout are left over.
+    Tensors of different layouts are paired by canonical name; only buffers have no pair.
     """
     folder = write_folder(tmp_path / "folder", weights)
     file = write_single_file(tmp_path / "file.safetensors", weights)
@@ -59,9 +59,9 @@ def test_a_folder_and_a_file_of_one_model_are_the_same(weights, tmp_path):
     assert {tensor.status for tensor in diff.tensors} == {"only_in_b"}
 
 
-def test_shards_and_variants_are_copies_not_differences(weights, tmp_path):
+def test_shards_and_variants(weights, tmp_path):
     """
-    However a component is cut into files, its tensors are the same.
+    Shards and variants of a component are not differences.
     """
     whole = write_folder(tmp_path / "whole", weights)
     sharded = write_folder(tmp_path / "sharded", weights, n_shards=3)
@@ -73,9 +73,9 @@ def test_shards_and_variants_are_copies_not_differences(weights, tmp_path):
     assert compare.run(both, file).counts.identical == len(weights)
 
 
-def test_measures_what_changed(weights, tmp_path):
+def test_figures_of_a_change(weights, tmp_path):
     """
-    A change is told by its size, its largest step, its rank and the share of elements.
+    A change has a relative size, a largest step, a rank and a share of elements.
     """
     before = next(w.value for w in weights if w.name == K)
     step = np.zeros_like(before)
@@ -95,9 +95,9 @@ def test_measures_what_changed(weights, tmp_path):
     assert (tensor.rank, tensor.share_changed) == (1, 0.5)
 
 
-def test_tells_every_kind_of_difference(weights, tmp_path):
+def test_statuses(weights, tmp_path):
     """
-    Changed, retyped, reshaped, and present on one side only are told apart and counted.
+    Changed, retyped, reshaped and unpaired tensors are counted separately.
     """
     a = write_single_file(tmp_path / "a.safetensors", weights)
     tensors = load_file(a)
@@ -122,9 +122,9 @@ def test_tells_every_kind_of_difference(weights, tmp_path):
     assert by_status["only_in_b"].name == "spare"
 
 
-def test_a_figure_that_is_not_finite_is_null(weights, tmp_path):
+def test_nan(weights, tmp_path):
     """
-    A NaN in a tensor makes its figures null, so that the document stays JSON.
+    A NaN in a tensor makes its figures null, so that the document is valid JSON.
     """
     a = write_single_file(tmp_path / "a.safetensors", weights)
     step = np.full((1,), np.nan, np.float32)
@@ -136,7 +136,7 @@ def test_a_figure_that_is_not_finite_is_null(weights, tmp_path):
     assert tensor.share_changed == 1.0
 
 
-def test_reads_bfloat16_without_torch(weights, tmp_path):
+def test_bfloat16(weights, tmp_path):
     """
     A change between bfloat16 tensors is measured exactly.
     """
@@ -152,9 +152,9 @@ def test_reads_bfloat16_without_torch(weights, tmp_path):
     assert tensor.max_abs == float(before.abs().max())
 
 
-def test_shows_changes_of_metadata(weights, tmp_path):
+def test_metadata(weights, tmp_path):
     """
-    Metadata that differs is shown with both sides, and makes no difference by itself.
+    Changed metadata is shown with both values, and is not a difference of tensors.
     """
     a = write_single_file(tmp_path / "a.safetensors", weights, metadata={"x": "1", "y": "2"})
     b = write_single_file(tmp_path / "b.safetensors", weights, metadata={"x": "3" * 300})
@@ -168,9 +168,9 @@ def test_shows_changes_of_metadata(weights, tmp_path):
     assert diff.is_same
 
 
-def test_holds_the_change_against_the_manifest(weights, tmp_path):
+def test_manifest(weights, tmp_path):
     """
-    The verdict is the same whichever side the edit is on, and names what does not fit.
+    The comparison with the manifest is the same whichever side is the edit.
     """
     base = write_folder(tmp_path / "base", weights)
     other = write_folder(tmp_path / "other", changed(weights, "conv_in.bias", np.float32(1)))
@@ -187,9 +187,9 @@ def test_holds_the_change_against_the_manifest(weights, tmp_path):
     assert against.manifest.unexpected == ("unet/diffusion_pytorch_model.safetensors:conv_in.bias",)
 
 
-def test_of_two_edits_that_of_the_other_counts(weights, tmp_path):
+def test_manifests_of_two_edits(weights, tmp_path):
     """
-    An edit of an edit is held against its own manifest from both sides; a sibling is no base.
+    An edit of an edit is compared with its own manifest; a sibling is not its base.
     """
     base = write_single_file(tmp_path / "base.safetensors", weights)
     first = edit(base, tmp_path / "first", names=NAMES[:2]).paths.root
@@ -205,9 +205,9 @@ def test_of_two_edits_that_of_the_other_counts(weights, tmp_path):
     assert (apart.matches, apart.side, apart.is_base) == (False, "b", False)
 
 
-def test_misses_what_the_manifest_promises(weights, tmp_path):
+def test_missing_changes(weights, tmp_path):
     """
-    Tensors that the manifest lists and that did not change are named.
+    Listed tensors that did not change are reported.
     """
     base = write_single_file(tmp_path / "base.safetensors", weights)
     paths = edit(base, tmp_path / "out").paths
@@ -219,9 +219,9 @@ def test_misses_what_the_manifest_promises(weights, tmp_path):
     assert len(verdict.missing) == len(NAMES)
 
 
-def test_across_layouts_the_manifest_still_fits(weights, tmp_path):
+def test_manifest_across_layouts(weights, tmp_path):
     """
-    An edited file against the folder of its base: the changed tensors are the manifest's.
+    The manifest of an edited file also fits the folder of its base.
     """
     folder = write_folder(tmp_path / "folder", weights)
     file = write_single_file(tmp_path / "file.safetensors", weights)
@@ -233,9 +233,9 @@ def test_across_layouts_the_manifest_still_fits(weights, tmp_path):
     assert {tensor.name for tensor in diff.tensors if tensor.status == "changed"} == set(NAMES)
 
 
-def test_needs_no_torch(weights, tmp_path):
+def test_imports(weights, tmp_path):
     """
-    Neither a diff with changes nor verify nor undo imports torch; identical files not even numpy.
+    Diff, verify and undo do not import torch, and equal files need no numpy.
     """
     base = write_single_file(tmp_path / "base.safetensors", weights)
     output = edit(base, tmp_path / "out").paths.root

@@ -1,4 +1,4 @@
-"""An edit of the model that ships, written and loaded again."""
+"""`loco edit` on `tiny`: its files, its images and its undo."""
 
 import json
 import logging
@@ -11,14 +11,12 @@ from diffusers import StableDiffusionPipeline
 from loco_cli.commands import diff as compare
 from loco_cli.commands import edit, undo, verify
 from loco_cli.editing.methods import solve
-from loco_cli.errors import ConceptError, EditError, OutputExists
 from loco_cli.evaluating.judge import edited_pipeline
 from loco_cli.interventions import Run
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, load_model
 from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe.load import load_recipe, recipe_from_text
-from loco_cli.recipe.values import Ridge
 from loco_cli.report.sentences import preview_sentences
 from loco_cli.sampling.sample import sample_batch
 from tests.checkpoints import tree_bytes
@@ -49,14 +47,14 @@ def pictures(pipeline):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """`van gogh` taken out of layers 8 and 9 of `tiny`, as a folder; only read."""
+    """An edit of layers 8 and 9 of `tiny`, as a folder; to be read only."""
     output = tmp_path_factory.mktemp("edit") / "edited"
     return edit.run(edit.plan(style(8, 9), EditOptions(output)), CPU)
 
 
-def test_weights_that_are_copied_unedited_are_named(tiny, tmp_path):
+def test_unedited_weights(tiny, tmp_path):
     """
-    A UNet that was put aside keeps what the edit takes out: a warning and the manifest say so.
+    Weights that are copied without an edit are listed in the manifest, with a warning.
     """
     base = shutil.copytree(tiny.path, tmp_path / "base")
     shutil.copytree(base / "unet", base / "old" / "unet")
@@ -69,17 +67,17 @@ def test_weights_that_are_copied_unedited_are_named(tiny, tmp_path):
     found = edit.run(plan, CPU, heard.events)
 
     assert found.manifest.base.carried == (path,)
-    assert f"these weights were copied and not edited: `{path}`" in heard.warnings
+    assert len([warning for warning in heard.warnings if path in warning]) == 1
     assert (tmp_path / "out" / path).read_bytes() == (base / path).read_bytes()
 
 
-def test_the_folder_loads_without_a_word(written):
+def test_diffusers_loads_the_folder(written):
     """
-    `StableDiffusionPipeline.from_pretrained` finds every key that it expects, and no other.
+    Diffusers finds every expected key in an edited folder, and no other.
     """
-    said = []
+    records = []
     handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())
+    handler.emit = lambda record: records.append(record.getMessage())
     libraries = [logging.getLogger(name) for name in ("diffusers", "transformers")]
     for library in libraries:
         library.addHandler(handler)
@@ -89,12 +87,12 @@ def test_the_folder_loads_without_a_word(written):
     for library in libraries:
         library.removeHandler(handler)
     words = ("unexpected", "missing", "not used", "newly initialized", "mismatch")
-    assert [text for text in said if any(word in text.lower() for word in words)] == []
+    assert [text for text in records if any(word in text.lower() for word in words)] == []
 
 
-def test_the_folder_draws_what_the_edit_in_memory_draws(written, tiny, pipeline, encoder):
+def test_images_from_files_and_in_memory(written, tiny, pipeline, encoder):
     """
-    Pictures of the written folder are those of the same edit made in memory, bit for bit.
+    A written edit draws the same images as the edit in memory, bit for bit.
     """
     loaded = load_model(locate(str(written.paths.root)), CPU)
     from_file = pictures(loaded)
@@ -106,33 +104,18 @@ def test_the_folder_draws_what_the_edit_in_memory_draws(written, tiny, pipeline,
     assert not torch.equal(from_file, pictures(pipeline))
 
 
-def test_it_verifies_and_one_byte_is_found(written, tmp_path):
+def test_undo_of_an_edit(written, tiny, tmp_path):
     """
-    What was written holds against its manifest; with one byte flipped it does not.
-    """
-    output = shutil.copytree(written.paths.root, tmp_path / "copy")
-    assert verify.run(output).failures == ()
-
-    weights = output / "unet" / "diffusion_pytorch_model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-7] ^= 1
-    weights.write_bytes(content)
-
-    assert not verify.run(output).ok
-
-
-def test_undoing_gives_the_base_byte_for_byte(written, tiny, tmp_path):
-    """
-    `undo` restores every file of the base, and adds none.
+    Undo restores every file of the base, and adds none.
     """
     undo.run(written.paths.root, tmp_path / "base")
 
     assert tree_bytes(tmp_path / "base") == tree_bytes(tiny.path)
 
 
-def test_the_diff_is_the_manifests_list(written, tiny):
+def test_diff_of_an_edit(written, tiny):
     """
-    Exactly the tensors of the manifest differ, and they are keys and values of layers 8 and 9.
+    Only the keys and values of layers 8 and 9 differ, and the manifest lists them.
     """
     found = compare.run(tiny.path, written.paths.root)
 
@@ -143,9 +126,9 @@ def test_the_diff_is_the_manifests_list(written, tiny):
     assert found.counts.changed == 4
 
 
-def test_the_manifest_says_what_was_done(written):
+def test_manifest_of_an_edit(written):
     """
-    Recipe, edit, preserve set and figures of every tensor stand in the manifest.
+    The manifest has the recipe, the edit, the preserved prompts, and the figures of each tensor.
     """
     manifest = written.manifest
     (one,) = manifest.edits
@@ -162,9 +145,9 @@ def test_the_manifest_says_what_was_done(written):
     assert json.loads(written.paths.manifest.read_text()) == manifest.to_json()
 
 
-def test_report_card_and_recipe_lie_in_the_folder(written):
+def test_report_card_and_recipe(written):
     """
-    A folder carries its recipe verbatim, a report and a model card.
+    An edited folder has its recipe, a report and a model card.
     """
     paths = written.paths
 
@@ -173,9 +156,9 @@ def test_report_card_and_recipe_lie_in_the_folder(written):
     assert paths.card.read_text().startswith("---\n")
 
 
-def test_edits_of_a_recipe_touch_the_union_of_their_layers(tmp_path, tiny):
+def test_several_edits(tmp_path, tiny):
     """
-    Three edits in the papers' layers, solved together, change six layers and undo to the base.
+    Edits of a recipe change the union of their layers, and undo restores the base.
     """
     recipe = load_recipe(ALL_KINDS, "all.yaml")
 
@@ -188,9 +171,9 @@ def test_edits_of_a_recipe_touch_the_union_of_their_layers(tmp_path, tiny):
     assert tree_bytes(tmp_path / "base") == tree_bytes(tiny.path)
 
 
-def test_a_set_of_layers_need_not_touch(tmp_path):
+def test_set_of_layers(tmp_path):
     """
-    Layers apart from each other are listed in the manifest, where there is no range.
+    A set of layers is listed in the manifest in place of a range.
     """
     heard = RecordingListener()
     options = EditOptions(tmp_path / "out")
@@ -204,9 +187,9 @@ def test_a_set_of_layers_need_not_touch(tmp_path):
     assert preview.drift == done.manifest.drift
 
 
-def test_a_single_file_is_edited_as_a_file(tmp_path, tiny_file):
+def test_edit_of_a_file(tmp_path, tiny_file):
     """
-    A file gives a file in the same layout, with manifest and undo file beside it.
+    A single file gives a file of the same layout, with manifest and undo file beside it.
     """
     output = tmp_path / "edited.safetensors"
 
@@ -222,9 +205,9 @@ def test_a_single_file_is_edited_as_a_file(tmp_path, tiny_file):
     assert (tmp_path / "base.safetensors").read_bytes() == tiny_file.read_bytes()
 
 
-def test_file_and_folder_are_solved_alike(written, tmp_path, tiny_file):
+def test_file_and_folder(written, tmp_path, tiny_file):
     """
-    The same edit of the same weights gives the same numbers in both layouts.
+    An edit gives the same tensors in a file and in a folder.
     """
     done = edit.run(
         edit.plan(style(8, 9, model=str(tiny_file)), EditOptions(tmp_path / "one")), CPU
@@ -236,9 +219,9 @@ def test_file_and_folder_are_solved_alike(written, tmp_path, tiny_file):
     assert sorted(figures(done.manifest)) == sorted(figures(written.manifest))
 
 
-def test_layers_that_nobody_names_are_found(tmp_path):
+def test_edit_with_a_search(tmp_path):
     """
-    With `layer_range: auto` the sweep comes first, and its document is in the manifest.
+    With `layer_range: auto`, the manifest has the localization that found the layers.
     """
     recipe = recipe_from_text("van gogh style", sources=("a house by {subject}",))
     quick = recipe.localize.model_copy(update={"width": 15, "seeds": 1, "steps": 1})
@@ -254,9 +237,9 @@ def test_layers_that_nobody_names_are_found(tmp_path):
     assert done.manifest.seconds.localize > 0
 
 
-def test_an_edited_folder_may_be_edited_again(written, tmp_path):
+def test_edit_of_an_edit(written, tmp_path):
     """
-    An output is a base like any other; the manifest names its parent.
+    An output can be a base, which the manifest names as its parent.
     """
     base = written.paths.root
     recipe = recipe_from_text("snoopy object", to="a dog")
@@ -271,9 +254,9 @@ def test_an_edited_folder_may_be_edited_again(written, tmp_path):
     assert tree_bytes(tmp_path / "once") == tree_bytes(base)
 
 
-def test_the_saved_recipe_says_what_the_command_line_set(tmp_path):
+def test_saved_recipe(tmp_path):
     """
-    A recipe saved from words and options gives the same edit when it is read again.
+    A saved recipe includes the overrides of the command line, and gives the same edit.
     """
     from loco_cli.cli.request import recipe_of
 
@@ -291,39 +274,10 @@ def test_the_saved_recipe_says_what_the_command_line_set(tmp_path):
     assert (tmp_path / "one" / weights).stat().st_size > 0
 
 
-def test_the_time_can_be_fixed(tmp_path):
-    """
-    With a fixed time the manifest holds it, so that outputs can repeat.
-    """
-    options = EditOptions(tmp_path / "out", created="2026-01-01T00:00:00Z")
-
-    done = edit.run(edit.plan(style(8), options), CPU)
-
-    assert done.manifest.created == "2026-01-01T00:00:00Z"
-
-
-@pytest.mark.parametrize(
-    ("recipe", "error", "message"),
-    [
-        (style(8, 9, ridge=Ridge(1e12)), EditError, "the edit changes nothing: all of its 4"),
-        (recipe_from_text("very " * 90 + "van gogh style"), ConceptError, "is cut off in `very"),
-    ],
-    ids=["no effect", "cut off"],
-)
-def test_an_edit_that_fails_leaves_nothing(tmp_path, recipe, error, message):
-    """
-    An edit without effect and a subject that is cut off are errors, and nothing is written.
-    """
-    with pytest.raises(error, match=message):
-        edit.run(edit.plan(recipe, EditOptions(tmp_path / "out")), CPU)
-
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize("stage", ["solving", "writing"])
-def test_an_interrupt_leaves_nothing(tmp_path, stage):
+def test_interrupt(tmp_path, stage):
     """
-    Ctrl-C in any stage of an edit leaves no file behind.
+    An interrupt in any stage of an edit leaves no file.
     """
 
     def interrupt(progress):
@@ -338,16 +292,3 @@ def test_an_interrupt_leaves_nothing(tmp_path, stage):
         )
 
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_output_that_exists_is_refused_before_anything_is_read(tmp_path):
-    """
-    No stage begins where the output is in the way.
-    """
-    heard = RecordingListener()
-    (tmp_path / "out").mkdir()
-
-    with pytest.raises(OutputExists, match=r"out` exists"):
-        edit.run(edit.plan(style(8), EditOptions(tmp_path / "out")), CPU, heard.events)
-
-    assert heard.progressed == []

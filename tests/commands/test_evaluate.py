@@ -1,4 +1,4 @@
-"""Evaluations of the model that ships: what is paired, counted and written."""
+"""`loco evaluate` on `tiny`: its pairs, figures and files."""
 
 import json
 from dataclasses import replace
@@ -11,7 +11,7 @@ from loco_cli.commands.evaluate import EvaluateOptions, EvaluateResult
 from loco_cli.editing.deltas import new_weights
 from loco_cli.editing.methods import solve
 from loco_cli.editing.neurons import rank_neurons
-from loco_cli.errors import CheckFailed, OutputExists, RequestError
+from loco_cli.errors import CheckFailed
 from loco_cli.evaluating.judge import EvaluationContext, EvaluationPlan, Scorers, edited_pipeline
 from loco_cli.evaluating.questions import UNRELATED_PROMPTS, Question, _Labels, questions
 from loco_cli.evaluation import Evaluation
@@ -21,7 +21,6 @@ from loco_cli.protocol.everyday import N_JUDGED_PROMPTS
 from loco_cli.recipe.load import load_recipe
 from loco_cli.report.sentences import figures_sentence
 from loco_cli.sampling.sample import sample, to_png
-from tests.checkpoints import sd1_weights, write_folder
 from tests.listeners import RecordingListener
 
 CPU = RunOptions(device="cpu")
@@ -50,9 +49,9 @@ def in_memory(recipe, tmp_path_factory) -> EvaluateResult:
     )
 
 
-def test_a_written_edit_is_evaluated_like_one_in_memory(recipe, in_memory, tmp_path):
+def test_same_result_in_memory_and_from_files(recipe, in_memory, tmp_path):
     """
-    The same edit gives the same document, read from files or made in memory.
+    An edit gives the same document from files and in memory.
     """
     edit.run(edit.plan(recipe, EditOptions(tmp_path / "edited")), CPU)
 
@@ -64,9 +63,9 @@ def test_a_written_edit_is_evaluated_like_one_in_memory(recipe, in_memory, tmp_p
     assert from_files.files == ()
 
 
-def test_every_question_is_a_row(recipe, in_memory, tiny):
+def test_rows_of_an_evaluation(recipe, in_memory, tiny):
     """
-    The document has a row per prompt, in the order of the questions, and the seeds it used.
+    The document has a row for each prompt, in order, and the seeds.
     """
     asked = questions(tiny.spec, recipe)
 
@@ -79,9 +78,9 @@ def test_every_question_is_a_row(recipe, in_memory, tiny):
         assert {row.recognised_before, row.recognised_after, row.became} <= {0.0, 1.0}
 
 
-def test_a_prompt_without_labels_has_scores_alone(in_memory):
+def test_prompts_without_labels(in_memory):
     """
-    An unrelated prompt is scored and not judged.
+    Unrelated prompts are scored but not judged.
     """
     rows = {row.prompt: row for row in in_memory.evaluation.keep if row.recognised_before is None}
 
@@ -90,9 +89,9 @@ def test_a_prompt_without_labels_has_scores_alone(in_memory):
     assert all(row.recognised_after is None and -1 <= row.before <= 1 for row in rows.values())
 
 
-def test_document_sheet_and_report_are_written(in_memory):
+def test_files_of_an_evaluation(in_memory):
     """
-    The file is what the command would print.
+    The written document is the result of the command, beside its sheet and report.
     """
     document, sheet, report = in_memory.files
 
@@ -101,9 +100,9 @@ def test_document_sheet_and_report_are_written(in_memory):
     assert "king charles" in report.read_text()
 
 
-def test_an_edit_in_memory_leaves_no_trace(tiny, pipeline, encoder, recipe):
+def test_weights_after_an_edit_in_memory(tiny, pipeline, encoder, recipe):
     """
-    The weights of the pipeline are afterwards what they were, and inside those of the file.
+    An edit in memory has the weights of a written edit, and is undone afterwards.
     """
     before = {k: v.clone() for k, v in pipeline.pipe.unet.state_dict().items()}
     solved = solve(tiny, recipe, ((6, 7),), encoder)
@@ -117,9 +116,9 @@ def test_an_edit_in_memory_leaves_no_trace(tiny, pipeline, encoder, recipe):
         assert torch.equal(inside[name], stored.get(name, before[name]))
 
 
-def test_a_bench_draws_a_model_once(recipe, in_memory, tiny, pipeline, encoder):
+def test_shared_images_of_the_base(recipe, in_memory, tiny, pipeline, encoder):
     """
-    Edits judged on one bench share the pictures before, and are judged as each by itself.
+    Edits judged in one context share the images of the base, and get the same figures as alone.
     """
     heard = RecordingListener()
     scorer = load_scorer(tiny, CPU)
@@ -138,10 +137,9 @@ def test_a_bench_draws_a_model_once(recipe, in_memory, tiny, pipeline, encoder):
         assert mine.model_dump() == pytest.approx(theirs.model_dump(), abs=1e-4)
 
 
-def test_the_first_label_is_right(tiny):
+def test_recognition(tiny):
     """
-    A picture is recognised where the judge calls it by its own prompt, and became the target
-    where it calls it that.
+    An image is recognised if its own prompt is the best label, and became the target if that is.
     """
     scorer = load_scorer(tiny, CPU)
     image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -160,10 +158,9 @@ def test_the_first_label_is_right(tiny):
     assert judged(right, None).became is None
 
 
-def test_the_empty_prompt_takes_no_picture_from_its_own_name(tiny):
+def test_empty_prompt_as_label(tiny):
     """
-    Where the empty prompt fits a picture best before the edit, it is no label of that picture: an
-    unedited copy is recognised as before.
+    If the empty prompt fits the image of the base best, it is not a label of that image.
     """
     scorer = load_scorer(tiny, CPU)
     noise = torch.rand(64, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -186,66 +183,40 @@ def evaluation(**figures):
     return Evaluation(forget=(), keep=(), seeds=(1000,), **known)
 
 
-def test_a_figure_under_its_limit_fails():
+def test_figure_below_its_limit(golden):
     """
-    Every limit that is missed is named, with both numbers.
+    Each figure below its limit is a failure.
     """
     failures = evaluate._failures(evaluation(), {"became": 0.9, "kept": 0.9})
 
-    assert failures == ("`became` is 0.500 (limit 0.9)",)
-    with pytest.raises(CheckFailed, match=r"`became` is 0\.500 \(limit 0\.9\)"):
+    assert len(failures) == 1
+    with golden.raises(CheckFailed, "became", "0.500", "0.9"):
         EvaluateResult(evaluation(), (), failures).raise_failures()
 
 
-def test_a_figure_that_could_not_be_counted_fails():
+def test_undefined_figure(golden):
     """
-    Where the base gets nothing right there is no figure, and that is said.
+    A figure is undefined if the judge recognises no image of the base, which is a failure.
     """
-    failures = evaluate._failures(evaluation(kept=None, harmonic_mean=None), {})
+    (failure,) = evaluate._failures(evaluation(kept=None, harmonic_mean=None), {})
 
-    assert failures == ("the base gets nothing right that `kept` could be counted over",)
+    golden(failure)
     assert evaluate._failures(evaluation(), {}) == ()
     EvaluateResult(evaluation(), (), ()).raise_failures()
 
 
-def test_figures_are_one_line():
+def test_sentence_of_figures(golden):
     """
-    Each has its interval behind it; a figure that is not known is a dash.
+    Figures have their intervals, and an undefined figure is a dash.
     """
     figures = evaluation(became=None, harmonic_mean=None, intervals={"kept": (0.8, 0.95)})
 
-    assert figures_sentence(figures) == (
-        "forgotten 1.00, became –, kept 0.90 (0.80–0.95), harmonic mean –"
-    )
+    golden(figures_sentence(figures))
 
 
-def test_a_checkpoint_of_other_shapes_is_no_edit(recipe, tmp_path):
+def test_neurons_held_at_inference(tiny, pipeline, encoder):
     """
-    What was not made from the base cannot be compared with it.
-    """
-    other = write_folder(tmp_path / "other", sd1_weights())
-
-    with pytest.raises(RequestError, match="is no edit of `tiny`: their layers have other shapes"):
-        evaluate.run(evaluate.plan(recipe, EvaluateOptions(edited=str(other))), CPU)
-
-
-def test_an_output_that_exists_is_found_before_the_model_loads(recipe, tmp_path):
-    """
-    A file that is in the way is refused before anything is solved or drawn.
-    """
-    heard = RecordingListener()
-    (tmp_path / "report.html").write_text("mine")
-
-    with pytest.raises(OutputExists, match=r"report.html` exists"):
-        evaluate.run(evaluate.plan(recipe, EvaluateOptions(output=tmp_path)), CPU, heard.events)
-
-    assert heard.progressed == []
-
-
-def test_held_neurons_are_judged_as_they_are_drawn(tiny, pipeline, encoder):
-    """
-    With `edit.hold: inference` the pictures after are those of the channels held, which the new
-    weights of the same edit only come near to.
+    With `edit.hold: inference`, the images after the edit are generated with fixed channels.
     """
     text = RECIPE.replace("{layers: [6, 7]}", "{method: neurons, layers: [7], hold: inference}")
     recipe = load_recipe(text, "held.yaml")

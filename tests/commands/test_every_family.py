@@ -16,7 +16,7 @@ from tests.pipelines import FAMILIES, located, running
 from tests.searches import localize
 
 MACHINE = RunOptions(device="cpu", scorer="tiny")
-POOLING = ("sdxl", "deepfloyd")  # read their prompt past the layers, too
+POOLING = ("sdxl", "deepfloyd")  # families with a pooled embedding besides the layers
 
 
 @pytest.fixture(params=FAMILIES[1:])
@@ -40,9 +40,9 @@ def recipe_of(model, **settings):
     return recipe.model_copy(update={"model": str(model.path), **changed})
 
 
-def test_pictures_have_the_size_of_the_model(name):
+def test_size_of_images(name):
     """
-    A picture is as large as the latents say, eight times, or for DeepFloyd as its UNet draws.
+    An image is eight times the size of the latents, or the size of the UNet for DeepFloyd.
     """
     made = generate.run(
         generate.plan(GenerateOptions(("a cat",), (0,), str(located(name).path), 1)), MACHINE
@@ -52,9 +52,9 @@ def test_pictures_have_the_size_of_the_model(name):
     assert Image.open(io.BytesIO(made.pictures[0].png)).size == (side, side)
 
 
-def test_every_range_of_layers_is_scored(name):
+def test_exhaustive_search(name):
     """
-    A sweep counts its UNet calls by the family's layers, and tells of a pooled prompt.
+    A search scores every layer range, and records if the pooled embedding was swapped.
     """
     model = located(name)
     bench = SearchContext(model, running(name), load_scorer(model, MACHINE), batch_size=4)
@@ -71,9 +71,9 @@ def test_every_range_of_layers_is_scored(name):
 
 
 @pytest.mark.parametrize("method", ["locogen", "contribution"])
-def test_every_layer_is_ranked(name, method):
+def test_ranking(name, method):
     """
-    A search and a contribution rank every layer of the family, and try a few windows of them.
+    Search and contribution rank every layer, and score a few ranges.
     """
     model = located(name)
     bench = SearchContext(model, running(name), load_scorer(model, MACHINE), batch_size=4)
@@ -91,9 +91,9 @@ def test_every_layer_is_ranked(name, method):
 
 
 @pytest.mark.parametrize("name", POOLING)
-def test_the_pooled_prompt_is_swapped_where_that_is_asked(name):
+def test_pooled_swap(name):
     """
-    With the pooled prompt swapped too, everything swapped scores as the target prompt's picture.
+    Swapping the pooled embedding changes the score of the full swap, and not that of the original.
     """
     model = located(name)
     bench = SearchContext(model, running(name), load_scorer(model, MACHINE), batch_size=4)
@@ -108,9 +108,9 @@ def test_the_pooled_prompt_is_swapped_where_that_is_asked(name):
 
 
 @pytest.mark.parametrize("name", POOLING)
-def test_an_edit_says_what_it_does_not_reach(name, tmp_path):
+def test_unreachable_parts(name, tmp_path):
     """
-    A prompt that is read past the layers too is a warning of every edit.
+    An edit warns of every part of the prompt that bypasses the layers.
     """
     model = located(name)
     recipe = recipe_of(model)
@@ -120,13 +120,13 @@ def test_an_edit_says_what_it_does_not_reach(name, tmp_path):
 
     edit.run(plan, MACHINE, heard.events)
 
-    said = [f"the edit does not reach {one}" for one in model.spec.unreachable]
-    assert [one for one in heard.warnings if "reach" in one] == said
+    for part in model.spec.unreachable:
+        assert any(part in warning for warning in heard.warnings), part
 
 
-def test_an_edit_is_judged():
+def test_evaluation_of_sdxl():
     """
-    SDXL is drawn with before and after an edit made in memory: what was edited looks another way.
+    An edit of SDXL in memory changes the images of its prompts.
     """
     recipe = recipe_of(located("sdxl"))
     where = recipe.edit.model_copy(update={"layer_range": (30, 60)})

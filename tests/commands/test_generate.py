@@ -1,4 +1,4 @@
-"""Pictures of prompts and seeds."""
+"""`loco generate`: images of prompts and seeds."""
 
 import io
 
@@ -7,11 +7,9 @@ from PIL import Image
 
 from loco_cli.commands import generate
 from loco_cli.commands.generate import GenerateOptions
-from loco_cli.errors import OutputExists
 from loco_cli.interventions import Run
 from loco_cli.models.session import RunOptions
 from loco_cli.sampling.sample import sample_batch, to_png
-from tests.listeners import RecordingListener
 
 CPU = RunOptions(device="cpu", batch_size=1)
 
@@ -25,9 +23,9 @@ def made():
     return generate.run(generate.plan(request_of("a cat", "a dog", seeds=(0, 1))), CPU)
 
 
-def test_prompts_go_before_seeds(made):
+def test_order_of_images(made):
     """
-    There is a picture for every prompt and seed, those of a prompt together.
+    All seeds of the first prompt come first, then those of the next.
     """
     assert [(one.prompt, one.seed) for one in made.pictures] == [
         ("a cat", 0),
@@ -38,18 +36,18 @@ def test_prompts_go_before_seeds(made):
     assert made.path is None
 
 
-def test_a_picture_is_the_pipelines(made, pipeline, tiny):
+def test_image_of_the_pipeline(made, pipeline, tiny):
     """
-    The PNG is what the model draws with its own guidance.
+    The PNG is the image of the pipeline at the default guidance of the model.
     """
     (picture,) = sample_batch(pipeline, [Run("a cat", 1)], steps=1, guidance=tiny.spec.guidance)
 
     assert made.pictures[1].png == to_png(picture)
 
 
-def test_one_picture_is_written_as_it_is(tmp_path):
+def test_single_image(tmp_path):
     """
-    A single picture is a PNG of the model's own size.
+    A single image is written in its own size.
     """
     made = generate.run(generate.plan(request_of("a cat", output=tmp_path / "cat.png")), CPU)
 
@@ -58,9 +56,9 @@ def test_one_picture_is_written_as_it_is(tmp_path):
     assert Image.open(io.BytesIO(content)).size == (64, 64)
 
 
-def test_several_pictures_are_a_sheet(tmp_path):
+def test_sheet(tmp_path):
     """
-    More than one picture is a sheet, with a row for each prompt, a prompt given twice too.
+    Several images are written as a sheet with one row per prompt, even for equal prompts.
     """
     generate.run(
         generate.plan(request_of("a cat", "a cat", seeds=(0, 1), output=tmp_path / "cats.png")), CPU
@@ -74,12 +72,11 @@ def test_several_pictures_are_a_sheet(tmp_path):
     assert two.width == one.width
 
 
-def test_the_document_names_pictures_and_file(made, tmp_path, monkeypatch):
+def test_document_of_images(made, here):
     """
-    `loco.generated/1` holds prompts, seeds and a relative path.
+    `loco.generated/1` has prompts, seeds and a relative path.
     """
-    monkeypatch.chdir(tmp_path)
-    written = generate.GenerateResult("tiny", made.pictures[:1], tmp_path / "cat.png")
+    written = generate.GenerateResult("tiny", made.pictures[:1], here / "cat.png")
 
     assert written.to_json() == {
         "schema": "loco.generated/1",
@@ -90,25 +87,9 @@ def test_the_document_names_pictures_and_file(made, tmp_path, monkeypatch):
     assert made.to_json()["path"] is None
 
 
-def test_a_file_that_exists_is_kept(tmp_path):
+def test_force(tmp_path):
     """
-    Without `force` nothing is replaced, and no stage begins.
-    """
-    heard = RecordingListener()
-    (tmp_path / "cat.png").write_bytes(b"mine")
-
-    with pytest.raises(OutputExists, match=r"cat.png` exists"):
-        generate.run(
-            generate.plan(request_of("a cat", output=tmp_path / "cat.png")), CPU, heard.events
-        )
-
-    assert heard.progressed == []
-    assert (tmp_path / "cat.png").read_bytes() == b"mine"
-
-
-def test_a_file_may_be_replaced(tmp_path):
-    """
-    With `force` the picture takes its place.
+    With `force`, an existing file is replaced.
     """
     (tmp_path / "cat.png").write_bytes(b"mine")
 

@@ -1,17 +1,13 @@
-"""Localizations as files and as sentences."""
+"""`loco localize`: its files and its sentences."""
 
 import json
 
-import pytest
-
 from loco_cli.commands import localize
 from loco_cli.commands.localize import LocalizeOptions
-from loco_cli.errors import OutputExists
 from loco_cli.localization import ConceptName, LayerName, Localization, ModelName, WindowScore
 from loco_cli.models.session import RunOptions
 from loco_cli.recipe.load import load_recipe
 from loco_cli.report.localization import localization_sentences
-from tests.listeners import RecordingListener
 
 RECIPE = """
 loco: 1
@@ -29,7 +25,7 @@ def recipe_of(n_edits):
 
 
 def localization(scores, original=0.8, target=0.2, stderr=0.0):
-    """Return a localization by hand whose windows of one layer have these scores."""
+    """Return a localization in which each range is one layer, with the given score."""
     windows = [WindowScore.of((i,), [s], original=original, target=target) for i, s in scores]
     windows = [one.model_copy(update={"stderr": stderr}) for one in windows]
     best = min(windows, key=lambda one: one.score)
@@ -56,9 +52,9 @@ def localization(scores, original=0.8, target=0.2, stderr=0.0):
     )
 
 
-def test_one_concept_is_one_document(tmp_path):
+def test_files_of_one_concept(tmp_path):
     """
-    Document, sheet and report are written, and the file is what the command would print.
+    The written document is the result of the command, beside its sheet and report.
     """
     found = localize.run(
         localize.plan(
@@ -75,9 +71,9 @@ def test_one_concept_is_one_document(tmp_path):
     assert "van gogh" in (tmp_path / "found" / "report.html").read_text()
 
 
-def test_several_concepts_are_a_document_of_documents():
+def test_several_concepts():
     """
-    A recipe with several edits gives `loco.localizations/1`, and nothing is written unasked.
+    A recipe with several edits gives `loco.localizations/1`; without an output no file is written.
     """
     found = localize.run(localize.plan(recipe_of(2)), CPU)
 
@@ -90,100 +86,62 @@ def test_several_concepts_are_a_document_of_documents():
     assert found.files == ()
 
 
-def test_an_output_that_exists_is_found_before_the_model_loads(tmp_path):
+def test_layers_that_hold_the_concept(golden):
     """
-    A file that is in the way is refused at once, and with `force` only then replaced.
+    Layers with most of the full effect hold the concept, and are named with their modules.
     """
-    heard = RecordingListener()
-    (tmp_path / "sheet.png").write_bytes(b"mine")
-
-    with pytest.raises(OutputExists, match=r"sheet.png` exists"):
-        localize.run(localize.plan(recipe_of(1), LocalizeOptions(tmp_path)), CPU, heard.events)
-
-    assert heard.progressed == []
-    assert (tmp_path / "sheet.png").read_bytes() == b"mine"
+    golden("\n".join(localization_sentences(localization([(7, 0.79), (8, 0.25)]))))
 
 
-def test_a_window_that_holds_the_concept_is_named():
+def test_weak_layers(golden):
     """
-    A window that does most of what all layers do is said to hold the concept, with its modules.
+    Layers with less than half of the full effect do not hold the concept.
     """
-    first, *paths = localization_sentences(localization([(7, 0.79), (8, 0.25)]))
-
-    assert first == (
-        "the concept is in layer 8 (layer_range: [8, 9]): "
-        "swapping it has 92% of the effect of swapping all layers"
-    )
-    assert paths == ["layer 8 is m8"]
+    golden("\n".join(localization_sentences(localization([(7, 0.79), (8, 0.65)]))))
 
 
-def test_a_best_window_that_is_weak_is_no_winner():
+def test_layers_below_the_wanted_effect(golden):
     """
-    Where no window does half of what all layers do, the command says so.
-    """
-    first, *_ = localization_sentences(localization([(7, 0.79), (8, 0.65)]))
-
-    assert first.startswith("no layer range holds `monet`: the best, layer 8 (")
-    assert "has 25% of the effect" in first
-
-
-def test_an_effect_that_was_missed_is_told():
-    """
-    Layers that do more than half, and less than was wanted, are named with what they lack.
+    Layers between half and the wanted effect are named with their effect.
     """
     found = localization([(7, 0.79), (8, 0.38)])
 
-    missed, *_ = localization_sentences(found, 0.9)
-    reached, *_ = localization_sentences(found, 0.7)
-
-    assert missed == (
-        "no layer range reaches `localize.effect` (90%): the best, layer 8 "
-        "(layer_range: [8, 9]), has 70% of the effect of swapping all layers"
-    )
-    assert reached.startswith("the concept is in layer 8")
+    for wanted in (0.9, 0.7):
+        golden(localization_sentences(found, wanted)[0])
 
 
-@pytest.mark.parametrize(
-    ("pooled", "said"),
-    [(None, None), (False, "only keys and values were swapped"), (True, "was swapped with every")],
-)
-def test_it_is_said_what_became_of_the_pooled_prompt(pooled, said):
+def test_pooled_embedding(golden):
     """
-    Where a model pools its prompt past the layers, the last sentence tells whether it was swapped.
+    If a model has a pooled embedding, the last sentence says if it was swapped.
     """
-    found = localization([(7, 0.79), (8, 0.25)]).model_copy(update={"pooled_swapped": pooled})
+    found = localization([(7, 0.79), (8, 0.25)])
+    plain = localization_sentences(found)
 
-    _, first, *rest = localization_sentences(found)
+    for is_swapped in (False, True):
+        pooled = found.model_copy(update={"pooled_swapped": is_swapped})
+        *first, last = localization_sentences(pooled)
+        assert list(first) == list(plain)
+        golden(last)
 
-    assert first == "layer 8 is m8"
-    assert len(rest) == (pooled is not None)
-    assert said is None or said in rest[0]
 
-
-def test_a_vague_scale_is_told():
+def test_uncertain_scale(golden):
     """
-    Where pictures of the full swap differ from seed to seed, so do all shares of it.
+    The sentences give the error of the full effect, and if the result depends on it.
     """
     found = localization([(0, 0.75), (1, 0.3)])
     vague = found.model_copy(update={"scale_error": 0.1})
 
-    said = " ".join(localization_sentences(vague, wanted=vague.effect))
-    taken = " ".join(localization_sentences(vague, wanted=vague.effect + 0.05))
-
-    assert "the concept is in layer 1" in said
-    assert "every share has a relative error of 10%" in said
-    assert "not clearly below" not in said
-    assert "not clearly below" in taken
-    assert "no layer range" not in taken
-    assert "between seeds" not in " ".join(localization_sentences(found, wanted=0.9))
+    golden("\n".join(localization_sentences(vague, wanted=vague.effect)))
+    golden("\n".join(localization_sentences(vague, wanted=vague.effect + 0.05)))
+    golden("\n".join(localization_sentences(found, wanted=0.9)))
 
 
-def test_a_concept_that_is_not_known_is_said_to_be_so():
+def test_unknown_concept(golden):
     """
-    Where even the full swap changes less than the noise there is nothing to find.
+    A full swap within the noise means that the model does not know the concept.
     """
     found = localization([(7, 0.79), (8, 0.65)], original=0.8, target=0.75, stderr=0.05)
 
     (sentence,) = localization_sentences(found)
 
-    assert "swapping all layers barely changes the score (0.800 to 0.750)" in sentence
+    golden(sentence)

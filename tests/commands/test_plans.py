@@ -1,6 +1,6 @@
-"""Plans: everything but the work, from headers alone."""
+"""Plans of all commands, made from headers without a loaded model."""
 
-from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -8,10 +8,12 @@ from loco_cli.commands import edit, evaluate, generate, localize
 from loco_cli.commands.evaluate import EvaluateOptions
 from loco_cli.commands.generate import GenerateOptions
 from loco_cli.commands.localize import LocalizeOptions
-from loco_cli.errors import OutputExists, RequestError
+from loco_cli.errors import OutputExists, RequestError, UnknownName
 from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe.load import load_recipe, recipe_from_text
 from loco_cli.report.sentences import plan_lines, search_costs
+
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def recipe_of(edit="{layers: [8, 9]}", rest=""):
@@ -19,15 +21,9 @@ def recipe_of(edit="{layers: [8, 9]}", rest=""):
     return load_recipe(text, "r.yaml")
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_an_edit_with_layers_names_its_tensors(tiny, here):
+def test_edit_in_given_layers(tiny, here):
     """
-    With its layers given an edit needs no pictures, and says which tensors will change.
+    An edit in given layers needs no images, and its plan lists the tensors that change.
     """
     plan = edit.plan(recipe_of(), EditOptions()).document()
 
@@ -40,9 +36,9 @@ def test_an_edit_with_layers_names_its_tensors(tiny, here):
     assert not here.joinpath("tiny-r").exists()
 
 
-def test_a_lora_is_a_file_even_of_a_folder():
+def test_edit_as_lora():
     """
-    The plan says what will be written; how large a LoRA is shows when it is solved.
+    A LoRA is a file even if its base is a folder, and its size is unknown before the solve.
     """
     plan = edit.plan(recipe_of(), EditOptions(form="lora")).document()
 
@@ -50,9 +46,9 @@ def test_a_lora_is_a_file_even_of_a_folder():
     assert "write tiny-r.safetensors as a LoRA" in "\n".join(plan_lines(plan))
 
 
-def test_an_edit_without_layers_has_a_price():
+def test_edit_with_a_search():
     """
-    An edit whose layers must be found says how many pictures that takes.
+    The plan of an edit without layers counts the images of the search.
     """
     settings = "localize: {width: 2, search: exhaustive}\n"
 
@@ -65,9 +61,9 @@ def test_an_edit_without_layers_has_a_price():
     assert plan.tensors == ()
 
 
-def test_auto_widths_are_priced_at_most():
+def test_cost_of_all_widths():
     """
-    `width: auto` may stop early; its price is that of all widths.
+    `width: auto` may stop early, so its plan is the cost of all widths.
     """
     settings = "localize: {width: auto, seeds: 1, search: exhaustive}\n"
 
@@ -76,42 +72,40 @@ def test_auto_widths_are_priced_at_most():
     assert plan.localize.n_pictures == (2 + 16 + 15 + 14 + 13) * 4
 
 
-def test_a_fast_search_is_priced_at_most():
+def test_cost_of_a_fast_search():
     """
-    A fast search of all widths costs less than half of the sweep at worst, its ranking with it.
+    A fast search and its ranking cost at most half as much as an exhaustive search.
     """
     plan = localize.plan(recipe_of("{layer_range: auto}")).document()
 
     n_pictures = plan.localize.n_pictures
     assert n_pictures < (2 + 16 + 15 + 14 + 13) * 4 * 4 / 2
-    # 4 prompts, of whose 20 steps 5 are replayed at the price of 4
+    # for each of 4 prompts, 5 of 20 steps are replayed, which takes 4 calls each
     assert plan.localize.unet_evaluations == n_pictures * 20 * 2 + 4 * 5 * 4
 
 
-def test_a_measured_strength_has_a_price():
+def test_cost_of_the_strength():
     """
-    It comes on top of what finds the layers, and is none where the strength is fixed.
+    A measured strength adds images to those of the search, and a fixed strength adds none.
     """
     sought = edit.plan(recipe_of("{layer_range: auto}"), EditOptions()).document()
     named = edit.plan(recipe_of("{layers: [8], strength: measured}"), EditOptions()).document()
     fixed = edit.plan(recipe_of("{layer_range: auto, strength: fixed}"), EditOptions()).document()
 
     assert named.localize is fixed.strength is None
-    # 8 wordings and 8 to keep: before, on 5 rungs, and 3 of them finished
+    # 8 prompts to forget and 8 to keep: before the edit, on 5 rungs, and 3 rungs in full
     assert named.strength.n_pictures == 16 + 5 * 16 + 3 * 16
     assert sought.strength.n_pictures == named.strength.n_pictures + 2 * 5 * 8
-    assert search_costs(sought.localize, sought.strength)[1].startswith(
-        "then choosing the strength: at most 224 "
-    )
-    assert "  choose the strength: at most 144 pictures" in "\n".join(plan_lines(named))
+    assert "224" in search_costs(sought.localize, sought.strength)[1]
+    assert "144" in "\n".join(plan_lines(named))
     assert evaluate.plan(recipe_of("{layer_range: auto}")).document().strength == sought.strength
     plain = edit.plan(recipe_of(), EditOptions())
     assert search_costs(plain.localize, plain.strength) == ()
 
 
-def test_an_evaluation_is_priced_twice():
+def test_cost_of_an_evaluation():
     """
-    Every prompt is drawn before and after; finding layers comes on top where it must.
+    An evaluation draws every prompt before and after the edit, besides any search for layers.
     """
     settings = "evaluate: {seeds: 3, steps: 2, guidance: 1.0}\n"
     plain = evaluate.plan(recipe_of(rest=settings)).document()
@@ -124,9 +118,9 @@ def test_an_evaluation_is_priced_twice():
     assert sought.pictures == plain.pictures
 
 
-def test_an_evaluation_of_a_checkpoint_needs_no_edit(tiny):
+def test_evaluation_of_a_checkpoint(tiny):
     """
-    With `--edited` neither method nor layers of the recipe matter.
+    With `--edited`, the method and the layers of the recipe are ignored.
     """
     plan = evaluate.plan(
         recipe_of("{method: neurons}"), EvaluateOptions(edited=str(tiny.path))
@@ -136,9 +130,9 @@ def test_an_evaluation_of_a_checkpoint_needs_no_edit(tiny):
     assert plan.localize is None
 
 
-def test_pictures_are_counted():
+def test_cost_of_images():
     """
-    A request is prompts times seeds.
+    The number of images is the number of prompts times the number of seeds.
     """
     request = GenerateOptions(("a cat", "a dog"), (0, 1, 2), "tiny", steps=5, guidance=2.0)
 
@@ -147,9 +141,9 @@ def test_pictures_are_counted():
     assert (plan.pictures.n_pictures, plan.pictures.unet_evaluations) == (6, 60)
 
 
-def test_plans_name_no_absolute_path(here):
+def test_relative_paths(here):
     """
-    Paths in a plan are relative to where the command runs.
+    Paths in a plan are relative to the current folder.
     """
     plan = localize.plan(
         recipe_from_text("van gogh style"), LocalizeOptions(here / "found")
@@ -159,59 +153,49 @@ def test_plans_name_no_absolute_path(here):
     assert not plan.path.startswith("/")
 
 
-def test_a_plan_is_said_in_lines():
+def test_plan_as_lines(golden):
     """
-    A terminal shows model, edits, layers, tensors and output.
+    A terminal shows the model, edits, layers, tensors and output of a plan.
     """
     lines = plan_lines(edit.plan(recipe_of(), EditOptions()).document())
 
-    text = "\n".join(lines)
-    assert lines[0].startswith("edit with tiny (sd1) at ")
-    assert "style `van gogh` → `painting`, layers 8 and 9" in text
-    assert "'van gogh' → 'painting'" in text
-    assert "change up_blocks.1.attentions.1.transformer_blocks.0.attn2.to_k.weight" in text
-    assert "write tiny-r (" in text
+    golden("\n".join(lines[1:]))  # the first line has a path of this machine
 
 
 @pytest.mark.parametrize(
-    ("request_", "output", "message"),
+    ("options", "error_class", "name"),
     [
-        (GenerateOptions(("a",), (0,), "tiny", steps=1001), None, "1001 steps exceed the maximum"),
-        (
-            GenerateOptions(("a",), (0,), "tiny", guidance=float("nan")),
-            None,
-            "guidance `nan` is no",
-        ),
-        (GenerateOptions(("a",), (0,), "tiny"), "a.jpg", "the output `a.jpg` is no `.png`"),
-        (GenerateOptions(("a",), (0,), "sd41"), None, "unknown model `sd41`"),
+        (GenerateOptions(("a",), (0,), "tiny", steps=1001), RequestError, "1001"),
+        (GenerateOptions(("a",), (0,), "tiny", guidance=float("nan")), RequestError, "nan"),
+        (GenerateOptions(("a",), (0,), "tiny", output=Path("a.jpg")), RequestError, "a.jpg"),
+        (GenerateOptions(("a",), (0,), "sd41"), UnknownName, "sd41"),
     ],
+    ids=["steps", "guidance", "output", "model"],
 )
-def test_pictures_that_cannot_be_made_are_refused(here, request_, output, message):
+def test_wrong_images(golden, options, error_class, name):
     """
-    A wrong request is found before a model is looked at.
+    A wrong request for images is refused without a loaded model.
     """
-    with pytest.raises(RequestError, match=message):
-        generate.plan(
-            replace(request_, output=here.relative_to(here) / output if output else None)
-        ).document()
+    with golden.raises(error_class, name):
+        generate.plan(options)
 
 
-def test_a_plan_raises_what_the_command_would(here):
+def test_existing_output(golden, here):
     """
-    An output that is in the way is found by the plan already.
+    The plan of an evaluation finds an existing output.
     """
     (here / "evaluation.json").write_text("")
 
-    with pytest.raises(OutputExists, match=r"`evaluation\.json` exists"):
-        evaluate.plan(recipe_of(), EvaluateOptions(output=here.relative_to(here))).document()
+    with golden.raises(OutputExists, "evaluation.json"):
+        evaluate.plan(recipe_of(), EvaluateOptions(output=Path()))
 
 
 @pytest.mark.parametrize("method", ["locogen", "causal-trace", "neurons"])
-def test_a_localization_goes_apart_from_its_model(tiny, method):
+def test_localization_inside_its_model(tiny, method):
     """
-    Whatever is looked for, the folder for the result is no part of the model.
+    No method of localization writes its results into the folder of the model.
     """
     recipe = recipe_of(rest=f"localize: {{method: {method}}}\n")
 
-    with pytest.raises(OutputExists, match=r"is inside `.*`, which is only read"):
-        localize.plan(recipe, LocalizeOptions(tiny.path / "found", force=True)).document()
+    with pytest.raises(OutputExists):
+        localize.plan(recipe, LocalizeOptions(tiny.path / "found", force=True))

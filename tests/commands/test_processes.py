@@ -1,4 +1,4 @@
-"""A localization that two processes share, on this machine's CPU."""
+"""Localizations shared by two processes on one CPU."""
 
 import json
 import os
@@ -40,9 +40,9 @@ def launched(rank, *arguments, port):
     return start("-m", "loco_cli", *arguments, RANK=str(rank), WORLD_SIZE="2", **where)
 
 
-def test_two_processes_find_what_one_finds(tmp_path):
+def test_two_processes(tmp_path):
     """
-    The same document bit for bit, printed and written once.
+    Two processes give the same document as one, bit for bit, printed and written once.
     """
     ports = ("--num_processes", "2", "--main_process_port", free_port())
     two = start(
@@ -50,36 +50,36 @@ def test_two_processes_find_what_one_finds(tmp_path):
         *("--output", str(tmp_path / "found")),
     )
     one = start("-m", "loco_cli", *LOCALIZE, "--json")
-    (together, said), (alone, _) = two.communicate(), one.communicate()
+    (together, stderr), (alone, _) = two.communicate(), one.communicate()
 
-    assert two.returncode == one.returncode == 0, said
+    assert two.returncode == one.returncode == 0, stderr
     documents = json.loads(together), json.loads(alone)
     for document in documents:
         del document["seconds"]
     assert documents[0] == documents[1]
-    assert said.count("loading tiny 1/1") == said.count("wrote ") == 1
+    assert stderr.count("loading tiny 1/1") == stderr.count("wrote ") == 1
     names = {path.name for path in (tmp_path / "found").iterdir()}
     assert names == {"localization.json", "sheet.png", "report.html"}
 
 
-def test_where_one_fails_all_end_with_its_error():
+def test_error_in_one_process():
     """
-    What only the second process lacks is said by the first, once; both exit with the code of it.
+    The first process prints an error of the second, once, and both exit with its code.
     """
     port = free_port()
     first = launched(0, *LOCALIZE, port=port)
     second = launched(1, *LOCALIZE, "--scorer", "nowhere", port=port)
-    (_, said), (out, err) = first.communicate(), second.communicate()
+    (_, stderr), (out, err) = first.communicate(), second.communicate()
 
     assert first.returncode == second.returncode == 2
-    assert said.count("error: scorer `nowhere` is not a folder") == 1
-    assert "Traceback" not in said
+    assert stderr.count("error: ") == stderr.count("nowhere") == 1
+    assert "Traceback" not in stderr
     assert out == err == ""
 
 
-def test_where_one_is_killed_the_other_does_not_wait():
+def test_killed_process():
     """
-    A process that is gone is missed, and the one that speaks says so.
+    If a process is killed, the other ends with an error.
     """
     port = free_port()
     first = launched(0, *LOCALIZE, "--seeds", "99", port=port)
@@ -88,11 +88,12 @@ def test_where_one_is_killed_the_other_does_not_wait():
         if line.startswith("localizing van gogh, ranking"):
             break
     second.send_signal(signal.SIGKILL)
-    _, said = first.communicate()
+    _, stderr = first.communicate()
     second.communicate()
 
     assert first.returncode == 1
-    assert "error: another process of this run ended before finishing its work" in said
+    assert stderr.count("error: ") == 1
+    assert "another process" in stderr
 
 
 @pytest.mark.parametrize(
@@ -104,9 +105,9 @@ def test_where_one_is_killed_the_other_does_not_wait():
         (["localize", "monet style", "--method", "neurons"], "the neuron search"),
     ],
 )
-def test_what_one_process_does_is_not_done_twice(arguments, what, monkeypatch, capfd):
+def test_command_for_one_process(arguments, what, monkeypatch, capfd):
     """
-    Several processes share localizations alone; all else is refused, by the one that speaks.
+    Commands and methods that cannot be shared are refused for several processes.
     """
     for name, value in (("WORLD_SIZE", "2"), ("RANK", "0"), ("MASTER_ADDR", "nowhere")):
         monkeypatch.setenv(name, value)
@@ -115,4 +116,6 @@ def test_what_one_process_does_is_not_done_twice(arguments, what, monkeypatch, c
         app(arguments)
 
     assert ended.value.code == 2
-    assert f"{what} runs in one process, but 2 were launched" in capfd.readouterr().err
+    error = capfd.readouterr().err
+    assert what in error
+    assert "2" in error

@@ -1,20 +1,17 @@
-"""Causal tracing from a recipe to its document, its pages and its sentences."""
+"""Causal tracing: its files and its sentences."""
 
 import json
 
 import pytest
 
-from loco_cli.commands import edit, localize
+from loco_cli.commands import localize
 from loco_cli.commands.localize import LocalizeOptions
-from loco_cli.errors import OutputExists, RequestError
 from loco_cli.localization import ConceptName, ModelName
 from loco_cli.localizing import causal_trace
 from loco_cli.models.session import RunOptions
-from loco_cli.outputs.paths import EditOptions
 from loco_cli.recipe.load import load_recipe
 from loco_cli.report.trace import trace_sentences
 from loco_cli.trace import Trace, TraceScore
-from tests.listeners import RecordingListener
 
 RECIPE = """
 loco: 1
@@ -68,9 +65,9 @@ def traced(*scores, clean=0.7, stderr=0.01):
 
 
 @pytest.mark.parametrize("component", ["text-encoder", "unet"])
-def test_a_trace_is_a_document_a_sheet_and_a_page(tmp_path, tiny, component):
+def test_files_of_a_trace(tmp_path, tiny, component):
     """
-    The file is what the command prints, it can be read back, and its price was told before.
+    The written document is the result of the command, and its cost is that of the plan.
     """
     recipe = recipe_of(component)
 
@@ -92,9 +89,9 @@ def test_a_trace_is_a_document_a_sheet_and_a_page(tmp_path, tiny, component):
     assert (tmp_path / "found" / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_stands_before_the_subject_scores_as_corrupted(tmp_path):
+def test_tokens_before_the_subject(tmp_path):
     """
-    Behind a causal encoder nothing before the subject gives anything back, exactly.
+    In a causal encoder, tokens before the subject restore exactly nothing.
     """
     (found,) = localize.run(localize.plan(recipe_of()), CPU).traces
 
@@ -108,9 +105,9 @@ def test_what_stands_before_the_subject_scores_as_corrupted(tmp_path):
     assert any(one.indirect_effect for one in found.scores)
 
 
-def test_the_best_cross_attention_is_named():
+def test_best_cross_attention(golden):
     """
-    Resnets hand on all there is and restore by themselves; an edit is made in cross-attentions.
+    The sentences name the best cross-attention, since residual states are not edited.
     """
     unet = {"component": "unet", "token": None}
     stream = score(0.7, 21).model_copy(update={**unet, "kind": "resnet"})
@@ -118,51 +115,18 @@ def test_the_best_cross_attention_is_named():
 
     found = traced(crossed, stream)
 
-    *_, last = trace_sentences(found)
-    assert last == (
-        "among the cross-attentions, which edits change, layer 9 recovers most: 80%, m9"
-    )
+    golden(trace_sentences(found)[-1])
     family = ModelName(name="deepfloyd", family="if")
     assert len(trace_sentences(found.model_copy(update={"model": family}))) == 2
 
 
-def test_an_edit_cannot_be_made_where_a_trace_points(tmp_path):
+def test_result_of_a_trace(golden):
     """
-    A recipe that traces is refused by `edit` where layers would have to be found, in one sentence.
+    A sentence names the best state, a result without one, or noise without effect.
     """
-    with pytest.raises(RequestError, match="names states, and no layers"):
-        edit.run(edit.plan(recipe_of(), EditOptions(tmp_path / "out")), CPU)
-
-    assert not (tmp_path / "out").exists()
-
-
-def test_an_output_that_exists_is_found_before_the_model_loads(tmp_path):
-    """
-    A file that is in the way is refused at once.
-    """
-    heard = RecordingListener()
-    (tmp_path / "sheet.png").write_bytes(b"mine")
-
-    with pytest.raises(OutputExists, match=r"sheet.png` exists"):
-        localize.run(localize.plan(recipe_of(), LocalizeOptions(tmp_path)), CPU, heard.events)
-
-    assert heard.progressed == []
-
-
-@pytest.mark.parametrize(
-    ("found", "said"),
-    [
-        (
-            traced(score(0.3), score(0.6, 1)),
-            "restoring self-attention of block 1 of the text_encoder at the last subject token "
-            "recovers 80% of the score lost to noise (0.700 to 0.200)",
-        ),
-        (traced(score(0.3, token="padding")), "no single state holds the concept: the best, "),
-        (traced(score(0.3), clean=0.21), "noise on the subject barely changes the score"),
-    ],
-)
-def test_a_trace_says_what_it_found(found, said):
-    """
-    One sentence: the state, or that there is none, or that the noise did too little.
-    """
-    assert trace_sentences(found)[0].startswith(said)
+    for found in (
+        traced(score(0.3), score(0.6, 1)),
+        traced(score(0.3, token="padding")),
+        traced(score(0.3), clean=0.21),
+    ):
+        golden(trace_sentences(found)[0])

@@ -1,10 +1,12 @@
-"""One flipped byte, and the output no longer holds: where it was flipped, and what is said."""
+"""`loco verify`: each alteration of an output has its failures, and an intact output has none."""
 
 import json
 import shutil
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from loco_cli.checkpoint.header import read_header
 from loco_cli.commands import verify
@@ -13,7 +15,8 @@ from tests.checkpoints import sd1_weights, write_folder, write_single_file
 from tests.edits import NAMES, edit
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
-UNTOUCHED = "conv_in.weight"
+UNEDITED = "conv_in.weight"
+TENSOR = "model.diffusion_model.output_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
 
 
 @pytest.fixture(scope="module")
@@ -30,146 +33,289 @@ def output(output_once, tmp_path):
     return shutil.copytree(output_once, tmp_path / "out")
 
 
+def write_file(home, name, *, seed=0, stamp=True):
+    """Write an edited single file, and return its paths."""
+    home.mkdir(exist_ok=True)
+    weights = sd1_weights(seed)
+    base = write_single_file(home / f"{name}-base.safetensors", weights, metadata={"format": "pt"})
+    return edit(base, home / name, stamp=stamp).paths
+
+
 @pytest.fixture
 def output_file(tmp_path):
-    base = write_single_file(tmp_path / "base.safetensors", sd1_weights())
-    return edit(base, tmp_path / "out").paths
+    """The paths of an edited single file."""
+    return write_file(tmp_path, "out")
+
+
+@pytest.fixture(params=[True, False], ids=["stamp", "no-stamp"])
+def any_file(request, tmp_path):
+    """The paths of an edited single file, with and without a stamp."""
+    return write_file(tmp_path, "out", stamp=request.param)
 
 
 def flip(path, position):
+    """Flip a bit of a file."""
     content = bytearray(path.read_bytes())
     content[position] ^= 1
     path.write_bytes(content)
 
 
-def failures(output):
+def alter(path, change):
+    """Change a manifest."""
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def failures_of(output):
+    """Verify an output, and return its failures."""
     verification = verify.run(output)
     assert verification.ok is not bool(verification.failures)
     assert all("\n" not in failure for failure in verification.failures)
-    return "; ".join(verification.failures)
+    return verification.failures
 
 
-def test_accepts_what_was_written(output, output_file):
+@pytest.fixture
+def fails(golden):
+    """Check that an output fails, with one failure for each name; their texts are golden."""
+
+    def check(output, *names):
+        failures = failures_of(output)
+        assert len(failures) == len(names), failures
+        assert [name for name, one in zip(names, failures, strict=True) if name not in one] == []
+        golden("\n".join(failures))
+
+    return check
+
+
+def test_intact_output(output, any_file):
     """
-    An untouched output holds, whether folder or file.
+    An unaltered output passes, as a folder, as a file, and without its suffix.
     """
-    assert verify.run(output).to_json() == {
-        "schema": "loco.verification/1",
-        "ok": True,
-        "failures": [],
-    }
-    assert verify.run(output_file.root).ok
+    document = {"schema": "loco.verification/1", "ok": True, "failures": []}
+
+    assert verify.run(output).to_json() == document
+    assert verify.run(any_file.root).ok
+    assert verify.run(any_file.root.with_suffix("")).ok
 
 
-def test_names_the_edited_tensor_with_the_flipped_byte(output):
+def test_altered_edited_tensor(fails, output):
     """
-    A flipped bit in an edited tensor is found and its tensor named.
+    A flipped bit in an edited tensor fails, with the name of the tensor.
     """
     begin, _ = read_header(output / UNET).span(NAMES[0])
     flip(output / UNET, begin + 3)
 
-    assert failures(output) == (
-        f"`{UNET}` is not the file that was written: tensor `{NAMES[0]}` has changed"
-    )
+    fails(output, NAMES[0])
 
 
-def test_tells_a_change_that_the_edit_did_not_make(output):
+def test_altered_unedited_tensor(fails, output):
     """
-    A flipped bit elsewhere is found, and told apart from the edit's own tensors.
+    A flipped bit in another tensor fails as a change that the edit did not make.
     """
-    begin, _ = read_header(output / UNET).span(UNTOUCHED)
+    begin, _ = read_header(output / UNET).span(UNEDITED)
     flip(output / UNET, begin)
 
-    assert "the change is in a tensor that the edit left alone" in failures(output)
+    fails(output, UNET)
 
 
-def test_tells_a_change_in_the_header(output):
+def test_altered_header(fails, output):
     """
-    A header that was written anew is found even where the tensors are as they were.
+    A rewritten header fails even if all tensors are unchanged.
     """
     content = (output / UNET).read_bytes()
     (output / UNET).write_bytes(content.replace(b'"format":"pt"', b'"format":"qt"', 1))
 
-    assert "the change is in its header" in failures(output)
+    fails(output, "its header")
 
 
 @pytest.mark.parametrize(
     "name", ["vae/diffusion_pytorch_model.safetensors", "model_index.json", "README.md"]
 )
-def test_finds_a_flipped_byte_in_every_file(name, output):
+def test_altered_copy(fails, output, name):
     """
-    Files that the edit only copied, and its own, are held against their hashes too.
+    A flipped bit in a copied file fails, in weights, configuration or model card.
     """
     flip(output / name, -1)
 
-    assert f"`{name}` is not the file that was written" in failures(output)
+    fails(output, name)
 
 
-def test_finds_a_damaged_undo_file(output):
+def test_altered_undo_file(fails, output):
     """
-    A flipped bit in the undo file is found, with the tensor, and so is what it would lead to.
+    A flipped bit in the undo file fails twice: for the tensor, and for the result of undo.
     """
     undo = output / "loco-undo.safetensors"
     begin, _ = read_header(undo).span(f"{UNET}:{NAMES[1]}")
     flip(undo, begin)
 
-    found = failures(output)
-
-    assert f"tensor `{UNET}:{NAMES[1]}` has changed" in found
-    assert f"`{UNET}` does not give back the base's hash when it is undone" in found
+    fails(output, NAMES[1], UNET)
 
 
-def test_finds_files_that_are_missing_or_too_many(output):
+def test_missing_and_extra_files(golden, output):
     """
-    A file too few and a file too many are both told.
+    Missing files and files that the manifest does not list fail.
     """
     (output / "model_index.json").unlink()
     (output / "unet" / "extra.safetensors").write_bytes(b"")
     (output / "loco-undo.safetensors").unlink()
 
-    found = failures(output)
+    failures = failures_of(output)
 
-    assert "`model_index.json` is missing" in found
-    assert "`loco-undo.safetensors` is missing" in found
-    assert "`unet/extra.safetensors` is there, but the manifest does not list it" in found
+    names = ("loco-undo.safetensors", "model_index.json", "unet/extra.safetensors", UNET)
+    assert [name for name in names if not any(name in one for one in failures)] == []
+    golden("\n".join(failures))
+
+
+# a change to a manifest, and the files named in failures other than that of the stamp
+ALTERATIONS = {
+    "subject": (lambda manifest: manifest["edits"][0].update(subject="monet"), []),
+    "relative change": (lambda manifest: manifest["tensors"][0].update(relative_change=0.5), []),
+    "hash after": (
+        lambda manifest: manifest["tensors"][0].update(sha256_after="0" * 64),
+        ["out.loco.json"],
+    ),
+    "hash before": (
+        lambda manifest: manifest["tensors"][0].update(sha256_before="0" * 64),
+        ["out.loco.json"],
+    ),
+    "shape": (lambda manifest: manifest["tensors"][0].update(shape=[12, 16]), ["out.loco.json"]),
+    "missing tensor": (lambda manifest: manifest["tensors"].pop(), ["out.undo.safetensors"]),
+    "recipe": (lambda manifest: manifest["recipe"].update(text="loco: 1\n"), ["out.loco.json"]),
+    "base": (
+        lambda manifest: manifest["base"]["files"][0].update(sha256="0" * 64),
+        ["out.undo.safetensors", "out.safetensors"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ALTERATIONS)
+def test_altered_manifest(fails, any_file, case):
+    """
+    The stamp reveals every change to the manifest. Without a stamp, all measurable facts are
+    checked.
+    """
+    change, names = ALTERATIONS[case]
+    is_stamped = json.loads(any_file.manifest.read_text())["output"]["stamped"]
+
+    alter(any_file.manifest, change)
+
+    expected = ["out.safetensors", *names] if is_stamped else names
+    if expected:
+        fails(any_file.root, *expected)
+    else:
+        assert verify.run(any_file.root).ok
+
+
+def test_manifest_that_denies_its_stamp(fails, output_file):
+    """
+    A manifest that claims to have no stamp is still compared with the stamp of the file.
+    """
+    alter(output_file.manifest, lambda manifest: manifest["output"].update(stamped=False))
+    assert failures_of(output_file.root) == ()
+
+    alter(output_file.manifest, lambda manifest: manifest["edits"][0].update(subject="monet"))
+
+    fails(output_file.root, "out.safetensors")
+
+
+def test_stamp_does_not_cover_time_and_command(output):
+    """
+    Creation time, command line and durations may be removed from a manifest.
+    """
+    seconds = {"localize": 0, "solve": 0, "write": 0}
+
+    alter(
+        output / "loco-manifest.json",
+        lambda manifest: manifest.update(created="", command=[], seconds=seconds),
+    )
+
+    assert verify.run(output).ok
+
+
+def test_checkpoint_listed_as_lora(fails, any_file):
+    """
+    A checkpoint cannot escape the check of its base by being listed as a LoRA.
+    """
+    alter(any_file.manifest, lambda manifest: manifest["output"].update(kind="lora"))
+
+    fails(any_file.root, "LoRA")
+
+
+def test_undo_file_of_another_base(fails, any_file, tmp_path):
+    """
+    An undo file of another base fails for its base, its content, and the result of undo.
+    """
+    other = write_file(tmp_path / "other", "out", seed=1)
+
+    any_file.undo.write_bytes(other.undo.read_bytes())
+
+    fails(any_file.root, "out.undo.safetensors", "out.safetensors", "out.undo.safetensors")
+
+
+def test_manifest_of_another_output(output_file, tmp_path):
+    """
+    The manifest of one edit does not fit the weights and the undo file of another.
+    """
+    other = write_file(tmp_path / "other", "other", seed=1)
+    output_file.manifest.write_bytes(other.manifest.read_bytes())
+
+    failures = failures_of(output_file.root)
+
+    assert any("altered" in failure for failure in failures)
+    assert any("base" in failure for failure in failures)
+
+
+def resave(path, *, keeps_metadata, change=lambda tensors: tensors):
+    """Load a file and save it again, as another tool would."""
+    with safe_open(path, "np") as file:
+        metadata = file.metadata()
+    save_file(change(load_file(path)), path, metadata if keeps_metadata else None)
+
+
+@pytest.mark.parametrize("keeps_metadata", [True, False])
+def test_file_saved_by_another_tool(fails, output_file, keeps_metadata):
+    """
+    A file with a new header fails for its header, and for its stamp if the metadata is lost.
+    """
+    resave(output_file.root, keeps_metadata=keeps_metadata)
+
+    fails(output_file.root, *([] if keeps_metadata else ["stamp"]), "header")
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda tree: tree["recipe"].update(text="another"),
-        lambda tree: tree["edits"][0].update(subject="monet"),
-        lambda tree: tree["base"]["files"][0].update(sha256="0" * 64),
-        lambda tree: tree["tensors"].pop(),
+        lambda tensors: {name: value.astype(np.float32) for name, value in tensors.items()},
+        lambda tensors: {name: value for name, value in tensors.items() if name != TENSOR},
     ],
+    ids=["float32", "missing-tensor"],
 )
-def test_finds_an_altered_manifest(change, output):
+def test_file_converted_by_another_tool(fails, output_file, change):
     """
-    Whatever the stamp covers cannot be changed in the manifest unnoticed.
+    A converted file fails for its content, and because the undo file no longer fits.
     """
-    path = output / "loco-manifest.json"
-    tree = json.loads(path.read_text())
-    change(tree)
-    path.write_text(json.dumps(tree))
+    resave(output_file.root, keeps_metadata=True, change=change)
 
-    assert "one of the two was altered" in failures(output)
+    fails(output_file.root, "fit", TENSOR)
 
 
-def test_the_stamp_leaves_out_what_says_nothing_of_the_weights(output):
+def test_edit_of_an_edit_without_stamp(fails, tmp_path):
     """
-    Time and command line may be taken out of a manifest before it is published.
+    An edit without a stamp keeps the stamp of its parent, which is valid only for that parent.
     """
-    path = output / "loco-manifest.json"
-    tree = json.loads(path.read_text())
-    tree |= {"created": "", "command": [], "seconds": {"localize": 0, "solve": 0, "write": 0}}
-    path.write_text(json.dumps(tree))
+    first = write_file(tmp_path, "first")
 
-    assert verify.run(output).ok
+    second = edit(first.root, tmp_path / "second", stamp=False, size=0.25).paths
+
+    assert failures_of(second.root) == ()
+    alter(second.manifest, lambda manifest: manifest["base"].update(parent=None))
+    fails(second.root, "second.safetensors", "base")
 
 
-def test_a_file_may_be_renamed_with_all_that_lies_beside_it(output_file):
+def test_renamed_output(output_file):
     """
-    A single file and its companions hold under a new common name.
+    A single file passes under a new name if the files beside it are renamed alike.
     """
     moved = output_file.root.parent / "moved"
     moved.mkdir()
@@ -179,95 +325,79 @@ def test_a_file_may_be_renamed_with_all_that_lies_beside_it(output_file):
     assert verify.run(moved / "new.safetensors").ok
 
 
-def test_finds_a_manifest_that_belongs_to_another_output(output_file, tmp_path):
-    """
-    The companions of one edit do not fit the weights of another.
-    """
-    base = write_single_file(tmp_path / "base2.safetensors", sd1_weights(seed=1))
-    other = edit(base, tmp_path / "other").paths
-    output_file.manifest.write_bytes(other.manifest.read_bytes())
-
-    found = failures(output_file.root)
-
-    assert "one of the two was altered" in found
-    assert "belongs to another base" in found
-
-
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "name"),
     [
-        (b"\xff", "no UTF-8"),
-        (b"{", "not valid JSON"),
-        (b"[" * 100_000, "not valid JSON"),
-        (b"{}", "is damaged"),
-        (b'{"schema": 1, "schema": 2}', "a key is repeated"),
+        (b"\xff", "UTF-8"),
+        (b"{", "JSON"),
+        (b"[" * 100_000, "JSON"),
+        (b"{}", "loco-manifest.json"),
+        (b'{"schema": 1, "schema": 2}', "key"),
     ],
+    ids=["binary", "truncated", "deep", "empty", "duplicate"],
 )
-def test_a_damaged_manifest_is_a_failure(content, words, output):
+def test_damaged_manifest(output, content, name):
     """
-    A manifest that cannot be read is told as such, not as a traceback.
+    A manifest that cannot be read is a failure of the output.
     """
     (output / "loco-manifest.json").write_bytes(content)
 
-    assert words in failures(output)
+    (failure,) = failures_of(output)
+
+    assert name in failure
 
 
 @pytest.mark.parametrize("side", ["new", "old"])
-def test_a_manifest_that_a_killed_edit_did_not_get_to(side, output_file):
+def test_output_of_an_interrupted_edit(output_file, side):
     """
-    Files are renamed one by one, and between the weights and their manifest an edit may be killed.
+    A killed edit may leave the manifest in its staging folder, where it is found.
     """
     hidden = output_file.root.parent / f".{output_file.root.name}.0123abcd.partial" / side
     hidden.mkdir(parents=True)
     output_file.manifest.rename(hidden / output_file.manifest.name)
     assert verify.run(output_file.root).ok
 
-    (hidden / output_file.root.name).write_bytes(b"")  # it would be that one's
-    with pytest.raises(VerificationError, match="has no manifest"):
+    # with weights beside it, the manifest belongs to these
+    (hidden / output_file.root.name).write_bytes(b"")
+    with pytest.raises(VerificationError):
         verify.run(output_file.root)
 
 
-def test_an_output_that_was_put_aside(output):
+def test_output_in_a_staging_folder(output):
     """
-    Of a folder that was killed between two renames it is said where it is.
+    The hint names the staging folder of an output that a killed edit has moved.
     """
     hidden = output.parent / f".{output.name}.0123abcd.partial" / "old"
     hidden.mkdir(parents=True)
     output.rename(hidden / output.name)
 
-    with pytest.raises(RequestError, match="there is no output") as told:
+    with pytest.raises(RequestError) as caught:
         verify.run(output)
 
-    assert str(hidden / output.name) in told.value.hint
+    assert str(hidden / output.name) in caught.value.hint
 
 
-def test_a_hostile_path_in_a_manifest_is_refused(output):
+def test_hostile_path_in_a_manifest(fails, output):
     """
-    A manifest cannot lead out of its folder.
+    A path in a manifest cannot leave the folder of the output.
     """
-    path = output / "loco-manifest.json"
-    tree = json.loads(path.read_text())
-    tree["output"]["files"][0]["path"] = "../../etc/passwd"
-    path.write_text(json.dumps(tree))
+    path = "../../etc/passwd"
 
-    assert "output.files.0.path" in failures(output)
-    assert "must be relative and stay in its folder" in failures(output)
+    alter(
+        output / "loco-manifest.json",
+        lambda manifest: manifest["output"]["files"][0].update(path=path),
+    )
+
+    fails(output, "output.files.0.path")
 
 
-def test_asks_for_an_output(tmp_path):
+def test_path_without_an_output(golden, tmp_path):
     """
-    A path that is not there is a wrong request; a model without a manifest cannot be verified.
+    A missing path is a wrong request, and a model without a manifest cannot be verified.
     """
     base = write_folder(tmp_path / "base", sd1_weights(), dtype=np.float32)
 
-    with pytest.raises(RequestError):
+    with golden.raises(RequestError, "nothing"):
         verify.run(tmp_path / "nothing")
-    with pytest.raises(VerificationError, match="has no manifest"):
+    with golden.raises(VerificationError, "base"):
         verify.run(base)
-
-
-def test_the_suffix_may_be_left_out(output_file):
-    """
-    An output is verified under the name that `edit` was given.
-    """
-    assert verify.run(output_file.root.with_suffix("")).ok
