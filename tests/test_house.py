@@ -100,6 +100,35 @@ def test_public_names_have_docstrings():
     assert places(MODULES, undocumented) == []
 
 
+def test_docstrings_open_with_a_subject_or_a_verb():
+    """
+    No docstring opens with a relative clause such as "What ..." or "Return what ...".
+    """
+    opening = re.compile(r"(?:Return )?(?:what|where|which|whether|how|who)\b", re.IGNORECASE)
+    kinds = ast.Module | ast.FunctionDef | ast.ClassDef
+
+    def relative_clauses(path):
+        nodes = [node for node in ast.walk(tree_of(path)) if isinstance(node, kinds)]
+        docstrings = filter(None, map(ast.get_docstring, nodes))
+        return [text.splitlines()[0] for text in docstrings if opening.match(text)]
+
+    assert places([*MODULES, *TESTS], relative_clauses) == []
+
+
+def test_comments_are_clauses():
+    """
+    No comment continues its line of code as a genitive: "N = 3  # of a layer".
+    """
+
+    def genitives(path):
+        with path.open("rb") as file:
+            tokens = list(tokenize.tokenize(file.readline))
+        comments = [token.string for token in tokens if token.type == tokenize.COMMENT]
+        return [comment for comment in comments if re.match(r"#\s*of\b", comment)]
+
+    assert places([*MODULES, *TESTS], genitives) == []
+
+
 def test_only_the_entry_point_reads_the_environment():
     """
     No module reads `os.environ`: options read it through `envvar`.
