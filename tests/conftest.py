@@ -16,12 +16,12 @@ from tests.golden import FILE_NAME, ROOT, GoldenMessages, write_messages
 
 _HUB = TemporaryDirectory(prefix="loco-tests-")
 
-# read by huggingface_hub when it is imported, and never again
+# huggingface_hub reads these variables once, on import
 os.environ["HF_HOME"] = _HUB.name
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
-# read by torch when it is imported: processes side by side would only be in each other's way
+# torch reads this variable once, on import; parallel processes with many threads slow each other
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

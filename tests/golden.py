@@ -7,6 +7,7 @@ assertions beside it name the class of the error, the exit code and the name tha
 entries of tests that are gone.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,8 @@ class GoldenMessages:
         """Compare the next message of this test with the golden file."""
         for folder, placeholder in self.folders.items():
             text = str(text).replace(folder, placeholder)
+        if os.sep != "/":  # golden files hold POSIX paths
+            text = str(text).replace(os.sep, "/")
         lines = [line.rstrip() for line in str(text).strip().splitlines()]
         self.texts.append("\n".join(lines))
         if not self.is_accepting:
@@ -89,7 +92,7 @@ def write_messages(path: Path, new: dict[str, list[str]]) -> None:
 
 
 def exists(path: Path, test: str) -> bool:
-    """Return whether the test function of an entry exists beside the golden file."""
+    """Return True if the test function of an entry exists beside the golden file."""
     file, function = test.split("::")[:2]
     source = path.parent / file
     name = re.escape(function.split("[")[0])

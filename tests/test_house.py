@@ -39,9 +39,9 @@ def functions_of(path):
     [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"], ["importlinter.cli"]],
     ids=" ".join,
 )
-def test_linters_are_content(command):
+def test_linters_pass(command):
     """
-    Style, types and floors are as `pyproject.toml` says.
+    Ruff, mypy and the import contracts of `pyproject.toml` find nothing.
     """
     module, *arguments = command
     if module == "importlinter.cli":
@@ -55,7 +55,7 @@ def test_linters_are_content(command):
 
 
 def places(paths, find):
-    """Return what `find` finds in each file, with the file's name before it."""
+    """Return the findings of `find` in each file, prefixed with the file name."""
     return [f"{path.relative_to(ROOT)}: {one}" for path in paths for one in find(path)]
 
 
@@ -149,7 +149,7 @@ def test_tests_state_their_law():
     Every test has a docstring, and none uses a mock.
     """
 
-    def silent(path):
+    def undocumented(path):
         tests = [one for one in functions_of(path) if one.name.startswith("test_")]
         return [one.name for one in tests if not ast.get_docstring(one)]
 
@@ -158,13 +158,13 @@ def test_tests_state_their_law():
         modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
         return modules & {"unittest.mock"}
 
-    assert places(TESTS, silent) == []
+    assert places(TESTS, undocumented) == []
     assert places(TESTS, mocks) == []
 
 
 def test_the_error_tree_is_drawn():
     """
-    Every error stands in the tree that opens `errors.py`.
+    The docstring of `errors.py` draws every error class.
     """
     classes = [kind for kind in vars(errors).values() if isinstance(kind, type)]
 
@@ -173,7 +173,7 @@ def test_the_error_tree_is_drawn():
 
 def test_every_command_ends_with_an_example():
     """
-    The help of each command closes with a line that can be typed.
+    The help of each command ends with an example.
     """
     from typer.main import get_command
 
@@ -193,7 +193,7 @@ def _first_line_of_code(function):
     return body[0].lineno if body else function.end_lineno
 
 
-def test_no_room_is_a_house_of_its_own():
+def test_no_room_is_large():
     """
     No folder of the package holds more than 15 % of its lines.
     """
@@ -207,7 +207,7 @@ def test_no_room_is_a_house_of_its_own():
 
 def test_few_names_are_public():
     """
-    A thousand lines have at most 25 classes and functions for other modules.
+    The package has at most 25 public classes and functions per 1,000 lines.
     """
     kinds = ast.FunctionDef | ast.ClassDef
     public = [
@@ -245,7 +245,7 @@ def test_no_name_is_dead():
 
 
 def defined_in(tree):
-    """Yield what a module defines for others to use; what a library calls is left out."""
+    """Yield the definitions of a module, except those that a library calls by registration."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             decorators = " ".join(map(ast.unparse, node.decorator_list))

@@ -14,7 +14,7 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 @dataclass(frozen=True)
 class Run:
     """
-    What a command took: `Run(seconds=4.2, peak_bytes=900_000_000, output="...")`.
+    The cost of a command: `Run(seconds=4.2, peak_bytes=900_000_000, output="...")`.
 
     `peak_bytes` is the child's VmHWM, mapped pages counted, as the kernel hands it over at its end.
     What the parent holds is a lower bound to it, since a child begins as a copy: keep that small.
