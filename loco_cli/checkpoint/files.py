@@ -13,7 +13,7 @@ from loco_cli.errors import CheckpointError, printable
 from loco_cli.families import registry
 
 MODEL_HINT = "give a diffusers folder or a single `.safetensors` file"
-UNDO_NAME = "loco-undo.safetensors"  # of an output folder; it holds no weights of the model
+UNDO_NAME = "loco-undo.safetensors"  # in output folders; not a weight file of the model
 _WEIGHT_STEMS = (
     "diffusion_pytorch_model",
     "pytorch_model",

@@ -205,7 +205,7 @@ class _Pass:
         self,
         file: BinaryIO,
         sink: BinaryIO | None,
-        hashes: tuple[_Hash | None, _Hash | None],  # of the source, of the patched file
+        hashes: tuple[_Hash | None, _Hash | None],  # source and patched file
         buffer_bytes: int,
         stop: Event | None,
     ) -> None:

@@ -139,6 +139,6 @@ def _environment() -> Environment:
         torch=version("torch"),
         diffusers=version("diffusers"),
         transformers=version("transformers"),
-        device="cpu",  # of encoder and solve; a search may use another device
+        device="cpu",  # the encoder and the solver run on it; a search may use another device
         dtype="float32",
     )

@@ -204,7 +204,7 @@ def _outcome(
 
 def reach(bench: EvaluationContext, source: str, target: str) -> dict[str, float]:
     """
-    Return how often the judge takes a picture of `source` for `target` when parts of it are read.
+    Return the share of pictures judged as `target` if some parts read it instead of `source`.
 
     `layers` reads the target in all layers, `pooled` in what `add_embedding` pools, `both` in both.
     """

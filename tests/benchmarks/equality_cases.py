@@ -18,7 +18,7 @@ Step = tuple[str, ...]
 
 LISTING = "inputs.json"
 IN_TINY = ("--layer-range", "4", "10")  # objects, facts and styles
-FEW = ("--seeds", "1", "--steps", "2", "--scorer", "tiny")  # of models that were taught nothing
+FEW = ("--seeds", "1", "--steps", "2", "--scorer", "tiny")  # for models with random weights
 STYLE = {
     "loco": 1,
     "title": "Remove a style",
@@ -38,7 +38,7 @@ METHODS: dict[str, Step] = {
     "diffquickfix": ("--method", "diffquickfix", "--set", "edit.encoders=all"),
     "neurons": ("--method", "neurons", "--neurons", "3"),
 }
-# of `tiny`: what no shipped recipe asks for
+# edits of `tiny` that no shipped recipe covers
 VARIANTS: dict[str, Step] = {
     "no-stamp": ("van gogh style", *IN_TINY, "--no-stamp"),
     "set": ("van gogh style", "--layers", "1-3,10,11"),

@@ -69,7 +69,7 @@ START = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')
 
 class Call(NamedTuple):
     """
-    The number of calls from one function to another: `Call("plan.py", "Plan.of", 12, "cli/edit.py", ...)`.
+    A count of calls between two functions: `Call("plan.py", "Plan.of", 12, "cli/edit.py", ...)`.
 
     Files are relative to the package. The caller is empty where no code of the package called.
     """

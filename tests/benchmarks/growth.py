@@ -54,7 +54,7 @@ class MadeUp(RunRecorder):
     """Runs without a model: scores fall by the effect of the layers that are swapped."""
 
     weights: Mapping[int, float] = field(default_factory=dict)
-    noise: float = 0.05  # of the full swap's effect
+    noise: float = 0.05  # share of the full swap's effect
 
     @property
     def n_unet_calls(self) -> int:

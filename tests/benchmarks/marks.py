@@ -19,7 +19,7 @@ SCALES = ("forgotten", "became", "kept")
 @dataclass(frozen=True)
 class Measured:
     """
-    What came of one edit: for each concept its pictures' marks, those that the base gets right.
+    The outcome of one edit: the marks of each concept's pictures that the base draws correctly.
 
     `share_changed` is of the numbers of UNet and text encoders; `seconds` are those of the solve
     and of the new weights.

@@ -152,7 +152,7 @@ def exams_of(
     spec: ModelSpec, recipe: Recipe, n_seeds: int
 ) -> tuple[EvaluationPlan, EvaluationPlan]:
     """
-    Return what should be forgotten, in all wordings and seeds, and what should be kept.
+    Return the questions about forgotten concepts, in all wordings and seeds, and about kept ones.
 
     The latter asks every other concept once: they take turns in wordings, edits in which half and
     in seeds.

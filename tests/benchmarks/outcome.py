@@ -36,7 +36,7 @@ class Trial:
 @dataclass(frozen=True)
 class Outcome:
     """
-    What came of a trial.
+    The outcome of a trial.
 
     `effect` is that of the localization which chose the layers, `moved` the largest |ΔW|/|W|,
     `base` the share of the pictures to forget that the base gets right. `kept_preserved` counts
@@ -82,7 +82,7 @@ def kept_shares(
     judged: EvaluationRun, preserved_prompts: Sequence[str]
 ) -> tuple[float | None, float | None]:
     """
-    Return what was kept of the concepts in the preserve set, and what of those outside it.
+    Return the kept shares of the concepts inside and outside the preserve set.
 
     Paired and averaged like `kept`: over the images that the base gets right, per concept first.
     """

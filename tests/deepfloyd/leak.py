@@ -24,7 +24,7 @@ POSITIONS: dict[str, Callable[[int, int], int]] = {
 
 def leak(encoder: TextEncoder, position_of: Callable[[int, int], int]) -> float:
     """
-    Return how often the state of one token identifies the object of its prompt.
+    Return the share of prompts whose object one token state identifies.
 
     The linear probe is fitted to the training wordings and tested on the held-out ones.
     """

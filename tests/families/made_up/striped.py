@@ -30,7 +30,7 @@ from loco_cli.families.spec import (
 )
 
 _BLOCKS = ("down_blocks.0", "down_blocks.1", "mid_block", "up_blocks.0", "up_blocks.1")
-_SHARES = {"to_k": 1, "to_v": 1, "to_g": 2}  # of the width that a block has
+_SHARES = {"to_k": 1, "to_v": 1, "to_g": 2}  # multiples of the block's width
 _TEXT = TextInput(scope="prompt", tokens="text", order=None, has_tuple_output=False)
 
 

@@ -17,7 +17,7 @@ from tests.robustness.fuzz.mutate import mutate
 from tests.robustness.fuzz.targets import Target
 
 _PACKAGE = str(Path(loco_cli.__file__).parent)
-_MAX_SECONDS = 1.0  # of processor time; an honest file of 64 KiB takes hundredths
+_MAX_SECONDS = 1.0  # processor time; a valid file of 64 KiB takes some hundredths
 _N_NEWEST = 20  # inputs from which every second change begins
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _WRITE_EVENTS = {
