@@ -110,7 +110,7 @@ def write_single_file(
     dtype: type = np.float16,
     metadata: dict[str, str] | None = None,
 ) -> Path:
-    """Write a single file in the original layout, with the buffers that such files carry along."""
+    """Write a single file in the original layout, and the buffers of such files."""
     tensors = _cast({w.original: _as_convolution(w) for w in weights}, dtype)
     positions = "cond_stage_model.transformer.text_model.embeddings.position_ids"
     tensors[positions] = np.arange(N_TOKENS, dtype=np.int64)[None]
@@ -128,7 +128,7 @@ def tree_bytes(root: Path) -> dict[str, bytes]:
 
 
 def _as_convolution(weight: Weight) -> np.ndarray:
-    # the VAE's attention is 1x1 convolutions there, linear maps in diffusers
+    # the VAE's attention has 1x1 convolutions in this layout, and linear maps in diffusers
     is_map = ".attn_1." in weight.original and weight.value.ndim == 2
     return weight.value[..., None, None] if is_map else weight.value
 
@@ -214,7 +214,7 @@ def _unet() -> Iterator[Spelling]:
 
 def _unet_up() -> Iterator[Spelling]:
     w0, w1, w2, w3 = WIDTHS
-    skips = [w3, w3, w2, w2, w2, w1, w1, w1, w0, w0, w0, w0]  # what the way down left, backwards
+    skips = [w3, w3, w2, w2, w2, w1, w1, w1, w0, w0, w0, w0]  # outputs of the way down, in reverse
     outs = [w3] * 3 + [w2] * 3 + [w1] * 3 + [w0] * 3
     c_before = w3
     for n, (c_skip, c) in enumerate(zip(skips, outs, strict=True)):

@@ -88,19 +88,19 @@ def pages_of(checkpoint: Checkpoint) -> dict[str, str | bytes]:
 
 
 def figures_of(slot: TensorSlot) -> TensorEdit:
-    """Return figures of a tensor for the manifest."""
+    """Return the figures of an edited tensor for the manifest."""
     return TensorEdit(slot.file, slot.tensor, slot.dtype, 1, 0.1, 0.001)
 
 
 def patch_of(slot: TensorSlot, size: float = 0.5) -> bytes:
-    """Return the bytes of a slot with a rank-one step added, without torch."""
+    """Return the bytes of a slot plus a rank-one step, computed without torch."""
     before = read_array(slot)
     step = np.outer(np.linspace(-1, 1, before.shape[0]), np.linspace(1, 2, before.shape[1]))
     return (before + size * step).astype(before.dtype).tobytes()
 
 
 def manifest_of(checkpoint: Checkpoint, base: Base, tensors: tuple[TensorRecord, ...]) -> Manifest:
-    """Return the manifest of such an edit, without output files."""
+    """Return the manifest of an edit, without output files."""
     return Manifest(
         loco_version="0.1.0",
         created="2026-01-01T00:00:00+00:00",

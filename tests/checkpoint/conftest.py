@@ -11,6 +11,12 @@ def weights():
     return sd1_weights()
 
 
+@pytest.fixture
+def tensors(weights):
+    """The float16 tensors of a single file, for a test to change."""
+    return {w.original: w.value.astype(np.float16) for w in weights}
+
+
 @pytest.fixture(scope="session")
 def folder(weights, tmp_path_factory):
     """A diffusers folder with full and fp16 variants, the UNet in three shards each."""

@@ -79,7 +79,7 @@ def test_null_is_no_metadata(tmp_path):
 
 def test_renders_metadata_first_and_pads_to_eight():
     """
-    A header begins with `{"__metadata__"`, keeps order and offsets, and its length is aligned.
+    Metadata, if any, is first, tensors keep order and offsets, and the length is aligned.
     """
     tensors = [TensorInfo("z", "F16", (2,), 0, 4), TensorInfo("a", "I64", (), 4, 12)]
 
@@ -91,12 +91,6 @@ def test_renders_metadata_first_and_pads_to_eight():
         b'"z":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},'
         b'"a":{"dtype":"I64","shape":[],"data_offsets":[4,12]}} '
     )
-
-
-def test_omits_empty_metadata():
-    """
-    Without metadata the header has no `__metadata__`, as in the writer of the format.
-    """
     assert render_header([], {}) == b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "
 
 

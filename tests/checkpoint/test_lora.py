@@ -26,8 +26,9 @@ from tests.families.layouts import write_folder
 from tests.families.pictures import load_folder
 from tests.families.small import small_model
 
-ATTN2 = "transformer_blocks.0.attn2.to_k"
+ATTN2, ATTN2_KOHYA = "transformer_blocks.0.attn2.to_k", "transformer_blocks_0_attn2_to_k"
 SELF_ATTN = "text_model.encoder.layers.0.self_attn"
+SELF_ATTN_KOHYA = "text_model_encoder_layers_0_self_attn"
 # text encoders of each small model, which an edit may change as well
 ENCODERS = {
     "sd15": ("text_encoder",),
@@ -78,7 +79,7 @@ def made(request, tmp_path_factory):
     return model, folder, changes, path
 
 
-@pytest.mark.filterwarnings("ignore:.*")  # diffusers and peft say what they do not need
+@pytest.mark.filterwarnings("ignore:.*")  # diffusers and peft warn of unused keys
 def test_base_and_lora_are_the_edited_model(made):
     """
     `load_lora_weights` turns each changed map into `W + up down`, and changes no other.
@@ -112,13 +113,12 @@ def states(pipe, part):
 
 def test_reads_what_it_wrote(made):
     """
-    `open_lora` finds every change with its numbers under the name in the base.
+    `open_lora` finds each change in the file, whose factors are padded to one rank, its alpha.
     """
-    _, folder, changes, path = made
+    model, folder, changes, path = made
 
     parts = open_lora(path, open_checkpoint(folder)).parts
 
-    assert is_lora(path)
     read = {(part.component, part.name): part.read() for part in parts}
     moved = {key: change for key, change in read.items() if change.any()}
     assert set(moved) == {(c.component, f"{c.module}.weight") for c in changes}
@@ -126,94 +126,40 @@ def test_reads_what_it_wrote(made):
         found = read[change.component, f"{change.module}.weight"]
         wanted = change.up.double() @ change.down.double()
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
-
-
-def test_every_module_has_one_rank(made):
-    """
-    Ranks are padded to the largest, alpha is the rank, and everything is float32.
-    """
-    model, _, _, path = made
     tensors = load_file(path)
-
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
     ups = [t for name, t in tensors.items() if name.endswith(("lora_up.weight", "lora_B.weight"))]
     downs = [t for n, t in tensors.items() if n.endswith(("lora_down.weight", "lora_A.weight"))]
     assert {up.shape[1] for up in ups} == {down.shape[0] for down in downs} == {4}
     alphas = [t for name, t in tensors.items() if name.endswith(".alpha")]
-    assert [alpha.item() for alpha in alphas] == [4.0] * (0 if model.family == "if" else len(ups))
-    assert all(alpha.shape == () for alpha in alphas)
+    n_alphas = 0 if model.family == "if" else len(ups)
+    assert [(alpha.item(), alpha.shape) for alpha in alphas] == [(4.0, ())] * n_alphas
 
 
-@pytest.mark.parametrize(
-    ("family", "component", "module", "name"),
-    [
-        (
-            "sd1",
-            "unet",
-            f"down_blocks.0.attentions.1.{ATTN2}",
-            "lora_unet_down_blocks_0_attentions_1_transformer_blocks_0_attn2_to_k",
-        ),
-        (
-            "sd2",
-            "unet",
-            f"mid_block.attentions.0.{ATTN2}",
-            "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k",
-        ),
-        (
-            "sdxl",
-            "unet",
-            f"down_blocks.1.attentions.0.{ATTN2}",
-            "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k",
-        ),
-        (
-            "sdxl",
-            "unet",
-            f"mid_block.attentions.0.{ATTN2}",
-            "lora_unet_middle_block_1_transformer_blocks_0_attn2_to_k",
-        ),
-        (
-            "sdxl",
-            "unet",
-            f"up_blocks.1.attentions.2.{ATTN2}",
-            "lora_unet_output_blocks_5_1_transformer_blocks_0_attn2_to_k",
-        ),
-        (
-            "sd1",
-            "text_encoder",
-            f"{SELF_ATTN}.out_proj",
-            "lora_te_text_model_encoder_layers_0_self_attn_out_proj",
-        ),
-        (
-            "sd2",
-            "text_encoder",
-            "encoder.layers.7.mlp.fc1",
-            "lora_te_text_model_encoder_layers_7_mlp_fc1",
-        ),
-        (
-            "sdxl",
-            "text_encoder",
-            f"{SELF_ATTN}.v_proj",
-            "lora_te1_text_model_encoder_layers_0_self_attn_v_proj",
-        ),
-        (
-            "sdxl",
-            "text_encoder_2",
-            f"{SELF_ATTN}.v_proj",
-            "lora_te2_text_model_encoder_layers_0_self_attn_v_proj",
-        ),
-        (
-            "if",
-            "unet",
-            "mid_block.attentions.0.add_k_proj",
-            "unet.mid_block.attentions.0.add_k_proj",
-        ),
-    ],
+KOHYA_NAMES = (
+    ("sd1 unet", f"down_blocks.0.attentions.1.{ATTN2}", "unet_down_blocks_0_attentions_1"),
+    ("sd2 unet", f"mid_block.attentions.0.{ATTN2}", "unet_mid_block_attentions_0"),
+    ("sdxl unet", f"down_blocks.1.attentions.0.{ATTN2}", "unet_input_blocks_4_1"),
+    ("sdxl unet", f"mid_block.attentions.0.{ATTN2}", "unet_middle_block_1"),
+    ("sdxl unet", f"up_blocks.1.attentions.2.{ATTN2}", "unet_output_blocks_5_1"),
+    ("sd1 text_encoder", f"{SELF_ATTN}.out_proj", "te"),
+    ("sdxl text_encoder", f"{SELF_ATTN}.out_proj", "te1"),
+    ("sdxl text_encoder_2", f"{SELF_ATTN}.out_proj", "te2"),
 )
-def test_modules_have_the_names_of_other_programs(family, component, module, name):
+
+
+def test_modules_have_the_names_of_other_programs():
     """
     Modules have the names of kohya, with original names for the UNet of SDXL, and of PEFT for IF.
     """
-    assert registry.family(family).lora.name(component, module) == name
+    for place, module, prefix in KOHYA_NAMES:
+        family, component = place.split()
+        end = ATTN2_KOHYA if component == "unet" else f"{SELF_ATTN_KOHYA}_out_proj"
+        assert registry.family(family).lora.name(component, module) == f"lora_{prefix}_{end}"
+    fc1 = registry.family("sd2").lora.name("text_encoder", "encoder.layers.7.mlp.fc1")
+    assert fc1 == "lora_te_text_model_encoder_layers_7_mlp_fc1"
+    module = "mid_block.attentions.0.add_k_proj"
+    assert registry.family("if").lora.name("unet", module) == f"unet.{module}"
 
 
 def test_original_names_of_a_lora_are_those_of_checkpoints():
@@ -240,8 +186,7 @@ def test_an_open_clip_attention_is_complete():
     sd2 = lora_tensors(spellings["sd2"], [change, change])
 
     assert len(sd1) == 3
-    stem = "lora_te_text_model_encoder_layers_0_self_attn"
-    names = [f"{stem}_{p}_proj.lora_up.weight" for p in ("k", "out", "q", "v")]
+    names = [f"lora_te_{SELF_ATTN_KOHYA}_{p}_proj.lora_up.weight" for p in ("k", "out", "q", "v")]
     ups = {name: tensor for name, tensor in sd2.items() if name.endswith("lora_up.weight")}
     assert list(ups) == names
     assert [bool(up.any()) for up in ups.values()] == [False, True, False, False]
@@ -250,31 +195,25 @@ def test_an_open_clip_attention_is_complete():
     assert spellings["sd2"].partners("text_encoder", mlp) == ()
 
 
-@pytest.mark.parametrize(
-    ("model", "said"),
-    [
-        ("sd15", ("sd_v1", "False", "stable-diffusion-v1/lora", "512x512", "epsilon")),
-        ("sd21-base", ("sd_v2", "True", "stable-diffusion-v2-512/lora", "512x512", "epsilon")),
-        ("sd21", ("sd_v2_v", "True", "stable-diffusion-v2-768-v/lora", "768x768", "v")),
-        (
-            "sdxl",
-            ("sdxl_base_v1-0", "False", "stable-diffusion-xl-v1-base/lora", "1024x1024", "epsilon"),
-        ),
-        (
-            "sdxl-turbo",
-            ("sdxl_base_v1-0", "False", "stable-diffusion-xl-turbo-v1/lora", "512x512", "epsilon"),
-        ),
-    ],
-)
-def test_metadata_names_the_model(model, said):
+MODELS = {
+    "sd15": "sd_v1 False stable-diffusion-v1/lora 512x512 epsilon",
+    "sd21-base": "sd_v2 True stable-diffusion-v2-512/lora 512x512 epsilon",
+    "sd21": "sd_v2_v True stable-diffusion-v2-768-v/lora 768x768 v",
+    "sdxl": "sdxl_base_v1-0 False stable-diffusion-xl-v1-base/lora 1024x1024 epsilon",
+    "sdxl-turbo": "sdxl_base_v1-0 False stable-diffusion-xl-turbo-v1/lora 512x512 epsilon",
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_metadata_names_the_model(model):
     """
-    A1111 asks whether the version begins with `sdxl_` and whether `ss_v2` is `True`; Forge and
-    ComfyUI read modelspec.
+    A1111 reads `ss_v2` and the `sdxl_` of the version; Forge and ComfyUI read modelspec.
     """
     metadata = lora_metadata(registry.get(model), rank=4, name="out", title="No Monet", base="m")
 
     keys = ("ss_base_model_version", "ss_v2", "modelspec.architecture", "modelspec.resolution")
-    assert tuple(metadata[key] for key in (*keys, "modelspec.prediction_type")) == said
+    values = [metadata[key] for key in (*keys, "modelspec.prediction_type")]
+    assert values == MODELS[model].split()
     assert metadata["ss_network_module"] == "networks.lora"
     assert metadata["ss_network_dim"] == metadata["ss_network_alpha"] == "4"
     assert (metadata["ss_output_name"], metadata["modelspec.title"]) == ("out", "No Monet")
@@ -285,9 +224,7 @@ def test_a_lora_of_if_has_no_metadata():
     """
     A LoRA of IF has no such metadata, as no program that reads it runs IF.
     """
-    said = lora_metadata(registry.get("deepfloyd"), rank=4, name="out", title="t", base="m")
-
-    assert said == {}
+    assert not lora_metadata(registry.get("deepfloyd"), rank=4, name="out", title="t", base="m")
 
 
 def test_hashes_are_those_of_kohya(tmp_path):
@@ -348,6 +285,7 @@ def test_refuses_a_lora_that_does_not_fit(tmp_path, golden):
         with golden.raises(CheckpointError, path.name):
             open_lora(path, base)
         assert is_lora(path)
+    assert not is_lora(base.files[0].source)
 
 
 def test_reads_convolutions_and_alpha(tmp_path):
@@ -366,12 +304,3 @@ def test_reads_convolutions_and_alpha(tmp_path):
     assert (part.component, part.name) == ("unet", "conv_in.weight")
     wanted = 0.5 * torch.einsum("or,rihw->oihw", up[..., 0, 0], down).double()
     torch.testing.assert_close(part.read().reshape(8, 4, 3, 3), wanted, rtol=0, atol=1e-6)
-
-
-def test_a_model_is_not_a_lora(tmp_path):
-    """
-    A LoRA has factors and alphas only.
-    """
-    save_file({"conv_in.weight": random(2, 2)}, tmp_path / "a.safetensors")
-
-    assert not is_lora(tmp_path / "a.safetensors")

@@ -23,8 +23,9 @@ def slot(request, tmp_path):
 
 def test_writes_the_bytes_that_it_read(slot):
     """
-    An unchanged tensor is written with the same bytes.
+    An unchanged tensor is written with the same bytes; its key has its name in the file.
     """
+    assert slot.key == f"model.safetensors:{K_ORIGINAL}"
     assert tensor_bytes(read_tensor(slot), slot) == read_bytes(slot)
     assert tensor_bytes(read_tensor(slot).double(), slot) == read_bytes(slot)
 
@@ -36,24 +37,16 @@ def test_reads_the_same_numbers_without_torch(slot):
     assert np.array_equal(read_array(slot), read_tensor(slot).float().numpy())
 
 
-def test_dtype_without_numbers(slot):
-    """
-    A tensor is refused by name if torch lacks its dtype.
-    """
-    with pytest.raises(CheckpointError, match=r"is F4, which cannot be read as numbers"):
-        read_tensor(replace(slot, dtype="F4"))
-
-
-def test_refuses_tensors_that_do_not_fit(slot):
+def test_refuses_tensors_that_do_not_fit(slot, golden):
     """
     A tensor of another shape, with NaN, or beyond the range of the dtype is refused.
     """
     tensor = read_tensor(slot).double()
 
-    with pytest.raises(EditError, match=r"\[12, 8\], the original in .* is \[8, 12\]"):
+    with golden.raises(EditError, "[12, 8]", "[8, 12]"):
         tensor_bytes(tensor.T, slot)
     for bad in (float("nan"), 1e39):
-        with pytest.raises(EditError, match="has NaN or Inf"):
+        with golden.raises(EditError, K):
             tensor_bytes(tensor.index_fill(0, torch.tensor(0), bad), slot)
 
 
@@ -81,19 +74,12 @@ def test_a_slot_of_fused_rows_is_one_third(tmp_path):
     assert tensor_bytes(projection.T, turned) == read_bytes(turned)
 
 
-def test_refuses_a_file_that_was_cut_after_opening(slot):
+def test_refuses_tensors_that_cannot_be_read(slot, golden):
     """
-    A file that was cut after it was opened is an error, not a short tensor.
+    A dtype that torch lacks, and a file that was cut after it was opened, are refused.
     """
-    content = slot.source.read_bytes()
-    slot.source.write_bytes(content[: slot.begin + 1])
+    slot.source.write_bytes(slot.source.read_bytes()[: slot.begin + 1])
 
-    with pytest.raises(CheckpointError, match="is cut short"):
-        read_tensor(slot)
-
-
-def test_the_key_has_the_name_in_the_file(slot):
-    """
-    The key of a slot has the tensor's name in its file.
-    """
-    assert slot.key == f"model.safetensors:{K_ORIGINAL}"
+    for odd, name in ((replace(slot, dtype="F4"), "F4"), (slot, "model.safetensors")):
+        with golden.raises(CheckpointError, name):
+            read_tensor(odd)

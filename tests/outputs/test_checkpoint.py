@@ -13,7 +13,7 @@ from loco_cli.commands import diff as compare
 from loco_cli.commands import undo, verify
 from loco_cli.outputs.checkpoint import _in_order, edited_copy
 from loco_cli.outputs.paths import OutputPaths, read_manifest
-from tests.checkpoints import sd1_weights, tree_bytes, write_folder, write_single_file
+from tests.checkpoints import tree_bytes, write_folder, write_single_file
 from tests.edits import (
     EXTRA_FILES,
     NAMES,
@@ -26,21 +26,6 @@ from tests.edits import (
 )
 
 LAYOUTS = ("folder", "sharded", "variants", "bare unet", "single file")
-
-
-@pytest.fixture(scope="module")
-def weights():
-    return sd1_weights()
-
-
-@pytest.fixture
-def base(weights, tmp_path):
-    return write_folder(tmp_path / "base", weights)
-
-
-@pytest.fixture
-def base_file(weights, tmp_path):
-    return write_single_file(tmp_path / "base.safetensors", weights, metadata={"format": "pt"})
 
 
 def make(layout, tmp_path, weights):
@@ -73,9 +58,8 @@ def test_every_layout_is_edited_and_restored(layout, stamp, weights, tmp_path):
     n_variants = 2 if layout == "variants" else 1
     assert diff.counts.changed == len(NAMES) * n_variants == len(diff.tensors)
     assert diff.manifest.matches is True
-    assert {(t.file, t.name) for t in written.manifest.tensors} == {
-        (base.name if layout == "single file" else t.file, t.name) for t in diff.tensors
-    }
+    listed = {(None if base.is_file() else t.file, t.name) for t in written.manifest.tensors}
+    assert listed == {(None if base.is_file() else t.file, t.name) for t in diff.tensors}
     assert all(tensor.rank == 1 for tensor in diff.tensors)
     restored = tmp_path / ("back.safetensors" if base.is_file() else "back")
     undo.run(written.paths.root, restored)
@@ -83,38 +67,12 @@ def test_every_layout_is_edited_and_restored(layout, stamp, weights, tmp_path):
     assert tree_bytes(base) == before
 
 
-def test_a_folder_has_the_files_of_the_interface(base, tmp_path):
+def test_other_bytes_are_those_of_the_base(base_file, tmp_path):
     """
-    A folder output has the files of the base and five more, with fixed names.
-    """
-    edit(base, tmp_path / "out")
-
-    files = tree_bytes(tmp_path / "out")
-
-    own = {"loco-manifest.json", "loco-recipe.yaml", "loco-undo.safetensors", "loco-report.html"}
-    assert set(files) == set(tree_bytes(base)) | own
-    assert files["loco-recipe.yaml"].decode() == RECIPE
-    assert files["README.md"].decode() == EXTRA_FILES["card"]
-
-
-def test_a_file_has_its_files_beside_it(base_file, tmp_path):
-    """
-    A file output has four files beside it and no card, and its suffix is optional.
-    """
-    (tmp_path / "out").mkdir()
-
-    edit(base_file, tmp_path / "out" / "edited")
-
-    endings = (".safetensors", ".loco.json", ".loco.yaml", ".undo.safetensors", ".loco.html")
-    names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {f"edited{ending}" for ending in endings}
-
-
-def test_other_tensors_keep_their_bytes(base_file, tmp_path):
-    """
-    All tensors keep their order, and only the planned ones change their bytes.
+    Tensors keep order and bytes unless planned, and metadata except for the stamp.
     """
     written = edit(base_file, tmp_path / "edited")
+    unstamped = edit(base_file, tmp_path / "unstamped", stamp=False).paths.root
 
     a, b = open_checkpoint(base_file), open_checkpoint(written.paths.root)
     planned = {tensor.name for tensor in written.manifest.tensors}
@@ -122,21 +80,11 @@ def test_other_tensors_keep_their_bytes(base_file, tmp_path):
     for key, (slot,) in a.slots_by_name.items():
         (other,) = b.slots_by_name[key]
         assert (read_bytes(slot) == read_bytes(other)) == (slot.tensor not in planned)
-
-
-def test_the_stamp_is_the_manifest_s_digest(base_file, tmp_path):
-    """
-    A stamped header has the digest, the version, and the metadata of the base.
-    """
-    written = edit(base_file, tmp_path / "edited")
-
+    stamp = {"loco.version": __version__, "loco.manifest": written.manifest.digest()}
     with safe_open(written.paths.root, "np") as file:
-        stamped = file.metadata()
-    assert stamped == {
-        "format": "pt",
-        "loco.version": __version__,
-        "loco.manifest": written.manifest.digest(),
-    }
+        assert file.metadata() == {"format": "pt", **stamp}
+    n_bytes = a.files[0].header.data_start
+    assert unstamped.read_bytes()[:n_bytes] == base_file.read_bytes()[:n_bytes]
 
 
 def test_weights_may_come_one_by_one_in_any_order(base_file, tmp_path):
@@ -146,9 +94,8 @@ def test_weights_may_come_one_by_one_in_any_order(base_file, tmp_path):
     checkpoint = open_checkpoint(base_file)
     slots = tuple(slot for name in NAMES for slot in checkpoint.slots("unet", name))
 
-    with edited_copy(
-        checkpoint, OutputPaths.of(tmp_path / "one by one", is_folder=False), slots, "edited"
-    ) as copy:
+    output = OutputPaths.of(tmp_path / "one by one", is_folder=False)
+    with edited_copy(checkpoint, output, slots, "edited") as copy:
         for slot in reversed(slots):
             copy.put(slot, patch_of(slot), figures_of(slot))
         written = copy.finish(
@@ -159,25 +106,6 @@ def test_weights_may_come_one_by_one_in_any_order(base_file, tmp_path):
     assert written.manifest.output.files[0].path == "one by one.loco.html"
     assert written.paths.root.read_bytes() == at_once.paths.root.read_bytes()
     assert written.paths.undo.read_bytes() == at_once.paths.undo.read_bytes()
-
-
-def test_two_runs_write_the_same_bytes(base, tmp_path):
-    """
-    Two runs of the same edit give the same files.
-    """
-    once, again = (tree_bytes(edit(base, tmp_path / n).paths.root) for n in ("once", "again"))
-
-    assert once == again
-
-
-def test_without_a_stamp_the_header_is_the_base_s(base_file, tmp_path):
-    """
-    Without a stamp, every byte before the data is that of the base.
-    """
-    written = edit(base_file, tmp_path / "edited", stamp=False)
-
-    n_bytes = open_checkpoint(base_file).files[0].header.data_start
-    assert written.paths.root.read_bytes()[:n_bytes] == base_file.read_bytes()[:n_bytes]
 
 
 def test_an_output_may_be_a_base_again(base, tmp_path):
@@ -212,37 +140,39 @@ def test_pickles_are_left_out_and_named(base, tmp_path):
 @pytest.mark.linux  # Windows needs a privilege to create links
 def test_links_become_files(base, tmp_path):
     """
-    A base of links gives an output of regular files.
+    A base of links, as in a cache of the Hub, gives an output of regular files.
     """
-    linked = tmp_path / "linked"
-    for path in (path for path in base.rglob("*") if path.is_file()):
-        link = linked / path.relative_to(base)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(path)
+    (tmp_path / "blobs").mkdir()
+    for n, path in enumerate(sorted(path for path in base.rglob("*") if path.is_file())):
+        path.symlink_to(path.rename(tmp_path / "blobs" / str(n)))
 
-    edit(linked, tmp_path / "out")
+    edit(base, tmp_path / "out")
 
     assert not any(path.is_symlink() for path in (tmp_path / "out").rglob("*"))
     assert verify.run(tmp_path / "out").ok
 
 
-def test_the_manifest_reads_back(base, tmp_path):
+def test_writes_the_files_of_the_interface(base, base_file, tmp_path):
     """
-    The manifest on disk equals the returned record, with keys in the order of the interface.
+    Outputs have files with fixed names, and the manifest the keys of the interface in order.
     """
     written = edit(base, tmp_path / "out")
+    edit(base_file, tmp_path / "single")
 
+    files, own = tree_bytes(tmp_path / "out"), tree_bytes(base)
     found = read_manifest(tmp_path / "out")
-    document = json.loads((tmp_path / "out" / "loco-manifest.json").read_text())
-
+    document = json.loads(files["loco-manifest.json"])
+    ends = ("manifest.json", "recipe.yaml", "undo.safetensors", "report.html")
+    assert set(files) == set(own) | {f"loco-{end}" for end in ends}
+    assert files["loco-recipe.yaml"].decode() == RECIPE
+    assert files["README.md"].decode() == EXTRA_FILES["card"]
+    ends = (".safetensors", ".loco.json", ".loco.yaml", ".undo.safetensors", ".loco.html")
+    assert {path.name for path in tmp_path.glob("single*")} == {f"single{end}" for end in ends}
     assert (found.manifest, found.digest) == (written.manifest, written.manifest.digest())
-    assert list(document)[:8] == [
-        *("schema", "loco_version", "created", "command"),
-        *("recipe", "model", "base", "output"),
-    ]
-    assert {file["path"] for file in document["output"]["files"]} == set(
-        tree_bytes(tmp_path / "out")
-    ) - {"loco-manifest.json"}
+    keys = "schema loco_version created command recipe model base output"
+    assert list(document)[:8] == keys.split()
+    listed = {file["path"] for file in document["output"]["files"]}
+    assert listed == set(files) - {"loco-manifest.json"}
 
 
 def test_the_manifest_appears_last(tmp_path):
