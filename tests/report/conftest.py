@@ -8,6 +8,13 @@ from PIL import Image
 
 from loco_cli.evaluation import BeforeAfter, Evaluation, ForgetImages, JudgedImage, KeepImages
 from loco_cli.localization import Localization, LocalizationRun, SwapPicture, WindowScore
+from loco_cli.manifest import TensorEdit
+from loco_cli.report.html import (
+    render_edit_report,
+    render_evaluation_report,
+    render_localization_report,
+)
+from tests.report.manifests import edit_record, manifest_of, strength_of
 
 N_LAYERS = 4
 SEEDS = (1000, 1001)
@@ -51,16 +58,11 @@ def swept(png: Callable[..., bytes]) -> Callable[..., LocalizationRun]:
             "better": "lower",
             "layers": [{"layer": layer, "module_path": f"block.{layer}"} for layer in (1, 2)],
             "scores": scores,
-            "original_score": 0.3,
-            "target_score": 0.1,
             "prompts": [{"source": source, "target": "a painting"}],
             "seeds": (0, 1),
-            "steps": 20,
-            "guidance": 4.0,
-            "scorer": "tiny",
-            "unet_evaluations": 400,
-            "seconds": 12.3,
         }
+        found |= {"original_score": 0.3, "target_score": 0.1, "scorer": "tiny"}
+        found |= {"steps": 20, "guidance": 4.0, "unet_evaluations": 400, "seconds": 12.3}
         candidates = [(), tuple(range(N_LAYERS)), *windows]
         pictures = tuple(
             SwapPicture(source, "a painting", 0, layers, 0.3 - 0.01 * i, png())
@@ -94,16 +96,8 @@ def judged(png: Callable[..., bytes]) -> Callable[..., tuple[Evaluation, list[Be
         )
         pairs = [
             BeforeAfter(
-                group=group,
-                prompt=prompt,
-                seed=seed,
-                before=png(),
-                after=png(),
-                score_before=image.before,
-                score_after=image.after,
-                recognised_before=image.recognised_before,
-                recognised_after=image.recognised_after,
-                became=image.became,
+                *(group, prompt, seed, png(), png(), image.before, image.after),
+                *(image.recognised_before, image.recognised_after, image.became),
             )
             for (group, prompt), images in asked.items()
             for seed, image in zip(SEEDS, images, strict=True)
@@ -111,3 +105,35 @@ def judged(png: Callable[..., bytes]) -> Callable[..., tuple[Evaluation, list[Be
         return evaluation, pairs
 
     return make
+
+
+@pytest.fixture(params=["localization", "edit", "evaluation"])
+def page_of(
+    request: pytest.FixtureRequest,
+    swept: Callable[..., LocalizationRun],
+    judged: Callable[..., tuple[Evaluation, list[BeforeAfter]]],
+) -> Callable[[str], str]:
+    """Render each of the three pages with as many bars as fit, and one text for every name."""
+
+    def render(name: str) -> str:
+        sweep = swept(subject=name, source=name)
+        texts = {"title": name, "recipe": name, "command": (name,)}
+        if request.param == "evaluation":
+            return render_evaluation_report(*judged(name), **texts)
+        if request.param == "localization":
+            ranges = [range(i, i + width) for width in (1, 2) for i in range(50, 58)]
+            tried = [WindowScore.of(r, [0.2, 0.3], original=0.3, target=0.1) for r in ranges]
+            return render_localization_report([sweep, swept(scores=tried)], command=(name,))
+        trials = [(0.875, 0.875, 0.875)] * 15
+        strength = strength_of(*trials, layers=tuple(range(0, 70, 2)), prompts=(name,), chosen=14)
+        edit = edit_record(subject=name, to=name, tokens=name, layer_range=(0, 4), ridge=1e-9)
+        fields = {"model": name, "preserve": (name, "klimt"), "strength": strength}
+        return render_edit_report(
+            manifest_of([edit], recipe=texts.pop("recipe"), command=texts.pop("command"), **fields),
+            localizations=[sweep],
+            tensors=[TensorEdit(name, name, "F16", 24, 0.123, 0.0012)],
+            module_paths=[name] * N_LAYERS,
+            **texts,
+        )
+
+    return render

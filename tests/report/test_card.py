@@ -24,24 +24,8 @@ def front_matter(text):
     return yaml.safe_load(block)
 
 
-def test_front_matter_has_the_keys_of_the_hub():
-    """
-    The front matter has base, relation, library, task, licence and tags.
-    """
-    assert front_matter(card()) == {
-        "base_model": "CompVis/stable-diffusion-v1-4",
-        "base_model_relation": "finetune",
-        "library_name": "diffusers",
-        "pipeline_tag": "text-to-image",
-        "license": "creativeml-openrail-m",
-        "tags": ["loco", "concept-editing", "concept-editing-style"],
-    }
-
-
 def test_another_model_of_the_same_shape_has_no_licence():
-    """
-    A folder or hub id with the shape of a known model gets neither its id nor its licence.
-    """
+    """A folder or hub id with the shape of a known model gets neither its id nor its licence."""
     folder, hub = front_matter(card("my-finetune")), front_matter(card("me/my-finetune"))
 
     assert "base_model" not in folder
@@ -52,9 +36,7 @@ def test_another_model_of_the_same_shape_has_no_licence():
 
 @pytest.mark.parametrize("name", ["no", "1e5", HOSTILE, "caf\udce9", "\ufeff\x85\xa0\ue000"])
 def test_front_matter_is_safe_yaml(name):
-    """
-    Any name reads back unchanged from the front matter.
-    """
+    """Any name reads back unchanged from the front matter."""
     fields = front_matter(card("sd14", hub_id=name, licence="Null"))
 
     assert fields["base_model"] == name.encode("utf-8", "backslashreplace").decode()
@@ -62,9 +44,7 @@ def test_front_matter_is_safe_yaml(name):
 
 
 def test_foreign_text_is_not_markdown():
-    """
-    Names and titles stay on one line and open no tag, link, heading, code or table cell.
-    """
+    """Names and titles stay on one line and open no tag, link, heading, code or table cell."""
     text = card(HOSTILE, HOSTILE, (edit_record(subject=HOSTILE, to=HOSTILE),))
     body = text.split("---\n", 2)[2]
 
@@ -77,9 +57,7 @@ def test_foreign_text_is_not_markdown():
 
 
 def test_layers_have_module_paths_and_concepts():
-    """
-    Each edited layer has one row with its module path and its concepts.
-    """
+    """Each edited layer has one row with its module path and its concepts."""
     spec = registry.get("sd14")
     text = card(
         records=(edit_record(), edit_record(subject="r2d2", layer_range=None, layers=(1, 9)))
@@ -91,9 +69,7 @@ def test_layers_have_module_paths_and_concepts():
 
 
 def test_an_edit_of_the_text_encoder_names_no_layer():
-    """
-    Without layers, the card names the text encoder and lists no module path.
-    """
+    """Without layers, the card names the text encoder and lists no module path."""
     text = card(records=(edit_record(layer_range=None, ridge=None, tokens=None),))
 
     assert "text encoder" in text
@@ -101,7 +77,5 @@ def test_an_edit_of_the_text_encoder_names_no_layer():
 
 
 def test_a_card_lists_its_limits(golden):
-    """
-    The card names the limits of every edit and of this family, and the commands that undo it.
-    """
+    """The card has the keys of the hub, the limits of edit and family, and the way back."""
     golden(card(title=None, unreachable=("Pooled embeddings reach the UNet past K and V",)))

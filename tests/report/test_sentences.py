@@ -3,7 +3,7 @@
 import pytest
 
 from loco_cli.events import EditPreview
-from loco_cli.manifest import Drift, Strength, StrengthTrial, TensorEdit
+from loco_cli.manifest import Drift, TensorEdit
 from loco_cli.report.sentences import (
     join_words,
     layer_span,
@@ -15,34 +15,17 @@ from loco_cli.report.sentences import (
     strength_warnings,
     strength_words,
 )
-from tests.report.manifests import edit_record
+from tests.report.manifests import edit_record, strength_of
 
 
-def test_layers_have_three_short_forms():
-    """
-    Neighbouring layers form a run, and a range is half-open in recipe syntax only.
-    """
-    assert [layer_span(layers) for layers in ((), (8,), (8, 9), (1, 2, 3, 10))] == [
-        "original",
-        "8",
-        "8–9",
-        "1–3, 10",
-    ]
-    assert [layer_words(layers) for layers in ((), (8,), (8, 9), (8, 9, 10), (1, 9))] == [
-        "no layers",
-        "layer 8",
-        "layers 8 and 9",
-        "layers 8 to 10",
-        "layers 1 and 9",
-    ]
-    assert range_words((8, 9)) == "layer_range: [8, 10]"
-    assert range_words((1, 9)) == "layers: [1, 9]"
+def test_layers_have_three_short_forms(golden):
+    """Neighbouring layers form a run, and a range is half-open in recipe syntax only."""
+    for layers in ((), (8,), (8, 9), (8, 9, 10), (1, 9), (1, 2, 3, 10)):
+        golden(f"{layer_span(layers)} | {layer_words(layers)} | {range_words(layers)}")
 
 
 def test_a_share_is_a_percentage_and_an_unknown_one_a_dash():
-    """
-    A percentage has at most one decimal and a real minus sign.
-    """
+    """A percentage has at most one decimal and a real minus sign."""
     assert [percent(share) for share in (0.975, 1.0, -0.5, None)] == ["97.5%", "100%", "−50%", "–"]
     assert [join_words(words) for words in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]
 
@@ -71,21 +54,8 @@ def test_a_preview_warns_of_drift_and_rounding(drift, rounding_error, n_warnings
     ("forgotten", "n_warnings"), [(1.0, 0), (0.9, 1), (None, 1)], ids=["enough", "weak", "unknown"]
 )
 def test_a_weak_strength_gives_a_warning(forgotten, n_warnings, golden):
-    """
-    A strength is reported with its shares, and warned of if it is too weak or unknown.
-    """
-    tried = ()
-    if forgotten is not None:
-        shares = {"forgotten": forgotten, "became": 1.0, "kept": 1.0, "n": 16}
-        tried = (StrengthTrial(layers=((8, 9),), ridge="0.1x", **shares),)
-    strength = Strength(
-        target=0.95,
-        seeds=(100, 101),
-        steps=10,
-        prompts=("a fish",),
-        tried=tried,
-        chosen=0 if tried else None,
-    )
+    """A strength is reported with its shares, and warned of if it is too weak or unknown."""
+    strength = strength_of(*[(forgotten, 1.0, 1.0)] if forgotten else [])
 
     warnings = strength_warnings(strength)
 

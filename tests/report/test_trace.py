@@ -6,39 +6,24 @@ from loco_cli.trace import Trace, TraceRun, TraceScore
 
 
 def score(kind, index, token, effect, component="text_encoder"):
-    return TraceScore(
-        component=component,
-        module_path=f"<{kind}.{index}>",
-        token=token,
-        kind=kind,
-        index=index,
-        score=0.2 + effect,
-        std=0.0,
-        stderr=0.0,
-        indirect_effect=effect,
-        indirect_effect_stderr=0.0,
-        n=1,
-    )
+    place = {"component": component, "token": token, "kind": kind, "index": index}
+    spread = dict.fromkeys(("std", "stderr", "indirect_effect_stderr"), 0.0)
+    figures = {"score": 0.2 + effect, "indirect_effect": effect, "n": 1, **spread}
+    return TraceScore(module_path=f"<{kind}.{index}>", **place, **figures)
 
 
 def trace_of(component, *scores, clean=0.7):
+    runs = {"prompts": ("a house by monet",), "seeds": (0,), "steps": 1, "guidance": 1.0}
+    figures = {"clean_score": clean, "clean_stderr": 0.0}
+    figures |= {"corrupted_score": 0.2, "corrupted_stderr": 0.0}
+    cost = {"scorer": "tiny", "unet_evaluations": 0, "seconds": 0.0}
     return Trace(
         model=ModelName(name="tiny", family="sd1"),
         concept=ConceptName(kind="style", subject="<b>monet", to="painting"),
         component=component,
         noise=3.0,
         scores=scores,
-        clean_score=clean,
-        clean_stderr=0.0,
-        corrupted_score=0.2,
-        corrupted_stderr=0.0,
-        prompts=("a house by monet",),
-        seeds=(0,),
-        steps=1,
-        guidance=1.0,
-        scorer="tiny",
-        unet_evaluations=0,
-        seconds=0.0,
+        **{**runs, **figures, **cost},
     )
 
 
@@ -69,9 +54,7 @@ def test_an_encoder_has_a_grid_for_each_kind():
 
 
 def test_the_unet_has_one_grid():
-    """
-    Kinds are rows, and their numbers are columns in numerical order.
-    """
+    """Kinds are rows, and their numbers are columns in numerical order."""
     scores = [score("resnet", index, None, 0.1, "unet") for index in range(11)]
     (grid,) = _grids_of(trace_of("unet", *scores, score("feed-forward", 0, None, 0.2, "unet")))
 
@@ -81,9 +64,7 @@ def test_the_unet_has_one_grid():
 
 
 def test_a_trace_without_any_effect_is_drawn():
-    """
-    If the noise has no effect, there are no shares, and the page says so.
-    """
+    """If the noise has no effect, there are no shares, and the page says so."""
     trace = trace_of("text-encoder", score("mlp", 0, "end", 0.0), clean=0.2)
 
     page = render_trace_report([TraceRun(trace)])
@@ -93,9 +74,7 @@ def test_a_trace_without_any_effect_is_drawn():
 
 
 def test_a_trace_page_escapes_names():
-    """
-    Markup in names and module paths appears literally.
-    """
+    """Markup in names and module paths appears literally."""
     page = render_trace_report([TraceRun(trace_of("text-encoder", score("mlp", 0, "end", 0.4)))])
 
     assert "<b>monet" not in page
