@@ -15,7 +15,7 @@ from tests.pages import MANUAL, PAGES, README, ROOT, blocks_of, sentences_of
 
 MAX_README_LINES = 140
 MAX_MEAN_WORDS = 16  # per sentence of the README
-LINK = re.compile(r"(?<!!)\[[^]]*\]\(([^)\s]+)\)")
+LINK = re.compile(r"\[[^]]*\]\((?!https?://)([^)\s]+)\)")
 TITLE = re.compile(r"^#+ (.*)$", re.M)
 FORMATS = ROOT / "loco_cli" / "docs" / "formats.md"
 ARCHITECTURE = ROOT / ".github" / "ARCHITECTURE.md"
@@ -67,9 +67,7 @@ def examples():
 
 
 def test_the_readme_is_short():
-    """
-    The README has at most 140 lines, and its sentences have at most 16 words on average.
-    """
+    """The README has at most 140 lines, and its sentences have at most 16 words on average."""
     text = README.read_text("utf-8")
 
     assert len(text.splitlines()) <= MAX_README_LINES
@@ -78,56 +76,52 @@ def test_the_readme_is_short():
 
 def test_every_link_resolves():
     """
-    A link inside the repository names an existing file, and an existing heading in it.
+    A link or picture inside the repository exists, with its heading.
+
+    A manual page links to others by file name, so `loco docs` accepts the name in a link.
     """
     broken = []
+    pages = {"", *(page.name for page in MANUAL)}
     for page in (*PAGES, ARCHITECTURE, CONTRIBUTING):
         for link in LINK.findall(page.read_text("utf-8")):
-            if re.match(r"https?://", link):
-                continue
             path, _, fragment = link.partition("#")
             target = page.parent / path if path else page
-            titles = TITLE.findall(target.read_text("utf-8")) if target.is_file() else []
-            if not target.exists() or (fragment and fragment not in map(anchor, titles)):
+            titles = TITLE.findall(target.read_text("utf-8")) if fragment else []
+            is_sound = target.exists() and (not fragment or fragment in map(anchor, titles))
+            is_name = path in pages or path.endswith((".png", ".svg"))
+            if not is_sound or (page in MANUAL and not is_name):
                 broken.append(f"{page.name}: {link}")
 
     assert broken == []
 
 
-def test_links_between_manual_pages_are_bare_names():
-    """
-    A manual page links to others by file name, so `loco docs` accepts the name in a link.
-    """
-    names = {page.name for page in MANUAL}
+def test_the_guides_name_existing_files():
+    """Every path in ARCHITECTURE.md and CONTRIBUTING.md exists, except placeholders in capitals."""
+    for guide, path, n_min in (
+        (ARCHITECTURE, r"`([\w./-]+(?:/|\.\w+))`", 60),
+        (CONTRIBUTING, r"`((?:loco_cli|tests|recipes)/[\w/.]+|\w+\.md)`", 20),
+    ):
+        named = set(re.findall(path, guide.read_text("utf-8")))
+        paths = {name for name in named if not re.search(r"[A-Z]{4,}(?!\w*\.md)", name)}
+        folders = (ROOT, ROOT / "loco_cli", ROOT / ".github")
 
-    for page in MANUAL:
-        links = [link for link in LINK.findall(page.read_text("utf-8")) if "://" not in link]
-        assert {link.partition("#")[0] for link in links} - {""} <= names
+        missing = {p for p in paths if not any((folder / p).exists() for folder in folders)}
+        assert missing <= {"models.yaml"}  # a file of the user
+        assert len(paths) > n_min
 
 
 def test_generated_parts_are_up_to_date():
-    """
-    Keys, help, catalog and models on the pages match the code.
-    """
+    """Keys, help, catalog and models on the pages match the code, and each occurs once."""
     texts = {page.name: page.read_text("utf-8") for page in MANUAL}
+    parts = re.findall(r"<!-- generated: (\w+) -->", "".join(texts.values()))
 
     outdated = [name for name, text in texts.items() if text != updated(text)]
     assert outdated == [], "run `python -m tests.generate_docs`"
-
-
-def test_every_generated_part_is_on_one_page():
-    """
-    The manual contains each generated part once.
-    """
-    text = "".join(page.read_text("utf-8") for page in MANUAL)
-
-    assert sorted(re.findall(r"<!-- generated: (\w+) -->", text)) == sorted(PARTS)
+    assert sorted(parts) == sorted(PARTS)
 
 
 def test_every_page_has_a_summary():
-    """
-    A page begins with its title and a summary for `loco docs`, and the README links to it.
-    """
+    """A page begins with its title and a summary for `loco docs`, and the README links to it."""
     readme = README.read_text("utf-8")
 
     for page in list_pages():
@@ -137,75 +131,35 @@ def test_every_page_has_a_summary():
 
 
 def test_formats_show_every_key():
-    """
-    The example of each document has exactly the keys of its record.
-    """
-    shown = examples()
+    """The page names every schema; the example of each has exactly the keys of its record."""
+    shown, text = examples(), FORMATS.read_text("utf-8")
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "loco_cli").rglob("*.py"))
 
+    named = re.findall(r"\"(loco\.[a-z-]+/\d)\"", sources)
+    assert [schema for schema in named if schema not in text] == []
     for schema, record in schemas().items():
         assert (schema, differing_keys(record, [shown[schema]])) == (schema, [])
 
 
-def test_every_schema_is_on_the_page():
-    """
-    The formats page names every schema in the package.
-    """
-    named = re.compile(r"\"(loco\.[a-z-]+/\d)\"")
-    sources = (path.read_text("utf-8") for path in (ROOT / "loco_cli").rglob("*.py"))
-    text = FORMATS.read_text("utf-8")
-
-    on_page = set(re.findall(r"loco\.[a-z-]+/\d", text))
-    assert {schema for source in sources for schema in named.findall(source)} <= on_page
-
-
-def test_the_architecture_names_existing_files():
-    """
-    Every path in ARCHITECTURE.md exists in the package or in the repository.
-    """
-    text = ARCHITECTURE.read_text("utf-8")
-    paths = [path for path in re.findall(r"`([\w./-]+(?:/|\.\w+))`", text) if "NAME" not in path]
-    missing = [
-        path
-        for path in paths
-        if not (ROOT / "loco_cli" / path).exists() and not (ROOT / path).exists()
-    ]
-
-    assert len(set(paths)) > 60
-    assert missing == ["models.yaml"]  # a file of the user
-
-
 def test_the_architecture_has_every_room():
-    """
-    The table of rooms lists every package folder.
-    """
+    """The table of rooms lists every package folder."""
     rooms = re.findall(r"^\| `(\w+)/` \|", ARCHITECTURE.read_text("utf-8"), re.M)
     folders = {path.parent.name for path in (ROOT / "loco_cli").glob("*/__init__.py")}
 
     assert set(rooms) == folders
 
 
-def test_the_readme_names_the_required_torch():
-    """
-    The README's command for an installation without CUDA has the torch range of the package.
-    """
-    project = (ROOT / "pyproject.toml").read_text("utf-8")
-    required = re.search(r'"(torch[^"]+)"', project)
-
-    assert required
-    assert f'"{required[1]}"' in README.read_text("utf-8")
-
-
-def test_the_version_is_the_same_everywhere():
-    """
-    Package, changelog and citation have the same version, and the last two the same date.
-    """
+def test_versions_agree():
+    """Package, changelog and citation have one version and date; the README has torch's range."""
     from loco_cli import __version__
 
     log = (ROOT / "CHANGELOG.md").read_text("utf-8")
     citation = (ROOT / "CITATION.cff").read_text("utf-8")
-    release = re.search(r"^## \[(?P<version>[\d.]+)\] - (?P<date>\S+)$", log, re.M)
+    ((version, date), *_) = re.findall(r"^## \[([\d.]+)\] - (\S+)$", log, re.M)
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    (required, *_) = re.findall(r'"torch[^"]+"', project)
 
-    assert release
-    assert release["version"] == __version__
-    assert f"version: {__version__}\n" in citation
-    assert f"date-released: {release['date']}\n" in citation
+    assert required in README.read_text("utf-8")
+    assert version == __version__
+    assert f"version: {version}\n" in citation
+    assert f"date-released: {date}\n" in citation

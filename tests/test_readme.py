@@ -79,18 +79,11 @@ def run_block(folder, code, *, small=None, more=()):
     for name, script in {"loco": LOCO, "python": PYTHON}.items():
         (programs / name).write_text(script.format(**words))
         (programs / name).chmod(0o755)
-    environment = {
-        **os.environ,
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    shell = ["bash", "-euo", "pipefail", "-c", code]
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", code],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+        shell, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     return "" if done.returncode == 0 else f"{code}\n{done.stdout}{done.stderr}"
 
@@ -115,41 +108,28 @@ def loco_lines(page):
 
 
 def test_every_block_has_a_known_mark():
-    """
-    Every mark is known, and the two blocks for a bare clone occur once, in the README.
-    """
+    """Every mark is known, and the README alone has the two one-line blocks for a bare clone."""
     marks = {page: [block.run for block in blocks_of(page) if block.run] for page in PAGES}
     known = {*IN_A_CLONE, *HERE, "elsewhere"}
 
     assert {mark for found in marks.values() for mark in found} <= known
     for mark in IN_A_CLONE:
         assert [page for page in PAGES for one in marks[page] if one == mark] == [README]
+        assert [len(code.splitlines()) for code in commands_of(README, mark)] == [1]
         assert f"run_block {mark}" in (ROOT / ".ci" / "run").read_text("utf-8")
 
 
-def test_the_commands_of_a_bare_clone_are_one_line_each():
-    """
-    The README's demo and its tests are one line each.
-    """
-    assert [len(commands_of(README, mark)[0].splitlines()) for mark in IN_A_CLONE] == [1, 1]
-
-
 def test_the_readme_lists_every_command():
-    """
-    The README's table has the commands of `loco --help`.
-    """
+    """The README's table has the commands of `loco --help`."""
     listed = re.findall(r"^\| `loco (\w+)", README.read_text("utf-8"), re.M)
 
     assert sorted(listed) == sorted(get_command(app).commands)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_option_exists(page):
-    """
-    Each `loco` command of a page exists and has the options shown.
-    """
+def test_every_option_exists():
+    """Each `loco` command of a page exists and has the options shown."""
     unknown = []
-    for first, *rest in loco_lines(page):
+    for first, *rest in (words for page in PAGES for words in loco_lines(page)):
         command = get_command(app).commands.get(first, get_command(app))
         if hasattr(command, "commands") and rest:
             command, *rest = command.commands.get(rest[0]), *rest[1:]
@@ -163,9 +143,7 @@ def test_every_option_exists(page):
 
 @pytest.mark.parametrize("page", pages_with("after"))
 def test_the_blocks_of_a_page_run_after_the_demo(demo, tmp_path, page):
-    """
-    The blocks of a page succeed after the demo; the tutorial takes a minute.
-    """
+    """The blocks of a page succeed after the demo; the tutorial takes a minute."""
     shutil.copytree(demo, tmp_path, dirs_exist_ok=True)
 
     assert run_blocks(tmp_path, page, "after") == []
@@ -173,9 +151,7 @@ def test_the_blocks_of_a_page_run_after_the_demo(demo, tmp_path, page):
 
 @pytest.mark.parametrize("page", pages_with("dry"))
 def test_the_blocks_for_real_models_are_planned(models, tmp_path, page):
-    """
-    The blocks for models that are not shipped succeed as plans on small models.
-    """
+    """The blocks for models that are not shipped succeed as plans on small models."""
     words = {word for code in commands_of(page, "dry") for word in code.split()}
     small = {name: str(models(name)) for name in set(registry.names()) & words - {"tiny"}}
 
@@ -184,62 +160,33 @@ def test_the_blocks_for_real_models_are_planned(models, tmp_path, page):
 
 @pytest.mark.parametrize("page", pages_with("sdxl"))
 def test_the_sdxl_block_runs(tmp_path, page):
-    """
-    The SDXL block succeeds on a file with the same tensors at reduced widths.
-    """
-    model = small_model("sdxl")
-    write_file(tmp_path / "sd_xl_base_1.0.safetensors", original_tensors(model), torch.float16)
+    """The SDXL block succeeds on a file with the same tensors at reduced widths."""
+    tensors = original_tensors(small_model("sdxl"))
+    write_file(tmp_path / "sd_xl_base_1.0.safetensors", tensors, torch.float16)
 
     assert run_blocks(tmp_path, page, "sdxl") == []
-    if page == README:
-        assert (tmp_path / "without-van-gogh.undo.safetensors").is_file()
-        assert (tmp_path / "van-gogh-out.loco.json").is_file()
+    for output in ("without-van-gogh.undo.safetensors", "van-gogh-out.loco.json"):
+        assert (tmp_path / output).is_file()
 
 
 @pytest.mark.parametrize("page", pages_with("pickle"))
 def test_a_pickle_becomes_a_file_that_is_edited(tmp_path, page):
-    """
-    The way out of a `.ckpt` that a page shows leads to a checkpoint.
-    """
-    model = small_model("sd15")
-    tensors = {name: tensor.half() for name, tensor in original_tensors(model).items()}
-    torch.save({"state_dict": tensors}, tmp_path / "model.ckpt")
+    """The commands for a `.ckpt` file convert it to a checkpoint."""
+    tensors = original_tensors(small_model("sd15"))
+    halves = {name: tensor.half() for name, tensor in tensors.items()}
+    torch.save({"state_dict": halves}, tmp_path / "model.ckpt")
 
     assert run_blocks(tmp_path, page, "pickle") == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_what_a_page_shows_is_there(page):
-    """
-    Every picture that a page shows and every recipe that it names is in the repository.
-    """
-    text = page.read_text("utf-8")
-
-    for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):
-        assert (page.parent / picture).stat().st_size < 500_000
-    for recipe in re.findall(r"loco (?:edit|evaluate|recipes show) (\w+_\w+)(?![.\w])", text):
-        assert (ROOT / "recipes" / f"{recipe}.yaml").is_file()
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_recipes_of_a_page_are_sound(page, tmp_path):
-    """
-    Every recipe that a page prints as a file is read, and is what its title says it is.
-    """
-    for name, text in files_of(page).items():
-        path = tmp_path / name
-        path.write_text(text)
-
-        assert read_recipe(str(path)).concepts
-
-
-def test_the_contributing_guide_names_existing_files():
-    """
-    Every file in CONTRIBUTING.md exists, except placeholders in capitals.
-    """
-    text = (ROOT / ".github" / "CONTRIBUTING.md").read_text("utf-8")
-    named = set(re.findall(r"`((?:loco_cli|tests|recipes)/[\w/.]+|\w+\.md)`", text))
-
-    real = {name for name in named if not re.search(r"[A-Z]{4,}(?!\w*\.md)", name)}
-    assert len(real) > 20
-    assert [name for name in sorted(real) if not (ROOT / name).exists()] == []
+def test_pictures_are_small_and_recipes_exist(tmp_path):
+    """Pictures have at most 500 kB; recipes that a page names or prints are valid."""
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):
+            assert (page.parent / picture).stat().st_size <= 500_000, picture
+        for name in re.findall(r"loco (?:edit|evaluate|recipes show) (\w+_\w+)(?![.\w])", text):
+            assert (ROOT / "recipes" / f"{name}.yaml").is_file(), name
+        for name, recipe in files_of(page).items():
+            (tmp_path / name).write_text(recipe)
+            assert read_recipe(str(tmp_path / name)).concepts
