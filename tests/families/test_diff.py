@@ -8,7 +8,7 @@ from tests.families.layouts import write_folder
 from tests.families.original import original_tensors, write_file
 from tests.families.small import small_model
 
-# what only the original layout has: a buffer, OpenCLIP's scale, in SD 2 a projection and a layer
+# tensors of the original layout alone: a buffer, OpenCLIP's scale, in SD 2 a projection and a layer
 N_ONLY_ORIGINAL = {"sd15": 1, "sd21": 1 + 1 + 1 + 16, "sdxl": 1 + 1}
 FUSED = "conditioner.embedders.1.model.transformer.resblocks.1.attn.in_proj_weight"
 

@@ -53,19 +53,24 @@ class Cell:
         return load_file(path, self.model, self.companion)
 
 
+def edit_encoders(loco, base: Path, output: Path, *options: str) -> Path:
+    """Edit the encoders of a base from the command line, and return the output."""
+    settings = {**RECIPE["edit"], "method": "diffquickfix", "encoders": "all"}
+    recipe = output.with_name("recipe.yaml")
+    recipe.write_text(json.dumps({**RECIPE, "edit": settings}))
+    done = loco("edit", recipe, "--model", base, "--output", output, *options)
+    assert done.exit_code == 0, done.stderr
+    return output
+
+
 @pytest.fixture(scope="module", params=CELLS, ids="-".join)
 def cell(request, tmp_path_factory, loco):
     (layout, names), model = CELLS[request.param], small_model(request.param[0])
     root = tmp_path_factory.mktemp("cell")
     companion = write_folder(root / "companion", model, F16)
     base = layout.write(root, model)
-    settings = {**RECIPE["edit"], "method": "diffquickfix", "encoders": "all"}
-    (root / "recipe.yaml").write_text(json.dumps({**RECIPE, "edit": settings}))
-    output = root / f"edited{base.suffix}"
+    output = edit_encoders(loco, base, root / f"edited{base.suffix}")
 
-    done = loco("edit", root / "recipe.yaml", "--model", base, "--output", output)
-
-    assert done.exit_code == 0, done.stderr
     yield Cell(model, layout, base, output, companion, names)
     shutil.rmtree(root)
 
@@ -117,20 +122,16 @@ def test_as_a_lora_it_is_the_same_edit(name, tmp_path, loco):
     """In diffusers, base plus LoRA equal the edited checkpoint up to float16 rounding."""
     model = small_model(name)
     base = write_folder(tmp_path / "base", model, F16)
-    settings = {**RECIPE["edit"], "method": "diffquickfix", "encoders": "all"}
-    (tmp_path / "recipe.yaml").write_text(json.dumps({**RECIPE, "edit": settings}))
-    asked = ("edit", tmp_path / "recipe.yaml", "--model", base, "--output")
 
-    edited = loco(*asked, tmp_path / "edited")
-    lora = loco(*asked, tmp_path / "lora.safetensors", "--as", "lora")
+    edited = edit_encoders(loco, base, tmp_path / "edited")
+    lora = edit_encoders(loco, base, tmp_path / "lora.safetensors", "--as", "lora")
 
-    assert (edited.exit_code, lora.exit_code) == (0, 0), edited.stderr + lora.stderr
-    assert loco("verify", tmp_path / "lora.safetensors").exit_code == 0
+    assert loco("verify", lora).exit_code == 0
     pipe = load_folder(base, model)
-    pipe.load_lora_weights(tmp_path / "lora.safetensors")
+    pipe.load_lora_weights(lora)
     pipe.fuse_lora(components=[part for part in model.tensors if part.startswith("text_encoder")])
     pipe.unload_lora_weights()
-    wanted = load_folder(tmp_path / "edited", model)
+    wanted = load_folder(edited, model)
     for (one, _), (other, _) in zip(encoders_of(pipe), encoders_of(wanted), strict=True):
         theirs = other.state_dict()
         for key, value in one.state_dict().items():

@@ -3,10 +3,8 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
 from loco_cli.checkpoint.header import TensorInfo, render_header
-from loco_cli.cli.app import app
 from loco_cli.families import registry
 from loco_cli.models.locate import locate
 from tests.families.original import original_tensors
@@ -52,9 +50,9 @@ def test_a_file_of_the_published_size_is_that_model(files, name):
 
 
 @pytest.mark.parametrize("name", N_BYTES)
-def test_a_dry_run_reads_only_the_header(files, name):
+def test_a_dry_run_reads_only_the_header(files, name, loco):
     """A dry run lists the tensors of the published layers without reading any weights."""
-    done = CliRunner().invoke(app, [*STYLE, "--model", str(files[name]), "--json"])
+    done = loco(*STYLE, "--model", files[name], "--json")
 
     assert done.exit_code == 0, done.stderr
     plan = json.loads(done.stdout)
@@ -62,12 +60,12 @@ def test_a_dry_run_reads_only_the_header(files, name):
     assert plan["tensors"] == [tensor for layer in layers for tensor in layer.tensor_names()]
 
 
-def test_another_model_does_not_pass_for_the_one_that_is_named(files, home):
+def test_another_model_does_not_pass_for_the_one_that_is_named(files, home, loco):
     """An SD 2 file in place of `sd15` is refused, and the error names both."""
     (home / "config" / "loco").mkdir(parents=True)
     (home / "config" / "loco" / "models.yaml").write_text(f"sd15: {files['sd21']}\n")
 
-    done = CliRunner().invoke(app, [*STYLE, "--model", "sd15"])
+    done = loco(*STYLE, "--model", "sd15")
 
     assert done.exit_code == 1
     message, hint = done.stderr.rstrip("\n").split("\n\n")

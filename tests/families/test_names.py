@@ -42,26 +42,21 @@ def test_splits_what_open_clip_fuses():
     assert (places[3].name, places[3].is_transposed) == ("text_projection.weight", True)
 
 
-def test_finds_the_ema_copy_by_its_name_without_dots():
-    """The EMA copy of a UNet tensor has the same name without the dots."""
-    name = "model.diffusion_model.input_blocks.0.0.weight"
-
-    _, ema = single_file_aliases([name, "model_ema.diffusion_modelinput_blocks00weight"])
-
-    assert (ema.component, ema.name) == ("unet_ema", "conv_in.weight")
-
-
-def test_adds_the_prefix_that_novelai_left_out():
-    """A CLIP without `text_model.` has the same canonical names as one with it."""
+def test_completes_the_names_of_old_files():
+    """EMA copies have names without dots, and NovelAI's CLIP has names without `text_model.`."""
     name = "encoder.layers.0.self_attn.q_proj.weight"
+    names = {
+        "model_ema.diffusion_modelinput_blocks00weight": ("unet_ema", "conv_in.weight"),
+        f"cond_stage_model.transformer.{name}": ("text_encoder", f"text_model.{name}"),
+    }
 
-    (place,) = single_file_aliases([f"cond_stage_model.transformer.{name}"])
+    _, *places = single_file_aliases(["model.diffusion_model.input_blocks.0.0.weight", *names])
 
-    assert (place.component, place.name) == ("text_encoder", f"text_model.{name}")
+    assert [(place.component, place.name) for place in places] == list(names.values())
 
 
 def test_labels_blocks_of_a_unet():
-    """A UNet block has its diffusers name and its IN, M or OUT label."""
+    """A UNet block has its diffusers name and its IN, M or OUT label, except in DeepFloyd."""
     decoder, encoder = "decoder.up_blocks.0", "text_model.encoder.layers.7"
     blocks = {
         ("unet", "conv_in.weight"): ("conv_in", "IN00"),
@@ -80,13 +75,9 @@ def test_labels_blocks_of_a_unet():
 
     family = registry.family("sd1")
     assert {key: family.block_of(*key) for key in blocks} == blocks
-
-
-def test_blocks_of_deepfloyd_have_no_label():
-    """DeepFloyd has no original layout, so its blocks have no label."""
-    name = "down_blocks.1.attentions.2.add_k_proj.weight"
-    layer = "encoder.block.7.layer.0.SelfAttention.o.weight"
-
-    family = registry.family("if")
-    assert family.block_of("unet", name) == ("down_blocks.1.attentions.2", None)
-    assert family.block_of("text_encoder", layer) == ("encoder.block.7", None)
+    deepfloyd = {
+        ("unet", "down_blocks.1.attentions.2", "add_k_proj.weight"),
+        ("text_encoder", "encoder.block.7", "layer.0.SelfAttention.o.weight"),
+    }
+    for component, block, name in deepfloyd:
+        assert registry.family("if").block_of(component, f"{block}.{name}") == (block, None)

@@ -73,10 +73,11 @@ def model():
     return SmallModel("striped-one", "striped", tensors, configs)
 
 
-def written(root, model):
-    """Write a folder, a single file and a recipe; return their paths."""
-    folder = write_folder(root / "folder", model, F16)
-    file, recipe = root / "one.safetensors", root / "recipe.yaml"
+@pytest.fixture
+def paths(striped, model, tmp_path):
+    """A folder, a single file and a recipe."""
+    folder = write_folder(tmp_path / "folder", model, F16)
+    file, recipe = tmp_path / "one.safetensors", tmp_path / "recipe.yaml"
     save_file({name: value.to(F16) for name, value in in_one_file(model).items()}, file)
     recipe.write_text(json.dumps(RECIPE))
     return folder, file, recipe
@@ -110,9 +111,9 @@ def edited(recipe, base, output, *options):
     return output
 
 
-def test_it_is_known_by_its_tensors(striped, model, tmp_path):
+def test_it_is_known_by_its_tensors(paths, striped, model, tmp_path):
     """A folder, a single file and a UNet file are all recognised as the new family."""
-    folder, file, _ = written(tmp_path, model)
+    folder, file, _ = paths
     alone = tmp_path / "unet.safetensors"
     save_file(model.tensors["unet"], alone)
 
@@ -124,16 +125,15 @@ def test_it_is_known_by_its_tensors(striped, model, tmp_path):
 
 def test_without_its_file_it_is_refused(model, tmp_path, golden):
     """Without the family's module, its checkpoints have an unknown architecture."""
-    folder, _, _ = written(tmp_path, model)
+    folder = write_folder(tmp_path / "folder", model, F16)
 
     with golden.raises(CheckpointError, "5 cross-attention layers"):
         open_checkpoint(folder)
 
 
-@pytest.mark.usefixtures("striped")
-def test_a_folder_is_edited_verified_and_undone(model, tmp_path):
+def test_a_folder_is_edited_verified_and_undone(paths, tmp_path):
     """All three projections of the edited layers change, and undoing restores the base."""
-    folder, _, recipe = written(tmp_path, model)
+    folder, _, recipe = paths
 
     output = edited(recipe, folder, tmp_path / "edited")
 
@@ -145,10 +145,9 @@ def test_a_folder_is_edited_verified_and_undone(model, tmp_path):
     assert tree_bytes(tmp_path / "undone") == tree_bytes(folder)
 
 
-@pytest.mark.usefixtures("striped")
-def test_a_single_file_becomes_what_the_folder_becomes(model, tmp_path):
+def test_a_single_file_becomes_what_the_folder_becomes(paths, tmp_path):
     """Rows of a fused tensor get the same edit as the tensors of a folder."""
-    folder, file, recipe = written(tmp_path, model)
+    folder, file, recipe = paths
 
     one = edited(recipe, file, tmp_path / "edited.safetensors")
     other = edited(recipe, folder, tmp_path / "edited")
@@ -163,10 +162,9 @@ def test_a_single_file_becomes_what_the_folder_becomes(model, tmp_path):
     assert (tmp_path / "undone.safetensors").read_bytes() == file.read_bytes()
 
 
-@pytest.mark.usefixtures("striped")
-def test_the_edit_is_the_published_one(model, tmp_path):
+def test_the_edit_is_the_published_one(paths, tmp_path):
     """Every projection gets the closed-form edit of the paper."""
-    folder, _, recipe = written(tmp_path, model)
+    folder, _, recipe = paths
     output = edited(recipe, folder, tmp_path / "edited")
     before, after = locate(str(folder)), locate(str(output))
     (entry,) = RECIPE["edits"]
@@ -188,10 +186,9 @@ def test_the_edit_is_the_published_one(model, tmp_path):
         assert (made - wanted).norm() < 1e-2 * wanted.norm()
 
 
-@pytest.mark.usefixtures("striped")
-def test_it_becomes_a_lora_in_its_own_names(model, tmp_path):
+def test_it_becomes_a_lora_in_its_own_names(paths, tmp_path):
     """A LoRA has the names of the family's record and the effect of the edit."""
-    folder, _, recipe = written(tmp_path, model)
+    folder, _, recipe = paths
 
     lora = edited(recipe, folder, tmp_path / "no.safetensors", "--as", "lora")
     whole = edited(recipe, folder, tmp_path / "edited")
@@ -210,10 +207,9 @@ def test_it_becomes_a_lora_in_its_own_names(model, tmp_path):
         assert (change - moved).norm() < 1e-2 * moved.norm()
 
 
-@pytest.mark.usefixtures("striped")
-def test_keys_of_a_run_are_not_edited(model, tmp_path, golden):
+def test_keys_of_a_run_are_not_edited(paths, golden):
     """A layer whose keys depend on the picture has no closed-form edit."""
-    folder, _, recipe = written(tmp_path, model)
+    folder, _, recipe = paths
     located = locate(str(folder))
     text = TextInput("picture", "text", order="text first", has_tuple_output=True)
     layers = tuple(replace(layer, text=text) for layer in located.spec.layers)
@@ -225,10 +221,9 @@ def test_keys_of_a_run_are_not_edited(model, tmp_path, golden):
         )
 
 
-@pytest.mark.usefixtures("striped")
-def test_the_list_of_models_has_it(model, tmp_path):
+def test_the_list_of_models_has_it(paths):
     """`models list` ends with the new model, and `models show` prints its layers."""
-    folder, _, _ = written(tmp_path, model)
+    folder, _, _ = paths
 
     names = [one["name"] for one in json.loads(loco("models", "list", "--json"))["models"]]
     known = json.loads(loco("models", "show", "striped-one", "--json"))

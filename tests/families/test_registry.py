@@ -9,9 +9,10 @@ from loco_cli.protocol.wordings import bare_name
 
 
 def test_the_model_that_ships_comes_first():
-    """The shipped models come first in every list."""
+    """The shipped models come first in every list; all others come from the hub."""
     assert registry.names()[:2] == ("tiny", "tiny-plain")
-    assert registry.get("tiny").name == "tiny"
+    for spec in map(registry.get, registry.names()):
+        assert (registry.shipped_folder(spec) is None) == (spec.hub_id is not None)
 
 
 def test_an_unknown_name_lists_the_known_ones(golden):
@@ -20,12 +21,6 @@ def test_an_unknown_name_lists_the_known_ones(golden):
         registry.get("sd41")
     with golden.raises(UnknownName, "`sd9`", *registry.catalog().families):
         registry.family("sd9")
-
-
-def test_only_models_that_ship_have_a_folder():
-    """A model comes either with the package or from the hub."""
-    for spec in map(registry.get, registry.names()):
-        assert (registry.shipped_folder(spec) is None) == (spec.hub_id is not None)
 
 
 def test_the_published_layers_of_tiny_are_its_answer_key():

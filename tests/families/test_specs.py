@@ -185,22 +185,17 @@ def test_a_user_may_point_to_another_repository(golden):
         registry.get("sdxl", {"sd12": "me/a-mirror"})
 
 
-def test_unreachable_names_the_pooled_prompt():
-    """The spec names the path of the prompt that bypasses K and V."""
-    for name in ("sdxl", "sdxl-turbo", "deepfloyd"):
-        assert "add_embedding" in registry.get(name).unreachable[0]
+def test_every_spec_is_consistent():
+    """
+    Layers are numbered in order, and published ranges fit.
 
-
-def test_the_context_is_as_wide_as_its_encoders():
-    """Without shared maps, the encoder widths add up to the width of the context."""
-    for spec in map(registry.get, registry.names()):
-        widths = [encoder.width for encoder in spec.context.encoders]
-        assert sum(widths) == (4096 if spec.context.shared else spec.d_text), spec.name
-
-
-def test_layers_are_counted_from_0():
-    """Every model numbers its layers in order, and its published ranges fit."""
+    Without shared maps, the encoder widths add up to the width of the context. The spec names the
+    path of the prompt that bypasses K and V.
+    """
     for spec in map(registry.get, registry.names()):
         assert [layer.index for layer in spec.layers] == list(range(spec.n_layers))
-        for start, stop in spec.published_ranges.values():
-            assert 0 <= start < stop <= spec.n_layers
+        assert all(0 <= a < b <= spec.n_layers for a, b in spec.published_ranges.values())
+        widths = [encoder.width for encoder in spec.context.encoders]
+        assert sum(widths) == (4096 if spec.context.shared else spec.d_text), spec.name
+        is_pooling = spec.family.name in ("sdxl", "if")
+        assert any("add_embedding" in path for path in spec.unreachable) == is_pooling
