@@ -139,7 +139,9 @@ def layer_tensors(located: LocatedModel, layers_of: Sequence[LayerSet]) -> tuple
 
 def check_prompt_keys(located: LocatedModel, recipe: Recipe) -> None:
     """Raise RequestError if the keys of a layer do not follow from the prompt alone."""
-    if any(layer.text.scope != "prompt" for layer in located.spec.layers):
+    spec = located.spec
+    is_sampled = spec.context.kind == "sampled"
+    if is_sampled or any(layer.text.scope != "prompt" for layer in spec.layers):
         raise RequestError(
             f"method `{recipe.edit.method}` computes keys from the prompt alone, but in "
             f"`{located.name}` they exist only during a run"

@@ -213,12 +213,12 @@ def test_keys_of_a_run_are_not_edited(paths, golden):
     located = locate(str(folder))
     text = TextInput("picture", "text", order="text first", has_tuple_output=True)
     layers = tuple(replace(layer, text=text) for layer in located.spec.layers)
+    context = replace(located.spec.context, kind="sampled")
+    edits = load_recipe(recipe.read_text(), "recipe.yaml")
 
-    with golden.raises(RequestError):
-        check_edit(
-            replace(located, spec=replace(located.spec, layers=layers)),
-            load_recipe(recipe.read_text(), "recipe.yaml"),
-        )
+    for changes in ({"layers": layers}, {"context": context}):
+        with golden.raises(RequestError, "`folder`"):
+            check_edit(replace(located, spec=replace(located.spec, **changes)), edits)
 
 
 def test_the_list_of_models_has_it(paths):
