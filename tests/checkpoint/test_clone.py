@@ -22,8 +22,8 @@ def test_shares_everything_or_writes_nothing(begin, n_blocks, tmp_path):
     with (tmp_path / "copy").open("xb") as sink:
         is_shared = share_blocks(source, sink, head, begin)
 
-    made = (tmp_path / "copy").read_bytes()
-    assert made == (head + source.read_bytes()[begin:] if is_shared else b"")
+    expected = head + source.read_bytes()[begin:] if is_shared else b""
+    assert (tmp_path / "copy").read_bytes() == expected
 
 
 def test_shares_whole_blocks_only(tmp_path):

@@ -51,29 +51,21 @@ def broken(tmp_path):
 
 def test_reads_the_format_byte_for_byte(tmp_path):
     """
-    Eight bytes of length, JSON, data; offsets count from the data.
+    Eight bytes of length, JSON, data; offsets count from the data, and metadata may be null.
     """
-    path = tmp_path / "one.safetensors"
+    path, bare = tmp_path / "one.safetensors", tmp_path / "null.safetensors"
     path.write_bytes(ONE_TENSOR)
+    bare.write_bytes(file_of({"__metadata__": None}))
 
-    header = read_header(path)
+    header, empty = read_header(path), read_header(bare)
 
     assert header.tensors == {"w": TensorInfo("w", "F16", (2,), 0, 4)}
     assert header.metadata == {"a": "b"}
     assert (header.data_start, header.file_bytes) == (88, 92)
     assert header.span("w") == (88, 92)
     assert read_header_bytes(path) == ONE_TENSOR[:88]
-
-
-def test_null_is_no_metadata(tmp_path):
-    """
-    The reader accepts null as metadata, as the reader of the format does.
-    """
-    path = tmp_path / "one.safetensors"
-    path.write_bytes(file_of({"__metadata__": None}))
-
-    assert (read_header(path).tensors, read_header(path).metadata) == ({}, {})
-    with safe_open(path, "np") as file:
+    assert (empty.tensors, empty.metadata) == ({}, {})
+    with safe_open(bare, "np") as file:
         assert file.metadata() is None
 
 

@@ -218,12 +218,7 @@ def test_metadata_names_the_model(model):
     assert metadata["ss_network_dim"] == metadata["ss_network_alpha"] == "4"
     assert (metadata["ss_output_name"], metadata["modelspec.title"]) == ("out", "No Monet")
     assert "lora_adapter_metadata" not in metadata  # diffusers refuses it beside alphas
-
-
-def test_a_lora_of_if_has_no_metadata():
-    """
-    A LoRA of IF has no such metadata, as no program that reads it runs IF.
-    """
+    # no program that reads such metadata runs IF
     assert not lora_metadata(registry.get("deepfloyd"), rank=4, name="out", title="t", base="m")
 
 

@@ -49,18 +49,6 @@ def test_replaces_ranges_only(content, cuts, first, second, tmp_path_factory):
     assert sink.getvalue() == expected
 
 
-def test_stops_between_two_chunks(tmp_path):
-    """
-    Once `stop` is set, hashing ends with CancelledError.
-    """
-    (tmp_path / "source").write_bytes(bytes(9))
-    stop = Event()
-    stop.set()
-
-    with pytest.raises(CancelledError):
-        hash_file(tmp_path / "source", stop)
-
-
 def test_streams_files_larger_than_its_buffers(tmp_path, monkeypatch):
     """
     A file of many chunks, hashed in threads, gives the same result as a small one.
@@ -80,25 +68,22 @@ def test_streams_files_larger_than_its_buffers(tmp_path, monkeypatch):
     assert hash_file(source) == digest_of(content)
 
 
-def test_refuses_overlapping_patches(tmp_path, golden):
+def test_refuses_sources_and_patches(tmp_path, golden):
     """
-    Overlapping patches, and a patch beyond the end, are refused.
+    Overlapping patches, those beyond an end, and a missing file are refused; `stop` cancels.
     """
-    path = tmp_path / "source"
-    path.write_bytes(bytes(10))
+    short, stop = tmp_path / "short", Event()
+    short.write_bytes(bytes(4))
+    stop.set()
 
-    for patches in ([Patch(0, 5, b""), Patch(4, 6, b"")], [Patch(8, 12, b"")]):
-        with golden.raises(CheckpointError, "source"):
-            hash_patched(path, patches)
-
-
-def test_reports_an_unreadable_source(tmp_path, golden):
-    """
-    A missing file, and a range beyond its end, are CheckpointErrors.
-    """
-    (tmp_path / "short").write_bytes(bytes(4))
-
+    for patches in (
+        [Patch(0, 3, b""), Patch(2, 4, b"")],
+        [Patch(3, 5, b"")],
+        [Patch(0, 4, FileRange(short, 2, 8))],
+    ):
+        with golden.raises(CheckpointError, "short"):
+            hash_patched(short, patches)
     with golden.raises(CheckpointError, "nothing"):
         hash_file(tmp_path / "nothing")
-    with golden.raises(CheckpointError, "short"):
-        hash_patched(tmp_path / "short", [Patch(0, 4, FileRange(tmp_path / "short", 2, 8))])
+    with pytest.raises(CancelledError):
+        hash_file(short, stop)

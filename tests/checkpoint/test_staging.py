@@ -52,19 +52,26 @@ def test_reports_a_full_disk(tmp_path, golden):
     golden(re.sub(r"[\d.]+ GB free", "N GB free", caught.value.message))
 
 
-def test_a_folder_replaces_the_old_one(tmp_path):
-    """
-    A staged folder replaces the old folder as a whole.
-    """
-    output = tmp_path / "out"
-    write(output / "old", "old")
+def texts(folder):
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in files}
 
-    with staging(output) as staged:
+
+def test_replaces_the_old_output(tmp_path):
+    """
+    A folder is replaced as a whole, a file with the stale files beside it.
+    """
+    for name in ("out/old", "a", "a.html"):
+        write(tmp_path / name, "old")
+
+    with staging(tmp_path / "out") as staged:
         write(staged / "out" / "new", "new")
-        put_folder(staged / "out", output)
+        put_folder(staged / "out", tmp_path / "out")
+    with staging(tmp_path / "a") as staged:
+        write(staged / "a", "new")
+        put_files({staged / "a": tmp_path / "a"}, stale=(tmp_path / "a.html",))
 
-    assert [path.name for path in output.iterdir()] == ["new"]
-    assert list(tmp_path.iterdir()) == [output]
+    assert texts(tmp_path) == {"out/new": "new", "a": "new"}
 
 
 def test_a_failed_rename_is_reverted(tmp_path):
@@ -82,24 +89,7 @@ def test_a_failed_rename_is_reverted(tmp_path):
     with pytest.raises(MachineError):
         half_missing()
 
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
-        "a": "old a",
-        "b": "old b",
-    }
-
-
-def test_removes_stale_files_of_the_old_output(tmp_path):
-    """
-    A file of the old output that the new one lacks is removed.
-    """
-    for name in ("a", "a.html"):
-        write(tmp_path / name, "old")
-
-    with staging(tmp_path / "a") as staged:
-        write(staged / "a", "new")
-        put_files({staged / "a": tmp_path / "a"}, stale=(tmp_path / "a.html",))
-
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new"}
+    assert texts(tmp_path) == {"a": "old a", "b": "old b"}
 
 
 def orphan(output, *files):

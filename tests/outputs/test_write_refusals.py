@@ -32,29 +32,19 @@ def room_for(n_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_refuses_an_edit_without_effect(base, tmp_path, golden):
+def test_lists_changed_tensors_only(base, tmp_path, golden):
     """
-    An edit that changes no byte is an error, and nothing is written.
-    """
-    checkpoint = open_checkpoint(base)
-    patches = {slot: read_bytes(slot) for slot in checkpoint.slots("unet", K)}
-
-    with golden.raises(EditError):
-        write_patches(checkpoint, tmp_path / "out", patches)
-
-    assert listing(tmp_path) == ["base"]
-
-
-def test_a_tensor_without_effect_is_not_listed(base, tmp_path):
-    """
-    The manifest lists only tensors whose bytes changed.
+    The manifest lists tensors whose bytes changed; an edit that changes none writes no files.
     """
     checkpoint = open_checkpoint(base)
     (same,), (other,) = checkpoint.slots("unet", NAMES[0]), checkpoint.slots("unet", NAMES[1])
+
+    with golden.raises(EditError):
+        write_patches(checkpoint, tmp_path / "out", {same: read_bytes(same)})
+    assert listing(tmp_path) == ["base"]
+
     patches = {same: read_bytes(same), other: patch_of(other)}
-
     written = write_patches(checkpoint, tmp_path / "out", patches)
-
     assert [tensor.name for tensor in written.manifest.tensors] == [NAMES[1]]
     assert compare.run(base, tmp_path / "out").manifest.matches
 
@@ -178,15 +168,20 @@ def test_refuses_an_output_at_its_base(base, base_file, tmp_path, golden):
 
 def test_replaces_an_existing_output_only_with_force(base, base_file, tmp_path, golden):
     """
-    An existing output is refused, and replaced as a whole with force.
+    An existing output is refused, and replaced as a whole with force, if loco wrote all its files.
     """
-    for start, output in ((base, tmp_path / "out"), (base_file, tmp_path / "out2")):
+    for start, output in ((base_file, tmp_path / "out2"), (base, tmp_path / "out")):
         first = edit(start, output, names=NAMES[:1])
         with golden.raises(OutputExists, output.name):
             edit(start, output)
         second = edit(start, output, force=True)
         assert first.manifest.tensors != second.manifest.tensors
         assert verify.run(second.paths.root).ok
+
+    (output / "thesis.docx").write_text("three years")
+    with golden.raises(OutputExists, "thesis.docx"):
+        edit(base, output, force=True)
+    assert (output / "thesis.docx").read_text() == "three years"
 
 
 @pytest.mark.parametrize("is_file", [True, False])
@@ -207,19 +202,6 @@ def test_refuses_an_output_that_appeared_during_the_edit(is_file, base, base_fil
 
     assert verify.run(written[0].paths.root).ok
     assert not [name for name in listing(tmp_path) if name.endswith(".partial")]
-
-
-def test_force_keeps_foreign_files(base, tmp_path, golden):
-    """
-    Force does not replace a folder with a file that `loco` did not write.
-    """
-    edit(base, tmp_path / "out")
-    (tmp_path / "out" / "thesis.docx").write_text("three years")
-
-    with golden.raises(OutputExists, "thesis.docx"):
-        edit(base, tmp_path / "out", force=True)
-
-    assert (tmp_path / "out" / "thesis.docx").read_text() == "three years"
 
 
 def test_refuses_impossible_outputs(base, tmp_path, golden):
