@@ -12,31 +12,20 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_creates_a_folder(tmp_path):
+def test_writes_the_files_of_a_folder(tmp_path):
     """
-    The folder appears with all its files and no others.
+    A new folder appears with all its files; in an existing one, other files stay.
     """
     paths = write_folder(tmp_path / "found", {"a.json": "{}", "b.png": b"\x89PNG"})
 
     assert paths == (tmp_path / "found" / "a.json", tmp_path / "found" / "b.png")
     assert paths[1].read_bytes() == b"\x89PNG"
     assert names(tmp_path) == ["found"]
+    write_folder(tmp_path / "found", {"a.json": "new"})
+    assert paths[0].read_text() == "new"
+    write_new(paths[0], "newer")
+    assert paths[0].read_text() == "newer"
     assert names(tmp_path / "found") == ["a.json", "b.png"]
-
-
-def test_other_files_of_a_folder_stay(tmp_path):
-    """
-    In an existing folder, files of the same name are replaced and others stay.
-    """
-    (tmp_path / "a.json").write_text("old")
-    (tmp_path / "notes.txt").write_text("mine")
-
-    write_folder(tmp_path, {"a.json": "new"})
-
-    assert (tmp_path / "a.json").read_text() == "new"
-    write_new(tmp_path / "a.json", "newer")
-    assert (tmp_path / "a.json").read_text() == "newer"
-    assert names(tmp_path) == ["a.json", "notes.txt"]
 
 
 def test_all_files_appear_or_none(tmp_path):

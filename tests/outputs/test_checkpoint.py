@@ -29,14 +29,13 @@ LAYOUTS = ("folder", "sharded", "variants", "bare unet", "single file")
 
 
 def make(layout, tmp_path, weights):
-    root = tmp_path / "base"
     if layout == "single file":
         return write_single_file(tmp_path / "base.safetensors", weights)
-    if layout == "sharded":
-        return write_folder(root, weights, n_shards=3)
-    if layout == "variants":
-        return write_folder(root, weights, dtype=np.float32, variants={"fp16": np.float16})
-    folder = write_folder(root, weights)
+    options = {
+        "sharded": {"n_shards": 3},
+        "variants": {"dtype": np.float32, "variants": {"fp16": np.float16}},
+    }
+    folder = write_folder(tmp_path / "base", weights, **options.get(layout, {}))
     return folder / "unet" if layout == "bare unet" else folder
 
 
