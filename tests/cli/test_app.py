@@ -35,6 +35,13 @@ def fails(error):
     return with_command(command)
 
 
+def last_line(code, **options):
+    """Run code in a new interpreter, and return the last line of its output."""
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, **options)
+    return done.stdout.splitlines()[-1]
+
+
 def test_version():
     """
     `loco --version` prints the version of the package.
@@ -45,54 +52,32 @@ def test_version():
     assert result.exit_code == 0
 
 
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [(UnknownName("unknown model `x`", "choose y"), 2), (CheckpointError("bad"), 1)],
-)
-def test_loco_error(error, code):
+def test_error(golden):
     """
-    A `LocoError` is printed with its hint on stderr, and sets the exit code.
+    An error is printed with its hint and without a traceback, and sets the exit code.
     """
-    result = run(fails(error), ["it"])
+    for error, code in (
+        (UnknownName("unknown model `x`", "choose y"), 2),
+        (CheckpointError("bad"), 1),
+        (OSError(28, "No space left on device", "out/unet"), 1),
+        (ZeroDivisionError("division by zero"), 1),
+        (KeyboardInterrupt(), 130),
+    ):
+        result = run(fails(error), ["it"])
 
-    assert result.exit_code == code
-    assert result.stdout == ""
-    assert result.stderr.startswith(f"error: {error.message}\n")
-    assert (f"\nhint: {error.hint}\n" in result.stderr) == bool(error.hint)
-    assert "Traceback" not in result.stderr
+        assert (result.exit_code, result.stdout) == (code, "")
+        assert "Traceback" not in result.stderr
+        golden(result.stderr)
 
 
-def test_os_error():
+def test_debug():
     """
-    An error of the operating system is printed with its file, and exits with 1.
+    `--debug` shows the traceback of a bug.
     """
-    result = run(fails(OSError(28, "No space left on device", "out/unet")), ["it"])
+    result = run(fails(ZeroDivisionError("division by zero")), ["it", "--debug"])
 
-    assert result.stderr == "error: `out/unet`: no space left on device\n"
     assert result.exit_code == 1
-
-
-def test_bug(golden):
-    """
-    Any other exception is printed as a bug, with a traceback only after `--debug`.
-    """
-    hidden = run(fails(ZeroDivisionError("division by zero")), ["it"])
-    shown = run(fails(ZeroDivisionError("division by zero")), ["it", "--debug"])
-
-    assert hidden.exit_code == shown.exit_code == 1
-    golden(hidden.stderr)
-    assert "Traceback" not in hidden.stderr
-    assert "Traceback" in shown.stderr
-
-
-def test_keyboard_interrupt():
-    """
-    An interrupted command exits with 130, without a traceback.
-    """
-    result = run(fails(KeyboardInterrupt()), ["it"])
-
-    assert result.exit_code == 130
-    assert "Traceback" not in result.stderr
+    assert "Traceback" in result.stderr
 
 
 def test_shared_options():
@@ -125,47 +110,30 @@ def test_shared_options():
     assert run(with_command(command), ["it", "--batch-size", "many"]).exit_code == 2
 
 
-def test_imports_of_help():
+@pytest.mark.parametrize(
+    ("lines", "absent"),
+    [
+        (["--help", "recipes --help", "models list -h"], HEAVY),
+        (["recipes list", "recipes check remove_style", "models show sd14 --json"], ["torch"]),
+    ],
+    ids=["help", "catalogs"],
+)
+def test_imports(lines, absent):
     """
-    Help imports no module of tensors, models or recipes.
+    Help imports no module of tensors, models or recipes; commands about these import no torch.
     """
-    lines = [["--help"], ["recipes", "--help"], ["models", "list", "-h"]]
     code = f"""
 import sys
 from loco_cli.cli.app import app
 for line in {lines!r}:
     try:
-        app(line)
-    except SystemExit:
-        pass
-print([name for name in {HEAVY!r} if name in sys.modules])
-"""
-
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert done.stdout.splitlines()[-1] == "[]"
-
-
-def test_imports_of_catalogs():
-    """
-    Commands about recipes and models do not import torch.
-    """
-    recipe = ["recipes", "check", "remove_style"]
-    lines = [["recipes", "list"], recipe, ["models", "show", "sd14", "--json"]]
-    code = f"""
-import sys
-from loco_cli.cli.app import app
-for line in {lines!r}:
-    try:
-        app(line)
+        app(line.split())
     except SystemExit as stop:
         assert not stop.code
-print("torch" in sys.modules)
+print([name for name in {absent!r} if name in sys.modules])
 """
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert done.stdout.splitlines()[-1] == "False"
+    assert last_line(code) == "[]"
 
 
 def test_time_of_help():
@@ -173,20 +141,13 @@ def test_time_of_help():
     `loco --help` takes at most 0.3 seconds of processor time, with the start of Python.
     """
     spent = []
-    while (
-        len(spent) < 10 and min(spent, default=1.0) > 0.3
-    ):  # other processes may slow down some runs
+    while len(spent) < 10 and min(spent, default=1.0) > 0.3:  # other processes slow down some runs
         before = os.times()
         subprocess.run(
             [sys.executable, "-m", "loco_cli", "--help"], capture_output=True, check=True
         )
         after = os.times()
-        spent.append(
-            after.children_user
-            + after.children_system
-            - before.children_user
-            - before.children_system
-        )
+        spent.append(sum(after[2:4]) - sum(before[2:4]))  # user and system time of children
 
     assert min(spent) <= 0.3
 
@@ -206,11 +167,7 @@ main()
     environ = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     environ |= {"OMP_WAIT_POLICY": asked} if asked else {}
 
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
-    )
-
-    assert done.stdout.splitlines()[-1] == f"{policy} False"
+    assert last_line(code, env=environ) == f"{policy} False"
 
 
 def test_broken_pipe():

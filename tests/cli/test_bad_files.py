@@ -9,10 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from platformdirs import user_config_path
 from safetensors.numpy import load_file, save_file
 
-import loco_cli
 from tests.checkpoints import K_ORIGINAL, K, sd1_weights, write_folder, write_single_file
 
 UNET = Path("small/unet/diffusion_pytorch_model.safetensors")
@@ -68,40 +66,9 @@ def changed_header(change):
     return write
 
 
-def moved_by(n_bytes):
-    """Return a function that moves a tensor, so that it overlaps others or leaves the file."""
-
-    def change(entries):
-        entry = entries[K_ORIGINAL]
-        entry["data_offsets"] = [offset + n_bytes for offset in entry["data_offsets"]]
-
-    return changed_header(change)
-
-
-def reshaped(destination):
-    """Return a function that writes a UNet in which one projection has another shape."""
-
-    def write():
-        found = load_file(UNET)
-        found[K] = np.ones((9, 12), np.float16)
-        save_file(found, destination, {"format": "pt"})
-
-    return write
-
-
-def reconfigured(**settings):
-    """Return a function that changes the configuration of the UNet and its first weights."""
-
-    def write():
-        config = Path("edited/unet/config.json")
-        config.write_text(json.dumps(json.loads(config.read_text()) | settings))
-        weights = config.with_name(UNET.name)
-        found = load_file(weights)
-        width = settings.get("in_channels", 4)
-        found["conv_in.weight"] = np.zeros((32, width, 3, 3), np.float32)
-        save_file(found, weights, {"format": "pt"})
-
-    return write
+def variant_with_another_shape():
+    weights = load_file(UNET) | {K: np.ones((9, 12), np.float16)}
+    save_file(weights, UNET.with_suffix(".fp16.safetensors"), {"format": "pt"})
 
 
 def cut_short():
@@ -113,16 +80,9 @@ def lora():
     save_file({name: np.ones((1, 8), np.float16) for name in names}, "bad.safetensors")
 
 
-def vae():
-    found = load_file("good.safetensors")
-    kept = {name: found[name] for name in found if name.startswith("first_stage_model.")}
-    save_file(kept, "bad.safetensors")
-
-
 def encoder_without_token_embedding():
-    found = load_file(ENCODER)
-    ending = "token_embedding.weight"
-    kept = {name: found[name] for name in found if not name.endswith(ending)}
+    weights = load_file(ENCODER)
+    kept = {name: weights[name] for name in weights if "token_embedding" not in name}
     save_file(kept, ENCODER, {"format": "pt"})
 
 
@@ -134,38 +94,19 @@ def undo_of_two_files():
     save_file({"a": np.ones(1)}, "out.undo.safetensors", metadata)
 
 
-def scorer_with_damaged_settings():
-    shutil.copytree(Path(loco_cli.__file__).parent / "tiny/weights/scorer", "scorer")
-    Path("scorer/preprocessor_config.json").write_text("{")
-
-
-def edit_with_a_flipped_bit():
-    path = Path("edited", *UNET.parts[1:])
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-
-
 def name_that_is_not_utf8():
     os.close(os.open(b"small/\xff", os.O_CREAT | os.O_WRONLY))
 
 
 # a file that every command refuses, and a name in the error
-CHECKPOINTS = [
-    (cut_short, "bad.safetensors"),
-    (changed_header(lambda entries: entries[K_ORIGINAL].update(shape=[8, 13])), "[8, 13]"),
-    (moved_by(-96), "overlap"),
-    (moved_by(10**9), "bad.safetensors"),
-    (written("bad.safetensors", "these are only notes\n"), "bad.safetensors"),
-    (lora, "LoRA"),
-    (vae, "VAE"),
-    (written("bad.safetensors", b"\x80\x02cos\nsystem\nq\x00X\x04\x00"), "bad.safetensors"),
-    (
+CHECKPOINTS = {
+    "short": (cut_short, "bad.safetensors"),
+    "lora": (lora, "LoRA"),
+    "fp8": (
         changed_header(lambda entries: entries[K_ORIGINAL].update(dtype="F8_E4M3", shape=[16, 12])),
         "F8_E4M3",
     ),
-]
-CHECKPOINT_IDS = ["short", "shape", "overlap", "beyond", "text", "lora", "vae", "pickle", "fp8"]
+}
 
 # a wrong file, a command line that reads it, and a name in the error
 SHOW = "models show ./bad.safetensors"
@@ -181,65 +122,20 @@ FILES = {
         SHOW,
         "bad.safetensors",
     ),
-    "unknown dtype": (
-        header({"a": {"dtype": "F13", "shape": [1], "data_offsets": [0, 4]}}),
-        SHOW,
-        "F13",
-    ),
     "metadata number": (header({"__metadata__": {"a": 1}}), SHOW, "bad.safetensors"),
-    "header with too many values": (
-        header(b'{"a":[' + b"0," * 4_000_000 + b"0]}"),
-        SHOW,
-        "4000002",
-    ),
-    "damaged header": (header(b'{"a":'), SHOW, "bad.safetensors"),
     "damaged index": (written(INDEX, '{"a":'), SMALL, str(INDEX)),
     "empty index": (written(INDEX, "{}"), SMALL, "weight_map"),
     "huge index": (sparse(INDEX, 100_000_001), SMALL, "100000001"),
-    "index outside its folder": (
-        written(INDEX, json.dumps({"weight_map": {K: "../../good.safetensors"}})),
-        SMALL,
-        "../../good.safetensors",
-    ),
-    "index with an absolute path": (
-        written(INDEX, json.dumps({"weight_map": {K: "/etc/passwd"}})),
-        SMALL,
-        "/etc/passwd",
-    ),
-    "index with a missing file": (
-        written(INDEX, json.dumps({"weight_map": {K: "gone.safetensors"}})),
-        SMALL,
-        "gone.safetensors",
-    ),
-    "list as configuration": (
-        written("edited/text_encoder/config.json", "[]"),
-        f"{EDIT} --model ./edited",
-        "edited/text_encoder/config.json",
-    ),
-    "damaged scorer settings": (
-        scorer_with_damaged_settings,
-        f"{LOCALIZE} --scorer scorer",
-        "scorer/preprocessor_config.json",
-    ),
-    "inpainting model": (
-        reconfigured(in_channels=9),
-        "generate 'a cat' --model ./edited",
-        "9 channels",
-    ),
     "pipe": (lambda: os.mkfifo("bad.safetensors"), SHOW, "bad.safetensors"),
     "pipe in a folder": (lambda: os.mkfifo("small/pipe"), SMALL, "small/pipe"),
-    "pickle": (written("model.ckpt", b"\x80"), f"{EDIT} --model model.ckpt", "model.ckpt"),
-    "UNet in a pickle": (lambda: UNET.rename(UNET.with_suffix(".bin")), SMALL, "small"),
     "variants with different shapes": (
-        reshaped(UNET.with_suffix(".fp16.safetensors")),
+        variant_with_another_shape,
         SMALL,
         "[9, 12]",
     ),
-    "projection of another shape": (reshaped(UNET), SMALL, "[9, 12]"),
     "backslash in a file name": (written("small/a\\b", "mine"), SMALL, "small/a"),
     "file name that is not UTF-8": (name_that_is_not_utf8, SMALL, "UTF-8"),
     "no token embedding": (encoder_without_token_embedding, SMALL, "token_embedding.weight"),
-    "altered edit as base": (edit_with_a_flipped_bit, f"{EDIT} --model ./edited", "manifest"),
     "foreign undo file": (
         tensors("edited/loco-undo.safetensors", "a"),
         UNDO,
@@ -253,56 +149,17 @@ FILES = {
     "huge manifest": (sparse(Path("edited/loco-manifest.json"), (64 << 20) + 1), UNDO, "67108865"),
     "damaged manifest": (written("edited/loco-manifest.json", '{"a":'), UNDO, "loco-manifest.json"),
     "empty manifest": (written("edited/loco-manifest.json", "{}"), UNDO, "loco_version"),
-    "binary manifest": (written("edited/loco-manifest.json", b"\xff"), UNDO, "UTF-8"),
-    "folder as recipe file": (
-        lambda: Path("folder").mkdir(),
-        "recipes new mine --output folder --force",
-        "folder",
-    ),
-    "no direction left to edit": (
-        lambda: None,
-        f"{EDIT} --set edit.preserve_form=null-space",
-        "96",
-    ),
-}
-
-REQUESTS = {
-    "LoRA of another base": (
-        lambda: None,
-        "evaluate 'van gogh style' --base tiny-plain --edited lora.safetensors",
-        "--base",
-    ),
-    "other slot": (lambda: None, f"{LOCALIZE} --prompt 'a {{name}} by {{subject}}'", "{name}"),
-    "width of a set": (lambda: None, f"{LOCALIZE} --window set --width 2", "--width 2"),
-    "all sets": (
-        lambda: None,
-        f"{LOCALIZE} --window set --search exhaustive",
-        "--search exhaustive",
-    ),
-    "no pooled embedding": (lambda: None, f"{LOCALIZE} --pooled", "pooled"),
-    "alias without a path": (
-        lambda: written(user_config_path("loco", appauthor=False) / "models.yaml", "sd15:\n")(),
-        "models list",
-        "sd15",
-    ),
-    "output over its base": (
-        lambda: None,
-        f"{EDIT} --model good.safetensors --force --output good.safetensors",
-        "good.safetensors",
-    ),
 }
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory, edited, loco):
-    """A folder with a small model, a small single file, an edit and a LoRA."""
+def models(tmp_path_factory, edited):
+    """A folder with a small model, a small single file and an edit."""
     folder = tmp_path_factory.mktemp("models")
     weights = sd1_weights()
     write_folder(folder / "small", weights)
     write_single_file(folder / "good.safetensors", weights)
     shutil.copytree(edited, folder / "edited")
-    lora = (*shlex.split(EDIT), "--as", "lora", "--output", folder / "lora.safetensors")
-    assert loco(*lora).exit_code == 0
     return folder
 
 
@@ -313,11 +170,12 @@ def here(here, models):
     return here
 
 
-@pytest.mark.parametrize(("damage", "name"), CHECKPOINTS, ids=CHECKPOINT_IDS)
-def test_bad_checkpoint(refused, damage, name):
+@pytest.mark.parametrize("case", CHECKPOINTS)
+def test_bad_checkpoint(refused, case):
     """
     Every command that reads a model refuses a bad file, and so does a dry run.
     """
+    damage, name = CHECKPOINTS[case]
     damage()
     words = [*shlex.split(EDIT), "--model", "bad.safetensors"]
 
@@ -338,22 +196,12 @@ def test_bad_file(refused, case):
     refused(*shlex.split(line), "--quiet", exit_code=1, names=[name])
 
 
-@pytest.mark.parametrize("case", REQUESTS)
-def test_bad_request(refused, case):
-    """
-    A request that does not fit its files or its model is refused with exit code 2.
-    """
-    prepare, line, name = REQUESTS[case]
-    prepare()
-
-    refused(*shlex.split(line), "--quiet", exit_code=2, names=[name])
-
-
 def test_configuration_that_does_not_fit_the_weights(loco):
     """
     A model that diffusers cannot load is refused with the family that was expected.
     """
-    reconfigured(cross_attention_dim=7)()
+    config = Path("edited/unet/config.json")
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"cross_attention_dim": 7}))
 
     result = loco("generate", "a cat", "--model", "./edited", "--quiet")
 

@@ -22,45 +22,28 @@ UNET = "small/unet/diffusion_pytorch_model.safetensors"
 REQUESTS = [
     ("edit nope.yaml", "nope.yaml"),
     ("edit remove_stile", "remove_stile"),
-    ("edit erase_everything", "erase_everything"),
-    ("edit folder", "folder"),
     ("EDIT --model sd41", "sd41"),
-    ("EDIT --model tinny", "tinny"),
-    ("EDIT --model no/such/model", "no/such/model"),
     ("edit typo.yaml", "typo.yaml:5"),
     ("EDIT --set evaluate.seeds=99999999999", "--set evaluate.seeds=99999999999"),
-    ("edit ridge.yaml", "ridge.yaml:4"),
     ("EDIT --set edit.rigde=1", "--set edit.rigde=1"),
-    ("EDIT --set nonsense", "--set nonsense"),
-    ("edit 'the british monarch fact'", "the british monarch"),
     ("evaluate remove_style --base tiny --model tiny-plain", "--base"),
-    ("edit fact.yaml", "fact.yaml:2"),
     ("edit snoopy --to Snoopy", "snoopy"),
-    ("localize ''", "concept ``"),
     ("localize 'van gogh style' --prompt 'a house'", "a house"),
     (
         "localize x --prompt '{subject}' --prompt 'a {subject}' --prompt 'by {subject}' "
         "--target '{to}' --target 'a {to}'",
         "(2)",
     ),
-    ("EDIT --set 'preserve=[van gogh]'", "--set preserve=[van gogh]"),
-    ("edit many_edits --layers 8 --set edits.2.to=r2d2", "--set edits.2.to=r2d2"),
     ("edit '<|endoftext|>' --layers 8", "<|endoftext|>"),
     ("edit remove_style --layers 8,16", "tiny"),
-    ("edit remove_style --layer-range 8 17", "tiny"),
-    ("evaluate remove_style --layer-range 0 99999999999", "tiny"),
     ("edit remove_style --layer-range 8 8", "--layer-range"),
     ("edit remove_style --layers eight", "eight"),
-    ("edit remove_style --layers 9-8", "9-8"),
     ("EDIT --layer-range 8 10", "--layer-range"),
-    ("edit remove_style --model tiny-plain --set edit.layer_range=published", "tiny-plain"),
     ("localize 'van gogh style' --width 17", "17"),
-    ("localize 'van gogh style' --width wide", "--width"),
+    ("localize 'van gogh style' --window set --width 2", "--width 2"),
     ("localize 'van gogh style' --steps 1001", "1001"),
-    ("localize 'van gogh style' --guidance inf", "--guidance"),
     ("generate 'a cat' --guidance inf", "inf"),
     ("EDIT --method neurons --neurons 65", "tiny"),
-    ("edit remove_style --method neurons --neurons 33", "tiny"),
     ("localize remove_style --method contribution --layers 8,9", "contribution"),
     ("localize remove_style --layers 8,9 --width 2", "localize.width"),
     ("edit remove_style --set localize.method=neurons", "neurons"),
@@ -75,40 +58,26 @@ REQUESTS = [
         "van gogh",
     ),
     ("localize 'monet style' --method causal-trace --search exhaustive", "causal-trace"),
-    ("localize 'monet style' --method causal-trace --noise 0", "0"),
     ("""EDIT --method neurons --set 'source=["by {subject}"]'""", "van gogh"),
     ("EDIT --set edit.neurons=0", "--set edit.neurons=0"),
     ("EDIT --set preserve=none --set edit.preserve_form=null-space", "null-space"),
-    ("edit remove_style --set localize.method=causal-trace", "causal tracing"),
     ("localize 'van gogh style' --component unet", "--component"),
     ("localize 'van gogh style' --noise 0", "--noise"),
     ("localize 'van gogh style' --method causal-trace --pooled", "pooled"),
     ("EDIT --ridge much", "--ridge"),
     ("EDIT --output folder", "folder"),
-    ("EDIT --output folder --force", "folder"),
     ("EDIT --output notes.txt --force", "notes.txt"),
     ("EDIT --model small --output small/edited", "small/edited"),
-    ("EDIT --model small --output small --force", "small"),
     ("generate 'a cat' --model small --output small/cat.png", "small/cat.png"),
-    ("evaluate remove_style --model small --output small --force", "small"),
     ("evaluate remove_style --edited small --output small/judged", "small/judged"),
     ("EDIT --model small --save-recipe small/r.yaml --force", "small/r.yaml"),
-    ("EDIT --output out.safetensors", "out.safetensors"),
     ("EDIT --output notes.txt/out", "notes.txt"),
-    ("EDIT --output nowhere/out", "nowhere"),
     ("EDIT --save-recipe notes.txt", "notes.txt"),
-    ("EDIT --save-recipe notes.txt/r.yaml", "notes.txt"),
     ("localize 'van gogh style' --output results", "results/localization.json"),
-    ("evaluate remove_style --output notes.txt/found", "notes.txt"),
-    ("localize 'van gogh style' --output notes.txt", "notes.txt"),
     ("generate 'a cat' --output cat.png", "cat.png"),
-    ("generate 'a cat' --output cat.jpg", "cat.jpg"),
-    ("generate 'a cat' --output notes.txt/cat.png", "notes.txt"),
     ("evaluate remove_style --fail-under beauty=1", "beauty"),
-    ("evaluate remove_style --fail-under kept=95", "kept=95"),
     ("evaluate remove_style --edited small", "small"),
     ("verify nothing", "nothing"),
-    ("undo nothing", "nothing"),
     ("verify notes.txt", "notes.txt"),
     ("diff tiny ./nothing", "nothing"),
 ]
@@ -116,25 +85,19 @@ REQUESTS = [
 # requests whose check needs a tokenizer, a scorer or a device, but no loaded model
 LATE_REQUESTS = [
     (f"{EDIT.replace('remove_style', 'LONG')} --kind style", "very very"),
-    ("localize LONG --kind style --prompt '{subject}'", "very very"),
     ("localize 'van gogh style' --scorer nobody", "nobody"),
-    ("generate 'a cat' --device DEVICE", "DEVICE"),
     ("localize 'van gogh style' --device DEVICE", "DEVICE"),
 ]
 
 # wrong files, or a machine that lacks something
 FILES = [
     ("EDIT --model ./folder", "folder"),
-    ("EDIT --model ./notes.txt", "notes.txt"),
-    ("EDIT --model model.ckpt", "model.ckpt"),
-    ("localize 'van gogh style' --scorer folder", "folder"),
     (
         "localize 'van gogh style' --scorer openai/clip-vit-base-patch32",
         "openai/clip-vit-base-patch32",
     ),
     ("generate 'a cat' --model sd15", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
     ("verify small", "small"),
-    ("undo small", "small"),
     ("EDIT --ridge 1e12", "4 tensors"),
 ]
 
@@ -174,12 +137,10 @@ def here(here, small):
     for name in ("folder/notes.txt", "results/localization.json"):
         (here / name).parent.mkdir()
         (here / name).write_text("mine")
-    for name in ("notes.txt", "cat.png", "model.ckpt"):
+    for name in ("notes.txt", "cat.png"):
         (here / name).write_text("mine")
-    head = "loco: 1\nedits:\n  - {kind: style, subject: monet}\n"
-    (here / "typo.yaml").write_text(f"{head}edit:\n  rigde: 1\n")
-    (here / "ridge.yaml").write_text(f"{head}edit: {{ridge: -1}}\n")
-    (here / "fact.yaml").write_text("loco: 1\nedits: [{kind: fact, subject: the pope}]\n")
+    edits = "loco: 1\nedits:\n  - {kind: style, subject: monet}\n"
+    (here / "typo.yaml").write_text(f"{edits}edit:\n  rigde: 1\n")
     return here
 
 
@@ -228,22 +189,11 @@ def test_usage_error(refused, line, name):
     refused(*words_of(line), exit_code=2, names=[name])
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        pytest.param(lambda content: content[:-100], id="truncated"),
-        pytest.param(lambda content: content[:5], id="five-bytes"),
-        pytest.param(lambda content: b"\xff" * 8 + content[8:], id="huge-header"),
-        pytest.param(lambda content: content[:8] + b"[" + content[9:], id="no-json"),
-        pytest.param(lambda content: content + b"\0", id="one-byte-too-many"),
-    ],
-)
-def test_damaged_weights(refused, here, damage):
+def test_damaged_weights(refused, here):
     """
     Every command that reads a model refuses a damaged file by its header, and names its path.
     """
-    path = here / UNET
-    path.write_bytes(damage(path.read_bytes()))
+    os.truncate(here / UNET, (here / UNET).stat().st_size - 100)
 
     refused(*words_of("EDIT"), "--model", "./small", exit_code=1, names=[UNET])
     for line in ("generate 'a cat'", "localize 'van gogh style'"):

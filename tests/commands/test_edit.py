@@ -12,6 +12,7 @@ from loco_cli.commands import diff as compare
 from loco_cli.commands import edit, undo, verify
 from loco_cli.editing.methods import solve
 from loco_cli.evaluating.judge import edited_pipeline
+from loco_cli.events import SILENT_EVENTS
 from loco_cli.interventions import Run
 from loco_cli.models.locate import locate
 from loco_cli.models.session import RunOptions, load_model
@@ -37,8 +38,13 @@ edit: {layer_range: published}
 
 def style(*layers, model="tiny", **settings):
     recipe = recipe_from_text("van gogh style")
-    found = recipe.edit.model_copy(update={"layer_range": None, "layers": layers, **settings})
-    return recipe.model_copy(update={"model": model, "edit": found})
+    at = recipe.edit.model_copy(update={"layer_range": None, "layers": layers, **settings})
+    return recipe.model_copy(update={"model": model, "edit": at})
+
+
+def edited(recipe, output, events=SILENT_EVENTS, **options):
+    """Plan and make an edit."""
+    return edit.run(edit.plan(recipe, EditOptions(output, **options)), CPU, events)
 
 
 def pictures(pipeline):
@@ -49,7 +55,7 @@ def pictures(pipeline):
 def written(tmp_path_factory):
     """An edit of layers 8 and 9 of `tiny`, as a folder; to be read only."""
     output = tmp_path_factory.mktemp("edit") / "edited"
-    return edit.run(edit.plan(style(8, 9), EditOptions(output)), CPU)
+    return edited(style(8, 9), output)
 
 
 def test_unedited_weights(tiny, tmp_path):
@@ -60,14 +66,11 @@ def test_unedited_weights(tiny, tmp_path):
     shutil.copytree(base / "unet", base / "old" / "unet")
     (path,) = (f"old/unet/{one.name}" for one in (base / "unet").glob("*.safetensors"))
 
-    heard, plan = (
-        RecordingListener(),
-        edit.plan(style(8, model=str(base)), EditOptions(tmp_path / "out")),
-    )
-    found = edit.run(plan, CPU, heard.events)
+    listener = RecordingListener()
+    done = edited(style(8, model=str(base)), tmp_path / "out", listener.events)
 
-    assert found.manifest.base.carried == (path,)
-    assert len([warning for warning in heard.warnings if path in warning]) == 1
+    assert done.manifest.base.carried == (path,)
+    assert len([warning for warning in listener.warnings if path in warning]) == 1
     assert (tmp_path / "out" / path).read_bytes() == (base / path).read_bytes()
 
 
@@ -104,26 +107,17 @@ def test_images_from_files_and_in_memory(written, tiny, pipeline, encoder):
     assert not torch.equal(from_file, pictures(pipeline))
 
 
-def test_undo_of_an_edit(written, tiny, tmp_path):
-    """
-    Undo restores every file of the base, and adds none.
-    """
-    undo.run(written.paths.root, tmp_path / "base")
-
-    assert tree_bytes(tmp_path / "base") == tree_bytes(tiny.path)
-
-
 def test_diff_of_an_edit(written, tiny):
     """
     Only the keys and values of layers 8 and 9 differ, and the manifest lists them.
     """
-    found = compare.run(tiny.path, written.paths.root)
+    differences = compare.run(tiny.path, written.paths.root)
 
     listed = [tensor.name for tensor in written.manifest.tensors]
-    assert sorted(tensor.name for tensor in found.tensors) == sorted(listed)
+    assert sorted(tensor.name for tensor in differences.tensors) == sorted(listed)
     assert set(listed) == {n for i in (8, 9) for n in tiny.spec.layers[i].tensor_names()}
-    assert found.manifest.matches
-    assert found.counts.changed == 4
+    assert differences.manifest.matches
+    assert differences.counts.changed == 4
 
 
 def test_manifest_of_an_edit(written):
@@ -162,7 +156,7 @@ def test_several_edits(tmp_path, tiny):
     """
     recipe = load_recipe(ALL_KINDS, "all.yaml")
 
-    done = edit.run(edit.plan(recipe, EditOptions(tmp_path / "out")), CPU)
+    done = edited(recipe, tmp_path / "out")
 
     listed = {tensor.name for tensor in done.manifest.tensors}
     assert listed == {n for i in range(4, 10) for n in tiny.spec.layers[i].tensor_names()}
@@ -175,48 +169,39 @@ def test_set_of_layers(tmp_path):
     """
     A set of layers is listed in the manifest in place of a range.
     """
-    heard = RecordingListener()
-    options = EditOptions(tmp_path / "out")
-    done = edit.run(edit.plan(style(1, 2, 10), options), CPU, heard.events)
+    listener = RecordingListener()
+
+    done = edited(style(1, 2, 10), tmp_path / "out", listener.events)
 
     (one,) = done.manifest.edits
     assert one.layer_range is None
     assert one.layers == (1, 2, 10)
-    (preview,) = heard.previews
+    (preview,) = listener.previews
     assert "in layers 1, 2 and 10: " in preview_sentences(preview)[0]
     assert preview.drift == done.manifest.drift
 
 
-def test_edit_of_a_file(tmp_path, tiny_file):
+def test_edit_of_a_file(written, tmp_path, tiny_file):
     """
-    A single file gives a file of the same layout, with manifest and undo file beside it.
+    A single file gives a file of the same layout, with the tensors of an edited folder.
     """
     output = tmp_path / "edited.safetensors"
 
-    done = edit.run(edit.plan(style(8, 9, model=str(tiny_file)), EditOptions(output)), CPU)
-
-    assert verify.run(output).ok
-    found = compare.run(tiny_file, output)
-    assert found.manifest.matches
-    assert len(found.tensors) == 4
-    assert all(tensor.name.startswith("model.diffusion_model.") for tensor in found.tensors)
-    assert sorted(t.name for t in done.manifest.tensors) == [t.name for t in found.tensors]
-    undo.run(output, tmp_path / "base.safetensors")
-    assert (tmp_path / "base.safetensors").read_bytes() == tiny_file.read_bytes()
-
-
-def test_file_and_folder(written, tmp_path, tiny_file):
-    """
-    An edit gives the same tensors in a file and in a folder.
-    """
-    done = edit.run(
-        edit.plan(style(8, 9, model=str(tiny_file)), EditOptions(tmp_path / "one")), CPU
-    )
+    done = edited(style(8, 9, model=str(tiny_file)), output)
 
     def figures(manifest):
-        return [(t.sha256_before, t.sha256_after, t.rank) for t in manifest.tensors]
+        return sorted((t.sha256_before, t.sha256_after, t.rank) for t in manifest.tensors)
 
-    assert sorted(figures(done.manifest)) == sorted(figures(written.manifest))
+    assert verify.run(output).ok
+    differences = compare.run(tiny_file, output)
+    names = [tensor.name for tensor in differences.tensors]
+    assert differences.manifest.matches
+    assert len(names) == 4
+    assert all(name.startswith("model.diffusion_model.") for name in names)
+    assert sorted(tensor.name for tensor in done.manifest.tensors) == names
+    assert figures(done.manifest) == figures(written.manifest)
+    undo.run(output, tmp_path / "base.safetensors")
+    assert (tmp_path / "base.safetensors").read_bytes() == tiny_file.read_bytes()
 
 
 def test_edit_with_a_search(tmp_path):
@@ -228,11 +213,11 @@ def test_edit_with_a_search(tmp_path):
     fixed = recipe.edit.model_copy(update={"strength": "fixed"})
     recipe = recipe.model_copy(update={"localize": quick, "edit": fixed})
 
-    done = edit.run(edit.plan(recipe, EditOptions(tmp_path / "out")), CPU)
+    done = edited(recipe, tmp_path / "out")
 
-    (found,) = done.manifest.localizations
-    assert found["schema"] == "loco.localization/1"
-    assert done.manifest.edits[0].layer_range == tuple(found["layer_range"])
+    (localization,) = done.manifest.localizations
+    assert localization["schema"] == "loco.localization/1"
+    assert done.manifest.edits[0].layer_range == tuple(localization["layer_range"])
     assert len(done.manifest.tensors) == 30
     assert done.manifest.seconds.localize > 0
 
@@ -246,7 +231,7 @@ def test_edit_of_an_edit(written, tmp_path):
     at = recipe.edit.model_copy(update={"layer_range": None, "layers": (4, 5)})
     recipe = recipe.model_copy(update={"model": str(base), "edit": at})
 
-    done = edit.run(edit.plan(recipe, EditOptions(tmp_path / "twice")), CPU)
+    done = edited(recipe, tmp_path / "twice")
 
     assert done.manifest.base.parent.manifest == written.manifest.digest()
     assert verify.run(tmp_path / "twice").ok
@@ -261,11 +246,10 @@ def test_saved_recipe(tmp_path):
     from loco_cli.cli.request import recipe_of
 
     recipe = recipe_of("van gogh style", edit_layers=(8,), edit_ridge="0.5x")
-    options = EditOptions(tmp_path / "one", save_recipe=tmp_path / "saved.yaml")
-    first = edit.run(edit.plan(recipe, options), CPU)
+    first = edited(recipe, tmp_path / "one", save_recipe=tmp_path / "saved.yaml")
 
     again = load_recipe((tmp_path / "saved.yaml").read_text(), "saved.yaml")
-    second = edit.run(edit.plan(again, EditOptions(tmp_path / "two")), CPU)
+    second = edited(again, tmp_path / "two")
 
     assert second.manifest.edits == first.manifest.edits
     weights = "unet/diffusion_pytorch_model.safetensors"
@@ -285,10 +269,6 @@ def test_interrupt(tmp_path, stage):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        edit.run(
-            edit.plan(style(8), EditOptions(tmp_path / "out")),
-            CPU,
-            RecordingListener(on_progress=interrupt).events,
-        )
+        edited(style(8), tmp_path / "out", RecordingListener(on_progress=interrupt).events)
 
     assert list(tmp_path.iterdir()) == []

@@ -69,12 +69,12 @@ def test_rows_of_an_evaluation(recipe, in_memory, tiny):
     """
     asked = questions(tiny.spec, recipe)
 
-    found = in_memory.evaluation
+    result = in_memory.evaluation
 
-    assert [row.prompt for row in found.forget] == [q.prompt for q in asked if q.edit is not None]
-    assert [row.prompt for row in found.keep] == [q.prompt for q in asked if q.edit is None]
-    assert found.seeds == (1000,)
-    for row in found.forget:
+    assert [row.prompt for row in result.forget] == [q.prompt for q in asked if q.edit is not None]
+    assert [row.prompt for row in result.keep] == [q.prompt for q in asked if q.edit is None]
+    assert result.seeds == (1000,)
+    for row in result.forget:
         assert {row.recognised_before, row.recognised_after, row.became} <= {0.0, 1.0}
 
 
@@ -120,20 +120,20 @@ def test_shared_images_of_the_base(recipe, in_memory, tiny, pipeline, encoder):
     """
     Edits judged in one context share the images of the base, and get the same figures as alone.
     """
-    heard = RecordingListener()
+    listener = RecordingListener()
     scorer = load_scorer(tiny, CPU)
     scorers = Scorers(scorer, load_judge(tiny, CPU, scorer))
-    bench = EvaluationContext(tiny, pipeline, scorers, batch_size=8, events=heard.events)
+    context = EvaluationContext(tiny, pipeline, scorers, batch_size=8, events=listener.events)
     whole = EvaluationPlan.of(tiny.spec, recipe)
-    exam = replace(whole, questions=whole.questions[:4])
+    plan = replace(whole, questions=whole.questions[:4])
 
-    other = bench.judge(exam, solve(tiny, recipe, ((2, 3),), encoder)).evaluation
-    found = bench.judge(exam, solve(tiny, recipe, ((6, 7),), encoder)).evaluation
+    other = context.judge(plan, solve(tiny, recipe, ((2, 3),), encoder)).evaluation
+    result = context.judge(plan, solve(tiny, recipe, ((6, 7),), encoder)).evaluation
 
-    begun = [progress.stage for progress in heard.progressed if progress.done == 0]
+    begun = [progress.stage for progress in listener.progressed if progress.done == 0]
     assert begun == ["pictures before", "pictures after", "pictures after"]
-    assert [row.before for row in other.forget] == [row.before for row in found.forget]
-    for mine, theirs in zip(found.forget, in_memory.evaluation.forget, strict=True):
+    assert [row.before for row in other.forget] == [row.before for row in result.forget]
+    for mine, theirs in zip(result.forget, in_memory.evaluation.forget, strict=True):
         assert mine.model_dump() == pytest.approx(theirs.model_dump(), abs=1e-4)
 
 
@@ -171,11 +171,11 @@ def test_empty_prompt_as_label(tiny):
     texts = (names[best], *(text for text in names if text != names[best]), "")
 
     question = Question("a cat", "a cat", "object", 0, _Labels(texts, len(names)))
-    found = Scorers(scorer, scorer).judge_pair(question, image, image)
+    result = Scorers(scorer, scorer).judge_pair(question, image, image)
 
-    assert found.recognised_before
-    assert found.recognised_after
-    assert found.became is False
+    assert result.recognised_before
+    assert result.recognised_after
+    assert result.became is False
 
 
 def evaluation(**figures):
@@ -222,16 +222,16 @@ def test_neurons_held_at_inference(tiny, pipeline, encoder):
     recipe = load_recipe(text, "held.yaml")
     channels = tuple(one.fixed for one in rank_neurons(tiny, recipe, ((7,),), encoder)[0])
     scorer = load_scorer(tiny, CPU)
-    bench = EvaluationContext(tiny, pipeline, Scorers(scorer, load_judge(tiny, CPU, scorer)), 8)
-    exam = replace(EvaluationPlan.of(tiny.spec, recipe), steps=1)
-    exam = replace(exam, questions=exam.questions[:2])
+    context = EvaluationContext(tiny, pipeline, Scorers(scorer, load_judge(tiny, CPU, scorer)), 8)
+    plan = replace(EvaluationPlan.of(tiny.spec, recipe), steps=1)
+    plan = replace(plan, questions=plan.questions[:2])
 
-    held = bench.judge_fixed_channels(exam, channels)
+    held = context.judge_fixed_channels(plan, channels)
 
-    runs = [replace(run, fixed=channels) for run in exam.runs]
-    options = {"steps": 1, "guidance": exam.guidance, "batch_size": 8}
+    runs = [replace(run, fixed=channels) for run in plan.runs]
+    options = {"steps": 1, "guidance": plan.guidance, "batch_size": 8}
     drawn = [to_png(image) for image in sample(pipeline, runs, **options)]
     assert [picture.after for picture in held.pictures] == drawn
     assert all(picture.after != picture.before for picture in held.pictures)
-    solved = bench.judge(exam, solve(tiny, recipe, ((7,),), encoder))
+    solved = context.judge(plan, solve(tiny, recipe, ((7,),), encoder))
     assert [picture.after for picture in solved.pictures] != drawn

@@ -57,17 +57,17 @@ def test_exhaustive_search(name):
     A search scores every layer range, and records if the pooled embedding was swapped.
     """
     model = located(name)
-    bench = SearchContext(model, running(name), load_scorer(model, MACHINE), batch_size=4)
+    context = SearchContext(model, running(name), load_scorer(model, MACHINE), batch_size=4)
     recipe = recipe_of(model)
 
-    found = localize(bench, recipe.edits[0], recipe.localize).localization
+    result = localize(context, recipe.edits[0], recipe.localize).localization
 
     n = model.spec.n_layers
     assert n == {"sd21": 16, "sdxl": 70, "deepfloyd": 22}[name]
-    assert [one.layer_range for one in found.scores] == [(0, n - 1), (1, n)]
-    assert found.layers[0].module_path in model.spec.module_paths
-    assert found.unet_evaluations == 4 * 2
-    assert found.pooled_swapped is (False if name in POOLING else None)
+    assert [one.layer_range for one in result.scores] == [(0, n - 1), (1, n)]
+    assert result.layers[0].module_path in model.spec.module_paths
+    assert result.unet_evaluations == 4 * 2
+    assert result.pooled_swapped is (False if name in POOLING else None)
 
 
 @pytest.mark.parametrize("method", ["locogen", "contribution"])
@@ -76,18 +76,18 @@ def test_ranking(name, method):
     Search and contribution rank every layer, and score a few ranges.
     """
     model = located(name)
-    bench = SearchContext(model, running(name), load_scorer(model, MACHINE), batch_size=4)
+    context = SearchContext(model, running(name), load_scorer(model, MACHINE), batch_size=4)
     recipe = recipe_of(model, search="fast", width=2, method=method)
 
-    found = localize(bench, recipe.edits[0], recipe.localize).localization
+    result = localize(context, recipe.edits[0], recipe.localize).localization
 
-    assert len(found.ranking) == model.spec.n_layers
-    assert found.method == method
-    assert found.width == 2
-    assert len(found.scores) <= model.spec.n_layers - 1
+    assert len(result.ranking) == model.spec.n_layers
+    assert result.method == method
+    assert result.width == 2
+    assert len(result.scores) <= model.spec.n_layers - 1
     if method == "contribution":
-        assert 1 <= len(found.scores) <= 3
-        assert min(found.ranking) >= 0
+        assert 1 <= len(result.scores) <= 3
+        assert min(result.ranking) >= 0
 
 
 @pytest.mark.parametrize("name", POOLING)
@@ -96,11 +96,11 @@ def test_pooled_swap(name):
     Swapping the pooled embedding changes the score of the full swap, and not that of the original.
     """
     model = located(name)
-    bench = SearchContext(model, running(name), load_scorer(model, MACHINE), batch_size=4)
+    context = SearchContext(model, running(name), load_scorer(model, MACHINE), batch_size=4)
     alone, pooled = recipe_of(model), recipe_of(model, pooled=True)
 
-    kept = localize(bench, alone.edits[0], alone.localize).localization
-    swapped = localize(bench, pooled.edits[0], pooled.localize).localization
+    kept = localize(context, alone.edits[0], alone.localize).localization
+    swapped = localize(context, pooled.edits[0], pooled.localize).localization
 
     assert swapped.pooled_swapped is True
     assert swapped.original_score == kept.original_score
@@ -115,13 +115,13 @@ def test_unreachable_parts(name, tmp_path):
     model = located(name)
     recipe = recipe_of(model)
     where = recipe.edit.model_copy(update={"layer_range": (8, 10)})
-    heard, options = RecordingListener(), EditOptions(tmp_path / "out", form="lora")
+    listener, options = RecordingListener(), EditOptions(tmp_path / "out", form="lora")
     plan = edit.plan(recipe.model_copy(update={"edit": where}), options)
 
-    edit.run(plan, MACHINE, heard.events)
+    edit.run(plan, MACHINE, listener.events)
 
     for part in model.spec.unreachable:
-        assert any(part in warning for warning in heard.warnings), part
+        assert any(part in warning for warning in listener.warnings), part
 
 
 def test_evaluation_of_sdxl():
@@ -131,10 +131,10 @@ def test_evaluation_of_sdxl():
     recipe = recipe_of(located("sdxl"))
     where = recipe.edit.model_copy(update={"layer_range": (30, 60)})
 
-    found = evaluate.run(
+    result = evaluate.run(
         evaluate.plan(recipe.model_copy(update={"edit": where})), MACHINE
     ).evaluation
 
-    assert found.forget
-    assert found.keep
-    assert all(row.before != row.after for row in found.forget)
+    assert result.forget
+    assert result.keep
+    assert all(row.before != row.after for row in result.forget)

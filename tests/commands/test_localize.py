@@ -56,16 +56,16 @@ def test_files_of_one_concept(tmp_path):
     """
     The written document is the result of the command, beside its sheet and report.
     """
-    found = localize.run(
+    result = localize.run(
         localize.plan(
             recipe_of(1), LocalizeOptions(tmp_path / "found", command=("loco", "localize"))
         ),
         CPU,
     )
 
-    assert [path.name for path in found.files] == ["localization.json", "sheet.png", "report.html"]
+    assert [path.name for path in result.files] == ["localization.json", "sheet.png", "report.html"]
     document = json.loads((tmp_path / "found" / "localization.json").read_text())
-    assert document == found.to_json()
+    assert document == result.to_json()
     assert document["schema"] == "loco.localization/1"
     assert (tmp_path / "found" / "sheet.png").read_bytes().startswith(b"\x89PNG")
     assert "van gogh" in (tmp_path / "found" / "report.html").read_text()
@@ -75,15 +75,15 @@ def test_several_concepts():
     """
     A recipe with several edits gives `loco.localizations/1`; without an output no file is written.
     """
-    found = localize.run(localize.plan(recipe_of(2)), CPU)
+    result = localize.run(localize.plan(recipe_of(2)), CPU)
 
-    document = found.to_json()
+    document = result.to_json()
     assert document["schema"] == "loco.localizations/1"
     assert [one["concept"]["subject"] for one in document["localizations"]] == [
         "van gogh",
         "snoopy",
     ]
-    assert found.files == ()
+    assert result.files == ()
 
 
 def test_layers_that_hold_the_concept(golden):
@@ -104,21 +104,21 @@ def test_layers_below_the_wanted_effect(golden):
     """
     Layers between half and the wanted effect are named with their effect.
     """
-    found = localization([(7, 0.79), (8, 0.38)])
+    result = localization([(7, 0.79), (8, 0.38)])
 
     for wanted in (0.9, 0.7):
-        golden(localization_sentences(found, wanted)[0])
+        golden(localization_sentences(result, wanted)[0])
 
 
 def test_pooled_embedding(golden):
     """
     If a model has a pooled embedding, the last sentence says if it was swapped.
     """
-    found = localization([(7, 0.79), (8, 0.25)])
-    plain = localization_sentences(found)
+    result = localization([(7, 0.79), (8, 0.25)])
+    plain = localization_sentences(result)
 
     for is_swapped in (False, True):
-        pooled = found.model_copy(update={"pooled_swapped": is_swapped})
+        pooled = result.model_copy(update={"pooled_swapped": is_swapped})
         *first, last = localization_sentences(pooled)
         assert list(first) == list(plain)
         golden(last)
@@ -128,20 +128,20 @@ def test_uncertain_scale(golden):
     """
     The sentences give the error of the full effect, and if the result depends on it.
     """
-    found = localization([(0, 0.75), (1, 0.3)])
-    vague = found.model_copy(update={"scale_error": 0.1})
+    result = localization([(0, 0.75), (1, 0.3)])
+    vague = result.model_copy(update={"scale_error": 0.1})
 
     golden("\n".join(localization_sentences(vague, wanted=vague.effect)))
     golden("\n".join(localization_sentences(vague, wanted=vague.effect + 0.05)))
-    golden("\n".join(localization_sentences(found, wanted=0.9)))
+    golden("\n".join(localization_sentences(result, wanted=0.9)))
 
 
 def test_unknown_concept(golden):
     """
     A full swap within the noise means that the model does not know the concept.
     """
-    found = localization([(7, 0.79), (8, 0.65)], original=0.8, target=0.75, stderr=0.05)
+    result = localization([(7, 0.79), (8, 0.65)], original=0.8, target=0.75, stderr=0.05)
 
-    (sentence,) = localization_sentences(found)
+    (sentence,) = localization_sentences(result)
 
     golden(sentence)

@@ -71,16 +71,16 @@ def test_files_of_a_trace(tmp_path, tiny, component):
     """
     recipe = recipe_of(component)
 
-    found = localize.run(
+    result = localize.run(
         localize.plan(recipe, LocalizeOptions(tmp_path / "found", command=("loco", "localize"))),
         CPU,
     )
 
-    assert [path.name for path in found.files] == ["localization.json", "sheet.png", "report.html"]
+    assert [path.name for path in result.files] == ["localization.json", "sheet.png", "report.html"]
     document = json.loads((tmp_path / "found" / "localization.json").read_text())
-    assert document == found.to_json()
+    assert document == result.to_json()
     assert document["schema"] == "loco.trace/1"
-    assert Trace.model_validate(document) == found.traces[0]
+    assert Trace.model_validate(document) == result.traces[0]
     cost, _ = causal_trace.cost(tiny, recipe, batch_size=16)
     assert document["unet_evaluations"] == cost.unet_evaluations
     page = (tmp_path / "found" / "report.html").read_text()
@@ -93,16 +93,16 @@ def test_tokens_before_the_subject(tmp_path):
     """
     In a causal encoder, tokens before the subject restore exactly nothing.
     """
-    (found,) = localize.run(localize.plan(recipe_of()), CPU).traces
+    (result,) = localize.run(localize.plan(recipe_of()), CPU).traces
 
-    tokens = [one.token for one in found.scores if one.index == 0 and one.kind == "mlp"]
+    tokens = [one.token for one in result.scores if one.index == 0 and one.kind == "mlp"]
     assert tokens == [
         "start", "subject-3", "subject-2", "subject-1", "last subject", "end", "padding",
     ]  # fmt: skip
-    before = [one for one in found.scores if one.token in tokens[:4]]
+    before = [one for one in result.scores if one.token in tokens[:4]]
     assert {one.indirect_effect for one in before} == {0.0}
-    assert {one.score for one in before} == {found.corrupted_score}
-    assert any(one.indirect_effect for one in found.scores)
+    assert {one.score for one in before} == {result.corrupted_score}
+    assert any(one.indirect_effect for one in result.scores)
 
 
 def test_best_cross_attention(golden):
@@ -113,20 +113,20 @@ def test_best_cross_attention(golden):
     stream = score(0.7, 21).model_copy(update={**unet, "kind": "resnet"})
     crossed = score(0.6, 9).model_copy(update={**unet, "kind": "cross-attention"})
 
-    found = traced(crossed, stream)
+    result = traced(crossed, stream)
 
-    golden(trace_sentences(found)[-1])
+    golden(trace_sentences(result)[-1])
     family = ModelName(name="deepfloyd", family="if")
-    assert len(trace_sentences(found.model_copy(update={"model": family}))) == 2
+    assert len(trace_sentences(result.model_copy(update={"model": family}))) == 2
 
 
 def test_result_of_a_trace(golden):
     """
     A sentence names the best state, a result without one, or noise without effect.
     """
-    for found in (
+    for result in (
         traced(score(0.3), score(0.6, 1)),
         traced(score(0.3, token="padding")),
         traced(score(0.3), clean=0.21),
     ):
-        golden(trace_sentences(found)[0])
+        golden(trace_sentences(result)[0])

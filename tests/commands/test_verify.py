@@ -83,7 +83,8 @@ def fails(golden):
         failures = failures_of(output)
         assert len(failures) == len(names), failures
         assert [name for name, one in zip(names, failures, strict=True) if name not in one] == []
-        golden("\n".join(failures))
+        if failures:
+            golden("\n".join(failures))
 
     return check
 
@@ -99,24 +100,22 @@ def test_intact_output(output, any_file):
     assert verify.run(any_file.root.with_suffix("")).ok
 
 
-def test_altered_edited_tensor(fails, output):
+def test_flipped_bit(fails, output):
     """
-    A flipped bit in an edited tensor fails, with the name of the tensor.
+    A flipped bit fails with the name of the tensor or file; in the undo file, it fails twice.
     """
-    begin, _ = read_header(output / UNET).span(NAMES[0])
-    flip(output / UNET, begin + 3)
-
-    fails(output, NAMES[0])
-
-
-def test_altered_unedited_tensor(fails, output):
-    """
-    A flipped bit in another tensor fails as a change that the edit did not make.
-    """
-    begin, _ = read_header(output / UNET).span(UNEDITED)
-    flip(output / UNET, begin)
-
-    fails(output, UNET)
+    undo = "loco-undo.safetensors"
+    copies = ("vae/diffusion_pytorch_model.safetensors", "model_index.json", "README.md")
+    for file, position, names in (
+        (UNET, read_header(output / UNET).span(NAMES[0])[0] + 3, [NAMES[0]]),
+        (UNET, read_header(output / UNET).span(UNEDITED)[0], [UNET]),
+        (undo, read_header(output / undo).span(f"{UNET}:{NAMES[1]}")[0], [NAMES[1], UNET]),
+        *((copy, -1, [copy]) for copy in copies),
+    ):
+        content = (output / file).read_bytes()
+        flip(output / file, position)
+        fails(output, *names)
+        (output / file).write_bytes(content)
 
 
 def test_altered_header(fails, output):
@@ -127,29 +126,6 @@ def test_altered_header(fails, output):
     (output / UNET).write_bytes(content.replace(b'"format":"pt"', b'"format":"qt"', 1))
 
     fails(output, "its header")
-
-
-@pytest.mark.parametrize(
-    "name", ["vae/diffusion_pytorch_model.safetensors", "model_index.json", "README.md"]
-)
-def test_altered_copy(fails, output, name):
-    """
-    A flipped bit in a copied file fails, in weights, configuration or model card.
-    """
-    flip(output / name, -1)
-
-    fails(output, name)
-
-
-def test_altered_undo_file(fails, output):
-    """
-    A flipped bit in the undo file fails twice: for the tensor, and for the result of undo.
-    """
-    undo = output / "loco-undo.safetensors"
-    begin, _ = read_header(undo).span(f"{UNET}:{NAMES[1]}")
-    flip(undo, begin)
-
-    fails(output, NAMES[1], UNET)
 
 
 def test_missing_and_extra_files(golden, output):
@@ -168,43 +144,39 @@ def test_missing_and_extra_files(golden, output):
 
 
 # a change to a manifest, and the files named in failures other than that of the stamp
-ALTERATIONS = {
-    "subject": (lambda manifest: manifest["edits"][0].update(subject="monet"), []),
-    "relative change": (lambda manifest: manifest["tensors"][0].update(relative_change=0.5), []),
-    "hash after": (
+ALTERATIONS = (
+    (lambda manifest: manifest["edits"][0].update(subject="monet"), []),
+    (lambda manifest: manifest["tensors"][0].update(relative_change=0.5), []),
+    (
         lambda manifest: manifest["tensors"][0].update(sha256_after="0" * 64),
         ["out.loco.json"],
     ),
-    "hash before": (
+    (
         lambda manifest: manifest["tensors"][0].update(sha256_before="0" * 64),
         ["out.loco.json"],
     ),
-    "shape": (lambda manifest: manifest["tensors"][0].update(shape=[12, 16]), ["out.loco.json"]),
-    "missing tensor": (lambda manifest: manifest["tensors"].pop(), ["out.undo.safetensors"]),
-    "recipe": (lambda manifest: manifest["recipe"].update(text="loco: 1\n"), ["out.loco.json"]),
-    "base": (
+    (lambda manifest: manifest["tensors"][0].update(shape=[12, 16]), ["out.loco.json"]),
+    (lambda manifest: manifest["tensors"].pop(), ["out.undo.safetensors"]),
+    (lambda manifest: manifest["recipe"].update(text="loco: 1\n"), ["out.loco.json"]),
+    (
         lambda manifest: manifest["base"]["files"][0].update(sha256="0" * 64),
         ["out.undo.safetensors", "out.safetensors"],
     ),
-}
+)
 
 
-@pytest.mark.parametrize("case", ALTERATIONS)
-def test_altered_manifest(fails, any_file, case):
+def test_altered_manifest(fails, any_file):
     """
     The stamp reveals every change to the manifest. Without a stamp, all measurable facts are
     checked.
     """
-    change, names = ALTERATIONS[case]
-    is_stamped = json.loads(any_file.manifest.read_text())["output"]["stamped"]
+    content = any_file.manifest.read_bytes()
+    stamped = ["out.safetensors"] if json.loads(content)["output"]["stamped"] else []
 
-    alter(any_file.manifest, change)
-
-    expected = ["out.safetensors", *names] if is_stamped else names
-    if expected:
-        fails(any_file.root, *expected)
-    else:
-        assert verify.run(any_file.root).ok
+    for change, names in ALTERATIONS:
+        alter(any_file.manifest, change)
+        fails(any_file.root, *stamped, *names)
+        any_file.manifest.write_bytes(content)
 
 
 def test_manifest_that_denies_its_stamp(fails, output_file):
@@ -223,12 +195,13 @@ def test_stamp_does_not_cover_time_and_command(output):
     """
     Creation time, command line and durations may be removed from a manifest.
     """
-    seconds = {"localize": 0, "solve": 0, "write": 0}
+    changes = {
+        "created": "",
+        "command": [],
+        "seconds": {"localize": 0, "solve": 0, "write": 0},
+    }
 
-    alter(
-        output / "loco-manifest.json",
-        lambda manifest: manifest.update(created="", command=[], seconds=seconds),
-    )
+    alter(output / "loco-manifest.json", lambda manifest: manifest.update(changes))
 
     assert verify.run(output).ok
 
@@ -266,38 +239,29 @@ def test_manifest_of_another_output(output_file, tmp_path):
     assert any("base" in failure for failure in failures)
 
 
-def resave(path, *, keeps_metadata, change=lambda tensors: tensors):
-    """Load a file and save it again, as another tool would."""
-    with safe_open(path, "np") as file:
-        metadata = file.metadata()
-    save_file(change(load_file(path)), path, metadata if keeps_metadata else None)
-
-
-@pytest.mark.parametrize("keeps_metadata", [True, False])
-def test_file_saved_by_another_tool(fails, output_file, keeps_metadata):
+def test_file_saved_by_another_tool(fails, output_file):
     """
-    A file with a new header fails for its header, and for its stamp if the metadata is lost.
+    A new header fails, as do a lost stamp, converted tensors and a missing tensor.
     """
-    resave(output_file.root, keeps_metadata=keeps_metadata)
+    content = output_file.root.read_bytes()
 
-    fails(output_file.root, *([] if keeps_metadata else ["stamp"]), "header")
+    def as_float32(tensors):
+        return {name: value.astype(np.float32) for name, value in tensors.items()}
 
+    def without_one(tensors):
+        return {name: value for name, value in tensors.items() if name != TENSOR}
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda tensors: {name: value.astype(np.float32) for name, value in tensors.items()},
-        lambda tensors: {name: value for name, value in tensors.items() if name != TENSOR},
-    ],
-    ids=["float32", "missing-tensor"],
-)
-def test_file_converted_by_another_tool(fails, output_file, change):
-    """
-    A converted file fails for its content, and because the undo file no longer fits.
-    """
-    resave(output_file.root, keeps_metadata=True, change=change)
-
-    fails(output_file.root, "fit", TENSOR)
+    for keeps_metadata, change, names in (
+        (True, dict, ["header"]),
+        (False, dict, ["stamp", "header"]),
+        (True, as_float32, ["fit", TENSOR]),
+        (True, without_one, ["fit", TENSOR]),
+    ):
+        with safe_open(output_file.root, "np") as file:
+            metadata = file.metadata() if keeps_metadata else None
+        save_file(change(load_file(output_file.root)), output_file.root, metadata)
+        fails(output_file.root, *names)
+        output_file.root.write_bytes(content)
 
 
 def test_edit_of_an_edit_without_stamp(fails, tmp_path):
@@ -325,32 +289,26 @@ def test_renamed_output(output_file):
     assert verify.run(moved / "new.safetensors").ok
 
 
-@pytest.mark.parametrize(
-    ("content", "name"),
-    [
+def test_damaged_manifest(output):
+    """
+    A manifest that cannot be read is a failure of the output.
+    """
+    for content, name in (
         (b"\xff", "UTF-8"),
         (b"{", "JSON"),
         (b"[" * 100_000, "JSON"),
         (b"{}", "loco-manifest.json"),
         (b'{"schema": 1, "schema": 2}', "key"),
-    ],
-    ids=["binary", "truncated", "deep", "empty", "duplicate"],
-)
-def test_damaged_manifest(output, content, name):
-    """
-    A manifest that cannot be read is a failure of the output.
-    """
-    (output / "loco-manifest.json").write_bytes(content)
-
-    (failure,) = failures_of(output)
-
-    assert name in failure
+    ):
+        (output / "loco-manifest.json").write_bytes(content)
+        (failure,) = failures_of(output)  # not golden: it quotes Python, whose versions differ
+        assert name in failure
 
 
 @pytest.mark.parametrize("side", ["new", "old"])
 def test_output_of_an_interrupted_edit(output_file, side):
     """
-    A killed edit may leave the manifest in its staging folder, where it is found.
+    A killed edit may leave the manifest in its staging folder, and verification reads it there.
     """
     hidden = output_file.root.parent / f".{output_file.root.name}.0123abcd.partial" / side
     hidden.mkdir(parents=True)
@@ -381,12 +339,9 @@ def test_hostile_path_in_a_manifest(fails, output):
     """
     A path in a manifest cannot leave the folder of the output.
     """
-    path = "../../etc/passwd"
+    path = {"path": "../../etc/passwd"}
 
-    alter(
-        output / "loco-manifest.json",
-        lambda manifest: manifest["output"]["files"][0].update(path=path),
-    )
+    alter(output / "loco-manifest.json", lambda tree: tree["output"]["files"][0].update(path))
 
     fails(output, "output.files.0.path")
 
