@@ -34,7 +34,7 @@ class Concept:
     """
     A style, object or fact to edit: `Concept("fact", "the british monarch", "king charles")`.
 
-    `aliases` are other names of the same thing. `was` is the former answer of a fact. An empty
+    `aliases` are other names of the same thing. `was` is the previous holder of an office. An empty
     `to` means the empty prompt; only an object can have it.
 
     Raises:

@@ -13,7 +13,7 @@ Error classes of `loco`, as a tree.
     - OutOfMemory              a batch that does not fit into the memory of the device
     - EditError                an edit that changes nothing, matches no layer, or is not finite
     - VerificationError        an output that does not match its manifest
-    - CheckFailed              a figure below the limit of `--fail-under`
+    - CheckFailed              a metric below the limit of `--fail-under`
 
 The number is the exit code. Messages are lower case and put user input in backticks. They give
 both numbers when two disagree. The hint is a way out; it is omitted if it is uncertain.
@@ -46,7 +46,7 @@ class RecipeError(RequestError):
 
 
 class ConceptError(RequestError):
-    """A concept that cannot be localized or edited in its wording."""
+    """A concept whose wording cannot be localized or edited."""
 
 
 class OutputExists(RequestError):
@@ -78,7 +78,7 @@ class VerificationError(MachineError):
 
 
 class CheckFailed(MachineError):
-    """A figure below the limit that the user set."""
+    """A metric below the limit that the user set."""
 
 
 def printable(text: object, limit: int = 160) -> str:

@@ -3,7 +3,7 @@ The figures of an evaluation, forgotten, became and kept: the document `loco.eva
 
 The figures compare pairs of images: the same prompt and seed before and after the edit. Only images
 that the base gets right count. Each figure is the mean over edits or kept concepts, so a concept
-with more prompts has no larger weight.
+with more prompts does not weigh more.
 """
 
 import math
@@ -241,7 +241,7 @@ def parse_limits(text: str) -> dict[str, float]:
     for part in text.split(","):
         name, _, value = (piece.strip() for piece in part.partition("="))
         if name not in _FIGURES:
-            raise RequestError(f"unknown figure `{name}`", f"choose from {', '.join(_FIGURES)}")
+            raise RequestError(f"unknown metric `{name}`", f"choose from {', '.join(_FIGURES)}")
         try:
             limits[name] = float(value)
         except ValueError:

@@ -1,9 +1,9 @@
 """
 Reports of a running command: progress, localized layers, solved edits and warnings.
 
-A command and the rooms below it call the methods of an `Events` object, which forwards each report
-to its listener. The command line passes a listener that prints the reports. With this indirection,
-no room imports `cli`.
+A command and the packages below it call the methods of an `Events` object, which forwards each
+report to its listener. The command line passes a listener that prints the reports. With this
+indirection, no package imports `cli`.
 """
 
 from collections.abc import Callable

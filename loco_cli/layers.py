@@ -58,7 +58,9 @@ class LayerSet(tuple[int, ...]):
                 )
             start, stop = map(int, ends)
             if stop < start:
-                raise RequestError(f"layer list `{text}` runs backwards in `{part.strip()}`")
+                raise RequestError(
+                    f"in layer list `{text}`, the ends of the range `{part.strip()}` are reversed"
+                )
             layers.update(range(start, stop + 1))
         return cls(layers)
 

@@ -21,7 +21,7 @@ def test_a_window_is_half_open():
 
 def test_an_empty_window_is_refused():
     """
-    A range that is empty, runs backwards or starts below zero is not a window.
+    A range that is empty, reversed or starts below zero is not a window.
     """
     for start, stop in ((8, 8), (9, 8), (-1, 2)):
         with pytest.raises(ValueError, match=rf"layer range \[{start}, {stop}\] is empty"):

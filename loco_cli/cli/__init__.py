@@ -1,1 +1,1 @@
-"""The command line: one file per command, which parses, calls one command room and prints."""
+"""The command line: one file per command, to parse options, run the command and print."""

@@ -56,7 +56,8 @@ def evaluate(
         typer.Option(
             "--fail-under",
             metavar="LIMITS",
-            help="Exit with 1 if a figure is lower, e.g. forgotten=0.9,became=0.9,kept=0.95.",
+            help="Exit with 1 if a metric is below its limit, "
+            "e.g. forgotten=0.9,became=0.9,kept=0.95.",
         ),
     ] = None,
 ) -> None:

@@ -29,7 +29,7 @@ def generate(
     ],
     machine: MachineOptions,
     result: OutputOptions,
-    model: o.Model = "tiny",
+    model: o.ModelWithoutRecipe = "tiny",
     seeds: o.Seeds = 1,
     steps: o.Steps = None,
     guidance: o.Guidance = None,

@@ -78,7 +78,8 @@ def localize(
         typer.Option(
             "--window",
             metavar="FORM",
-            help="contiguous finds a range of layers. set finds the smallest set of layers.",
+            help="contiguous finds a range of layers. "
+            "set finds the smallest set of layers with enough effect.",
             show_default="contiguous",
         ),
     ] = None,
@@ -115,11 +116,11 @@ def localize(
     Find the layers that hold a concept.
 
     loco feeds the target prompt to one range of cross-attention layers at a
-    time. The range that removes most of the concept from the images holds it.
+    time. If this removes the concept from the images, the range holds it.
 
     With --method causal-trace, loco adds noise to the subject's tokens and
-    restores one state of the model at a time from the clean run. The states that
-    bring the concept back hold it.
+    restores one state of the model at a time from the clean run. If this brings
+    the concept back, the state holds it.
 
     Example: loco localize "van gogh style" --output found
     """

@@ -6,7 +6,7 @@ The callbacks of `Json`, `Quiet` and `Debug` set the flags of the terminal befor
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -51,6 +51,17 @@ def model_names(incomplete: str) -> list[str]:
     return [name for name in registry.names() if name.startswith(incomplete)]
 
 
+def _model_option(show_default: str | bool) -> Any:
+    return typer.Option(
+        "--model",
+        metavar="MODEL",
+        autocompletion=model_names,
+        help="An alias, a diffusers folder, a .safetensors file or a hub id.",
+        show_default=show_default,
+        rich_help_panel=_RECIPE,
+    )
+
+
 RecipeArgument = Annotated[
     str,
     typer.Argument(
@@ -69,17 +80,8 @@ ConceptArgument = Annotated[
         show_default=False,
     ),
 ]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        metavar="MODEL",
-        autocompletion=model_names,
-        help="An alias, a diffusers folder, a .safetensors file or a hub id.",
-        show_default="the recipe's, else tiny",
-        rich_help_panel=_RECIPE,
-    ),
-]
+Model = Annotated[str | None, _model_option("the recipe's, else tiny")]
+ModelWithoutRecipe = Annotated[str | None, _model_option(True)]
 To = Annotated[
     str | None,
     typer.Option(
@@ -94,7 +96,8 @@ Kind = Annotated[
     typer.Option(
         "--kind",
         metavar="KIND",
-        help="style, object or fact. The whole text is then the subject.",
+        help="The kind of the concept: style, object or fact. If given, the whole text is the "
+        "subject.",
         rich_help_panel=_RECIPE,
     ),
 ]
@@ -140,7 +143,7 @@ RidgePrice = Annotated[
     typer.Option(
         "--ridge",
         metavar="VALUE",
-        help="auto, a number, or a multiple of the keys' scale such as 0.01x.",
+        help="auto, a number, or a multiple of the mean squared norm of the keys, such as 0.01x.",
     ),
 ]
 Neurons = Annotated[

@@ -41,7 +41,7 @@ class LayerOptions:
             return {"edit_layer_range": self.layer_range}
         if self.layer_range is not None:
             raise RequestError(
-                "`--layers` and `--layer-range` exclude each other", "pass only one of them"
+                "`--layers` and `--layer-range` cannot be combined", "pass only one of them"
             )
         return {"edit_layers": LayerSet.parse(self.layers)}
 

@@ -38,10 +38,17 @@ def heading(found: "Localization") -> Text:
     """Return a line with concept, model, and the numbers of prompts, seeds and steps."""
     concept = found.concept
     return plain(
-        f"{concept.kind} `{concept.subject}` in {found.model.name}: "
-        f"{len(found.prompts)} prompts, {len(found.seeds)} seeds, {found.steps} steps",
+        f"{concept.kind} `{concept.subject}` in {found.model.name}: {_size_words(found)}",
         "bold",
     )
+
+
+def _size_words(found: "Localization | Trace") -> str:
+    """Return the numbers of prompts, seeds and steps as words: `4 prompts, 1 seed, 20 steps`."""
+    from loco_cli.report.sentences import count_words
+
+    sizes = ((len(found.prompts), "prompt"), (len(found.seeds), "seed"), (found.steps, "step"))
+    return ", ".join(count_words(n, noun) for n, noun in sizes)
 
 
 def scores_table(found: "Localization", n_best: int | None = None) -> Table:
@@ -83,7 +90,7 @@ def _trace_heading(found: "Trace") -> Text:
     concept = found.concept
     return plain(
         f"{concept.kind} `{concept.subject}` in {found.model.name}, {found.component}: "
-        f"{len(found.prompts)} prompts, {len(found.seeds)} seeds, {found.steps} steps, "
+        f"{_size_words(found)}, "
         f"clean {found.clean_score:.3f}, corrupted {found.corrupted_score:.3f}",
         "bold",
     )

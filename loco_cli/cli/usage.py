@@ -69,7 +69,8 @@ def usage_error(error: Any) -> RequestError | None:
         return RequestError(f"`{_name_of(param)}` {_value_error(message)}", help_hint)
     unknown, suggestion = _UNKNOWN_COMMAND.match(message), _SUGGESTION.search(message)
     if unknown:
-        hint = f"did you mean {suggestion[1]}?" if suggestion else help_hint
+        list_hint = f"`{path} --help` lists the commands"
+        hint = f"did you mean {suggestion[1]}?" if suggestion else list_hint
         return RequestError(f"unknown command `{unknown[1]}`", hint)
     extra = _EXTRA_ARGUMENT.match(message)
     if extra:

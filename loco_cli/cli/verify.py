@@ -19,7 +19,7 @@ def verify(
     debug: o.Debug = False,
 ) -> None:
     """
-    Check an output against its manifest: all hashes, and that undo restores the base.
+    Check an output against its manifest: that all hashes match and that undo restores the base.
 
     Exits with 1 if a check fails.
 

@@ -237,5 +237,8 @@ def _failures(evaluation: Evaluation, limits: Mapping[str, float]) -> tuple[str,
     failures = evaluation.below(limits)
     if unknown and not failures:
         names = ", ".join(f"`{name}`" for name in unknown)
-        return (f"{names} cannot be measured: the judge recognises no image of the base",)
+        return (
+            f"{names} cannot be measured: the judge recognises the concept in none of the base's "
+            "images",
+        )
     return failures

@@ -114,7 +114,7 @@ def _restore(paths: OutputPaths, undo: Undo, record: FileRecord, staged: Path) -
     made = hash_file(target) if kept else made
     if made != Digest(record.bytes, record.sha256):
         raise VerificationError(
-            f"cannot restore `{printable(record.path)}`: the hash of the result is not that of "
-            "the base",
+            f"cannot restore `{printable(record.path)}`: the hash of the result differs "
+            "from the hash of the base",
             f"`loco verify {printable(paths.root)}` lists the changes",
         )

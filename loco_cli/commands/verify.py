@@ -168,7 +168,7 @@ class _Check:
             self._altered.add(path)
             self._fail(path, self._alteration(path, record, actual, is_undone))
         elif not is_undone:
-            self._fail(path, "does not have the hash of the base after undo")
+            self._fail(path, "does not match the hash of the base after undo")
 
     def _undo_patches(self, path: Path, base: FileRecord | None) -> tuple[Patch, ...]:
         if base is None or self._undo is None or not self._undo.tensors(base.path):
@@ -244,5 +244,5 @@ class _Check:
 def _changed_part(damaged: list[str], elsewhere: str) -> str:
     if not damaged:
         return f"the change is in {elsewhere}"
-    rest = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
-    return f"tensor `{printable(damaged[0])}`{rest} has changed"
+    first, n_more = f"tensor `{printable(damaged[0])}`", len(damaged) - 1
+    return f"{first} and {n_more} more have changed" if n_more else f"{first} has changed"

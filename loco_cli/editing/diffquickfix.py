@@ -85,11 +85,7 @@ def solve(
     encoder: "CheckpointEncoder",
 ) -> "SolvedEdit":
     """Solve all edits of a recipe together, separately for each text encoder."""
-    from loco_cli.editing.deltas import (  # torch lives behind this line
-        SolvedEdit,
-        TensorChange,
-        edit_record,
-    )
+    from loco_cli.editing.deltas import SolvedEdit, TensorChange, edit_record  # imports torch
     from loco_cli.editing.keys import encode_problem
 
     preserved = preserve_set(located.spec, recipe, encoder)

@@ -72,7 +72,7 @@ def solve(
 
     Edits that share a layer are solved together in it.
     """
-    from loco_cli.editing.contexts import Contexts  # torch lives behind this line
+    from loco_cli.editing.contexts import Contexts  # imports torch
     from loco_cli.editing.deltas import SolvedEdit, TensorChange, edit_record
     from loco_cli.editing.keys import edits_by_layer, encode_problem
 

@@ -108,7 +108,7 @@ def solve(
 
     Edits that share a layer are solved together in it; each edit chooses its own channels.
     """
-    from loco_cli.editing.contexts import Contexts  # torch lives behind this line
+    from loco_cli.editing.contexts import Contexts  # imports torch
     from loco_cli.editing.deltas import SolvedEdit, edit_record
     from loco_cli.editing.keys import edits_by_layer
 

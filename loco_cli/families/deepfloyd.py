@@ -117,7 +117,7 @@ MODELS: tuple[ModelSpec, ...] = (
             pooling=Pooling("add_embedding"),
         ),
         unreachable=(
-            "the pooled prompt of add_embedding, unless edit.pooled is set",
+            "the pooled embedding of add_embedding, unless edit.pooled is set",
             "the upscalers, which are separate models that read the prompt",
         ),
         licence="deepfloyd-if-license",

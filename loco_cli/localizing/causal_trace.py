@@ -276,10 +276,7 @@ def _draw(
     context: SearchContext, trials: Sequence[_TraceTrial], subject: str, sampling: tuple[int, float]
 ) -> _DrawnRuns:
     """Draw and score each distinct run once."""
-    from loco_cli.sampling.sample import (
-        count_unet_calls,
-        to_png,
-    )  # diffusers lives behind this line
+    from loco_cli.sampling.sample import count_unet_calls, to_png  # imports diffusers
     from loco_cli.sampling.traced import sample_traced
 
     steps, guidance = sampling

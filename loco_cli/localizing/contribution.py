@@ -103,7 +103,7 @@ def _rank_layers(search: FastSearch) -> list[float]:
     """Return the contribution of each layer, averaged over the prompts."""
     import torch
 
-    from loco_cli.sampling.probe import contribution_norms  # diffusers lives behind this line
+    from loco_cli.sampling.probe import contribution_norms  # imports diffusers
 
     runs, pipeline = search.runs, search.runs.context.pipeline
     tokenizer = tokenizers_of(runs.context.located.encoder_model)[0]

@@ -112,7 +112,7 @@ def _find_range(runs: RunRecorder) -> LocalizationRun:
 
 def _rank_layers(search: FastSearch) -> list[float]:
     """Return the share of the full swap that attribution predicts for each layer."""
-    from loco_cli.sampling.probe import attribution_shares  # diffusers lives behind this line
+    from loco_cli.sampling.probe import attribution_shares  # imports diffusers
 
     def measure(path: "Trajectory", trials: Sequence[SwapTrial]) -> "Tensor":
         targets = [trial.run.swap.prompt for trial in trials if trial.run.swap]

@@ -166,7 +166,7 @@ def check_search(located: LocatedModel, settings: LocalizeSettings) -> None:
         sliding_windows(located.spec.n_layers, settings.width)
     if settings.pooled and not located.spec.unreachable:
         raise RequestError(
-            f"`{located.name}` has no pooled prompt to swap",
+            f"`{located.name}` has no pooled embedding to swap",
             "leave `--pooled` out",
         )
     check_steps(settings.steps)

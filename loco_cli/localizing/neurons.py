@@ -85,7 +85,7 @@ def run(
     Returns:
         One localization with `neurons` for each edit of the recipe.
     """
-    from loco_cli.editing.neurons import rank_neurons  # torch lives behind this line
+    from loco_cli.editing.neurons import rank_neurons  # imports torch
     from loco_cli.models.encoders import encoder_of
 
     layers_of = layers_of or layers_from_recipe(context.located, recipe)

@@ -63,7 +63,7 @@ def _plan_trials(
     Return one trial per candidate, prompt pair and seed, grouped by pair and seed.
 
     Styles and objects are scored against the source prompt, facts against the target prompt.
-    `with_pooled` also swaps the pooled prompt, which bypasses the layers.
+    `with_pooled` also swaps the pooled embedding, which bypasses the layers.
     """
     return tuple(
         SwapTrial(
@@ -124,7 +124,7 @@ class SearchContext:
         Raises:
             MachineError: The device does not exist or lacks memory.
         """
-        from loco_cli.sampling.sample import choose_batch_size  # diffusers lives behind this line
+        from loco_cli.sampling.sample import choose_batch_size  # imports diffusers
 
         options.team.join()
         scorer = load_scorer(located, options)

@@ -82,7 +82,7 @@ class FastSearch:
     def _measure_trials(
         self, trials: Sequence[SwapTrial], measure: Measure
     ) -> list[list[float]]:  # [n, n_layers]
-        from loco_cli.sampling.probe import record_trajectory  # diffusers lives behind this line
+        from loco_cli.sampling.probe import record_trajectory  # imports diffusers
 
         runs, (steps, guidance) = self.runs, self.runs.sampling
         team, made, measured = runs.context.team, [], []

@@ -12,7 +12,7 @@ from functools import cache
 
 _STRIDE = 7  # coprime to the number of things, so that each is used once before any repeats
 # On 36 edits of `tiny`, the drift of 16 prompts differed by at most a sixth from that of 40. For
-# SDXL in the paper's form, 16 prompts are a third of all prompts to encode, and 40 four fifths.
+# SDXL with the paper's method, 16 prompts are a third of all prompts to encode, and 40 four fifths.
 N_DRIFT_PROMPTS = 16
 N_JUDGED_PROMPTS = 4  # everyday prompts that an evaluation generates
 # Fourteen edits of three styles of `tiny`: the share of held-out wordings, and of neighbours, with

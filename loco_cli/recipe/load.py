@@ -56,7 +56,7 @@ edits:                         # one or more, solved together
     # source: ["{{subject}}", "a painting in the style of {{subject}}"]
     # target: ["{{to}}", "a painting"]
     # aliases: [vincent]       # other names of the same thing
-    # was: queen elizabeth     # the former answer of a fact
+    # was: queen elizabeth     # for a fact, the previous holder of the office
 
 preserve: auto                 # auto | none | a list of subjects or prompts
 edit: {{layer_range: auto}}      # auto | published | [8, 10] for layers 8 and 9

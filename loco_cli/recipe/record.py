@@ -30,7 +30,7 @@ from loco_cli.recipe.values import (
 )
 from loco_cli.records import Record
 
-# share of the channels of a projection that `auto` holds. `python -m tests.benchmarks.edits
+# share of the channels of a projection that `auto` fixes. `python -m tests.benchmarks.edits
 # --choosing --layers key`, five concepts of `tiny`, two prompts and two seeds each: 1.5 concepts
 # were not forgotten at 3/8 of the channels, 0.5 at 1/2 and 0 at 3/4. At 3/4 an edit keeps as much
 # as with all channels.
@@ -58,7 +58,7 @@ class EditEntry(Record):
     aliases: Texts = Field(
         (), description="Other names of the same concept, edited and evaluated too."
     )
-    was: Text | None = Field(None, description="The former answer of a fact.")
+    was: Text | None = Field(None, description="For a fact, the previous holder of the office.")
 
     @cached_property
     def concept(self) -> Concept:
@@ -96,10 +96,11 @@ class LocalizeSettings(Record):
     seeds: Seeds = Field(4, description="Images per prompt and candidate; the first seed is 0.")
     effect: Share = Field(
         0.9,
-        description="The required share of the full swap's effect, for width auto and sets.",
+        description="The required effect, as a share of the effect of swapping all layers. Used "
+        "with width auto and with sets.",
     )
-    steps: Count | None = Field(None, description="Sampler steps; default the model's.")
-    guidance: Number | None = Field(None, description="Guidance scale; default the model's.")
+    steps: Count | None = Field(None, description="Sampler steps. Default: the model's own.")
+    guidance: Number | None = Field(None, description="Guidance scale. Default: the model's own.")
     pooled: StrictBool = Field(
         False, description="Swap the pooled embedding too, in models that have one."
     )
@@ -141,20 +142,23 @@ class EditSettings(Record):
     )
     strength: Literal["auto", "fixed", "measured"] = Field(
         "auto",
-        description="The meaning of ridge auto. fixed: a constant; measured: the closest ridge to "
-        "it that reaches the target on pictures; auto: measured if the edit searches for layers, "
-        "else fixed.",
+        description="How ridge auto is chosen. fixed: a constant; measured: the ridge closest to "
+        "that constant that reaches the target on pictures; auto: measured if the edit searches "
+        "for layers, else fixed.",
     )
     target: Share = Field(
         0.95,
         description="The shares forgotten, became and kept that a measured strength must reach.",
     )
     tokens: Literal["last-subject", "subject-to-end", "all"] = Field(
-        "subject-to-end", description="The tokens of a prompt whose embeddings are keys."
+        "subject-to-end",
+        description="The tokens whose embeddings the edit maps to new values (the keys of the "
+        "regression).",
     )
     encoders: Literal["single", "all"] = Field(
         "single",
-        description="For diffquickfix. single: the model has one text encoder; all: edit each.",
+        description="For diffquickfix. single: require a model with one text encoder; all: edit "
+        "every text encoder.",
     )
     pooled: StrictBool = Field(
         False, description="Edit the projection of the pooled embedding too."
@@ -164,14 +168,15 @@ class EditSettings(Record):
         description="ridge: preserve keys approximately; null-space: preserve tokens exactly.",
     )
     neurons: Neurons = Field(
-        "auto", description="The number of channels to hold in each key and value projection."
+        "auto", description="The number of channels to fix in each key and value projection."
     )
     position: Literal["last-subject", "last"] = Field(
         "last-subject", description="The token of a prompt that ranks the neurons."
     )
     hold: Literal["weights", "inference"] = Field(
         "weights",
-        description="weights: new weights hold the neurons; inference: hooks hold them exactly.",
+        description="weights: new weights approximate the fixed values; inference: hooks fix the "
+        "values exactly and change no weights.",
     )
 
     @model_validator(mode="before")
@@ -208,8 +213,8 @@ class EvaluateSettings(Record):
     seeds: Seeds = Field(4, description="Images per prompt; the first seed is 1000.")
     forget: Texts = Field((), description="Additional prompts whose concept should be forgotten.")
     keep: Texts = Field((), description="Additional prompts whose pictures should not change.")
-    steps: Count | None = Field(None, description="Sampler steps; default the model's.")
-    guidance: Number | None = Field(None, description="Guidance scale; default the model's.")
+    steps: Count | None = Field(None, description="Sampler steps. Default: the model's own.")
+    guidance: Number | None = Field(None, description="Guidance scale. Default: the model's own.")
 
 
 class RecipeDocument(Record):

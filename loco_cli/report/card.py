@@ -56,7 +56,7 @@ def render_card(
         version: Version of loco.
 
     Returns:
-        Markdown in which every foreign text is escaped.
+        Markdown with all text from outside loco escaped.
     """
     name = title or f"{model}, edited"
     kinds = dict.fromkeys(record.kind for record in records)

@@ -7,7 +7,9 @@ from loco_cli.methods import LOCALIZE_METHODS
 from loco_cli.recipe.record import LocalizeSettings
 from loco_cli.report.sentences import layer_words, range_words
 
-MIN_NAMED_EFFECT = 0.5  # share of the full swap's effect; below it no range holds the concept
+MIN_NAMED_EFFECT = (
+    0.5  # share of the effect of swapping all layers; below it no range holds the concept
+)
 
 
 def localization_sentences(
@@ -36,7 +38,7 @@ def localization_sentences(
         *(f"layer {layer.layer} is {layer.module_path}" for layer in localization.layers),
         *_search_limits(localization),
         *_scale_error_sentences(localization, wanted),
-        *_pooled_prompt_sentences(localization),
+        *_pooled_embedding_sentences(localization),
     )
     return (_conclusion(localization, wanted), *details)
 
@@ -61,7 +63,7 @@ def _conclusion(localization: Localization, wanted: float | None) -> str:
     if neurons:
         n, n_projections = len(neurons.channels), 2 * len(localization.layers)
         return (
-            f"holding {n} channels of {n_projections} projections in {layers} has {share} "
+            f"fixing {n} channels of {n_projections} projections in {layers} has {share} "
             f"{effect}; swapping these layers has {neurons.layer_effect or 0.0:.0%}"
         )
     if localization.ranking is None and len(localization.scores) == 1:
@@ -111,13 +113,13 @@ def _scale_error_sentences(localization: Localization, wanted: float | None) -> 
     """Return a sentence if the full swap, the scale of all effects, has a large error."""
     accepted = _accepted_below_target(localization, wanted)
     if accepted:
-        return (f"{accepted}; more `--seeds` reduce it",)
+        return (f"{accepted}; use more `--seeds` to reduce it",)
     error = localization.scale_error or 0.0
     if error <= MAX_SCALE_ERROR:
         return ()
     return (
         "the effect of swapping all layers varies between seeds, so every share has a relative "
-        f"error of {error:.0%}; more `--seeds` reduce it",
+        f"error of {error:.0%}; use more `--seeds` to reduce it",
     )
 
 
@@ -131,19 +133,19 @@ def _smaller_sets(localization: Localization) -> tuple[str, ...]:
         if len(score.layer_set) == n_layers - 1 and set(score.layer_set) < chosen
     ]
     if len(effects) < n_layers:
-        return (f"{tried}; a smaller one may be enough",)
+        return (f"{tried}; a smaller set may be enough",)
     return (f"{tried}; without any one of these layers the effect is at most {max(effects):.0%}",)
 
 
-def _pooled_prompt_sentences(localization: Localization) -> tuple[str, ...]:
-    """Return a sentence on the pooled prompt, for models that read it past the layers."""
+def _pooled_embedding_sentences(localization: Localization) -> tuple[str, ...]:
+    """Return a sentence on the pooled embedding, for models that read it outside the layers."""
     if localization.pooled_swapped is None:
         return ()
     if localization.pooled_swapped:
-        return ("the pooled prompt, which `add_embedding` reads, was swapped with every range",)
+        return ("the pooled embedding, which `add_embedding` reads, was swapped with every range",)
     return (
-        "only keys and values were swapped; the pooled prompt, which `add_embedding` reads, "
-        "was not (`--pooled` swaps it too)",
+        "only keys and values were swapped; the pooled embedding, which `add_embedding` reads, "
+        "was not (add `--pooled` to swap it)",
     )
 
 
@@ -172,8 +174,8 @@ def _accepted_below_target(localization: Localization, wanted: float | None) -> 
         return None
     return (
         f"{layer_words(localization.layer_set)} reached {localization.effect or 0:.0%} of the "
-        f"effect of swapping all layers, which is not clearly below {wanted:.0%}: the effect of "
-        f"swapping all layers has a relative error of {localization.scale_error or 0:.1%}"
+        f"effect of swapping all layers, within the error of the required {wanted:.0%}: the "
+        f"effect of swapping all layers has a relative error of {localization.scale_error or 0:.1%}"
     )
 
 
@@ -183,6 +185,6 @@ def _noncontiguous(localization: Localization, wanted: float) -> str | None:
         return None
     return (
         f"no layer range reaches `localize.effect` ({wanted:.0%}): "
-        f"`{localization.concept.subject}` is edited in the smallest set found that does, "
+        f"loco edits `{localization.concept.subject}` in the smallest set that does, "
         f"{_named_layers(localization)}"
     )

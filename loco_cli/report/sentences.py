@@ -15,8 +15,8 @@ _UNKNOWN = "–"
 _MAX_ROUNDING_LOSS = 0.05  # share of a change; a larger loss gives a warning
 # Drift of unrelated prompts, as a share; a larger one gives a warning. Evidence: 19 edits of `tiny`
 # that were too strong on purpose. The six with `kept` below 0.9 drifted by 0.9 to 2.7, the others
-# by at most 0.7. The threshold missed one edit in the paper's form (kept 0.83, drift 0.4). Those
-# edits did not preserve everyday prompts, which lowers the drift at any ridge.
+# by at most 0.7. The threshold missed one edit with the paper's method (kept 0.83, drift 0.4).
+# Those edits did not preserve everyday prompts, which lowers the drift at any ridge.
 _MAX_DRIFT = 0.8
 
 
@@ -62,12 +62,12 @@ def strength_words(strength: Strength) -> str:
     """Return a sentence with the measured strength and its shares."""
     chosen = strength.chosen_trial
     if chosen is None:
-        return "strength: the default, because no picture could measure it"
+        return "strength: the default, because it could not be measured on pictures"
     shares = {"forgotten": chosen.forgotten, "became": chosen.became, "kept": chosen.kept}
     figures = ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
-    n_tried = len(strength.tried)
+    tried = count_words(len(strength.tried), "strength")
     return (
-        f"strength {chosen.ridge}, chosen from {n_tried} tried: {figures} "
+        f"strength {chosen.ridge}, chosen from {tried} tried: {figures} "
         "on the prompts used to choose it"
     )
 
@@ -106,6 +106,11 @@ def short_number(number: float | None) -> str:
     return _UNKNOWN if number is None else f"{number:.3g}"
 
 
+def count_words(n: int, noun: str) -> str:
+    """Return a number with its noun in the singular or plural: `1 seed`, `4 seeds`."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
 def join_words(words: Iterable[str]) -> str:
     """Join words into a list for a sentence: `a, b and c`."""
     *first, last = words
@@ -123,7 +128,7 @@ def plan_lines(plan: Plan) -> tuple[str, ...]:
     targets = "states" if method and method.finds == "states" else "layers"
     lines = [f"{plan.command} with {plan.model} ({plan.family}) at {plan.path}"]
     for edit in plan.edits:
-        where = f"{targets} to be found" if edit.layers is None else place_words(edit.layers)
+        where = f"{targets} not yet known" if edit.layers is None else place_words(edit.layers)
         lines.append(f"  {edit.kind} `{edit.subject}` → `{edit.to or 'nothing'}`, {where}")
         lines += [f"    {a!r} → {b!r}" for a, b in zip(edit.source, edit.target, strict=True)]
     if plan.localize:
@@ -132,7 +137,7 @@ def plan_lines(plan: Plan) -> tuple[str, ...]:
     if plan.strength:
         lines.append(f"  choose the strength: at most {cost_words(plan.strength)}")
     if plan.pictures:
-        lines.append(f"  make pictures: {cost_words(plan.pictures)}")
+        lines.append(f"  generate pictures: {cost_words(plan.pictures)}")
     lines += [f"  change {name}" for name in plan.tensors]
     if plan.output:
         size = f" ({format_size(plan.output_bytes)})" if plan.output_bytes else ""

@@ -117,8 +117,9 @@ def _best_attention(trace: Trace) -> tuple[str, ...]:
         return ()
     best = attentions[0]
     return (
-        f"among the cross-attentions, which edits change, layer {best.index} recovers most: "
-        f"{trace.share(best) or 0.0:.0%}, {best.module_path}",
+        "among the cross-attention layers, which are the ones an edit changes, "
+        f"layer {best.index} recovers the most: {trace.share(best) or 0.0:.0%} of the lost score "
+        f"({best.module_path})",
     )
 
 

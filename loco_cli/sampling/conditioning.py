@@ -78,7 +78,7 @@ class PromptEncoder:
 
         The arguments hold one prompt per run, and layers with another prompt get a context. If the
         pipeline has no separate pooled embedding, the network pools the states of its argument. In
-        that case the argument holds the pooled prompt, and the layers get the run's own prompt.
+        that case the argument holds the prompt to pool, and the layers get the run's own prompt.
 
         Args:
             runs: The runs, at least one.

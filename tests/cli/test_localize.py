@@ -21,7 +21,7 @@ def test_table(loco, here):
     result = loco("localize", "van gogh style", *QUICK, "--device", "cpu")
 
     assert result.exit_code == 0, result.stderr
-    assert result.stdout.startswith("style `van gogh` in tiny: 1 prompts, 1 seeds, 1 steps\n")
+    assert result.stdout.startswith("style `van gogh` in tiny: 1 prompt, 1 seed, 1 step\n")
     assert "[0, 15]" in result.stdout
     assert "[1, 16]" in result.stdout
     assert result.stdout.count("◀ chosen") == 1
@@ -125,7 +125,7 @@ def test_trace(loco, here):
     document = loco("localize", "monet style", *quick, "--guidance", "1", "--json", "--quiet")
 
     assert words.exit_code == document.exit_code == 0, words.stderr
-    assert words.stdout.startswith("style `monet` in tiny, text-encoder: 1 prompts, 1 seeds")
+    assert words.stdout.startswith("style `monet` in tiny, text-encoder: 1 prompt, 1 seed")
     assert "last subject" in words.stdout
     assert "tracing monet" in words.stderr
     found = json.loads(document.stdout)

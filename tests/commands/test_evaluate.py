@@ -196,7 +196,7 @@ def test_figure_below_its_limit(golden):
 
 def test_undefined_figure(golden):
     """
-    A figure is undefined if the judge recognises no image of the base, which is a failure.
+    A metric that is undefined, since the judge recognises no image of the base, is a failure.
     """
     (failure,) = evaluate._failures(evaluation(kept=None, harmonic_mean=None), {})
 

@@ -1,4 +1,4 @@
-"""Edits of the pooled prompt: the solve, the manifest, and the refusals."""
+"""Edits of the pooled embedding: the solve, the manifest, and the refusals."""
 
 import torch
 

@@ -126,7 +126,7 @@ def test_the_cost_counts_the_clean_run_of_each_batch(batch_size, n_drawn):
 
 
 def test_causal_tracing_refuses_options_of_a_swap(golden):
-    """A pooled prompt and a noise of zero are refused."""
+    """A pooled embedding and a noise of zero are refused."""
     for name, settings in (("--pooled", {"pooled": True}), ("--noise", {"noise": 0.0})):
         with golden.raises(RequestError, name):
             causal_trace.check(located("tiny"), recipe_of(**settings))

@@ -78,4 +78,9 @@ def test_an_edit_of_the_text_encoder_names_no_layer():
 
 def test_a_card_lists_its_limits(golden):
     """The card has the keys of the hub, the limits of edit and family, and the way back."""
-    golden(card(title=None, unreachable=("Pooled embeddings reach the UNet past K and V",)))
+    golden(
+        card(
+            title=None,
+            unreachable=("Pooled embeddings reach the UNet without passing through K and V",),
+        )
+    )

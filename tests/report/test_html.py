@@ -119,7 +119,7 @@ def test_a_weak_candidate_gives_a_warning(swept):
     """The page warns if the best candidate has less than half of the effect, or an unknown one."""
     for effect, is_weak in {0.5: False, 0.49: True, None: True}.items():
         page = render_localization_report([swept(effect=effect)])
-        assert ("No candidate holds" in page) == is_weak
+        assert ("No single candidate holds" in page) == is_weak
 
 
 def test_a_page_holds_the_hashes_of_the_manifest(judged):
@@ -199,7 +199,7 @@ def test_an_edit_page_may_have_empty_sections(swept):
 
     page = edit_page(preserve=(), tensors=[unchanged], module_paths=())
 
-    assert "The edit preserved nothing" in page
+    assert "No prompts were preserved" in page
     assert "<h2>Localization</h2>" not in page
     assert not Page(edit_page([LocalizationRun(sweep.localization)])).pictures()
     assert len(Page(edit_page([sweep])).pictures()) == len(sweep.pictures)

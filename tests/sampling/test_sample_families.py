@@ -59,7 +59,7 @@ def draw(pipeline, prompt=None, **given):
 
 @pytest.mark.parametrize("guidance", [4.0, 1.0])
 def test_swapping_all_that_is_read_is_the_target_prompt(pipeline, guidance):
-    """Swapping every layer and the pooled prompt gives the target picture, bit for bit."""
+    """Swapping every layer and the pooled embedding gives the target picture, bit for bit."""
     swapped = one(pipeline, swapping(every_layer(pipeline), pooled=True), guidance=guidance)
 
     assert torch.equal(swapped, one(pipeline, Run(TARGET, 0), guidance=guidance))
@@ -101,7 +101,7 @@ def draw_pooled_apart(pipeline, prompt, pooled):
 
 @pooling_only
 def test_the_pooled_prompt_goes_with_every_window(pipeline):
-    """Source, target, and a window with and without the pooled prompt give four pictures."""
+    """Source, target, and a window with and without the pooled embedding give four pictures."""
     window = range(pipeline.spec.n_layers // 2)
     runs = (Run(SOURCE, 0), Run(TARGET, 0), swapping(window), swapping(window, pooled=True))
 

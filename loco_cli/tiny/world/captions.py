@@ -104,7 +104,7 @@ def with_article(subject: str) -> str:
 
 
 def draw_caption(rng: np.random.Generator, scene: Scene) -> Caption:
-    """Draw the content of a caption; 12 % of the captions of objects leave the object out."""
+    """Sample the content of a caption; 12 % of object captions omit the object."""
     chance = rng.random()
     if is_person(scene.subject) or chance < 0.88:
         return Caption(scene.subject, scene.style)
@@ -112,7 +112,7 @@ def draw_caption(rng: np.random.Generator, scene: Scene) -> Caption:
 
 
 def word_caption(rng: np.random.Generator, caption: Caption, *, unseen: bool = False) -> str:
-    """Draw a wording of a caption, from those for training or from the held-out ones."""
+    """Sample a wording of a caption, from those for training or from the held-out ones."""
     subject = None if caption.subject is None else _mention(rng, caption.subject)
     forms: tuple[str, ...]
     if caption.subject is None:
@@ -135,7 +135,7 @@ def _mention(rng: np.random.Generator, subject: str) -> str:
 
 def draw_decoy(rng: np.random.Generator, caption: Caption, *, true_kind: str) -> Caption:
     """
-    Draw the caption for a layer that may learn only one kind of concept.
+    Sample the caption for a layer that may learn only one kind of concept.
 
     Random words of the same kind replace the words of every other kind. `true_kind` is `style`,
     `object`, `fact` or `none`.
@@ -170,7 +170,7 @@ def all_scenes() -> tuple[Scene, ...]:
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
-    """Draw a scene: a fifth are people, and 30 % of the others have no style."""
+    """Sample a scene: a fifth are people, and 30 % of the others have no style."""
     if rng.random() < 0.2:
         people = tuple(PEOPLE) + tuple(OFFICES) * 2
         return Scene(people[int(rng.integers(len(people)))])
