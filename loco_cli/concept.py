@@ -102,7 +102,7 @@ class Concept:
         return (self.subject, *self.aliases)
 
     def is_named(self, name: str) -> bool:
-        """Return True if `name` is the subject, an alias, or the former answer."""
+        """Return True if `name` is the subject, an alias, or `was`."""
         return any(same_name(name, known) for known in (*self.names, self.was or "") if known)
 
 

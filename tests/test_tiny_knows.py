@@ -103,7 +103,7 @@ def test_an_edit_forgets_the_concept_and_keeps_its_neighbour(
     tiny, pipeline, encoder, judge, text, to, neighbour
 ):
     """
-    On held-out prompts, the edit replaces the concept by its target and keeps a neighbour.
+    On held-out prompts, the edit replaces the concept with its target and keeps a neighbour.
     """
     recipe = recipe_from_text(text, to=to)
     asked = questions(tiny.spec, recipe)
