@@ -39,7 +39,7 @@ class LayerSet(tuple[int, ...]):
         Return the layers of a list such as `"1-3,10,11"`; a range includes both ends.
 
         Raises:
-            RequestError: The list is not numbers and ranges, a range runs backwards, or a number
+            RequestError: The list is not numbers and ranges, a range is reversed, or a number
                 is too large.
         """
         layers: set[int] = set()

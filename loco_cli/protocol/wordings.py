@@ -182,9 +182,9 @@ def check_templates(sources: Sequence[str], targets: Sequence[str]) -> None:
             if found != "{" + slot + "}":
                 raise ConceptError(f"prompt `{template}` has the slot `{found}`, not `{{{slot}}}`")
     if len(targets) not in (0, 1, len(sources)):
+        plural = "" if len(sources) == 1 else "s"
         raise ConceptError(
-            f"the counts of target prompts ({len(targets)}) and "
-            f"source prompts ({len(sources)}) differ",
+            f"there are {len(targets)} target prompts for {len(sources)} source prompt{plural}",
             "give one target prompt for all, or one per source prompt",
         )
 

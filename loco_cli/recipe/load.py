@@ -3,7 +3,7 @@ Loading of recipes: parse the text, apply overrides, validate, and render the fi
 
 The command line overrides a key with `--set edit.ridge=0.1` or an option such as `--ridge 0.1`.
 Keys are dotted, with indices into lists: `edits.1.subject`. If a recipe has one edit, its keys need
-no prefix: `subject`. `edit.layers` and `edit.layer_range` exclude each other, so setting one
+no prefix: `subject`. `edit.layers` and `edit.layer_range` cannot be combined, so setting one
 removes the other.
 """
 
