@@ -32,7 +32,7 @@ REQUESTS = [
     (
         "localize x --prompt '{subject}' --prompt 'a {subject}' --prompt 'by {subject}' "
         "--target '{to}' --target 'a {to}'",
-        "(2)",
+        "2 target prompts",
     ),
     ("edit '<|endoftext|>' --layers 8", "<|endoftext|>"),
     ("edit remove_style --layers 8,16", "tiny"),
