@@ -184,7 +184,7 @@ def _published(located: LocatedModel, kind: str) -> LayerSet:
     published = located.spec.published_ranges.get(kind)
     if published is None:
         raise RequestError(
-            f"the papers name no layers for kind `{kind}` in `{located.spec.name}`",
+            f"no paper reports layers for kind `{kind}` in `{located.spec.name}`",
             "use `layer_range: auto`, or name the layers",
         )
     return LayerSet.window(*published)

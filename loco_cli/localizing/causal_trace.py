@@ -63,7 +63,9 @@ def check(located: LocatedModel, recipe: Recipe, layers_of: GivenLayers = None) 
             "causal tracing swaps no prompts, so `--pooled` has no effect", "leave `--pooled` out"
         )
     if settings.noise == 0:
-        raise RequestError("a noise of 0 leaves nothing to restore", "set `--noise` above 0")
+        raise RequestError(
+            "with a noise of 0, there is nothing to restore", "set `--noise` above 0"
+        )
     if not located.has_encoders:
         raise CheckpointError(
             f"`{printable(located.path)}` lacks a text encoder, which causal tracing corrupts",

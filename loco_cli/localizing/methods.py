@@ -102,7 +102,7 @@ def check_settings(settings: LocalizeSettings, layers_of: GivenLayers = None) ->
             raise _unread(f"`localize.{name}` is set", method, readers)
         if method.finds == "layers" and layers_of and name in ("search", "width", "window"):
             raise RequestError(
-                f"`localize.{name}` is set, but the layers are named, so none are searched for",
+                f"`localize.{name}` is set, but the layers are named, so there is no search",
                 "leave one of the two out",
             )
 

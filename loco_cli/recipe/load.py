@@ -338,5 +338,5 @@ def _check_preserve(document: RecipeDocument, tree: Tree) -> None:
                 message = f"`{entry}` is both edited and preserved"
                 raise error_at(tree, ("preserve",), message)
             if concept.kind == "style" and any(requests_style(entry, n) for n in concept.names):
-                message = f"`{entry}` asks for the edited style and is preserved"
+                message = f"`{entry}` is in `preserve`, but it asks for the edited style"
                 raise error_at(tree, ("preserve",), message)

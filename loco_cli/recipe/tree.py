@@ -121,7 +121,7 @@ class _Reader:
         lines: dict[str, int] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise self.error(key, "a key is not a word")
+                raise self.error(key, "a key is not text")
             inside = (*path, key.value)
             if key.value in lines:
                 first = lines[key.value]

@@ -94,7 +94,7 @@ def _value(path: KeyPath, details: _Details) -> _Sentence:
 def _bound(path: KeyPath, details: _Details) -> _Sentence:
     ((name, bound),) = details["ctx"].items()
     limit = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}[name]
-    return f"`{dotted(path)}` is {quoted(details['input'])}, not {limit} {bound:g}", None
+    return f"`{dotted(path)}` is {quoted(details['input'])}, but must be {limit} {bound:g}", None
 
 
 def _text(path: KeyPath, details: _Details) -> _Sentence:
