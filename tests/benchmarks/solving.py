@@ -20,11 +20,11 @@ from torch import Tensor
 from loco_cli.editing.ridge import solve_keys
 from loco_cli.families import registry
 from loco_cli.families.spec import ModelSpec
-from loco_cli.protocol.wordings import EDIT
+from loco_cli.protocol.wordings import EDIT_TEMPLATES
 from loco_cli.recipe.values import Ridge
 from tests.published import ridge_update
 
-N_KEYS = len(EDIT["style"])
+N_KEYS = len(EDIT_TEMPLATES["style"])
 RIDGE = 0.01
 SMALL = {"sd15": ((8, 16, 24, 24), 64), "sdxl": ((8, 16, 24), 192)}
 
