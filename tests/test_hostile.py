@@ -111,7 +111,7 @@ HEADERS = {
     "billions of tensors": (headed(b"{" + b'"a":{},' * 1_100_000 + b"}"), "loco reads at most"),
     "billions of numbers": (
         headed({"a": {**SIZE, "shape": [2**31, 2**31]}}, bytes(2)),
-        "needs 9223372036854775808 bytes, its offsets span 2",
+        "needs 9223372036854775808 bytes, but its offsets span 2",
     ),
     "more header than file": (struct.pack("<Q", 99_999_999) + b"{}", "its header needs 100000007"),
     "more header than allowed": (struct.pack("<Q", 2**63) + b"{}", "the format allows"),

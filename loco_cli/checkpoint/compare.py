@@ -302,5 +302,5 @@ class _Ranges:
         return self._files[slot.source]
 
     def _fill(self, file: BinaryIO, buffer: memoryview, slot: TensorSlot) -> None:
-        if file.readinto(buffer) != len(buffer):  # type: ignore[attr-defined] # typeshed's lack
+        if file.readinto(buffer) != len(buffer):  # type: ignore[attr-defined] # missing from typeshed
             raise CheckpointError(f"`{printable(slot.source)}` became shorter while it was read")

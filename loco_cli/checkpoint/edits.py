@@ -5,7 +5,7 @@ The header of an edited file holds the digest of its manifest. This stamp has a 
 space can be reserved before the digest is known. If the base has keys of the SAI model spec
 (github.com/Stability-AI/ModelSpec), its title and description are updated. Its date and its hashes
 are dropped: they describe the base alone, and a date would make two runs of one recipe differ. The
-manifest holds both.
+manifest has the date and the hashes.
 """
 
 import struct

@@ -13,12 +13,12 @@ from loco_cli.errors import CheckpointError, printable
 from loco_cli.families import registry
 
 MODEL_HINT = "give a diffusers folder or a single `.safetensors` file"
-UNDO_NAME = "loco-undo.safetensors"  # in output folders; not a weight file of the model
+UNDO_NAME = "loco-undo.safetensors"  # the undo file of an output folder
 _WEIGHT_STEMS = (
     "diffusion_pytorch_model",
     "pytorch_model",
     "model",
-)  # `training_args.bin` has none
+)  # `training_args.bin` has none of these stems
 
 # version control and download tools keep these folders beside a model
 _TOOL_FOLDERS = frozenset({".git", ".cache"})
@@ -202,7 +202,7 @@ def _read_index(index: Entry, paths: set[str]) -> dict[str, str]:
     where = f"index `{printable(index.source)}`"
     if index.n_bytes > HEADER_LIMIT_BYTES:
         raise CheckpointError(
-            f"{where} has {index.n_bytes} bytes, loco reads at most {HEADER_LIMIT_BYTES}"
+            f"{where} has {index.n_bytes} bytes, but loco reads at most {HEADER_LIMIT_BYTES}"
         )
     try:
         tree = parse_strict_json(index.source.read_text(encoding="utf-8"))
@@ -220,7 +220,7 @@ def _read_index(index: Entry, paths: set[str]) -> dict[str, str]:
             or "\\" in name
             or ":" in name
         ):
-            raise CheckpointError(f"{where} names `{printable(name)}`, which leaves its folder")
+            raise CheckpointError(f"{where} names `{printable(name)}`, which is outside its folder")
         if _beside(index, name) not in paths:
             raise CheckpointError(f"{where} names `{printable(name)}`, which does not exist")
     return {tensor: _beside(index, name) for tensor, name in weight_map.items()}

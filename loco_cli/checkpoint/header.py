@@ -129,7 +129,7 @@ def parse_strict_json(text: str) -> Any:
         if "\\u" in text:
             json.dumps(tree, ensure_ascii=False).encode()  # raises for a lone surrogate
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ValueError("it is nested too deeply") from None
     except UnicodeEncodeError:
         raise ValueError("it contains half of a surrogate pair") from None
     return tree
@@ -161,17 +161,19 @@ def _read_raw(path: Path) -> tuple[bytes, int]:
         raise CheckpointError(f"cannot read `{printable(path)}`: {error.strerror}") from error
     refusal = f"`{printable(path)}` is not a safetensors file: "
     if file_bytes < 8:
-        raise CheckpointError(f"{refusal}it has {file_bytes} bytes, the format needs at least 8")
+        raise CheckpointError(
+            f"{refusal}it has {file_bytes} bytes, but the format needs at least 8"
+        )
     if n_bytes > HEADER_LIMIT_BYTES:
         raise CheckpointError(
-            f"{refusal}its first 8 bytes announce a header of {n_bytes} bytes, "
-            f"the format allows {HEADER_LIMIT_BYTES}",
+            f"{refusal}its first 8 bytes give a header length of {n_bytes} bytes, "
+            f"but the format allows at most {HEADER_LIMIT_BYTES}",
             _hint(first),
         )
     if 8 + n_bytes > file_bytes:
         raise CheckpointError(
             f"`{printable(path)}` is cut short: "
-            f"its header needs {8 + n_bytes} bytes, the file has {file_bytes}"
+            f"its header needs {8 + n_bytes} bytes, but the file has only {file_bytes}"
         )
     if not raw.startswith(b"{"):
         raise CheckpointError(f"{refusal}its header does not begin with `{{`")
@@ -190,8 +192,8 @@ def _parse_json(path: Path, raw: bytes) -> dict[str, Any]:
     n_values = raw.count(b",") + raw.count(b"[") + raw.count(b"{")
     if n_values > _MAX_JSON_VALUES:
         raise CheckpointError(
-            f"header of `{printable(path)}` has about {n_values} values, loco reads at most "
-            f"{_MAX_JSON_VALUES}"
+            f"header of `{printable(path)}` has about {n_values} values, but loco reads at "
+            f"most {_MAX_JSON_VALUES}"
         )
     try:
         tree = parse_strict_json(raw.decode())
@@ -245,7 +247,7 @@ def _tensor(path: Path, name: str, entry: object) -> TensorInfo:
     if n_bits != 8 * extent:
         raise CheckpointError(
             f"{_where(path, name)} is {dtype} {shape}, which needs {-(-n_bits // 8)} bytes, "
-            f"its offsets span {extent}"
+            f"but its offsets span {extent}"
         )
     return TensorInfo(name, dtype, tuple(shape), offsets[0], offsets[1])
 
@@ -267,18 +269,18 @@ def _check_extents(path: Path, tensors: Iterable[TensorInfo], data_bytes: int) -
             raise CheckpointError(
                 f"header of `{printable(path)}`: "
                 f"tensors `{printable(last)}` and `{printable(tensor.name)}` overlap: "
-                f"one ends at byte {end}, the other begins at {tensor.begin}"
+                f"one ends at byte {end}, but the other begins at {tensor.begin}"
             )
         if tensor.begin > end:
             raise CheckpointError(
-                f"header of `{printable(path)}`: no tensor owns the bytes {end} to {tensor.begin}, "
-                f"before tensor `{printable(tensor.name)}`"
+                f"header of `{printable(path)}`: bytes {end} to {tensor.begin}, before tensor "
+                f"`{printable(tensor.name)}`, belong to no tensor"
             )
         end, last = tensor.end, tensor.name
     if end > data_bytes:
         raise CheckpointError(
             f"`{printable(path)}` is cut short: "
-            f"its tensors need {end} bytes, the file has {data_bytes}"
+            f"its tensors need {end} bytes, but the file has only {data_bytes}"
         )
     if end < data_bytes:
         raise CheckpointError(

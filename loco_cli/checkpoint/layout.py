@@ -235,9 +235,8 @@ def _check_rows(file: CheckpointFile, tensor: TensorInfo, rows: RowSlice) -> Non
     sizes = (*tensor.shape[:1], tensor.end - tensor.begin)
     if not tensor.shape or not all(map(rows.divides, sizes)):
         raise CheckpointError(
-            f"tensor `{printable(tensor.name)}` of `{printable(file.source)}` is "
-            f"{list(tensor.shape)}, "
-            "which is not q, k and v stacked on each other"
+            f"tensor `{printable(tensor.name)}` of `{printable(file.source)}` has "
+            f"shape {list(tensor.shape)}, so it cannot be q, k and v stacked along the rows"
         )
 
 
@@ -271,7 +270,7 @@ def _check_dtypes(family: Family, slots: dict[tuple[str, str], tuple[TensorSlot,
                 raise CheckpointError(
                     f"`{printable(slot.source)}` {problem}: "
                     f"tensor `{printable(slot.tensor)}` is {slot.dtype}, "
-                    f"loco edits {', '.join(_EDITABLE_DTYPES)}",
+                    f"but loco edits only {', '.join(_EDITABLE_DTYPES)}",
                     "give the float16 or float32 version of the model",
                 )
 

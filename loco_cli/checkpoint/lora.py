@@ -258,7 +258,7 @@ def _part(
     if change != (d_out, math.prod(d_in)) or math.prod(up[1:]) != down[0]:
         raise CheckpointError(
             f"{where} is {list(up)} times {list(down)}, "
-            f"the tensor of the model is {[d_out, *d_in]}",
+            f"but the tensor of the model is {[d_out, *d_in]}",
             "give the base that it was made from",
         )
     return LoraPart(component, name, slots["up"], slots["down"], slots.get("alpha"))

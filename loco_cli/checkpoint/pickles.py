@@ -146,8 +146,8 @@ def _info(path: Path, name: str, tensor: "Tensor", ends: dict[int, int]) -> Tens
         raise CheckpointError(f"{where} has the dtype `{kind}`, which `diff` cannot compare")
     if not tensor.is_contiguous():
         raise CheckpointError(
-            f"{where} is not contiguous: its shape is {list(shape)}, "
-            f"its strides are {list(tensor.stride())}",
+            f"{where} is not contiguous: its shape is {list(shape)} "
+            f"and its strides are {list(tensor.stride())}",
             PICKLE_HINT,
         )
     # torch sets this offset on storages that it does not load

@@ -84,7 +84,7 @@ def staging(output: Path) -> Iterator[Path]:
 
 @contextmanager
 def write_errors(output: Path) -> Iterator[None]:
-    """Turn what the operating system says of writing into a MachineError that names `output`."""
+    """Turn an operating system error during writing into a MachineError that names `output`."""
     try:
         yield
     except OSError as error:

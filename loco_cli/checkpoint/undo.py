@@ -67,7 +67,7 @@ class Undo:
             output: The header of the edited file.
 
         Raises:
-            CheckpointError: The output lacks a tensor, or has another dtype or shape of it.
+            CheckpointError: The output lacks a tensor, or the tensor has another dtype or shape.
         """
         patches = []
         for key in self.tensors(file):

@@ -36,7 +36,7 @@ class Contrast:
         """
         if len(pairs) < 2:
             raise EditError(
-                "cannot rank neurons by one source prompt, which has no spread",
+                "cannot rank neurons with one source prompt: a z-score needs at least two",
                 "add prompts under `source`",
             )
         concept, plain = [], []

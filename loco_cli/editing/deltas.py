@@ -212,8 +212,8 @@ def read_change(
     d_in = update.directions.shape[1]
     if weight.shape[1] != d_in:
         raise EditError(
-            f"`{slot.key}` reads {weight.shape[1]} numbers per token, "
-            f"but the text encoder returns {d_in}"
+            f"`{slot.key}` expects {weight.shape[1]} features per token, "
+            f"but the text encoder outputs {d_in}"
         )
     if not torch.isfinite(weight).all():
         raise EditError(f"`{slot.key}` of the base contains NaN or Inf")

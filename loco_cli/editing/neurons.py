@@ -1,5 +1,5 @@
 """
-Neurons: hold the key and value channels that respond to a concept at their plain values.
+Neurons: fix the key and value channels that respond to a concept at their means without it.
 
 A neuron is one output channel of a layer's key or value projection. We compare prompts with the
 concept and the same prompts without it, each by its state at one position. The z-score of a channel
@@ -8,8 +8,8 @@ is
     z = (mu_s - mu_p) / sqrt(s_s^2 / n_s + s_p^2 / n_p)
 
     symbol       code               meaning
-    mu_s, s_s    `concept`          mean and population deviation over prompts with the concept
-    mu_p, s_p    `plain`            the same over prompts without it
+    mu_s, s_s    `concept`          mean and standard deviation (population) over prompts with it
+    mu_p, s_p    `plain`            the same over prompts without the concept
     n_s, n_p     their rows         numbers of prompts
 
 The N channels with the largest |z| of each projection are set to mu_p. At inference this is exact
@@ -78,8 +78,7 @@ def check_neurons(
     for entry in recipe.edits:
         if len(entry.edit_pairs) < 2:
             raise RequestError(
-                f"neurons are ranked by their spread over prompts, but `{entry.subject}` has one "
-                "source prompt",
+                f"ranking neurons needs at least two source prompts, but `{entry.subject}` has one",
                 "add prompts under `source`",
             )
     spec, everywhere = located.spec, tuple(range(located.spec.n_layers))

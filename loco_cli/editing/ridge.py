@@ -136,15 +136,17 @@ def _free_basis(keys: Tensor, fixed: Tensor) -> Tensor:  # [d_in, q], float64
     triangle = torch.linalg.qr(fixed.double(), mode="r")[1]
     _, sizes, vh = torch.linalg.svd(triangle, full_matrices=True)
     basis = vh[int((sizes > _RANK_TOLERANCE * sizes[:1]).sum()) :].T
-    what = f"the {len(fixed)} keys to keep exactly"
+    what = f"the {len(fixed)} keys that must stay fixed"
     hint = "preserve less, or use `--set edit.preserve_form=ridge`"
     if not basis.shape[1]:
-        raise EditError(f"{what} span all {len(basis)} directions, so nothing can move", hint)
+        raise EditError(
+            f"{what} span all {len(basis)} directions, so the edit can change nothing", hint
+        )
     share = ((keys.double() @ basis).norm() / keys.double().norm()).item()
     if share < _MIN_FREE_SHARE:
         raise EditError(
-            f"{what} leave {basis.shape[1]} of {len(basis)} directions free, which hold only "
-            f"{100 * share:.1g} % of the norm of the keys to move",
+            f"{what} leave {basis.shape[1]} of {len(basis)} directions free, and these contain "
+            f"only {100 * share:.1g} % of the norm of the keys to change",
             hint,
         )
     return basis

@@ -3,10 +3,10 @@ LocoGen: find the layers of a concept by swapping the prompt of some layers.
 
 LocoGen measures the direct effect of a window of layers. The *source prompt* contains the concept,
 the *target prompt* is the same prompt without it. For each window of cross-attention layers a
-picture is drawn in which that window reads the target prompt. The swap affects keys and values, the
-conditional half, and every step; all other layers read the source prompt. The chosen window
-minimizes the score against the source prompt (style, object), or maximizes the score against the
-target prompt (fact).
+picture is drawn in which that window reads the target prompt. The swap applies to keys and values,
+in the conditional half of the batch, at every step. All other layers read the source prompt. The
+chosen window minimizes the score against the source prompt (style, object), or maximizes the score
+against the target prompt (fact).
 
     symbol    here                       meaning
     m         width                      number of layers in a window

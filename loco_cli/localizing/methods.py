@@ -167,7 +167,7 @@ def check_search(located: LocatedModel, settings: LocalizeSettings) -> None:
     if settings.pooled and not located.spec.unreachable:
         raise RequestError(
             f"`{located.name}` has no pooled embedding to swap",
-            "leave `--pooled` out",
+            "omit `--pooled`",
         )
     check_steps(settings.steps)
 
@@ -178,7 +178,7 @@ def _check_window(settings: LocalizeSettings) -> None:
     if settings.width != "auto":
         raise RequestError(
             f"`--width {settings.width}` is for ranges; the size of a set is found by the search",
-            "leave one of `--width` and `--window set` out",
+            "omit `--width` or `--window set`",
         )
     if settings.search == "exhaustive":
         raise RequestError(

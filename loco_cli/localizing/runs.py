@@ -88,7 +88,7 @@ def windows_of(width: int | Literal["auto"], n_layers: int) -> tuple[LayerSet, .
 
 
 def candidates_of(windows: Iterable[LayerSet], n_layers: int) -> tuple[LayerSet, ...]:
-    """Return the original (no layers), the full swap (all layers) and the windows, no repeats."""
+    """Return the original (no layers), the full swap (all layers) and the distinct windows."""
     return (LayerSet(), *dict.fromkeys((LayerSet(range(n_layers)), *windows)))
 
 

@@ -193,7 +193,7 @@ class FastSearch:
         return n_drawn < fast.comparison_budget(n_windows, len(self.order))
 
     def score_up_to(self, n_required: Mapping[LayerSet, int]) -> None:
-        """Score each window on its first `n` runs, and the original on the most of them."""
+        """Score each window on its first `n` runs, and the original on the largest `n`."""
         n_max = max(n_required.values(), default=0)
         n_known = {layers: len(scores) for layers, scores in self.board.values.items()}
         trials = [

@@ -5,7 +5,7 @@ If many layers hold a concept, they are redundant: each has almost no effect alo
 left out of the full swap. The search is therefore a backward elimination. A set passes if its
 effect reaches the required one.
 
-    1.  Try the quarter, the half and three quarters of the layers that a cheap ranking favours.
+    1.  Try the top quarter, half and three quarters of the layers in a cheap ranking.
     2.  From the smallest set that passes, leave out each layer in turn, or groups of neighbours if
         there are many layers. Drop those with the least loss, as many as possible.
     3.  Repeat until no single layer can be dropped.
@@ -175,7 +175,7 @@ def _drop_groups(
 def _max_droppable(
     high: int, made: Callable[[int], LayerSet], required: float, screening: _Screening
 ) -> int:
-    """Return the largest `n` found up to `high` whose set passes; that of 1 is known to pass."""
+    """Return the largest `n` found, up to `high`, whose set passes; the set for 1 passes."""
     low = 1
     while low < high and screening.n_left >= _N_PARALLEL_PROBES:
         probes = sorted(
@@ -194,7 +194,7 @@ def _max_droppable(
 def _confirm(
     path: Sequence[LayerSet], screening: _Screening, required: float, check: Measure
 ) -> LayerSet:
-    """Return the first set that passes all runs: smaller, found, with layers restored, larger."""
+    """Return the first set that passes all runs; smaller sets come first, larger ones last."""
     found, *larger = reversed(path)
 
     def first_passing(sets: Sequence[LayerSet]) -> LayerSet | None:

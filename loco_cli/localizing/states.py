@@ -72,7 +72,7 @@ class TracedPrompt:
 
 def states_of(located: LocatedModel, component: Component) -> tuple[State, ...]:
     """
-    Return the states of a component in execution order; text encoders follow each other.
+    Return the states of a component in execution order, one text encoder after the other.
 
     Args:
         located: The model; only the names of its tensors are read.

@@ -62,7 +62,7 @@ def _config(located: LocatedModel, encoder: TextEncoderSpec) -> dict[str, Any]:
         if width != d:
             raise CheckpointError(
                 f"the {encoder.component} of `{printable(located.path)}` has width {d}, "
-                f"but its configuration says {printable(width)}"
+                f"but its configuration gives {printable(width)}"
             )
         return config
     config = read_config(packaged_folder(located) / encoder.component / "config.json")

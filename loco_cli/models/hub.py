@@ -12,7 +12,7 @@ SCORER_FILES = ("*.json", "*.txt", "model.safetensors")
 
 @dataclass(frozen=True)
 class _Repository:
-    """A repository with the words of its error messages: its role, and a hint to avoid it."""
+    """A repository, with the role and the hint that its error messages use."""
 
     hub_id: str
     role: str
@@ -33,7 +33,7 @@ def fetch(
     Args:
         hub_id: The repository, `owner/name`.
         files: Patterns of the files to fetch.
-        needed: Patterns of which one file has to exist.
+        needed: Patterns, at least one of which must match a file.
         role: The role of the repository in error messages, such as `model` or `scorer`.
         hint: The advice of error messages for doing without the repository.
 

@@ -127,8 +127,8 @@ class LocatedModel:
                 if entry.folder == encoder.component and is_weights(entry.source):
                     raise CheckpointError(
                         f"`{printable(self.path)}` has its {encoder.component} only in "
-                        f"`{printable(entry.path)}`, an unsupported format, and the encoder of "
-                        "another model is no substitute",
+                        f"`{printable(entry.path)}`, an unsupported format, and loco does not use "
+                        "the encoder of another model instead",
                         PICKLE_HINT if is_pickle(entry.source) else "convert it to safetensors",
                     )
 
@@ -145,7 +145,7 @@ def locate(model: str, *, with_pickles: bool = False) -> LocatedModel:
         The model with its architecture; no tensor is loaded.
 
     Raises:
-        UnknownName: `model` is neither of these.
+        UnknownName: `model` is none of these.
         ModelUnavailable: The model is not on this machine and cannot be downloaded.
         CheckpointError: The files are not a model, or not the model of the alias.
 
@@ -188,7 +188,8 @@ def _spec_of(checkpoint: Checkpoint) -> ModelSpec:
     """
     Return the architecture of a checkpoint.
 
-    It is that of a known model with the same layers and widths, or else derived from the tensors.
+    The architecture comes from a known model with the same layers and widths, or else from the
+    tensors.
     """
     family = checkpoint.family
     widths = [
@@ -279,7 +280,7 @@ def _by_alias(spec: ModelSpec) -> _ModelPath:
     location = str(spec.hub_id)
     if is_path(location):
         return _ModelPath(spec.name, _expanded(location))
-    hint = f"{_HUB_HINT}, or set another location of `{spec.name}` in `{user_models_file()}`"
+    hint = f"{_HUB_HINT}, or set another location for `{spec.name}` in `{user_models_file()}`"
     root = _from_hub(location, (spec.network,), hint)
     return _ModelPath(spec.name, root, root.name)
 

@@ -35,8 +35,8 @@ class RunOptions:
         device: `auto`, `cpu`, `cuda` or `mps`.
         dtype: `auto`, `float32`, `float16` or `bfloat16`.
         batch_size: The number of images that are generated together, or `auto`.
-        scorer: The folder or hub id of a CLIP model, None for the one of the model.
-        is_cached: Store finished runs, and use stored ones again.
+        scorer: The folder or hub id of a CLIP model, None for the model's own.
+        is_cached: Store finished runs, and reuse stored ones.
         team: The processes that share the runs of a localization.
     """
 
@@ -81,7 +81,7 @@ def load_model(
 
 
 def load_scorer(located: LocatedModel, options: RunOptions) -> "ClipScorer":
-    """Load the scorer in the options, or else the one of the model."""
+    """Load the scorer that the options name, or else the model's default scorer."""
     name = options.scorer or located.spec.scorer
     return _load_clip(find_scorer(name), options, name)
 

@@ -1,1 +1,1 @@
-"""The files of an edit: complete or absent, and never in place of the base."""
+"""The files of an edit, written completely or not at all, and never over the base."""

@@ -69,7 +69,7 @@ def _check_unchanged(base: Checkpoint, found: FoundManifest, digests: Mapping[st
         if written.get(file.source, digests[file.path].sha256) != digests[file.path].sha256:
             raise CheckpointError(
                 f"`{printable(base.root)}` has changed since its manifest was written: "
-                f"`{printable(file.path)}` differs from it",
+                f"the manifest lists another hash for `{printable(file.path)}`",
                 f"run `loco verify {printable(base.root)}` to list the changes; "
                 f"remove `{printable(found.path.name)}` to use the model as it is",
             )
@@ -79,7 +79,7 @@ def is_base(manifest: Manifest, other: Checkpoint) -> bool | None:
     """
     Return True if the weight files of `other` are the base of a manifest.
 
-    Return None if `other` has other files, which leaves the question open.
+    Return None if `other` has other files, since no comparison is possible then.
     """
     listed = {file.path: file for file in manifest.base.files}
     if not other.is_folder and len(listed) == 1:  # the name of a single file does not matter

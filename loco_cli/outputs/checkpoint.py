@@ -119,7 +119,7 @@ class _EditedCopy:
         if len(content) != slot.end - slot.begin:
             raise EditError(
                 f"the new content of `{printable(slot.key)}` has {len(content)} bytes, "
-                f"the tensor has {slot.end - slot.begin}"
+                f"but the tensor has {slot.end - slot.begin}"
             )
         with write_errors(self._final.root):
             self._background.raise_failure()

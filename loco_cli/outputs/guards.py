@@ -39,15 +39,16 @@ def check_outside_sources(
     for source in sources:
         real = source.resolve()
         if real in places:
-            relation = "is"
+            relation = "is the input"
         elif real.is_dir() and any(there.is_relative_to(real) for there in places):
-            relation = "is inside"
+            relation = "is inside the input"
         elif is_folder and any(real.is_relative_to(there) for there in places):
-            relation = "contains"
+            relation = "contains the input"
         else:
             continue
         raise OutputExists(
-            f"the {role} `{printable(place)}` {relation} `{printable(source)}`, which is only read",
+            f"the {role} `{printable(place)}` {relation} `{printable(source)}`, "
+            "which must not change",
             f"choose another `{_OPTIONS[role]}`",
         )
 
@@ -71,7 +72,8 @@ def check_folder(folder: Path, names: tuple[str, ...], read: Checkpoint, *, forc
         check_outside_sources(sources_of(read), place)
     if folder.exists() and not folder.is_dir():
         raise OutputExists(
-            f"`{printable(folder)}` is a file, the output is a folder", "choose another `--output`"
+            f"`{printable(folder)}` is a file, but the output must be a folder",
+            "choose another `--output`",
         )
     for name in names:
         if os.path.lexists(folder / name) and not force:

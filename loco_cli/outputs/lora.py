@@ -140,7 +140,7 @@ def _adapt(located: LocatedModel, solved: SolvedEdit) -> _Adapter:
     changes: list[LowRank] = []
     moved: list[tuple[TensorRecord, TensorEdit]] = []
     for change in solved.changes:
-        # programs load no EMA copy, but any variant; the LoRA applies to the one they load
+        # programs never load an EMA copy, but may load any other variant of the tensor
         copies = located.checkpoint.slots(change.component, change.name)
         slots = [slot for slot in copies if slot.component == change.component]
         _, left, right = read_change(finest(slots), change.update)

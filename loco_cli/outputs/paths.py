@@ -76,7 +76,7 @@ class OutputPaths:
 
     @property
     def home(self) -> Path:
-        """The folder that the paths in a manifest start from."""
+        """The folder to which the paths in a manifest are relative."""
         return self.root if self.is_folder else self.root.parent
 
     @property
@@ -237,7 +237,7 @@ def read_manifest(output: Path) -> FoundManifest | None:
         if path.stat().st_size > _MANIFEST_LIMIT_BYTES:
             raise VerificationError(
                 f"manifest `{printable(path)}` has {path.stat().st_size} bytes, "
-                f"loco reads at most {_MANIFEST_LIMIT_BYTES}"
+                f"but loco reads at most {_MANIFEST_LIMIT_BYTES}"
             )
         text = path.read_text(encoding="utf-8")
     except OSError as error:

@@ -228,7 +228,7 @@ def _check_channels(path: Path, pipe: DiffusionPipeline, spec: ModelSpec) -> Non
     n_expected = spec.family.n_channels
     if n_channels != n_expected:
         raise CheckpointError(
-            f"checkpoint `{path}` needs a picture as input, as for inpainting: its "
+            f"checkpoint `{path}` needs a picture as input, as inpainting models do: its "
             f"{spec.family.network.title} reads {n_channels} channels, not {n_expected}"
         )
 
