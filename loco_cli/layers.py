@@ -39,8 +39,8 @@ class LayerSet(tuple[int, ...]):
         Return the layers of a list such as `"1-3,10,11"`; a range includes both ends.
 
         Raises:
-            RequestError: The list is not numbers and ranges, a range is reversed, or a number
-                is too large.
+            RequestError: The list does not consist of numbers and ranges, a range is reversed, or a
+                number is too large.
         """
         layers: set[int] = set()
         for part in text.split(","):

@@ -94,7 +94,7 @@ def _copy_in_kernel(file: BinaryIO, sink: BinaryIO, begin: int, shift: int, n_by
         return 0
     try:
         return os.copy_file_range(file.fileno(), sink.fileno(), n_bytes, begin, begin + shift)
-    except OSError:  # `_copy_here` repeats the step and finds the file at fault
+    except OSError:  # `_copy_here` repeats the copy and reports the file that failed
         return 0
 
 

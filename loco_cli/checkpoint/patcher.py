@@ -20,7 +20,7 @@ from loco_cli.errors import CheckpointError, printable
 # long, because each chunk waits for the interpreter lock: up to 5 ms if other threads compute
 CHUNK_BYTES = 16 << 20
 _N_BUFFERS = 3  # lets reading run ahead of hashing
-_WRITE_BYTES = 256 << 10  # longer writes into the page cache are slower
+_WRITE_BYTES = 256 << 10  # larger writes to the page cache are slower
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ class _Pass:
     def _read_into(self, buffer: memoryview) -> int:
         path = Path(self._file.name)
         try:
-            n_read: int = self._file.readinto(buffer)  # type: ignore[attr-defined] # typeshed's lack
+            n_read: int = self._file.readinto(buffer)  # type: ignore[attr-defined] # missing from typeshed
         except OSError as error:
             raise unreadable(path, error) from error
         if not n_read:

@@ -209,7 +209,9 @@ def caveats(located: LocatedModel, recipe: Recipe) -> tuple[str, ...]:
 
 
 def _check_settings(method: EditMethod, settings: EditSettings) -> None:
-    """Raise RequestError for a setting that differs from its default and that no code reads."""
+    """
+    Raise RequestError for a setting that differs from its default and that the method ignores.
+    """
     for key in dict.fromkeys(key for row in EDIT_METHODS.values() for key in row.settings):
         value = getattr(settings, key)
         if key in method.settings or value == EditSettings.model_fields[key].default:

@@ -46,7 +46,8 @@ def preserve_set(spec: ModelSpec, recipe: Recipe, encoder: "TextEncoder") -> tup
         encoder: The text encoder that ranks neighbours for `auto`.
 
     Returns:
-        Kind and name of each thing. With several concepts, `auto` takes turns between them.
+        Kind and name of each preserved subject. With several concepts, `auto` takes one neighbour
+        of each in turn.
     """
     if recipe.preserve == "none":
         return ()
@@ -111,7 +112,8 @@ def preserved_prompts(
 
 def fully_padded_prompts(recipe: Recipe, preserved: Sequence[Preserved]) -> frozenset[str]:
     """
-    Return the prompts whose padding takes part in the solve; the others stop at their end token.
+    Return the prompts whose padding tokens are rows of the system; the others stop at their end
+    token.
 
     Padding fills most positions of a prompt and differs little between wordings, so a few prompts
     represent all of them. These are the first wordings of every edit with their targets, the empty

@@ -6,7 +6,7 @@ The closed form: the weight nearest to the old one that maps keys to their new v
     symbol   argument    meaning
     W        weight      the present weight of the projection, [d_out, d_in]
     k_i      keys        inputs of the projection that move, one in each row, [m, d_in]
-    t_i      targets     inputs whose present output each k_i should get: v_i = W t_i, [m, d_in]
+    t_i      targets     inputs whose present output each k_i gets: v_i = W t_i, [m, d_in]
     p_j      preserved   inputs that should keep their output, as rows of the same system, [p, d_in]
     f_j      fixed       inputs that keep their output exactly, [f, d_in]
     X, T                 keys and targets with the preserved inputs appended to both

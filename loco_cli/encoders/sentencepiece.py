@@ -16,7 +16,7 @@ from pathlib import Path
 from loco_cli.errors import CheckpointError
 
 _UNKNOWN_TYPE = 2  # the type of the piece for unknown text
-_MAX_BYTES = 64 << 20  # T5's file has 0.8 MB
+_MAX_BYTES = 64 << 20  # T5's file is 0.8 MB
 _MAX_INTEGER_BYTES = 10  # 64 bits, seven in each byte
 
 

@@ -38,7 +38,7 @@ _CLIP_TOKENS = {
     "unk_token": "<|endoftext|>",
     "pad_token": "<|endoftext|>",
 }
-_MAX_BYTES = 256 << 20  # the largest tokenizer file of the known models has 2.4 MB
+_MAX_BYTES = 256 << 20  # the largest tokenizer file of the known models is 2.4 MB
 _MIN_TOKENS = 3  # start, one word, end
 _TOKEN_KEYS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _NO_TOKENIZER = "folder `{}` contains no readable tokenizer"

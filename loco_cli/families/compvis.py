@@ -79,8 +79,8 @@ def original_aliases(tensors: Sequence[str]) -> Iterator[TensorAlias]:
     """
     Yield the diffusers name of each tensor of a single file.
 
-    A tensor with an unknown name keeps it, under `OTHER_COMPONENT`. A fused tensor of OpenCLIP
-    yields one alias per projection.
+    A tensor with an unknown name keeps that name, under `OTHER_COMPONENT`. A fused tensor of
+    OpenCLIP yields one alias per projection.
     """
     ema = _ema_names(tensors)
     n_up = 1 + max(

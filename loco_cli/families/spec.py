@@ -31,8 +31,8 @@ class Network:
     A kind of denoising network: `Network("unet", "UNet", "conv_in.weight", "up_blocks.")`.
 
     `component` is its folder in the diffusers layout, and `title` is its name in messages. Every
-    network of this kind has `input_tensor`, which reads the noisy picture. A single file holds such
-    a network alone, with diffusers' names, if any of its tensors starts with `name_prefix`.
+    network of this kind has `input_tensor`, which reads the noisy picture. If a tensor name in a
+    single file starts with `name_prefix`, the file holds only this network, with diffusers names.
     """
 
     component: str
@@ -55,8 +55,8 @@ class Projection:
     One linear map of a layer: `Projection("to_k", d_out=320)`.
 
     `name` is its module within the layer. `norm` is the module of the layer that normalises its
-    output, or None. Only the direction of normalised keys matters, so half of a weight change does
-    not have half of its effect.
+    output, or None. Only the direction of normalised keys matters, so halving a weight change does
+    not halve its effect.
     """
 
     name: str
@@ -70,11 +70,11 @@ class TextInput:
     """
     The text input of a layer: `TextInput("prompt", "text")`.
 
-    `scope` names the last dependency of the layer's keys: the prompt, the timestep as well, or the
-    picture as well. Keys that depend on more than the prompt exist only during a run. `tokens` are
-    the inputs of the projections: text, or text and picture through the same weights (`shared`).
-    `order` is the order of text and picture in a joint sequence, or None for text alone. A layer
-    with `has_tuple_output` returns a tuple of picture and text.
+    `scope` names the inputs of the keys: the `prompt`, the `timestep` and the prompt, or the
+    `picture` and both others. Keys that depend on more than the prompt exist only during a run.
+    `tokens` are the inputs of the projections: text, or text and picture through the same weights
+    (`shared`). `order` is the order of text and picture in a joint sequence, or None for text
+    alone. A layer with `has_tuple_output` returns a tuple of picture and text.
     """
 
     scope: Literal["prompt", "timestep", "picture"]

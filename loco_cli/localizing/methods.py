@@ -122,7 +122,7 @@ def apply_layer_options(
         neurons: The number of neurons per projection from the command line.
 
     Returns:
-        The changed recipe, and the layers of each edit or None if they are searched for.
+        The changed recipe, and the layers of each edit, or None if a search has to find them.
 
     Raises:
         RequestError: The method takes no layers or neurons, or the model lacks these layers.

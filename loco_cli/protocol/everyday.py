@@ -2,7 +2,7 @@
 Everyday prompts, which are unrelated to the edited concepts.
 
 The bank has 320 prompts: eighty things in four places, like the COCO captions in the papers. An
-edit preserves some of them. Others measure its drift, and an evaluation generates others again.
+edit preserves some of them. Others measure its drift, and an evaluation generates yet others.
 """
 
 import re
@@ -43,7 +43,8 @@ class EverydayPrompts:
     Attributes:
         preserved: The prompts that the edit preserves.
         drift: The prompts that measure the drift of the edit before it is written.
-        judged: The prompts that an evaluation generates. They share no thing with `preserved`.
+        judged: The prompts that an evaluation generates. They have no object in common with
+            `preserved`.
     """
 
     preserved: tuple[str, ...]

@@ -70,7 +70,7 @@ def entries() -> tuple[CatalogEntry, ...]:
 
 def find(name: str) -> CatalogEntry:
     """
-    Return the catalog entry of a name.
+    Return the catalog entry with this name.
 
     Raises:
         UnknownName: The catalog lacks the name; the hint has the closest one.

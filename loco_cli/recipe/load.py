@@ -120,7 +120,7 @@ def load_recipe(
     text: str, where: str, overrides: Sequence[Override] = (), name: str | None = None
 ) -> Recipe:
     """
-    Return the validated recipe of a text.
+    Parse and validate the text of a recipe.
 
     Args:
         text: The YAML text.
@@ -265,7 +265,7 @@ def _set(values: dict[str, Any], path: KeyPath, override: Override) -> None:
         elif isinstance(here, dict):
             here.setdefault(str(key), {})
         else:
-            raise RecipeError(f"`{override.origin}`: a single value has no keys")
+            raise RecipeError(f"`{override.origin}`: a single value cannot have keys")
         place = key if isinstance(here, list) else str(key)
         if following is None:
             here[place] = override.value

@@ -113,7 +113,8 @@ def load_pipeline(
         spec: The spec of the model.
         config: The diffusers folder with the configuration of a single file.
         holds: Returns True if the checkpoint has a tensor, given its component and its name. The
-            libraries fill missing tensors with random numbers, so the pipeline is checked with it.
+            libraries fill missing tensors with random numbers, so the pipeline is checked against
+            it.
         tensors: Returns all tensors of a component.
         device: A device, or `auto` for the best one of this machine.
         dtype: A dtype, or `auto` for float32 on a CPU and float16 elsewhere.
