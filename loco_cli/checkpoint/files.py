@@ -116,7 +116,7 @@ def _read_indexes(files: tuple[Entry, ...]) -> dict[str, dict[str, str]]:
     Return the shard indexes: index path → tensor name → path of the file that holds it.
 
     Raises:
-        CheckpointError: An index is damaged, leaves its folder, or names a missing file.
+        CheckpointError: An index is damaged, or names a file that is missing or outside its folder.
     """
     paths = {file.path for file in files}
     return {file.path: _read_index(file, paths) for file in files if _INDEX.search(file.path)}

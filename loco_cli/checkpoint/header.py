@@ -283,6 +283,6 @@ def _check_extents(path: Path, tensors: Iterable[TensorInfo], data_bytes: int) -
             f"its tensors need {end} bytes, but the file has only {data_bytes}"
         )
     if end < data_bytes:
-        raise CheckpointError(
-            f"`{printable(path)}` has {data_bytes - end} bytes after its last tensor"
-        )
+        n_extra = data_bytes - end
+        unit = "byte" if n_extra == 1 else "bytes"
+        raise CheckpointError(f"`{printable(path)}` has {n_extra} {unit} after its last tensor")

@@ -173,7 +173,7 @@ def new_weights(located: LocatedModel, solved: SolvedEdit) -> tuple[NewWeight, .
     weights = tuple(iter_new_weights(located, solved))
     if not any(edit.relative_change for _, _, edit in weights):
         raise EditError(
-            f"the edit changes nothing: all {len(weights)} tensors keep their values",
+            f"the edit changes nothing: all {len(weights)} tensors keep the same values",
             "lower `--ridge`",
         )
     return weights

@@ -50,7 +50,7 @@ def check(located: LocatedModel, recipe: Recipe, layers_of: Sequence[LayerSet] |
     if recipe.edit.pooled and located.spec.context.pooling is None:
         raise RequestError(
             f"the UNet of `{located.name}` has no weights that pool the prompt",
-            "leave `edit.pooled` out",
+            "omit `edit.pooled`",
         )
     check_prompt_keys(located, recipe)
 

@@ -36,11 +36,11 @@ _UNUSED_SETTING = (
 _UNUSED_SETTINGS = {
     "pooled": (
         "method `{method}` cannot edit the pooling of a prompt",
-        "leave `edit.pooled` out, or use `--method {readers}`",
+        "omit `edit.pooled`, or use `--method {readers}`",
     ),
     "neurons": (
         "method `{method}` does not edit neurons, but `neurons` is {value}",
-        "leave `--neurons` out, or use `--method {readers}`",
+        "omit `--neurons`, or use `--method {readers}`",
     ),
 }
 
@@ -96,7 +96,7 @@ def check_edit(located: LocatedModel, recipe: Recipe) -> None:
     if recipe.edit.preserve_form == "null-space" and recipe.preserve == "none":
         raise RequestError(
             "`edit.preserve_form: null-space` needs prompts to preserve, but `preserve` is `none`",
-            "list what to preserve, or leave `preserve_form` out",
+            "list what to preserve, or omit `preserve_form`",
         )
     _check_settings(EDIT_METHODS[recipe.edit.method], recipe.edit)
     module_of(recipe.edit).check(located, recipe, known_layers(located, recipe))

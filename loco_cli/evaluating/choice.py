@@ -134,18 +134,18 @@ def _check_strength(located: LocatedModel, recipe: Recipe) -> None:
         if settings.target != EditSettings.model_fields["target"].default:
             raise RequestError(
                 "`edit.target` is set, but the strength is fixed and ignores it",
-                "add `--set edit.strength=measured`, or leave `edit.target` out",
+                "add `--set edit.strength=measured`, or omit `edit.target`",
             )
         return
     if settings.ridge != "auto":
         raise RequestError(
             f"`edit.strength: measured` chooses the ridge, but `edit.ridge` is `{settings.ridge}`",
-            "leave one of the two out",
+            "omit one of the two",
         )
     if not EDIT_METHODS[settings.method].ladder:
         raise RequestError(
             f"method `{settings.method}` has no strength to measure",
-            "leave `edit.strength` out, or use `--method locoedit`",
+            "omit `edit.strength`, or use `--method locoedit`",
         )
     check_components(located)
     check_steps(recipe.localize.steps)

@@ -105,7 +105,7 @@ def _check_encoders(
     if None not in tables and d_written != d_read:
         raise CheckpointError(
             f"the components of `{printable(where)}` do not fit together: the text encoder outputs "
-            f"{d_written} numbers per token, and the {network.title} reads {d_read}"
+            f"{d_written} features per token, but the {network.title} expects {d_read}"
         )
 
 

@@ -60,7 +60,7 @@ def check(located: LocatedModel, recipe: Recipe, layers_of: GivenLayers = None) 
     settings = recipe.localize
     if settings.pooled:
         raise RequestError(
-            "causal tracing swaps no prompts, so `--pooled` has no effect", "leave `--pooled` out"
+            "causal tracing swaps no prompts, so `--pooled` has no effect", "omit `--pooled`"
         )
     if settings.noise == 0:
         raise RequestError(

@@ -103,7 +103,7 @@ def check_settings(settings: LocalizeSettings, layers_of: GivenLayers = None) ->
         if method.finds == "layers" and layers_of and name in ("search", "width", "window"):
             raise RequestError(
                 f"`localize.{name}` is set, but the layers are named, so there is no search",
-                "leave one of the two out",
+                "omit one of the two",
             )
 
 
@@ -183,5 +183,5 @@ def _check_window(settings: LocalizeSettings) -> None:
     if settings.search == "exhaustive":
         raise RequestError(
             "`--search exhaustive` tries every range, but there are too many sets to try",
-            "leave one of `--search exhaustive` and `--window set` out",
+            "omit `--search exhaustive` or `--window set`",
         )

@@ -188,7 +188,7 @@ class _EditedCopy:
         changed = tuple(t for t in tensors if t.sha256_before != t.sha256_after)
         if not changed:
             raise EditError(
-                f"the edit changes nothing: the bytes of all {len(tensors)} tensors stay the same",
+                f"the edit changes nothing: all {len(tensors)} tensors keep the same bytes",
                 "lower `--ridge`",
             )
         return changed

@@ -140,7 +140,8 @@ def _adapt(located: LocatedModel, solved: SolvedEdit) -> _Adapter:
     changes: list[LowRank] = []
     moved: list[tuple[TensorRecord, TensorEdit]] = []
     for change in solved.changes:
-        # programs never load an EMA copy, but may load any other variant of the tensor
+        # programs never load an EMA copy, but may load any other variant of the tensor; the LoRA
+        # is applied to the variant that they load
         copies = located.checkpoint.slots(change.component, change.name)
         slots = [slot for slot in copies if slot.component == change.component]
         _, left, right = read_change(finest(slots), change.update)
@@ -154,7 +155,7 @@ def _adapt(located: LocatedModel, solved: SolvedEdit) -> _Adapter:
     tensors = tuple(record for record, _ in moved)
     if not any(record.sha256_before != record.sha256_after for record in tensors):
         raise EditError(
-            f"the edit changes nothing: the values of all {len(tensors)} tensors stay the same",
+            f"the edit changes nothing: all {len(tensors)} tensors keep the same values",
             "lower `--ridge`",
         )
     return _Adapter(tuple(changes), tensors, tuple(edit for _, edit in moved))

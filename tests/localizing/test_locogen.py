@@ -19,7 +19,7 @@ def window_score(layers, score, effect):
 
 
 def test_candidates_are_original_full_swap_and_windows():
-    """The original and the full swap come first, then the windows in order, no repeats."""
+    """The original and the full swap come first, then the windows in order, without duplicates."""
     candidates = candidates_of(sliding_windows(4, 3), 4)
 
     assert list(candidates) == [(), (0, 1, 2, 3), (0, 1, 2), (1, 2, 3)]
