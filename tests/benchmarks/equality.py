@@ -200,7 +200,7 @@ def _become_loco(
     sys.argv = ["loco", *words]
     try:
         runpy.run_module("loco_cli", run_name="__main__", alter_sys=True)
-    except Exception:
+    except Exception:  # a crash of the command is a result to compare, with exit code 70
         traceback.print_exc()
         sys.exit(70)
 
